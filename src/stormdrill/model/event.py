@@ -1,0 +1,418 @@
+"""Every fact that a run writes down, one frozen class a type. Standard library only.
+
+An event on disk is `{"seq", "at", "mono_ms", "type", "prev", **fields}`. `at` is UTC with offset, `mono_ms`
+the monotonic clock **when the thing was observed** (not when it was written), so lines may be out of
+order by a few milliseconds; `seq` is the order of writing. Verdict, review and live view are folds over these.
+`docs/reference/events.md` explains each type; a test fails for one that it lacks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import ClassVar, TypeVar
+
+EVENTS: dict[str, type[Event]] = {}
+_E = TypeVar("_E", bound="type[Event]")
+
+
+class Event:
+    """Base of all events; `type` is the word in the journal."""
+
+    __slots__ = ()
+    type: ClassVar[str]
+    durable: ClassVar[bool] = False
+    """True: fsynced before it is acknowledged. False: committed with others within 100 ms."""
+
+
+def _event(word: str, *, durable: bool = False):  # type: ignore[no-untyped-def]  # a class decorator
+    def register(cls: _E) -> _E:
+        cls.type = word
+        cls.durable = durable
+        EVENTS[word] = cls
+        return cls
+
+    return register
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event with its envelope, as read back from the journal."""
+
+    seq: int
+    at: str
+    mono_ms: float
+    event: Event
+
+
+# --- the run ---------------------------------------------------------------------------------------------
+
+
+@_event("run-started", durable=True)
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    run: str
+    version: str
+    boot_id: str
+    title: str
+    experiment: str
+    system: str
+    target: str
+    seed: int
+    fast: bool
+    settings: dict[str, str]
+    """What `--set` gave, secrets removed."""
+    inputs: dict[str, str]
+    """SHA-256 of each input file copied into the run directory, by file name."""
+    runner_pid: int
+    runner_start_ticks: int
+    cores: int
+    kernel: str
+
+
+@_event("keeper-started", durable=True)
+@dataclass(frozen=True, slots=True)
+class KeeperStarted(Event):
+    pid: int
+    start_ticks: int
+
+
+@_event("journal-taken-over", durable=True)
+@dataclass(frozen=True, slots=True)
+class JournalTakenOver(Event):
+    by: str
+    """runner or recover"""
+    pid: int
+    cut_bytes: int
+    cut_text: str
+    """The torn last line that was cut, readable as far as it went."""
+
+
+@_event("phase-entered", durable=True)
+@dataclass(frozen=True, slots=True)
+class PhaseEntered(Event):
+    phase: str
+    """warmup, baseline, fault, recovery, failback, end. `mono_ms` is the edge; `fault` starts with the first
+    inject call, `recovery` with the last verified revert; `end` closes the last phase."""
+    planned_s: float
+
+
+@_event("abort-requested", durable=True)
+@dataclass(frozen=True, slots=True)
+class AbortRequested(Event):
+    by: str
+    """person, signal, guard, machine, keeper, runner-gone, baseline, system"""
+    reason: str
+
+
+@_event("torn-down", durable=True)
+@dataclass(frozen=True, slots=True)
+class TornDown(Event):
+    by: str
+    ended: int
+    left: list[str]
+    """Processes of ours that could not be ended; empty unless something is very wrong."""
+    took_ms: float
+
+
+@_event("run-ended", durable=True)
+@dataclass(frozen=True, slots=True)
+class RunEnded(Event):
+    status: str
+    """completed, aborted, dirty, failed"""
+    reason: str
+
+
+@_event("warning")
+@dataclass(frozen=True, slots=True)
+class Warning_(Event):
+    text: str
+
+
+# --- the system under test -------------------------------------------------------------------------------
+
+
+@_event("process-spawned", durable=True)
+@dataclass(frozen=True, slots=True)
+class ProcessSpawned(Event):
+    instance: str
+    service: str
+    role: str
+    """system, proxy, generator"""
+    pid: int
+    start_ticks: int
+    argv: list[str]
+    env: dict[str, str]
+    """What was added to the keeper's own environment."""
+    cwd: str
+    log: str
+    address: str
+    """host:port, or empty."""
+    labels: dict[str, str]
+
+
+@_event("process-exited", durable=True)
+@dataclass(frozen=True, slots=True)
+class ProcessExited(Event):
+    instance: str
+    pid: int
+    code: int | None
+    signal: str | None
+    expected: bool
+    """True when stormdrill ended it (an injection or the tear-down)."""
+
+
+@_event("instance-ready")
+@dataclass(frozen=True, slots=True)
+class InstanceReady(Event):
+    instance: str
+    after_ms: float
+    how: str
+
+
+@_event("system-ready", durable=True)
+@dataclass(frozen=True, slots=True)
+class SystemReady(Event):
+    instances: int
+    after_ms: float
+
+
+@_event("restored", durable=True)
+@dataclass(frozen=True, slots=True)
+class Restored(Event):
+    """Inventory compared with the baseline after everything was reverted and undone."""
+
+    ok: bool
+    detail: str
+
+
+# --- load ------------------------------------------------------------------------------------------------
+
+
+@_event("load-started", durable=True)
+@dataclass(frozen=True, slots=True)
+class LoadStarted(Event):
+    profile: str
+    workers: int
+    epoch_mono_ms: float
+    """Intended times in the records count from here."""
+
+
+@_event("load-ended", durable=True)
+@dataclass(frozen=True, slots=True)
+class LoadEnded(Event):
+    scheduled: int
+    sent: int
+    dropped: int
+    unfinished: int
+    lag_p99_ms: float
+    lost_workers: int
+    detail: str
+
+
+@_event("record-closed", durable=True)
+@dataclass(frozen=True, slots=True)
+class RecordClosed(Event):
+    file: str
+    """Relative to the run directory."""
+    sha256: str
+    bytes: int
+    complete: bool
+    """False when its writer died before closing it."""
+
+
+@_event("host-sampled")
+@dataclass(frozen=True, slots=True)
+class HostSampled(Event):
+    """Shares of wall time since the last sample, 0 to 1 (a share of one core)."""
+
+    interval_ms: float
+    foreign_cpu: float
+    """CPU used by processes that are not of this run, in cores."""
+    platform_run_delay: float
+    """Highest share of time a runnable thread of the system waited for a core (schedstat), among instances."""
+    generator_run_delay: float
+    generator_cpu: float
+    load1: float
+
+
+# --- faults ----------------------------------------------------------------------------------------------
+
+
+@_event("armed", durable=True)
+@dataclass(frozen=True, slots=True)
+class Armed(Event):
+    injection: str
+    fault: str
+    """The fault's word, or `runbook` for what a runbook's action changed."""
+    instance: str
+    mechanism: str
+    undo: list[dict[str, object]]
+    """In the vocabulary of model/undo.py, executed in order."""
+    expires_mono_ms: float
+    expires_at: str
+
+
+@_event("inject-started", durable=True)
+@dataclass(frozen=True, slots=True)
+class InjectStarted(Event):
+    injection: str
+
+
+@_event("injected", durable=True)
+@dataclass(frozen=True, slots=True)
+class Injected(Event):
+    injection: str
+    outcome: str
+    """done, failed, doubtful (the call outlived its limit: reverted, then looked at again)"""
+    detail: str
+    took_ms: float
+
+
+@_event("effect-observed", durable=True)
+@dataclass(frozen=True, slots=True)
+class EffectObserved(Event):
+    injection: str
+    bit: bool
+    witness: str
+    """Who saw it: process state, refused answer, engine event. Never the injecting call."""
+    detail: str
+    after_ms: float
+
+
+@_event("revert-started", durable=True)
+@dataclass(frozen=True, slots=True)
+class RevertStarted(Event):
+    injection: str
+    cause: str
+    """planned, expired, abort, guard, runner-gone, keeper-gone, recover, doubtful"""
+    by: str
+    """keeper, runner, recover"""
+
+
+@_event("reverted", durable=True)
+@dataclass(frozen=True, slots=True)
+class Reverted(Event):
+    injection: str
+    outcome: str
+    """done, failed, superseded (a person changed it meanwhile)"""
+    detail: str
+    took_ms: float
+
+
+@_event("revert-verified", durable=True)
+@dataclass(frozen=True, slots=True)
+class RevertVerified(Event):
+    injection: str
+    gone: bool
+    witness: str
+    detail: str
+    after_ms: float
+    """Since the revert started."""
+
+
+# --- seeing ----------------------------------------------------------------------------------------------
+
+
+@_event("reading")
+@dataclass(frozen=True, slots=True)
+class Reading(Event):
+    metric: str
+    instance: str
+    value: float | None
+    """None: no fresh reading; `detail` says why."""
+    labels: dict[str, str] = field(default_factory=dict)
+    detail: str = ""
+
+
+@_event("alert-changed", durable=True)
+@dataclass(frozen=True, slots=True)
+class AlertChanged(Event):
+    alert: str
+    firing: bool
+    labels: dict[str, str]
+    source: str
+
+
+@_event("guard-tripped", durable=True)
+@dataclass(frozen=True, slots=True)
+class GuardTripped(Event):
+    guard: str
+    value: float | None
+    detail: str
+
+
+# --- the runbook -----------------------------------------------------------------------------------------
+
+
+@_event("runbook-started", durable=True)
+@dataclass(frozen=True, slots=True)
+class RunbookStarted(Event):
+    runbook: str
+    digest: str
+    trigger: str
+    parameters: dict[str, str]
+    attended: bool
+
+
+@_event("step-started", durable=True)
+@dataclass(frozen=True, slots=True)
+class StepStarted(Event):
+    step: str
+    kind: str
+    attempt: int
+    text: str
+    """The rendered content, secrets removed."""
+    digest: str
+    risk: str
+
+
+@_event("step-finished", durable=True)
+@dataclass(frozen=True, slots=True)
+class StepFinished(Event):
+    step: str
+    outcome: str
+    """ok, failed, timed-out, skipped, cancelled, unknown"""
+    detail: str
+    captured: dict[str, str]
+    goes_to: str
+    """The step that follows where a decision chose one; empty: the next in the document."""
+    took_ms: float
+
+
+@_event("approval", durable=True)
+@dataclass(frozen=True, slots=True)
+class Approval(Event):
+    step: str
+    by: str
+    granted: bool
+    digest: str
+
+
+@_event("runbook-finished", durable=True)
+@dataclass(frozen=True, slots=True)
+class RunbookFinished(Event):
+    runbook: str
+    outcome: str
+    """done, failed, cancelled, not-started"""
+    detail: str
+    took_ms: float
+
+
+def event_to_json(event: Event) -> dict[str, object]:
+    """The event's own fields, without the envelope."""
+    return asdict(event)  # type: ignore[call-overload,no-any-return]  # every event is a dataclass
+
+
+def event_from_json(word: str, values: dict[str, object]) -> Event:
+    """Raises ValueError for an unknown type or missing fields; unknown fields are refused too."""
+    cls = EVENTS.get(word)
+    if cls is None:
+        raise ValueError(f"unknown event type {word!r}")
+    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]  # every event is a dataclass
+    extra = set(values) - known
+    if extra:
+        raise ValueError(f"event {word!r} has unknown fields {', '.join(sorted(extra))}")
+    try:
+        return cls(**values)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(f"event {word!r}: {error}") from error

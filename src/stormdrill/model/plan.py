@@ -1,0 +1,47 @@
+"""What a run will do, exactly: the value that `decide`, `judge` and the review rest on. Written as plan.json."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from stormdrill.model.experiment import Experiment
+from stormdrill.model.system import System
+
+
+class Injection(Struct, frozen=True):
+    """One fault on one instance. Pure data; the target binds `undo` to what is really there when arming."""
+
+    id: str
+    """`region-loss/gateway-eu`, unique in the plan."""
+    fault: str
+    """The fault's word."""
+    use: int
+    """Index into the experiment's faults."""
+    instance: str
+    mechanism: str
+    """freeze, crash: a word of the capability that the fault asks for."""
+    undo: str
+    """What reverts it in people's words: thaw, start again."""
+    start_s: float
+    for_s: float
+    inject_timeout_s: float = 5.0
+
+
+class Plan(Struct, frozen=True):
+    experiment: Experiment
+    system: System
+    target: str
+    seed: int
+    injections: tuple[Injection, ...]
+    duration_s: float
+    worst_case: str
+    irreversible: tuple[str, ...]
+    permissions: tuple[str, ...]
+    digest: str
+    """First 12 hex digits of SHA-256 over experiment, selectors, counts and mechanisms."""
+
+    def injection(self, id: str) -> Injection:
+        for injection in self.injections:
+            if injection.id == id:
+                return injection
+        raise KeyError(id)

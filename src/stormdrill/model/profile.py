@@ -1,0 +1,37 @@
+"""Demand as a function of time: λ(t), and who asks for what."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from stormdrill.model.experiment import Scalar
+
+
+class Piece(Struct, frozen=True):
+    """From `at_s` on the rate moves in a straight line to `factor` × rate, reached at the next piece."""
+
+    at_s: float
+    factor: float
+
+
+class Stream(Struct, frozen=True):
+    """One kind of request; shares add up to 1."""
+
+    name: str
+    share: float
+    labels: dict[str, str]
+    deadline_s: float
+    parameters: dict[str, Scalar] = {}
+
+
+class Profile(Struct, frozen=True):
+    name: str
+    user: str
+    """The locustfile in loadgen/ whose open-loop user serves these arrivals."""
+    arrivals: Literal["constant", "poisson"]
+    shape: tuple[Piece, ...]
+    """Empty: the rate stays as asked. The last piece's factor goes on for ever."""
+    streams: tuple[Stream, ...]
+    description: str = ""

@@ -1,0 +1,82 @@
+"""A system under test, resolved from its file: what runs, how it is known to be ready, where load enters."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from stormdrill.model.experiment import Scalar
+
+
+class Ready(Struct, frozen=True):
+    """A ready check needs an *answer*: an HTTP status below 500, or a TCP greeting is not enough."""
+
+    method: str = "GET"
+    path: str = "/"
+
+
+class ServiceInstance(Struct, frozen=True):
+    """One instance, `each` and `instances` already expanded. Name: `gateway-eu`, `edge-1`."""
+
+    name: str
+    service: str
+    command: tuple[str, ...]
+    """Argument vector. `$port` stays for the target to fill in; parameters are filled in already."""
+    labels: dict[str, str] = {}
+    env: dict[str, str] = {}
+    ready: Ready | None = None
+    port: int | None = None
+    """A fixed port of the user's; None: a free one, given as `$port` and in STORMDRILL_PORT."""
+
+
+class Dependency(Struct, frozen=True):
+    """A hop between services that passes a proxy of ours."""
+
+    name: str
+    callers: tuple[str, ...]
+    """Services (`from:` in the file)."""
+    to: str
+
+
+class MetricSource(Struct, frozen=True):
+    """Where a metric's value comes from, one reading an instance of `service`."""
+
+    name: str
+    service: str
+    prometheus: str
+    """Sample name in the Prometheus text format."""
+    path: str = "/metrics"
+
+
+class AlertSource(Struct, frozen=True):
+    name: str
+    service: str
+    prometheus: str
+    """Endpoint path whose ALERTS samples are read, without the leading slash."""
+
+
+class JobLedger(Struct, frozen=True):
+    """Where every job the system knows can be asked for, to find what was lost or done twice."""
+
+    service: str
+    path: str
+
+
+class System(Struct, frozen=True):
+    name: str
+    entry: str
+    """The service where load enters, alternating over its instances."""
+    instances: tuple[ServiceInstance, ...]
+    labels: tuple[str, ...] = ()
+    """Label names that experiments may select by."""
+    admin: str = ""
+    """The service whose first answering instance runbooks call; empty: none."""
+    parameters: dict[str, Scalar] = {}
+    dependencies: tuple[Dependency, ...] = ()
+    metrics: tuple[MetricSource, ...] = ()
+    alerts: tuple[AlertSource, ...] = ()
+    served: MetricSource | None = None
+    """A counter of requests served, by which exposure is shown for what is not an entry."""
+    jobs: JobLedger | None = None
+    capacity: dict[str, str] = {}
+    stop_timeout_s: float = 3.0
+    ready_timeout_s: float = 30.0

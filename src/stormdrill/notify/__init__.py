@@ -1,0 +1,1 @@
+"""Telling people: Slack, to come. Never a source of truth, never in a step's way."""

@@ -1,0 +1,183 @@
+"""The protocols between the engine and the world. Engine and review know faults, targets, probes, load and
+notify through these only; `api` picks the concrete parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from stormdrill.model.event import Event
+from stormdrill.model.experiment import FaultUse
+from stormdrill.model.plan import Injection
+from stormdrill.model.undo import Undo
+
+Life = Literal["running", "frozen", "gone", "unknown"]
+
+
+class Instance(Struct, frozen=True):
+    """One instance as the inventory knows it, before or while it runs."""
+
+    name: str
+    service: str
+    labels: dict[str, str]
+    address: str = ""
+    """host:port where it listens, or empty."""
+    pid: int = 0
+    start_ticks: int = 0
+
+
+class Effect(Struct, frozen=True):
+    """What a witness other than the injecting call saw, just now."""
+
+    bit: bool
+    gone: bool
+    witness: str
+    detail: str
+
+
+@runtime_checkable
+class Halt(Protocol):
+    """Capability: an instance can be stopped, with or without its state, and brought back."""
+
+    def freeze(self, instance: str) -> None: ...
+    def crash(self, instance: str) -> None: ...
+    def life(self, instance: str) -> Life: ...
+
+
+class Target(Protocol):
+    """Where systems run. Owns the inventory; never decides."""
+
+    name: str
+
+    def inventory(self) -> tuple[Instance, ...]:
+        """What is there now; before the start, what will be there (without pids)."""
+        ...
+
+    def start(self, keeper: Keeper) -> None:
+        """Start proxies and system through the keeper. Raises SystemNotReady."""
+        ...
+
+    def ready(self) -> Mapping[str, bool]:
+        """Instance → has it *answered* its ready check. Never blocks for longer than a second."""
+        ...
+
+    def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
+        """The undo, bound to what is really there (pid, start time, boot id)."""
+        ...
+
+
+class Fault(Protocol):
+    """One failure mode: what to do and its undo, as data. Never sleeps, never retries."""
+
+    word: str
+    summary: str
+    parameters: type[Struct]
+    needs: type
+
+    def plan(self, use: FaultUse, index: int, inventory: Sequence[Instance], for_s: float) -> tuple[Injection, ...]:
+        """Pure. Raises Refused when it would touch nothing."""
+        ...
+
+    def inject(self, injection: Injection, via: object) -> None: ...
+    def observe(self, injection: Injection, via: object) -> Effect: ...
+
+
+class Spawned(Struct, frozen=True):
+    pid: int
+    start_ticks: int
+
+
+class Keeper(Protocol):
+    """The runner's hold on the process that outlives it. Every call raises KeeperGone when it no longer answers."""
+
+    def record(self, event: Event, mono_ms: float | None = None) -> int:
+        """Write one event; returns its sequence number, after the fsync when the event is durable."""
+        ...
+
+    def spawn(
+        self,
+        instance: str,
+        *,
+        service: str,
+        role: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        address: str,
+        labels: Mapping[str, str],
+    ) -> Spawned:
+        """Start a process as the keeper's child; standard output and error go to logs/<instance>.log."""
+        ...
+
+    def arm(
+        self, injection: str, *, fault: str, instance: str, mechanism: str, undo: Sequence[Undo], expires_in_s: float
+    ) -> None:
+        """Write the undo down, fsynced, and hold it; reverted by the keeper at its expiry or when the runner dies."""
+        ...
+
+    def revert(self, injection: str, cause: str) -> str:
+        """Execute the undo now. Returns done, failed or superseded. Reverting twice does nothing the second time."""
+        ...
+
+    def disarm(self, injection: str) -> None:
+        """Forget a runbook action's undo that is meant to stay. Journalled as reverted/superseded."""
+        ...
+
+    def stop(self, instance: str, timeout_s: float) -> None:
+        """End one process that the keeper spawned (SIGTERM, then SIGKILL), with its descendants."""
+        ...
+
+    def teardown(self) -> list[str]:
+        """Revert what is still armed, end every process; returns what could not be ended."""
+        ...
+
+    def close(self, status: str, reason: str) -> str:
+        """Write run-ended, release the locks, end the keeper. Returns the journal's head hash."""
+        ...
+
+
+class Answer(Struct, frozen=True):
+    """One probe's fresh reading, or why there is none."""
+
+    values: tuple[tuple[dict[str, str], float], ...]
+    detail: str = ""
+    took_ms: float = 0.0
+
+    @property
+    def fresh(self) -> bool:
+        return not self.detail
+
+
+class Probe(Protocol):
+    def read(self, timeout_s: float) -> Answer: ...
+
+
+class LiveLoad(Struct, frozen=True):
+    """The generator's state over its last second, for guards and the live view."""
+
+    scheduled: int = 0
+    sent: int = 0
+    done: int = 0
+    dropped: int = 0
+    lag_p99_ms: float = 0.0
+
+
+class Load(Protocol):
+    """The generator's process, seen from the runner."""
+
+    def prepare(self, keeper: Keeper) -> None:
+        """Start the process and wait until it has imported everything. Raises Refused or SystemNotReady."""
+        ...
+
+    def begin(self, epoch_mono_ms: float) -> None: ...
+    def live(self) -> LiveLoad: ...
+    def records(self) -> Sequence[str]:
+        """Paths of the record files, for the live judgement of guards."""
+        ...
+
+    def end(self, last_intended_mono_ms: float, timeout_s: float) -> Sequence[Event]:
+        """No arrivals after that; waits for what is in flight. Returns `load-ended` and a `record-closed` a file."""
+        ...

@@ -1,0 +1,1 @@
+"""Local processes: the embedded default, nothing else to install."""
