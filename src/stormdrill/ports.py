@@ -72,10 +72,16 @@ class Target(Protocol):
 class Fault(Protocol):
     """One failure mode: what to do and its undo, as data. Never sleeps, never retries."""
 
-    word: str
-    summary: str
-    parameters: type[Struct]
-    needs: type
+    @property
+    def word(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+    @property
+    def parameters(self) -> type[Struct]: ...
+    @property
+    def needs(self) -> type:
+        """The capability (a protocol of this module) that a target must offer."""
+        ...
 
     def plan(self, use: FaultUse, index: int, inventory: Sequence[Instance], for_s: float) -> tuple[Injection, ...]:
         """Pure. Raises Refused when it would touch nothing."""

@@ -96,6 +96,24 @@ class PhaseEntered(Event):
     planned_s: float
 
 
+@_event("baseline-judged", durable=True)
+@dataclass(frozen=True, slots=True)
+class BaselineJudged(Event):
+    """The gate before any harm: nothing is injected unless `healthy`."""
+
+    healthy: bool
+    detail: str
+
+
+@_event("condition-held", durable=True)
+@dataclass(frozen=True, slots=True)
+class ConditionHeld(Event):
+    """A trigger that is not an alert (a runbook's `start:`) held for the first time."""
+
+    condition: str
+    value: float | None
+
+
 @_event("abort-requested", durable=True)
 @dataclass(frozen=True, slots=True)
 class AbortRequested(Event):
@@ -124,7 +142,7 @@ class RunEnded(Event):
 
 @_event("warning")
 @dataclass(frozen=True, slots=True)
-class Warning_(Event):
+class Warned(Event):
     text: str
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from stormdrill.model.experiment import Experiment
+from stormdrill.model.policy import Policy
+from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 
 
@@ -37,7 +39,9 @@ class Plan(Struct, frozen=True):
     worst_case: str
     irreversible: tuple[str, ...]
     permissions: tuple[str, ...]
-    digest: str
+    policy: Policy = Policy()
+    profile: Profile | None = None
+    digest: str = ""
     """First 12 hex digits of SHA-256 over experiment, selectors, counts and mechanisms."""
 
     def injection(self, id: str) -> Injection:

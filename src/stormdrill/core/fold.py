@@ -1,0 +1,171 @@
+"""From the journal to what is so: `fold(plan, events)` is the run's state, and the only memory of `decide`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from stormdrill.model import event as ev
+from stormdrill.model.plan import Plan
+
+Stage = Literal["planned", "armed", "injecting", "injected", "reverting", "reverted", "verified", "dirty"]
+REVERTED: tuple[Stage, ...] = ("reverted", "verified", "dirty")
+VERIFY_LIMIT_MS = 15_000.0
+"""How long an undo may take to be seen before it is tried again, at most `REVERT_TRIES` times."""
+REVERT_TRIES = 3
+
+
+class InjectionState(Struct, frozen=True):
+    stage: Stage = "planned"
+    inject_ms: float | None = None
+    outcome: str = ""
+    """of the inject call: done, failed, doubtful"""
+    bit_ms: float | None = None
+    revert_ms: float | None = None
+    """When the last revert started."""
+    reverts: int = 0
+    """Finished attempts."""
+    verified_ms: float | None = None
+
+
+class State(Struct, frozen=True):
+    ready: bool = False
+    epoch_ms: float | None = None
+    """When the load began; None without load or before."""
+    phase: str = ""
+    phases: dict[str, float] = {}
+    """Phase → monotonic ms of its edge."""
+    injections: dict[str, InjectionState] = {}
+    baseline: bool | None = None
+    """Judged healthy, judged not, or not judged yet."""
+    abort: ev.AbortRequested | None = None
+    firing: dict[str, dict[str, str]] = {}
+    """Alerts that fire now, with their labels, keyed by name and labels."""
+    held: frozenset[str] = frozenset()
+    runbook: Literal["", "running", "ended"] = ""
+    runbook_armed: tuple[str, ...] = ()
+    """Undos of the runbook's actions that are still held, oldest first."""
+    load_ended: bool = False
+    torn_down: bool = False
+    ended: str = ""
+
+    @property
+    def first_inject_ms(self) -> float | None:
+        times = [item.inject_ms for item in self.injections.values() if item.inject_ms is not None]
+        return min(times) if times else None
+
+
+def alert_key(alert: str, labels: dict[str, str]) -> str:
+    return alert + "".join(f"|{name}={labels[name]}" for name in sorted(labels))
+
+
+def start(plan: Plan) -> State:
+    return State(injections={item.id: InjectionState() for item in plan.injections})
+
+
+def fold(plan: Plan, events: Iterable[ev.Recorded]) -> State:
+    state = start(plan)
+    for recorded in events:
+        state = step(state, recorded)
+    return state
+
+
+def step(state: State, recorded: ev.Recorded) -> State:
+    """The state after one more event. Events of types that decide nothing leave it as it is."""
+    event = recorded.event
+    if isinstance(event, _OF_INJECTIONS):
+        return _step_injection(state, recorded.mono_ms, event)
+    if isinstance(event, ev.PhaseEntered):
+        return replace(state, phase=event.phase, phases={**state.phases, event.phase: recorded.mono_ms})
+    if isinstance(event, ev.AlertChanged):
+        return _step_alert(state, event)
+    return _step_run(state, event)
+
+
+def _step_run(state: State, event: ev.Event) -> State:
+    match event:
+        case ev.SystemReady():
+            return replace(state, ready=True)
+        case ev.LoadStarted():
+            return replace(state, epoch_ms=event.epoch_mono_ms)
+        case ev.LoadEnded():
+            return replace(state, load_ended=True)
+        case ev.BaselineJudged():
+            return replace(state, baseline=event.healthy)
+        case ev.AbortRequested():
+            return state if state.abort else replace(state, abort=event)
+        case ev.ConditionHeld():
+            return replace(state, held=state.held | {event.condition})
+        case ev.RunbookStarted():
+            return replace(state, runbook="running")
+        case ev.RunbookFinished():
+            return replace(state, runbook="ended")
+        case ev.TornDown():
+            return replace(state, torn_down=True)
+        case ev.RunEnded():
+            return replace(state, ended=event.status)
+    return state
+
+
+def _step_alert(state: State, event: ev.AlertChanged) -> State:
+    firing = dict(state.firing)
+    key = alert_key(event.alert, event.labels)
+    if event.firing:
+        firing[key] = event.labels
+    else:
+        firing.pop(key, None)
+    return replace(state, firing=firing)
+
+
+_OF_INJECTIONS = (
+    ev.Armed,
+    ev.InjectStarted,
+    ev.Injected,
+    ev.EffectObserved,
+    ev.RevertStarted,
+    ev.Reverted,
+    ev.RevertVerified,
+)
+
+
+def _step_injection(state: State, mono_ms: float, event: ev.Event) -> State:
+    name: str = event.injection  # type: ignore[attr-defined]  # all of _OF_INJECTIONS have it
+    known = state.injections.get(name)
+    if known is None:
+        return _step_runbook_undo(state, name, event)
+    return replace(state, injections={**state.injections, name: _next(known, mono_ms, event)})
+
+
+def _step_runbook_undo(state: State, name: str, event: ev.Event) -> State:
+    if isinstance(event, ev.Armed) and name not in state.runbook_armed:
+        return replace(state, runbook_armed=(*state.runbook_armed, name))
+    if isinstance(event, ev.Reverted):
+        return replace(state, runbook_armed=tuple(item for item in state.runbook_armed if item != name))
+    return state
+
+
+def _next(now: InjectionState, mono_ms: float, event: ev.Event) -> InjectionState:
+    """A late answer never takes an injection back to an earlier stage."""
+    match event:
+        case ev.Armed() if now.stage == "planned":
+            return replace(now, stage="armed")
+        case ev.InjectStarted() if now.stage in ("planned", "armed"):
+            return replace(now, stage="injecting", inject_ms=mono_ms)
+        case ev.Injected():
+            stage = "injected" if now.stage == "injecting" else now.stage
+            return replace(now, stage=stage, outcome=event.outcome)
+        case ev.EffectObserved() if event.bit and now.bit_ms is None:
+            return replace(now, bit_ms=mono_ms)
+        case ev.RevertStarted() if now.stage != "verified":
+            return replace(now, stage="reverting", revert_ms=mono_ms)
+        case ev.Reverted() if now.stage != "verified":
+            return replace(now, stage="reverted", reverts=now.reverts + 1)
+        case ev.RevertVerified() if event.gone:
+            return replace(now, stage="verified", verified_ms=mono_ms)
+        case ev.RevertVerified():
+            tried_out = now.reverts >= REVERT_TRIES
+            return replace(now, stage="dirty" if tried_out else "reverting", verified_ms=mono_ms)
+    return now
