@@ -1,0 +1,61 @@
+# Everything works as an ordinary user, in .venv, with Python 3.11 or newer and make. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+
+.PHONY: help demo test check format bench kill-sweep lock clean
+
+help: ## say what there is
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+
+demo: $(RUN) ## set everything up, then lose a region under load: about a minute and a half
+	@$(BIN)/stormdrill run experiments/region-loss.yaml
+
+test: $(DEV) ## set everything up and run the tests; what was left out is said at the end
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: $(DEV) ## format, lint, types, import contracts, dead code, docs
+	@$(BIN)/python dev/check.py
+
+format: $(DEV) ## put the code into its one format
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(DEV) ## measure the figures that are promised; writes build/bench.json
+	@$(BIN)/python -m bench
+
+kill-sweep: $(DEV) ## kill runner, keeper and both, hundreds of times
+	@$(BIN)/python -m tests.real.killing
+
+$(VENV)/.python: ## the environment itself, from a Python that is new enough
+	@bash dev/venv.sh $(VENV)
+	@touch $@
+
+$(RUN): $(VENV)/.python requirements.lock pyproject.toml
+	@echo "installing stormdrill into $(VENV) …"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(RUN) requirements-dev.lock
+	@echo "installing what tests and checks need …"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	--generate-hashes --python-version 3.11 pyproject.toml
+
+lock: $(DEV) ## resolve the dependencies anew
+	@$(PIP) install uv
+	@$(COMPILE) --upgrade --group build -o requirements.lock
+	@$(COMPILE) --upgrade --group dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## remove what was built; runs/ stays
+	@rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

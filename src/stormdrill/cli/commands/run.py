@@ -1,0 +1,66 @@
+"""`stormdrill run`: one experiment, from its file to its review."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from stormdrill.cli import options
+
+
+@click.command("run")
+@options.experiment
+@options.target
+@options.as_json
+@options.runs_dir
+@options.settings
+@options.fast
+@options.seed
+@click.option("--yes", is_flag=True, help="Answer every question with yes, for runs that nobody attends.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    experiment: str,
+    target: str,
+    as_json: bool,
+    runs_dir: Path,
+    settings: dict[str, str],
+    fast: bool,
+    seed: int | None,
+    yes: bool,
+) -> None:
+    """Run EXPERIMENT: start its system, load it, inject, observe, revert, judge, write the review.
+
+    Ctrl-C stops the run and reverts everything; the exit code says how it ended.
+    """
+    from stormdrill import api
+    from stormdrill.cli import report
+    from stormdrill.cli.terminal import open_view
+    from stormdrill.errors import Refused
+
+    out = sys.stderr if as_json else sys.stdout
+    try:
+        plan = api.plan(experiment, target, settings, fast, seed)
+        with open_view(out) as view:
+            view.announce(plan)
+            result = api.run(
+                experiment,
+                target=target,
+                settings=settings,
+                fast=fast,
+                seed=plan.seed,
+                runs_dir=runs_dir,
+                observer=view,
+                yes=yes,
+            )
+    except Refused as error:
+        if as_json:
+            click.echo(report.refusal_json(error))
+        raise
+    if as_json:
+        click.echo(report.result_json(result))
+    for line in report.closing_lines(result, out):
+        click.echo(line, file=out)
+    ctx.exit(result.exit_code)

@@ -1,0 +1,114 @@
+"""What every test gets: a state home of its own; and what the whole session owes: nothing of ours left alive."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MARK = "STORMDRILL_TEST_SESSION"
+LEAVE_TIME_S = 5.0
+"""How long a keeper may take, after the last test, to end what it owns."""
+
+# Set here and not in a fixture: whatever any test starts, at whatever depth, inherits it.
+os.environ.setdefault(MARK, uuid.uuid4().hex)
+os.environ.pop("STORMDRILL_POLICY", None)
+
+skipped: dict[str, str] = {}
+left_out: dict[str, int] = {}
+survivors: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The private `$XDG_STATE_HOME` of this test: its locks and open runs meet nobody else's."""
+    home = tmp_path / "state-home"
+    home.mkdir()
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return REPOSITORY
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        skipped[item.nodeid] = reason.removeprefix("Skipped: ")
+    return report
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.nodeid.rsplit("/", 1)[0]
+        left_out[folder] = left_out.get(folder, 0) + 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        return
+    survivors.extend(_end_what_is_left())
+    if survivors:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    allowed = _may_skip()
+    build = REPOSITORY / "build"
+    build.mkdir(exist_ok=True)
+    unasked = [f"{test}\t{why}\n" for test, why in sorted(skipped.items()) if test not in allowed]
+    (build / "skipped-unasked").write_text("".join(unasked), encoding="utf-8")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    say = terminalreporter.write_line
+    if survivors:
+        terminalreporter.section("left alive by the tests, now ended: this is a failure", red=True)
+        for line in survivors:
+            say(line)
+    if skipped or left_out:
+        terminalreporter.section("left out")
+        for test, why in sorted(skipped.items()):
+            say(f"{test}: {why}")
+        for folder, count in sorted(left_out.items()):
+            say(f"{folder}: {count} not chosen")
+
+
+def _may_skip() -> set[str]:
+    lines = (REPOSITORY / ".ci" / "may-skip").read_text(encoding="utf-8").splitlines()
+    return {line.split("\t")[0] for line in lines if line and not line.startswith("#")}
+
+
+def _ours() -> dict[int, str]:
+    """Processes that inherited this session's mark, by pid. State Z has an empty environment: it counts as gone."""
+    wanted = f"{MARK}={os.environ[MARK]}".encode()
+    found: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if wanted in environment.split(b"\0") and int(folder.name) != os.getpid():
+            found[int(folder.name)] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+def _end_what_is_left() -> list[str]:
+    deadline = time.monotonic() + LEAVE_TIME_S
+    while (alive := _ours()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in alive:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    return [f"{pid}: {command}" for pid, command in alive.items()]
