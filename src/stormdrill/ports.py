@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from stormdrill.model.event import Event
 from stormdrill.model.experiment import FaultUse
+from stormdrill.model.expression import Expression
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Undo
 
@@ -159,6 +160,58 @@ class Answer(Struct, frozen=True):
 
 class Probe(Protocol):
     def read(self, timeout_s: float) -> Answer: ...
+
+
+class Reply(Struct, frozen=True):
+    """What came back from one HTTP request."""
+
+    status: int = 0
+    """0: no complete answer."""
+    text: str = ""
+    error: str = ""
+    """Why there is no complete answer."""
+    sent: bool = False
+    """True when the other side may have acted on it: with `error` set, the outcome is doubtful."""
+    took_ms: float = 0.0
+
+
+class Ran(Struct, frozen=True):
+    """What became of one command."""
+
+    code: int | None = None
+    """None: it did not start, or it was ended at its limit."""
+    output: str = ""
+    error: str = ""
+    started: bool = False
+    took_ms: float = 0.0
+
+
+class Caller(Protocol):
+    """Makes one call with one limit. Neither method raises, retries, or outlives its limit by more than a moment."""
+
+    def http(self, method: str, url: str, body: str, timeout_s: float) -> Reply: ...
+    def command(self, argv: Sequence[str], timeout_s: float) -> Ran: ...
+
+
+class Held(Struct, frozen=True):
+    """Whether an expression holds on what was seen last."""
+
+    held: bool
+    value: float | None = None
+    detail: str = ""
+    """Why there is no fresh reading; empty: the reading is fresh. Without one, `held` means nothing."""
+
+    @property
+    def fresh(self) -> bool:
+        return not self.detail
+
+
+class Sight(Protocol):
+    """Live data for wait-until and exit criteria: success, latency, metrics, alerts."""
+
+    def evaluate(self, expression: Expression) -> Held:
+        """Now, over the last second or so. `for`, `within` and `after` are the asker's business, not this one's."""
+        ...
 
 
 class LiveLoad(Struct, frozen=True):

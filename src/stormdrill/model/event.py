@@ -382,6 +382,8 @@ class StepStarted(Event):
     """The rendered content, secrets removed."""
     digest: str
     risk: str
+    captured: dict[str, str] = field(default_factory=dict)
+    """JSON texts read before an action runs, which its undo may need."""
 
 
 @_event("step-finished", durable=True)
@@ -392,6 +394,7 @@ class StepFinished(Event):
     """ok, failed, timed-out, skipped, cancelled, unknown"""
     detail: str
     captured: dict[str, str]
+    """Name → JSON text."""
     goes_to: str
     """The step that follows where a decision chose one; empty: the next in the document."""
     took_ms: float

@@ -18,6 +18,9 @@ class Parameter(Struct, frozen=True):
     choices: tuple[str, ...] = ()
     default: str | None = None
     pattern: str = ""
+    """A regular expression that the whole value must match."""
+    type: Literal["text", "integer", "number"] = "text"
+    description: str = ""
 
 
 class Step(Struct, frozen=True):
@@ -37,6 +40,12 @@ class Step(Struct, frozen=True):
     """stop, continue, rollback, or the id of a step."""
     title: str = ""
     """The nearest heading above."""
+    then: str = ""
+    """After success: the id of a step, `done` or `stop`; empty: the next in the document."""
+    at_most: int = 0
+    """How often it may run where the flow comes back to it; 0: it is no part of a loop."""
+    unattended: Literal["fail", "skip"] = "fail"
+    """What becomes of a manual step when no person is there."""
 
 
 class UndoBlock(Struct, frozen=True):
