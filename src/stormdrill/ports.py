@@ -10,6 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 from msgspec import Struct
 
 from stormdrill.model.event import Event
+from stormdrill.model.event import Spawned as Spawned  # defined where the keeper, standard library only, can see it
 from stormdrill.model.experiment import FaultUse
 from stormdrill.model.expression import Expression
 from stormdrill.model.plan import Injection
@@ -90,11 +91,6 @@ class Fault(Protocol):
 
     def inject(self, injection: Injection, via: object) -> None: ...
     def observe(self, injection: Injection, via: object) -> Effect: ...
-
-
-class Spawned(Struct, frozen=True):
-    pid: int
-    start_ticks: int
 
 
 class Keeper(Protocol):
@@ -240,3 +236,42 @@ class Load(Protocol):
     def end(self, last_intended_mono_ms: float, timeout_s: float) -> Sequence[Event]:
         """No arrivals after that; waits for what is in flight. Returns `load-ended` and a `record-closed` a file."""
         ...
+
+
+class Sample(Struct, frozen=True):
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+class Scraped(Struct, frozen=True):
+    """All samples that one endpoint gave just now, or why there are none."""
+
+    samples: tuple[Sample, ...] = ()
+    detail: str = ""
+
+    @property
+    def fresh(self) -> bool:
+        return not self.detail
+
+
+class Scrape(Protocol):
+    """Read one metrics endpoint. Never raises, never repeats an old reading."""
+
+    def __call__(self, url: str, timeout_s: float) -> Scraped: ...
+
+
+class LedgerRow(Struct, frozen=True):
+    """What one instance of the system knows of one job."""
+
+    job: int
+    state: str
+    done: int
+    took_ms: float | None = None
+    region: str = ""
+
+
+class ReadLedger(Protocol):
+    """Every job that one instance knows. Raises Unreachable."""
+
+    def __call__(self, url: str, timeout_s: float) -> tuple[LedgerRow, ...]: ...

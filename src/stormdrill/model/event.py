@@ -9,7 +9,7 @@ order by a few milliseconds; `seq` is the order of writing. Verdict, review and 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 EVENTS: dict[str, type[Event]] = {}
 _E = TypeVar("_E", bound="type[Event]")
@@ -42,6 +42,13 @@ class Recorded:
     at: str
     mono_ms: float
     event: Event
+
+
+class Spawned(NamedTuple):
+    """Which process was started: with the boot id, pid and start time name one process for ever."""
+
+    pid: int
+    start_ticks: int
 
 
 # --- the run ---------------------------------------------------------------------------------------------
