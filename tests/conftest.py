@@ -16,8 +16,10 @@ MARK = "STORMDRILL_TEST_SESSION"
 LEAVE_TIME_S = 5.0
 """How long a keeper may take, after the last test, to end what it owns."""
 
-# Set here and not in a fixture: whatever any test starts, at whatever depth, inherits it.
-os.environ.setdefault(MARK, uuid.uuid4().hex)
+# Set here and not in a fixture: whatever any test starts, at whatever depth, inherits it. Workers share it; a pytest
+# that a test starts gets its own, so that it doesn't end the outer session's processes.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ[MARK] = uuid.uuid4().hex
 os.environ.pop("STORMDRILL_POLICY", None)
 
 skipped: dict[str, str] = {}

@@ -11,14 +11,12 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Setting(click.ParamType):
+class Setting(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
     """KEY=VALUE, as `--set` takes it."""
 
     name = "KEY=VALUE"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         if isinstance(value, tuple):
             return value
         key, sign, text = str(value).partition("=")
@@ -27,9 +25,7 @@ class Setting(click.ParamType):
         return key.strip(), text
 
 
-def as_settings(
-    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
-) -> dict[str, str]:
+def as_settings(ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]) -> dict[str, str]:
     """The settings as a mapping; a name given twice is refused, since one of them would be ignored."""
     settings: dict[str, str] = {}
     for key, text in value:
@@ -57,7 +53,9 @@ target = click.option(
     show_default=True,
     help="Where the system runs.",
 )
-seed = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=None, help="Arrivals and choices repeat with it.")
+seed = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=None, help="Arrivals and choices repeat with it."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; progress goes to stderr.")
 runs_dir = click.option(
     "--runs",

@@ -14,9 +14,7 @@ from stormdrill.cli import options
 @options.fast
 @options.seed
 @options.as_json
-def plan(
-    experiment: str, target: str, settings: dict[str, str], fast: bool, seed: int | None, as_json: bool
-) -> None:
+def plan(experiment: str, target: str, settings: dict[str, str], fast: bool, seed: int | None, as_json: bool) -> None:
     """Show the exact targets, the undo of each injection, the worst case and the permissions of a run."""
     from stormdrill import api
 

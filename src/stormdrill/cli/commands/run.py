@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def run(
     """
     from stormdrill import api
     from stormdrill.cli import report
-    from stormdrill.cli.terminal import open_view
+    from stormdrill.cli.terminal import open_view, width_of
     from stormdrill.errors import Refused
 
     out = sys.stderr if as_json else sys.stdout
@@ -57,10 +58,10 @@ def run(
             )
     except Refused as error:
         if as_json:
-            click.echo(report.refusal_json(error))
+            click.echo(json.dumps(report.refusal_object(error.problems)))
         raise
     if as_json:
-        click.echo(report.result_json(result))
-    for line in report.closing_lines(result, out):
+        click.echo(json.dumps(report.result_object(result)))
+    for line in report.closing_lines(result, width_of(out)):
         click.echo(line, file=out)
     ctx.exit(result.exit_code)

@@ -1,0 +1,289 @@
+"""What happens, told from the run's events alone: one line a fact, and the state of the moment for the live view.
+
+Pure: events and figures in, lines out. The same lines tell a run that goes on and one that was read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatchmethod
+from typing import NamedTuple
+
+from stormdrill.cli import figures
+from stormdrill.model import event as e
+from stormdrill.ports import LiveLoad
+
+PHASE_LABELS = {"warmup": "warm-up", "failback": "fail-back"}
+DONE_WORDS = {"freeze": "frozen", "crash": "killed"}
+UNDONE_WORDS = {"freeze": "thawed", "crash": "restarted"}
+STEP_MARKS = {"ok": "✓", "failed": "✗", "timed-out": "✗ timed out", "skipped": "–"}
+NAMES_SHOWN = 4
+
+
+class Line(NamedTuple):
+    """One fact: whose, its state in a word, what there is to say, and how long it took."""
+
+    label: str
+    state: str
+    text: str = ""
+    took: str = ""
+
+
+class Moment(NamedTuple):
+    """What goes on right now."""
+
+    label: str
+    text: str
+    share_done: float | None
+    """0 to 1 where the length is known."""
+    remaining_s: float | None
+
+
+class Scene:
+    """A fold over events. `tell` returns the lines that an event completes; `moment` says what goes on."""
+
+    def __init__(self, asked_per_s: float | None = None) -> None:
+        self.asked_per_s = asked_per_s
+        self._doing = "planning"
+        self._spawned: set[str] = set()
+        self._ready: set[str] = set()
+        self._phase = ""
+        self._phase_from_ms = 0.0
+        self._phase_planned_s = 0.0
+        self._fault_from_ms: float | None = None
+        self._aborting = False
+        self._armed: dict[str, e.Armed] = {}
+        self._witnesses: dict[str, list[e.EffectObserved]] = {}
+        self._gone: list[e.RevertVerified] = []
+        self._runbook: e.RunbookStarted | None = None
+        self._steps: list[str] = []
+        self._step = ""
+        self._live: LiveLoad | None = None
+        self._sent: list[int] = []
+        self._gauges: dict[str, float] = {}
+
+    def tell(self, recorded: e.Recorded) -> list[Line]:
+        return self._tell(recorded.event, recorded.mono_ms)
+
+    def figures_are(self, live: LiveLoad | None, gauges: Mapping[str, float]) -> None:
+        """The generator's last second and the live gauges, keyed as objectives write them."""
+        if live is not None:
+            self._live = live
+            if self._phase:
+                self._sent.append(live.sent)
+        self._gauges = dict(gauges)
+
+    def moment(self, now_ms: float) -> Moment:
+        if not self._phase:
+            waiting = f"{self._doing}: {len(self._ready)} of {len(self._spawned)} answer"
+            return Moment("system", waiting if self._doing == "starting" else self._doing, None, None)
+        spent_s = max(0.0, (now_ms - self._phase_from_ms) / 1000)
+        done = min(1.0, spent_s / self._phase_planned_s) if self._phase_planned_s else None
+        texts = [self._rates(), *self._gauge_texts()]
+        if self._step:
+            texts.append(f"runbook at {self._step}")
+        left_s = max(0.0, self._phase_planned_s - spent_s)
+        return Moment(_label(self._phase), " · ".join(text for text in texts if text), done, left_s)
+
+    # --- the figures -----------------------------------------------------------------------------------------
+
+    def _rates(self) -> str:
+        if self._live is None:
+            return ""
+        text = f"{self._live.sent}/s sent, {self._live.done}/s done"
+        return f"{text}, {figures.count(self._live.dropped)} dropped" if self._live.dropped else text
+
+    def _gauge_texts(self) -> list[str]:
+        return [f"{name} {gauge(name, value)}" for name, value in self._gauges.items()]
+
+    def _phase_text(self) -> str:
+        texts = []
+        if self._sent:
+            mean = sum(self._sent) / len(self._sent)
+            asked = f"{figures.rate(self.asked_per_s)} asked, " if self.asked_per_s else ""
+            texts.append(f"{asked}{figures.rate(mean)} sent")
+            if self._live is not None and self._phase == "warmup":
+                texts.append(f"lag p99 {figures.milliseconds(self._live.lag_p99_ms)}")
+        return " · ".join(texts + self._gauge_texts())
+
+    def _since_fault(self, at_ms: float) -> str:
+        return "" if self._fault_from_ms is None else f" after {figures.milliseconds(at_ms - self._fault_from_ms)}"
+
+    # --- one method a kind of fact ---------------------------------------------------------------------------
+
+    @singledispatchmethod
+    def _tell(self, event: e.Event, at_ms: float) -> list[Line]:
+        return []
+
+    @_tell.register
+    def _(self, event: e.ProcessSpawned, at_ms: float) -> list[Line]:
+        if event.role == "system" and not self._phase:
+            self._doing = "starting"
+            self._spawned.add(event.instance)
+        return []
+
+    @_tell.register
+    def _(self, event: e.InstanceReady, at_ms: float) -> list[Line]:
+        self._ready.add(event.instance)
+        return []
+
+    @_tell.register
+    def _(self, event: e.ProcessExited, at_ms: float) -> list[Line]:
+        if event.expected:
+            return []
+        how = f"signal {event.signal}" if event.signal else f"exit code {event.code}"
+        return [Line("system", "ended", f"{event.instance} by itself, {how}")]
+
+    @_tell.register
+    def _(self, event: e.SystemReady, at_ms: float) -> list[Line]:
+        self._doing = "ready, waiting for the load"
+        return [Line("system", "ready", f"{event.instances} processes", figures.seconds(event.after_ms / 1000))]
+
+    @_tell.register
+    def _(self, event: e.PhaseEntered, at_ms: float) -> list[Line]:
+        lines = []
+        if self._phase and self._phase != "fault":
+            state = {"baseline": "stopped" if self._aborting else "healthy"}.get(self._phase, "done")
+            took = figures.seconds((at_ms - self._phase_from_ms) / 1000)
+            lines.append(Line(_label(self._phase), state, self._phase_text(), took))
+        elif self._phase:
+            took = figures.seconds((at_ms - self._phase_from_ms) / 1000)
+            lines.append(Line("", "over", self._phase_text(), took))
+        if event.phase == "fault":
+            self._fault_from_ms = at_ms
+        self._sent.clear()
+        self._phase = "" if event.phase == "end" else event.phase
+        self._doing = "ending" if event.phase == "end" else self._doing
+        self._phase_from_ms, self._phase_planned_s = at_ms, event.planned_s
+        return lines
+
+    @_tell.register
+    def _(self, event: e.Armed, at_ms: float) -> list[Line]:
+        if event.fault != "runbook":
+            self._armed[event.injection] = event
+        return []
+
+    @_tell.register
+    def _(self, event: e.Injected, at_ms: float) -> list[Line]:
+        return [] if event.outcome == "done" else [Line("fault", event.outcome, f"{event.injection}: {event.detail}")]
+
+    @_tell.register
+    def _(self, event: e.EffectObserved, at_ms: float) -> list[Line]:
+        if not event.bit:
+            return [Line("fault", "no bite", f"{event.injection}, says {event.witness}: {event.detail}")]
+        seen = self._witnesses.setdefault(event.witness, [])
+        seen.append(event)
+        if {one.injection for one in seen} != set(self._armed) or len(seen) > len(self._armed):
+            return []
+        slowest = figures.milliseconds(max(one.after_ms for one in seen))
+        if len(self._witnesses) > 1:
+            return [Line("", "", f"also seen by {event.witness} after {slowest}")]
+        mechanism = self._armed[event.injection].mechanism
+        names = _names([one.instance for one in self._armed.values()])
+        return [
+            Line(
+                "fault", DONE_WORDS.get(mechanism, mechanism), f"{names} · bit after {slowest}, seen by {event.witness}"
+            )
+        ]
+
+    @_tell.register
+    def _(self, event: e.Reverted, at_ms: float) -> list[Line]:
+        return [] if event.outcome == "done" else [Line("", event.outcome, f"{event.injection}: {event.detail}")]
+
+    @_tell.register
+    def _(self, event: e.RevertVerified, at_ms: float) -> list[Line]:
+        if event.injection not in self._armed:
+            return []
+        if not event.gone:
+            return [Line("", "NOT GONE", f"{event.injection}, says {event.witness}: {event.detail}")]
+        self._gone.append(event)
+        if {one.injection for one in self._gone} != set(self._armed) or len(self._gone) > len(self._armed):
+            return []
+        mechanism = self._armed[event.injection].mechanism
+        slowest = figures.milliseconds(max(one.after_ms for one in self._gone))
+        word = UNDONE_WORDS.get(mechanism, "reverted")
+        return [Line("", word, f"gone after {slowest}, seen by {event.witness}")]
+
+    @_tell.register
+    def _(self, event: e.Restored, at_ms: float) -> list[Line]:
+        return [Line("", "restored" if event.ok else "NOT restored", event.detail)]
+
+    @_tell.register
+    def _(self, event: e.AlertChanged, at_ms: float) -> list[Line]:
+        state = "alert" if event.firing else "alert over"
+        where = " ".join(f"{name}={value}" for name, value in sorted(event.labels.items()))
+        return [Line("", state, f"{event.alert}{f' {where}' if where else ''}{self._since_fault(at_ms)}")]
+
+    @_tell.register
+    def _(self, event: e.GuardTripped, at_ms: float) -> list[Line]:
+        return [Line("guard", "tripped", f"{event.guard} · {event.detail}")]
+
+    @_tell.register
+    def _(self, event: e.AbortRequested, at_ms: float) -> list[Line]:
+        self._aborting = True
+        return [Line("abort", "", f"{event.reason} (by {event.by}); everything is being reverted")]
+
+    @_tell.register
+    def _(self, event: e.RunbookStarted, at_ms: float) -> list[Line]:
+        self._runbook, self._steps = event, []
+        return []
+
+    @_tell.register
+    def _(self, event: e.StepStarted, at_ms: float) -> list[Line]:
+        self._step = event.step
+        return []
+
+    @_tell.register
+    def _(self, event: e.StepFinished, at_ms: float) -> list[Line]:
+        self._step = ""
+        mark = f"→ {event.goes_to}" if event.goes_to else STEP_MARKS.get(event.outcome, event.outcome)
+        named = "" if self._steps and self._steps[-1].endswith(f"→ {event.step}") else f"{event.step} "
+        self._steps.append(f"{named}{mark}")
+        return []
+
+    @_tell.register
+    def _(self, event: e.RunbookFinished, at_ms: float) -> list[Line]:
+        self._step = ""
+        end = "" if event.outcome == "done" else f" · {event.outcome}: {event.detail}"
+        text = f"{event.runbook}: {' '.join(self._steps)}{end}"
+        return [Line("", "runbook", text, figures.seconds(event.took_ms / 1000))]
+
+    @_tell.register
+    def _(self, event: e.LoadEnded, at_ms: float) -> list[Line]:
+        if not (event.dropped or event.lost_workers):
+            return []
+        return [Line("load", "short", f"{figures.count(event.dropped)} of {figures.count(event.scheduled)} never sent")]
+
+    @_tell.register
+    def _(self, event: e.JournalTakenOver, at_ms: float) -> list[Line]:
+        return [Line("record", "taken over", f"by {event.by}; {event.cut_bytes} bytes of a torn line were cut")]
+
+    @_tell.register
+    def _(self, event: e.TornDown, at_ms: float) -> list[Line]:
+        self._doing = "judging"
+        lines = [Line("system", "ended", f"{event.ended} processes", figures.seconds(event.took_ms / 1000))]
+        return [*lines, Line("system", "LEFT", _names(event.left))] if event.left else lines
+
+    @_tell.register
+    def _(self, event: e.Warned, at_ms: float) -> list[Line]:
+        return [Line("warning", "", event.text)]
+
+
+def gauge(name: str, value: float) -> str:
+    """A gauge's value with the unit that its metric has: shares in percent, latency in seconds on the wire."""
+    metric = name.split("{", 1)[0].strip()
+    if metric == "success":
+        return figures.share(value)
+    if metric[:1] == "p" and metric[1:].replace(".", "").isdigit():
+        return figures.milliseconds(value * 1000)
+    return figures.measured(value, "")
+
+
+def _label(phase: str) -> str:
+    return PHASE_LABELS.get(phase, phase)
+
+
+def _names(names: list[str]) -> str:
+    if len(names) <= NAMES_SHOWN:
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMES_SHOWN])} and {len(names) - NAMES_SHOWN} more"

@@ -1,0 +1,176 @@
+"""The live view: on a terminal one line that moves under lines that stay; elsewhere plain lines, one a fact.
+
+A view never stands in a run's way: when its reader has left, it falls silent and the run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from stormdrill.cli import figures
+from stormdrill.cli.outline import plan_lines
+from stormdrill.cli.scene import Line, Moment, Scene
+from stormdrill.model.event import Recorded
+from stormdrill.model.plan import Plan
+from stormdrill.ports import LiveLoad
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+PLAIN_WIDTH = 100
+NARROWEST = 40
+HEARTBEAT_S = 10.0
+"""Without a terminal, this often a line says that a long phase goes on."""
+BAR = 26
+
+
+class View(Protocol):
+    """What `api.run` takes as its observer."""
+
+    def announce(self, plan: Plan) -> None: ...
+    def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None: ...
+
+
+class PlainView:
+    """Prints lines as facts come in. No colour, no cursor movement."""
+
+    def __init__(self, out: TextIO, width: int = PLAIN_WIDTH, clock: Callable[[], float] = time.monotonic) -> None:
+        self._out = out
+        self._width = max(NARROWEST, width)
+        self._clock = clock
+        self._last_s = clock()
+        self._lock = threading.Lock()
+        self.scene = Scene()
+        self.mute = False
+
+    def announce(self, plan: Plan) -> None:
+        load = plan.experiment.load
+        self.scene.asked_per_s = load.rate_per_s if load else None
+        self._print(["", *plan_lines(plan, self._width), ""])
+
+    def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None:
+        with self._lock:
+            if isinstance(what, Recorded):
+                for line in self.scene.tell(what):
+                    self._print(layout(line, self._width))
+                    self._last_s = self._clock()
+                return
+            self.scene.figures_are(what, gauges or {})
+            self._beat()
+
+    def _beat(self) -> None:
+        now_s = self._clock()
+        if now_s - self._last_s < HEARTBEAT_S:
+            return
+        self._last_s = now_s
+        moment = self.scene.moment(now_s * 1000)
+        left = f"{figures.seconds(moment.remaining_s)} left" if moment.remaining_s else ""
+        self._print(layout(Line(moment.label, "…", moment.text, left), self._width))
+
+    def _print(self, lines: Iterable[str]) -> None:
+        if self.mute:
+            return
+        try:
+            for line in lines:
+                self._out.write(f"{line}\n")
+            self._out.flush()
+        except (OSError, ValueError):
+            # The terminal was closed or the pipe's reader left: the run matters more than its picture.
+            self.mute = True
+
+
+class LiveView(PlainView):
+    """The same lines, above one that shows progress, remaining time and figures, drawn anew a few times a second."""
+
+    def __init__(self, out: TextIO, width: int) -> None:
+        super().__init__(out, width)
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(file=out, highlight=False, markup=False, emoji=False, width=self._width)
+        self._drawn = Live(
+            console=self._console, get_renderable=self._picture, refresh_per_second=4, transient=True, auto_refresh=True
+        )
+
+    def start(self) -> None:
+        self._drawn.start(refresh=True)
+
+    def stop(self) -> None:
+        if not self.mute:
+            self._drawn.stop()
+
+    def _beat(self) -> None:
+        """The line that moves says it already."""
+
+    def _picture(self) -> Text:
+        from rich.text import Text
+
+        return Text(moving_line(self.scene.moment(time.monotonic() * 1000), self._width), no_wrap=True)
+
+    def _print(self, lines: Iterable[str]) -> None:
+        if self.mute:
+            return
+        try:
+            for line in lines:
+                self._console.print(line, soft_wrap=True)
+        except (OSError, ValueError):
+            self.mute = True
+
+
+@contextmanager
+def open_view(out: TextIO) -> Iterator[View]:
+    """The view that fits `out`; nothing that moves when it is no terminal, or a dumb one."""
+    if not out.isatty() or os.environ.get("TERM") == "dumb":
+        yield PlainView(out)
+        return
+    view = LiveView(out, width_of(out))
+    view.start()
+    try:
+        yield view
+    finally:
+        view.stop()
+
+
+def width_of(out: TextIO) -> int:
+    """Columns to write to: the terminal's, at most 120; without a terminal a fixed width."""
+    if not out.isatty():
+        return PLAIN_WIDTH
+    return max(NARROWEST, min(120, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns))
+
+
+def layout(line: Line, width: int) -> list[str]:
+    """One fact as lines of at most `width`: label, state, text wrapped under itself, time at the right edge."""
+    lead = f"  {line.label:<9} {line.state:<10} "
+    took = f"  {line.took}" if line.took else ""
+    indent = 23 if width >= 80 else 14
+    room = max(20, width - len(took))
+    words = f"{lead}{line.text}".rstrip()
+    rows = textwrap.wrap(
+        words,
+        room,
+        subsequent_indent=" " * indent,
+        drop_whitespace=True,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [words]
+    if took:
+        rows[0] = f"{rows[0]:<{room}}{took}"
+    return rows
+
+
+def moving_line(moment: Moment, width: int) -> str:
+    """The line that shows progress: a bar where the length is known, the remaining time, the figures."""
+    if moment.share_done is None or moment.remaining_s is None:
+        return f"  {moment.label:<9} {moment.text} …"[:width]
+    bar_width = BAR if width >= 90 else 10
+    full = round(moment.share_done * bar_width)
+    bar = f"▏{'█' * full}{' ' * (bar_width - full)}▏"
+    left = f"{figures.seconds(moment.remaining_s)} left" if moment.remaining_s else "over its time"
+    return f"  {moment.label:<9} {bar} {left}   {moment.text}"[:width]
