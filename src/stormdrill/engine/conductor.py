@@ -1,0 +1,362 @@
+"""Carries a plan out: reads the journal, asks `decide` what is next, does it, and writes down what happened.
+
+One loop, one thread that decides; everything that may take time runs in a pool, each with a limit, so that a
+revert never waits for a step that hangs. The state is folded from the journal itself, never remembered beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from stormdrill.core import decide as do
+from stormdrill.core.fold import State, start, step
+from stormdrill.engine.following import JournalFollower
+from stormdrill.errors import KeeperGone, SystemNotReady
+from stormdrill.model import event as ev
+from stormdrill.model.plan import Plan
+from stormdrill.ports import Fault, Keeper, Load, Target
+
+TICK_S = 0.02
+WATCH_BITE_S = 0.25
+"""After an inject call its own worker looks this long for the effect, every millisecond at first."""
+EXPIRY_GRACE_S = 5.0
+"""The keeper reverts by itself this long after the planned revert."""
+RESTORE_LIMIT_S = 3.0
+END_LIMIT_S = 90.0
+
+AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline", "system"]
+
+
+class Observer(Protocol):
+    """Told of every event as it is read from the journal. What it raises stops nothing."""
+
+    def __call__(self, recorded: ev.Recorded) -> None: ...
+
+
+class Runbook(Protocol):
+    """The executor of one runbook, in a thread of its own."""
+
+    def start(self, trigger: str, labels: dict[str, str]) -> None: ...
+    def cancel(self) -> None: ...
+    def undo_all(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the conductor plays with, picked by `api`."""
+
+    keeper: Keeper
+    target: Target
+    faults: Mapping[str, Fault]
+    load: Load | None
+    runbook: Runbook | None
+    follower: JournalFollower
+    judge_baseline: Callable[[Sequence[ev.Recorded]], ev.BaselineJudged]
+    settle: Callable[[], Sequence[ev.Event]]
+    """Follows accepted jobs to their end once no more arrive; returns what was recorded of them."""
+    observer: Observer
+
+
+class Conductor:
+    def __init__(self, plan: Plan, parts: Parts) -> None:
+        self.plan = plan
+        self.keeper = parts.keeper
+        self.target = parts.target
+        self._faults = parts.faults
+        self._load = parts.load
+        self._runbook = parts.runbook
+        self._follower = parts.follower
+        self._judge_baseline = parts.judge_baseline
+        self._settle = parts.settle
+        self._observer = parts.observer
+        self.events: list[ev.Recorded] = []
+        self.state: State = start(plan)
+        self.head = ""
+        self._pool = ThreadPoolExecutor(max_workers=24, thread_name_prefix="do")
+        self._under_way: dict[do.Command, Future[None]] = {}
+        self._wake = threading.Event()
+        self._abort: ev.AbortRequested | None = None
+
+    # --- what other threads and signal handlers may call -----------------------------------------------------
+
+    def abort(self, by: AbortedBy, reason: str) -> None:
+        """Stop now and undo everything. The first reason wins; safe from any thread and from a signal handler."""
+        if self._abort is None:
+            self._abort = ev.AbortRequested(by, reason)
+        self._wake.set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def record(self, event: ev.Event, mono_ms: float | None = None) -> None:
+        """Write one event down. A keeper that is gone is noticed by the loop, not by the caller."""
+        try:
+            self.keeper.record(event, mono_ms)
+        except KeeperGone:
+            self.wake()
+
+    # --- the run ---------------------------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """From the start of the system to `run-ended`; returns the status. Raises KeeperGone when that died."""
+        try:
+            self._bring_up()
+            while not self.state.ended:
+                self._turn()
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        return self.state.ended
+
+    def _turn(self) -> None:
+        self.refresh()
+        if self._abort is not None and self.state.abort is None:
+            self.keeper.record(self._abort)
+            self.refresh()
+        busy = False
+        for command in do.decide(self.plan, self.state, now_ms()):
+            busy = self._dispatch(command) or busy
+        self._collect()
+        if not busy:
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+
+    def refresh(self) -> None:
+        for recorded in self._follower.new():
+            self.events.append(recorded)
+            self.state = step(self.state, recorded)
+            self._observer(recorded)
+
+    def _bring_up(self) -> None:
+        started_s = time.monotonic()
+        preparing: Future[None] | None = None
+        try:
+            self.target.start(self.keeper)
+            if self._load is not None:
+                preparing = self._pool.submit(self._load.prepare, self.keeper)
+            self._wait_ready(started_s)
+            if preparing is not None and self._abort is None:
+                preparing.result(timeout=END_LIMIT_S)
+                self._begin_load()
+        except SystemNotReady as error:
+            self.abort("system", str(error))
+
+    def _wait_ready(self, started_s: float) -> None:
+        limit_s = self.plan.system.ready_timeout_s
+        answered: set[str] = set()
+        while self._abort is None:
+            self.refresh()
+            self._fail_on_exit()
+            ready = self.target.ready()
+            after_ms = round((time.monotonic() - started_s) * 1000, 1)
+            for name in [item for item, yes in ready.items() if yes and item not in answered]:
+                answered.add(name)
+                self.record(ev.InstanceReady(name, after_ms, "answered its ready check"))
+            if all(ready.values()):
+                self.keeper.record(ev.SystemReady(len(self.plan.system.instances), after_ms))
+                return
+            if time.monotonic() - started_s > limit_s:
+                silent = ", ".join(sorted(name for name, yes in ready.items() if not yes))
+                raise SystemNotReady(f"not ready after {limit_s:g} s: {silent} never answered; see logs/ of the run")
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+
+    def _fail_on_exit(self) -> None:
+        for recorded in self.events:
+            event = recorded.event
+            if isinstance(event, ev.ProcessExited) and not event.expected:
+                how = f"signal {event.signal}" if event.signal else f"exit code {event.code}"
+                log = f"logs/{event.instance}.log"
+                raise SystemNotReady(f"{event.instance} ended at once ({how}); its output is in {log} of the run")
+
+    def _begin_load(self) -> None:
+        assert self._load is not None
+        assert self.plan.experiment.load is not None
+        epoch_ms = now_ms() + 100.0
+        self._load.begin(epoch_ms)
+        self.keeper.record(ev.LoadStarted(self.plan.experiment.load.profile, 1, epoch_ms))
+
+    # --- commands --------------------------------------------------------------------------------------------
+
+    def _dispatch(self, command: do.Command) -> bool:
+        """Start a command unless it is under way. True when something was done at once."""
+        if command in self._under_way:
+            return False
+        match command:
+            case do.Enter():
+                self._enter(command)
+                return True
+            case do.Inject():
+                self.keeper.record(ev.InjectStarted(command.injection))
+                self._submit(command, self._inject, command.injection)
+                return True
+            case do.CancelRunbook():
+                self._submit(command, self._cancel_runbook)
+            case do.Finish():
+                self._submit(command, self._finish, command)
+            case _:
+                self._submit(command, *self._work(command))
+        return False
+
+    def _work(self, command: do.Command) -> tuple[Callable[..., None], *tuple[object, ...]]:
+        match command:
+            case do.JudgeBaseline():
+                return (self._judge_gate,)
+            case do.Arm():
+                return self._arm, command.injection
+            case do.Observe():
+                return self._observe, command.injection
+            case do.Revert():
+                return self._revert, command.injection, command.cause
+            case do.Verify():
+                return self._verify, command.injection, command.last
+            case do.StartRunbook():
+                return self._start_runbook, command.trigger
+            case do.UndoRunbook():
+                return (self._undo_runbook,)
+            case _:
+                return (self._end_load,)
+
+    def _submit(self, command: do.Command, work: Callable[..., None], *arguments: object) -> None:
+        future = self._pool.submit(work, *arguments)
+        future.add_done_callback(lambda _: self._wake.set())
+        self._under_way[command] = future
+
+    def _collect(self) -> None:
+        """Forget what is done; a defect or a dead keeper in a worker surfaces here, in the deciding thread."""
+        for command, future in list(self._under_way.items()):
+            if not future.done():
+                self._doubt(command)
+                continue
+            self.refresh()  # what it wrote is folded before the same command can be asked for again
+            del self._under_way[command]
+            future.result()
+
+    def _doubt(self, command: do.Command) -> None:
+        """A call that outlives its limit is doubtful: reverted, and looked at again after the revert."""
+        if not isinstance(command, do.Inject):
+            return
+        now = self.state.injections[command.injection]
+        limit_ms = self.plan.injection(command.injection).inject_timeout_s * 1000
+        if now.stage == "injecting" and not now.outcome and now.inject_ms is not None:
+            took_ms = now_ms() - now.inject_ms
+            if took_ms > limit_ms:
+                detail = f"no answer within {limit_ms / 1000:g} s"
+                self.keeper.record(ev.Injected(command.injection, "doubtful", detail, round(took_ms, 1)))
+
+    def _enter(self, command: do.Enter) -> None:
+        planned_s = 0.0
+        if command.phase != "end":
+            planned_s = float(getattr(self.plan.experiment.phases, f"{command.phase}_s"))
+        self.keeper.record(ev.PhaseEntered(command.phase, planned_s), command.edge_ms)
+
+    def _judge_gate(self) -> None:
+        judged = self._judge_baseline(self.events)
+        self.keeper.record(judged)
+        if not judged.healthy:
+            self.abort("baseline", f"nothing was injected: {judged.detail}")
+
+    def _arm(self, name: str) -> None:
+        injection = self.plan.injection(name)
+        self.keeper.arm(
+            name,
+            fault=injection.fault,
+            instance=injection.instance,
+            mechanism=injection.mechanism,
+            undo=self.target.undo_of(injection),
+            expires_in_s=injection.for_s + EXPIRY_GRACE_S,
+        )
+
+    def _inject(self, name: str) -> None:
+        injection = self.plan.injection(name)
+        fault = self._faults[injection.fault]
+        called_ms = now_ms()
+        try:
+            fault.inject(injection, self.target)
+        except Exception as error:  # whatever a fault raises, what it did is unknown: it is reverted
+            self.keeper.record(ev.Injected(name, "failed", f"{type(error).__name__}: {error}", now_ms() - called_ms))
+            return
+        self.keeper.record(ev.Injected(name, "done", injection.mechanism, round(now_ms() - called_ms, 3)))
+        deadline_s = time.monotonic() + WATCH_BITE_S
+        while not self._look(name, called_ms) and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+
+    def _observe(self, name: str) -> None:
+        """A later look at what has not bitten yet."""
+        state = self.state.injections[name]
+        if state.inject_ms is not None and now_ms() - state.inject_ms > WATCH_BITE_S * 1000:
+            self._look(name, state.inject_ms)
+            time.sleep(TICK_S)
+
+    def _look(self, name: str, since_ms: float) -> bool:
+        injection = self.plan.injection(name)
+        effect = self._faults[injection.fault].observe(injection, self.target)
+        seen_ms = now_ms()
+        if effect.bit:
+            after_ms = round(seen_ms - since_ms, 3)
+            self.keeper.record(ev.EffectObserved(name, True, effect.witness, effect.detail, after_ms), seen_ms)
+        return effect.bit
+
+    def _revert(self, name: str, cause: str) -> None:
+        self.keeper.revert(name, cause)
+
+    def _verify(self, name: str, last: bool) -> None:
+        injection = self.plan.injection(name)
+        effect = self._faults[injection.fault].observe(injection, self.target)
+        seen_ms = now_ms()
+        since_ms = self.state.injections[name].revert_ms or seen_ms
+        if effect.gone or last:
+            after_ms = round(seen_ms - since_ms, 3)
+            event = ev.RevertVerified(name, effect.gone, effect.witness, effect.detail, after_ms)
+            self.keeper.record(event, seen_ms)
+        else:
+            time.sleep(0.002)
+
+    def _start_runbook(self, trigger: str) -> None:
+        labels = next((item for key, item in self.state.firing.items() if f"alert({key.split('|')[0]})" == trigger), {})
+        if self._runbook is not None:
+            self._runbook.start(trigger, labels)
+
+    def _cancel_runbook(self) -> None:
+        if self._runbook is not None:
+            self._runbook.cancel()
+
+    def _undo_runbook(self) -> None:
+        if self._runbook is not None:
+            self._runbook.undo_all()
+
+    def _end_load(self) -> None:
+        """No new arrivals; what is in flight and what was accepted is followed to its deadline."""
+        if self._load is None:
+            return
+        last_ms = now_ms()
+        events = self._load.end(last_ms, END_LIMIT_S)
+        for event in self._settle():
+            self.keeper.record(event)
+        for event in events:
+            self.keeper.record(event)
+
+    def _check_restored(self) -> None:
+        """Inventory as in the baseline: everything answers again, after faults and runbook were taken back."""
+        deadline_s = time.monotonic() + RESTORE_LIMIT_S
+        while not all((ready := self.target.ready()).values()) and time.monotonic() < deadline_s:
+            time.sleep(TICK_S)
+        silent = ", ".join(sorted(name for name, yes in ready.items() if not yes))
+        detail = f"does not answer: {silent}" if silent else f"all {len(ready)} processes answer"
+        self.keeper.record(ev.Restored(not silent, detail))
+
+    def _finish(self, command: do.Finish) -> None:
+        if self.state.first_inject_ms is not None:
+            self._check_restored()
+        left = self.keeper.teardown()
+        status = "dirty" if left else command.status
+        reason = f"could not be ended: {', '.join(left)}" if left else command.reason
+        self.head = self.keeper.close(status, reason)
+
+
+def now_ms() -> float:
+    return time.monotonic() * 1000

@@ -1,0 +1,131 @@
+"""The machine under the run: strangers' CPU, run delay of ours, memory and disk left.
+
+Lag alone does not show starvation; the share of time that runnable threads wait for a core does
+(Documentation/scheduler/sched-stats.rst: field 2 of /proc/PID/schedstat).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from stormdrill.model.event import Event, HostSampled
+
+EVERY_S = 1.0
+TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+GENERATOR = "generator"
+
+
+class HostWatch:
+    """Samples until `stop`. `processes` gives the run's processes: instance → pid, generator included."""
+
+    def __init__(
+        self,
+        processes: Callable[[], dict[str, int]],
+        record: Callable[[Event, float | None], object],
+        protect: Callable[[str], None],
+        *,
+        run_dir: Path,
+        min_memory_mb: int,
+        min_disk_mb: int,
+    ) -> None:
+        self._processes = processes
+        self._record = record
+        self._protect = protect
+        self._run_dir = run_dir
+        self._min_memory_mb = min_memory_mb
+        self._min_disk_mb = min_disk_mb
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="host", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        before = _Sample(self._processes())
+        while not self._stop.wait(EVERY_S):
+            now = _Sample(self._processes())
+            self._record(now.since(before), now.at_s * 1000)
+            before = now
+            reason = self._scarce()
+            if reason:
+                self._protect(reason)
+                return
+
+    def _scarce(self) -> str:
+        free_mb = _available_mb()
+        if free_mb < self._min_memory_mb:
+            return f"only {free_mb} MB of memory left on this machine, the policy asks for {self._min_memory_mb} MB"
+        disk_mb = shutil.disk_usage(self._run_dir).free >> 20
+        if disk_mb < self._min_disk_mb:
+            return f"only {disk_mb} MB left on the run directory's disk, the policy asks for {self._min_disk_mb} MB"
+        return ""
+
+
+class _Sample:
+    def __init__(self, processes: dict[str, int]) -> None:
+        self.at_s = time.monotonic()
+        self.busy_s = _busy_s()
+        self.cpu_s = {name: _cpu_s(pid) for name, pid in processes.items()}
+        self.own_s = _cpu_s(os.getpid())
+        self.delay_s = {name: _run_delay_s(pid) for name, pid in processes.items()}
+
+    def since(self, before: _Sample) -> HostSampled:
+        interval_s = max(self.at_s - before.at_s, 1e-6)
+
+        def share(now: dict[str, float], then: dict[str, float], name: str) -> float:
+            return max(0.0, now[name] - then.get(name, now[name])) / interval_s
+
+        ours = sum(share(self.cpu_s, before.cpu_s, name) for name in self.cpu_s)
+        ours += max(0.0, self.own_s - before.own_s) / interval_s
+        busy = max(0.0, self.busy_s - before.busy_s) / interval_s
+        delays = {name: share(self.delay_s, before.delay_s, name) for name in self.delay_s}
+        return HostSampled(
+            interval_ms=round(interval_s * 1000, 1),
+            foreign_cpu=round(max(0.0, busy - ours), 3),
+            platform_run_delay=round(max((v for k, v in delays.items() if k != GENERATOR), default=0.0), 3),
+            generator_run_delay=round(delays.get(GENERATOR, 0.0), 3),
+            generator_cpu=round(share(self.cpu_s, before.cpu_s, GENERATOR) if GENERATOR in self.cpu_s else 0.0, 3),
+            load1=round(os.getloadavg()[0], 2),
+        )
+
+
+def _busy_s() -> float:
+    """CPU time of the whole machine that was not idle, in seconds."""
+    fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return (sum(fields[:8]) - fields[3] - fields[4]) * TICK_S
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
+def _run_delay_s(pid: int) -> float:
+    """Summed over the threads that live now; a kernel without schedstat gives 0."""
+    total = 0
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[1])
+    except (OSError, IndexError):
+        return total / 1e9
+    return total / 1e9
+
+
+def _available_mb() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) >> 10
+    return 1 << 30

@@ -1,0 +1,217 @@
+"""The process target: starts any system that its file describes, knows its inventory, stops and thaws instances."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from stormdrill.keeper import procfs
+from stormdrill.model.plan import Injection
+from stormdrill.model.system import Ready, ServiceInstance, System
+from stormdrill.model.undo import Signal, Spawn, Undo
+from stormdrill.ports import Instance, Keeper, Life
+from stormdrill.targets.process.wiring import (
+    HOST,
+    PROXY,
+    FreePorts,
+    Wiring,
+    check_fixed_ports,
+    command_of,
+    uses_port,
+    wire,
+)
+
+ANSWER_LIMIT_S = 0.8
+
+
+class ProcessTarget:
+    """One system on local processes. Implements `ports.Target` and the capability `ports.Halt`."""
+
+    name = "process"
+
+    def __init__(self, system: System, run_dir: Path) -> None:
+        self._system = system
+        self._run_dir = run_dir
+        self._proxy: Instance | None = None
+        self._known: dict[str, Instance] = {item.name: self._before_start(item) for item in system.instances}
+        self._frozen: dict[str, list[Signal]] = {}
+        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="ready")
+
+    def inventory(self) -> tuple[Instance, ...]:
+        return tuple(self._known.values())
+
+    def preflight(self) -> None:
+        """Raises Refused, before anything is touched, for what can be known to fail."""
+        check_fixed_ports(self._system)
+
+    def start(self, keeper: Keeper) -> None:
+        free = FreePorts()
+        wiring = wire(self._system, free)
+        work = self._run_dir / "work"
+        work.mkdir(parents=True, exist_ok=True)
+        free.release()
+        if wiring.hops:
+            self._start_proxy(keeper, wiring, work)
+        for item in self._system.instances:
+            data = work / item.name
+            data.mkdir(exist_ok=True)
+            port = wiring.ports[item.name]
+            address = f"{HOST}:{port}" if uses_port(item) else ""
+            env = {
+                **wiring.peers[item.name],
+                "STORMDRILL_INSTANCE": item.name,
+                "STORMDRILL_PORT": str(port),
+                "STORMDRILL_DATA": str(data),
+                **{name: value.replace("$port", str(port)) for name, value in item.env.items()},
+            }
+            argv = command_of(item, port)
+            if argv[0] in ("python", "python3"):
+                argv = (sys.executable, *argv[1:])  # the interpreter that has what stormdrill has
+            spawned = keeper.spawn(
+                item.name,
+                service=item.service,
+                role="system",
+                argv=argv,
+                env=env,
+                cwd=str(Path.cwd()),
+                address=address,
+                labels=item.labels,
+            )
+            self._known[item.name] = Instance(
+                name=item.name,
+                service=item.service,
+                labels=item.labels,
+                address=address,
+                pid=spawned.pid,
+                start_ticks=spawned.start_ticks,
+            )
+
+    def respawned(self, instance: str, pid: int, start_ticks: int) -> None:
+        """The keeper has started an instance again: that process is the instance now."""
+        if instance in self._known:
+            self._known[instance] = msgspec.structs.replace(self._known[instance], pid=pid, start_ticks=start_ticks)
+
+    def ready(self) -> Mapping[str, bool]:
+        checks = {
+            item.name: self._pool.submit(self._answers, self._known[item.name], item.ready)
+            for item in self._system.instances
+        }
+        if self._proxy is not None:
+            checks[PROXY] = self._pool.submit(_get, self._proxy.address, Ready(path="/routes"))
+        return {name: check.result() for name, check in checks.items()}
+
+    def answers(self, instance: str) -> bool:
+        """Whether one instance answers its ready check now (bounded by ANSWER_LIMIT_S)."""
+        spec = next(item for item in self._system.instances if item.name == instance)
+        return self._answers(self._known[instance], spec.ready)
+
+    def admin(self) -> str:
+        """URL of the first instance of the admin service that answers; empty when there is none."""
+        for item in self._system.instances:
+            if item.service == self._system.admin and self._answers(self._known[item.name], item.ready):
+                return f"http://{self._known[item.name].address}"
+        return ""
+
+    def entries(self) -> tuple[str, ...]:
+        """Base URLs where load enters."""
+        found = [item for item in self._known.values() if item.service == self._system.entry]
+        return tuple(f"http://{item.address}" for item in found)
+
+    def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
+        if injection.mechanism == "crash":
+            return (Spawn(instance=injection.instance),)
+        known = self._known[injection.instance]
+        boot_id = procfs.boot_id()
+        thaw = [_cont(known.name, known.pid, known.start_ticks, boot_id)]
+        for pid in procfs.descendants(known.pid):
+            ticks = procfs.start_ticks(pid)
+            if ticks is not None:
+                thaw.append(_cont(known.name, pid, ticks, boot_id))
+        self._frozen[injection.instance] = thaw
+        return tuple(thaw)
+
+    def freeze(self, instance: str) -> None:
+        """Stop exactly the processes whose undo has been written down."""
+        for undo in self._frozen[instance]:
+            _send(undo.pid, undo.start_ticks, signal.SIGSTOP)
+
+    def crash(self, instance: str) -> None:
+        known = self._known[instance]
+        family = [known.pid, *procfs.descendants(known.pid)]
+        ticks = {pid: procfs.start_ticks(pid) for pid in family}
+        for pid in family:
+            if ticks[pid] is not None:
+                _send(pid, ticks[pid] or 0, signal.SIGKILL)
+
+    def life(self, instance: str) -> Life:
+        known = self._known[instance]
+        if not known.pid:
+            return "unknown"
+        state = procfs.state(known.pid)
+        if state in (None, "Z", "X") or procfs.start_ticks(known.pid) != known.start_ticks:
+            return "gone"
+        return "frozen" if state in ("T", "t") else "running"
+
+    def _before_start(self, item: ServiceInstance) -> Instance:
+        return Instance(name=item.name, service=item.service, labels=item.labels)
+
+    def _answers(self, known: Instance, ready: Ready | None) -> bool:
+        if self.life(known.name) != "running":
+            return False
+        return ready is None or not known.address or _get(known.address, ready)
+
+    def _start_proxy(self, keeper: Keeper, wiring: Wiring, work: Path) -> None:
+        config = work / "proxy.json"
+        routes = [{"name": hop.name, "listen": hop.listen, "to": hop.to} for hop in wiring.hops]
+        config.write_text(json.dumps({"control": wiring.control_port, "routes": routes}, indent=1))
+        address = f"{HOST}:{wiring.control_port}"
+        spawned = keeper.spawn(
+            PROXY,
+            service=PROXY,
+            role="proxy",
+            argv=(sys.executable, "-m", "stormdrill.proxy", "--config", str(config)),
+            env={},
+            cwd=str(Path.cwd()),
+            address=address,
+            labels={},
+        )
+        self._proxy = Instance(name=PROXY, service=PROXY, labels={}, address=address, pid=spawned.pid)
+
+
+def _get(address: str, ready: Ready) -> bool:
+    """An answer is required: a frozen server still accepts connections."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection = http.client.HTTPConnection(address, timeout=ANSWER_LIMIT_S)
+        try:
+            connection.request(ready.method, ready.path)
+            return connection.getresponse().status < 500
+        finally:
+            connection.close()
+    return False
+
+
+def _cont(instance: str, pid: int, start_ticks: int, boot_id: str) -> Signal:
+    return Signal(instance=instance, pid=pid, start_ticks=start_ticks, boot_id=boot_id, signal="SIGCONT")
+
+
+def _send(pid: int, start_ticks: int, number: signal.Signals) -> None:
+    """To exactly that process, never to one that got its number later."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if procfs.start_ticks(pid) == start_ticks:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, number)
+    finally:
+        os.close(descriptor)

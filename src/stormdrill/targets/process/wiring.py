@@ -1,0 +1,99 @@
+"""Ports, environment and proxied hops of a system on local processes: who listens where and calls whom."""
+
+from __future__ import annotations
+
+import socket
+
+from msgspec import Struct
+
+from stormdrill.errors import Problem, Refused
+from stormdrill.model.system import ServiceInstance, System
+
+HOST = "127.0.0.1"
+PROXY = "proxy"
+
+
+class Hop(Struct, frozen=True):
+    """One caller's way to one instance of a dependency, through one listener of the proxy."""
+
+    name: str
+    """`edge-1>gateway-eu`"""
+    listen: int
+    to: str
+    """host:port of the callee."""
+
+
+class Wiring(Struct, frozen=True):
+    ports: dict[str, int]
+    """Instance → port where it listens."""
+    hops: tuple[Hop, ...]
+    control_port: int
+    """Where the proxy answers; 0 without hops."""
+    peers: dict[str, dict[str, str]]
+    """Caller instance → environment variable → `instance=host:port,…`."""
+
+
+class FreePorts:
+    """Ports that nobody listens on, held open until `release` so that two askers never get the same one."""
+
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
+
+    def take(self) -> int:
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        held.bind((HOST, 0))
+        self._held.append(held)
+        port: int = held.getsockname()[1]
+        return port
+
+    def release(self) -> None:
+        while self._held:
+            self._held.pop().close()
+
+
+def check_fixed_ports(system: System) -> None:
+    """Raises Refused for every fixed port that is taken, before anything is touched."""
+    problems = []
+    for instance in system.instances:
+        if instance.port is None:
+            continue
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, instance.port))
+            except OSError as error:
+                what = f"port {instance.port} of {instance.name} is taken on {HOST} ({error.strerror})"
+                fix = "stop what listens there, or leave `port:` out and use $port in the command"
+                problems.append(Problem(f"system {system.name}", 0, 0, what, fix))
+    if problems:
+        raise Refused(problems)
+
+
+def wire(system: System, free: FreePorts) -> Wiring:
+    ports = {item.name: item.port if item.port is not None else free.take() for item in system.instances}
+    hops: list[Hop] = []
+    peers: dict[str, dict[str, str]] = {item.name: {} for item in system.instances}
+    for dependency in system.dependencies:
+        callees = [item for item in system.instances if item.service == dependency.to]
+        for caller in system.instances:
+            if caller.service not in dependency.callers:
+                continue
+            ways = [_hop(caller, callee, ports, free) for callee in callees if callee.name != caller.name]
+            hops.extend(hop for _, hop in ways)
+            variable = f"STORMDRILL_PEERS_{dependency.name.upper().replace('-', '_')}"
+            peers[caller.name][variable] = ",".join(f"{name}={HOST}:{hop.listen}" for name, hop in ways)
+    return Wiring(ports=ports, hops=tuple(hops), control_port=free.take() if hops else 0, peers=peers)
+
+
+def _hop(caller: ServiceInstance, callee: ServiceInstance, ports: dict[str, int], free: FreePorts) -> tuple[str, Hop]:
+    name = f"{caller.name}>{callee.name}"
+    return callee.name, Hop(name=name, listen=free.take(), to=f"{HOST}:{ports[callee.name]}")
+
+
+def command_of(instance: ServiceInstance, port: int) -> tuple[str, ...]:
+    return tuple(word.replace("$port", str(port)) for word in instance.command)
+
+
+def uses_port(instance: ServiceInstance) -> bool:
+    """Whether the instance is known to listen, so that an address may be given for it."""
+    return instance.port is not None or instance.ready is not None or any("$port" in w for w in instance.command)

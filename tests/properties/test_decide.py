@@ -1,0 +1,246 @@
+"""Laws of the deciding heart, over random plans, aborts, late answers, failing undos and duplicated lines.
+
+A virtual world carries out what `decide` asks for, with delays and failures that Hypothesis chooses; one example
+holds many interleavings.
+"""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormdrill.core import decide as do
+from stormdrill.core.fold import REVERT_TRIES, fold, start, step
+from stormdrill.model import event as ev
+from stormdrill.model.experiment import Experiment, Phases, RunbookUse
+from stormdrill.model.expression import AlertWithin
+from stormdrill.model.plan import Injection, Plan
+from stormdrill.model.system import System
+
+TICK_MS = 50.0
+LIMIT_MS = 400_000.0
+
+
+def plan_of(starts: list[float], for_s: float, runbook: bool, failback_s: float) -> Plan:
+    use = RunbookUse("book", AlertWithin("alert(Down)", "Down"), else_after_s=3.0) if runbook else None
+    experiment = Experiment(
+        name="random",
+        title="t",
+        hypothesis="h",
+        owner="o",
+        system="s",
+        phases=Phases(1.0, 2.0, 10.0, 2.0, failback_s),
+        faults=(),
+        objectives=(),
+        runbook=use,
+    )
+    injections = tuple(
+        Injection(f"f/{n}", "f", n, f"i{n}", "freeze", "thaw", start_s=s, for_s=min(for_s, 10.0 - s))
+        for n, s in enumerate(starts)
+    )
+    return Plan(experiment, System("s", "a", ()), "process", 1, injections, 15.0, "", (), ())
+
+
+class World:
+    """Carries commands out after random delays; an undo may fail, an inject may hang, an abort may come."""
+
+    def __init__(self, plan: Plan, rng: random.Random, *, healthy: bool, abort_ms: float | None, undo_fails: float):
+        self.plan, self.rng = plan, rng
+        self.healthy, self.abort_ms, self.undo_fails = healthy, abort_ms, undo_fails
+        self.now = 0.0
+        self.journal: list[ev.Recorded] = []
+        self.due: list[tuple[float, ev.Event, do.Command | None]] = []
+        self.under_way: set[do.Command] = set()
+        self.harmed: dict[str, bool] = {}
+        self.asked: list[tuple[float, do.Command]] = []
+
+    def write(self, event: ev.Event, at: float | None = None) -> None:
+        self.journal.append(ev.Recorded(len(self.journal), "", self.now if at is None else at, event))
+
+    def later(self, event: ev.Event, command: do.Command | None = None) -> None:
+        delay = self.rng.choice([0.0, 5.0, 60.0, 700.0, 4000.0])
+        self.due.append((self.now + delay, event, command))
+
+    def run(self) -> None:
+        self.write(ev.SystemReady(1, 1.0))
+        state = start(self.plan)
+        for recorded in self.journal:
+            state = step(state, recorded)
+        read = len(self.journal)
+        while not state.ended and self.now < LIMIT_MS:
+            self.deliver()
+            if self.abort_ms is not None and self.now >= self.abort_ms and state.abort is None:
+                self.write(ev.AbortRequested("person", "stop"))
+            for recorded in self.journal[read:]:
+                state = step(state, recorded)
+            read = len(self.journal)
+            for command in do.decide(self.plan, state, self.now):
+                if command not in self.under_way:
+                    self.asked.append((self.now, command))
+                    self.carry_out(command)
+            self.now += TICK_MS
+        self.state = state
+
+    def deliver(self) -> None:
+        ready = [item for item in self.due if item[0] <= self.now]
+        self.due = [item for item in self.due if item[0] > self.now]
+        self.rng.shuffle(ready)
+        for _, event, command in ready:
+            if isinstance(event, ev.Reverted) and event.outcome == "done" and event.injection in self.harmed:
+                self.harmed[event.injection] = False
+            self.write(event)
+            if self.rng.random() < 0.1:
+                self.write(event)  # told twice
+            if command is not None:
+                self.under_way.discard(command)
+
+    def carry_out(self, command: do.Command) -> None:
+        match command:
+            case do.Enter():
+                self.write(ev.PhaseEntered(command.phase, 0.0), command.edge_ms)
+            case do.JudgeBaseline():
+                self.write(ev.BaselineJudged(self.healthy, ""))
+                if not self.healthy:
+                    self.write(ev.AbortRequested("baseline", "unhealthy"))
+            case do.Arm():
+                self.under_way.add(command)
+                self.later(ev.Armed(command.injection, "f", "i", "freeze", [], 0.0, ""), command)
+            case do.Inject():
+                self.under_way.add(command)
+                self.write(ev.InjectStarted(command.injection))
+                self.harmed[command.injection] = True
+                outcome = self.rng.choice(["done", "done", "doubtful", "failed"])
+                self.later(ev.Injected(command.injection, outcome, "", 1.0), command)
+            case do.Revert():
+                self.under_way.add(command)
+                self.write(ev.RevertStarted(command.injection, command.cause, "keeper"))
+                outcome = "failed" if self.rng.random() < self.undo_fails else "done"
+                self.later(ev.Reverted(command.injection, outcome, "", 1.0), command)
+            case do.Verify():
+                gone = not self.harmed.get(command.injection, False)
+                if gone or command.last:
+                    self.write(ev.RevertVerified(command.injection, gone, "w", "", 1.0))
+            case do.StartRunbook():
+                self.write(ev.RunbookStarted("book", "", command.trigger, {}, False))
+                self.write(ev.Armed("runbook/drain", "runbook", "", "", [], 0.0, ""))
+                self.later(ev.RunbookFinished("book", "done", "", 1.0))
+            case do.CancelRunbook():
+                self.under_way.add(command)
+                self.later(ev.RunbookFinished("book", "cancelled", "", 1.0), command)
+            case do.UndoRunbook():
+                self.under_way.add(command)
+                self.later(ev.Reverted("runbook/drain", "done", "", 1.0), command)
+            case do.Finish():
+                self.write(ev.RunEnded(command.status, command.reason))
+
+
+plans = st.builds(
+    plan_of,
+    st.lists(st.floats(0, 8).map(lambda s: round(s, 1)), max_size=4),
+    st.floats(1, 10),
+    st.booleans(),
+    st.sampled_from([0.0, 2.0]),
+)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    return World(
+        draw(plans),
+        random.Random(draw(st.integers(0, 2**32))),
+        healthy=draw(st.booleans()) or draw(st.booleans()),
+        abort_ms=draw(st.one_of(st.none(), st.floats(0, 20_000))),
+        undo_fails=draw(st.sampled_from([0.0, 0.5, 1.0])),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_every_run_ends_and_leaves_no_harm_that_it_does_not_admit(world: World) -> None:
+    world.run()
+    assert world.state.ended, "the run never ended"
+    for name, harmed in world.harmed.items():
+        stage = world.state.injections[name].stage
+        assert stage == ("dirty" if harmed else stage)
+        assert stage in ("verified", "dirty")
+    still = any(world.harmed.values())
+    assert (world.state.ended == "dirty") == any(s.stage == "dirty" for s in world.state.injections.values())
+    assert not still or world.state.ended == "dirty"
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds())
+def test_undo_is_journalled_before_the_harm_and_nothing_is_harmed_without_health(world: World) -> None:
+    world.run()
+    armed: set[str] = set()
+    healthy = False
+    for recorded in world.journal:
+        match recorded.event:
+            case ev.Armed(injection=name):
+                armed.add(name)
+            case ev.BaselineJudged(healthy=judged):
+                healthy = judged
+            case ev.InjectStarted(injection=name):
+                assert name in armed
+                assert healthy
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds())
+def test_after_an_abort_nothing_more_is_injected_and_no_phase_begins(world: World) -> None:
+    world.run()
+    seen = False
+    for recorded in world.journal:
+        if seen:
+            assert not isinstance(recorded.event, ev.InjectStarted | ev.PhaseEntered | ev.RunbookStarted)
+        seen = seen or isinstance(recorded.event, ev.AbortRequested)
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds())
+def test_recovery_begins_when_the_last_cause_was_seen_to_be_gone(world: World) -> None:
+    world.run()
+    settled: dict[str, float] = {}
+    for recorded in world.journal:
+        if isinstance(recorded.event, ev.RevertVerified):
+            settled.setdefault(recorded.event.injection, recorded.mono_ms)
+        if isinstance(recorded.event, ev.PhaseEntered) and recorded.event.phase == "recovery":
+            assert set(settled) == {item.id for item in world.plan.injections}
+            if settled:
+                assert recorded.mono_ms >= max(settled.values()) - 1e-6
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds())
+def test_a_failing_undo_is_tried_again_a_bounded_number_of_times(world: World) -> None:
+    world.run()
+    for injection in world.plan.injections:
+        finished = world.state.injections[injection.id].reverts
+        assert finished <= 2 * REVERT_TRIES + 2  # each may be told twice
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), st.integers(0, 10_000))
+def test_a_crash_at_any_line_loses_no_knowledge_because_state_is_a_fold_of_the_journal(world: World, cut: int) -> None:
+    world.run()
+    cut %= len(world.journal) + 1
+    before, after = world.journal[:cut], world.journal[cut:]
+    state = fold(world.plan, before)
+    for recorded in after:
+        state = step(state, recorded)
+    assert state == fold(world.plan, world.journal)
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), st.randoms(use_true_random=False))
+def test_a_late_answer_never_brings_a_verified_injection_back(world: World, rng: random.Random) -> None:
+    world.run()
+    verified = {name for name, item in world.state.injections.items() if item.stage == "verified"}
+    late = [r for r in world.journal if isinstance(r.event, ev.Armed | ev.Injected | ev.Reverted | ev.RevertStarted)]
+    rng.shuffle(late)
+    state = world.state
+    for recorded in late:
+        state = step(state, recorded)
+    assert {name for name, item in state.injections.items() if item.stage == "verified"} >= verified
