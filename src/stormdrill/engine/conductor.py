@@ -15,11 +15,11 @@ from typing import Literal, Protocol
 
 from stormdrill.core import decide as do
 from stormdrill.core.fold import State, start, step
-from stormdrill.engine.following import JournalFollower
 from stormdrill.errors import KeeperGone, SystemNotReady
 from stormdrill.model import event as ev
 from stormdrill.model.plan import Plan
 from stormdrill.ports import Fault, Keeper, Load, Target
+from stormdrill.store.journal import Follower
 
 TICK_S = 0.02
 WATCH_BITE_S = 0.25
@@ -55,7 +55,7 @@ class Parts:
     faults: Mapping[str, Fault]
     load: Load | None
     runbook: Runbook | None
-    follower: JournalFollower
+    follower: Follower
     judge_baseline: Callable[[Sequence[ev.Recorded]], ev.BaselineJudged]
     settle: Callable[[], Sequence[ev.Event]]
     """Follows accepted jobs to their end once no more arrive; returns what was recorded of them."""
@@ -126,7 +126,7 @@ class Conductor:
             self._wake.clear()
 
     def refresh(self) -> None:
-        for recorded in self._follower.new():
+        for recorded in self._follower.poll():
             self.events.append(recorded)
             self.state = step(self.state, recorded)
             self._observer(recorded)
