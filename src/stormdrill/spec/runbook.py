@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from stormdrill.errors import Refused
 from stormdrill.model.expression import AlertWithin, Expression
 from stormdrill.model.runbook import Runbook, Step, StepKind, UndoBlock
-from stormdrill.spec.expression import LOAD_METRICS, ExpressionError, Measure
-from stormdrill.spec.expression import parse as parse_expression
+from stormdrill.spec.expression import LOAD_METRICS, ExpressionError, Measure, parse_expression
 from stormdrill.spec.runbook_attributes import Attributes, read_attributes
 from stormdrill.spec.runbook_body import Content, Fault, read_body
 from stormdrill.spec.runbook_flow import Trouble, flow_troubles, nearest, surely_captured
