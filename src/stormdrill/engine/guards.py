@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from stormdrill.engine.sight import LiveSight, Look
+from stormdrill.engine.sight import LiveSight
 from stormdrill.model.event import ConditionHeld, Event, GuardTripped
 from stormdrill.model.expression import AlertWithin, Expression
+from stormdrill.ports import Held
 
 EVERY_S = 0.2
 BLIND_S = 4.0
@@ -67,7 +68,7 @@ class Guards:
     def _figures(self) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, expression in self._shown.items():
-            look = self._sight.look(expression)
+            look = self._sight.evaluate(expression)
             if look.value is not None:
                 found[name] = look.value
         return found
@@ -75,15 +76,15 @@ class Guards:
     def _look_for_trigger(self) -> None:
         if self._trigger is None or isinstance(self._trigger, AlertWithin):
             return
-        look = self._sight.look(self._trigger)
-        if look.held:
+        look = self._sight.evaluate(self._trigger)
+        if look.fresh and look.held:
             self._record(ConditionHeld(self._trigger.text, look.value))
             self._trigger = None
 
     def _tripped(self, index: int, guard: Expression) -> bool:
         now_s = time.monotonic()
-        look = self._sight.look(guard)
-        if look.held is None:
+        look = self._sight.evaluate(guard)
+        if not look.fresh:
             since_s = self._blind_since.setdefault(index, now_s)
             return self._trip_if(now_s - since_s >= BLIND_S, guard, look, f"no fresh reading for {BLIND_S:g} s")
         self._blind_since.pop(index, None)
@@ -94,7 +95,7 @@ class Guards:
         for_s = (guard.for_s or 0.0) if not isinstance(guard, AlertWithin) else 0.0
         return self._trip_if(now_s - since_s >= for_s, guard, look, f"held for {for_s:g} s")
 
-    def _trip_if(self, due: bool, guard: Expression, look: Look, detail: str) -> bool:
+    def _trip_if(self, due: bool, guard: Expression, look: Held, detail: str) -> bool:
         if due:
             self._record(GuardTripped(guard.text, look.value, detail))
             self._trip(f"guard {guard.text}: {detail}")

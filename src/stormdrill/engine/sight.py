@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
+from stormdrill.ports import Held
 from stormdrill.store.records import DTYPE, RECORD, Outcome, RecordHeader, read_header
 
 KEEP_S = 30.0
@@ -27,14 +27,6 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda value, limit: value >= limit,
     "=": lambda value, limit: value == limit,
 }
-
-
-class Look(Struct, frozen=True):
-    """One look at one expression. `held` is None when there was nothing fresh to look at."""
-
-    held: bool | None
-    value: float | None
-    detail: str
 
 
 class _Tail:
@@ -89,16 +81,17 @@ class LiveSight:
         for path in self._files():
             self._tails.setdefault(path, _Tail(path)).poll(now_ms)
 
-    def look(self, expression: Expression) -> Look:
+    def evaluate(self, expression: Expression) -> Held:
+        """Implements `ports.Sight`."""
         if isinstance(expression, AlertWithin):
             return self._look_alert(expression)
         window_s = max(WINDOW_S, min(expression.for_s or 0.0, KEEP_S))
         value = self.value(expression, window_s)
         if value is None:
-            return Look(None, None, f"nothing fresh for {expression.metric} in the last {window_s:g} s")
+            return Held(False, None, f"nothing fresh for {expression.metric} in the last {window_s:g} s")
         if expression.relative:
-            return Look(None, value, "a limit relative to the baseline has no live value")
-        return Look(COMPARE[expression.op](value, expression.limit), value, "")
+            return Held(False, value, "a limit relative to the baseline has no live value")
+        return Held(COMPARE[expression.op](value, expression.limit), value)
 
     def value(self, expression: Comparison, window_s: float) -> float | None:
         """In the unit of the expression's limit: percent, seconds, per second, or the metric's own."""
@@ -107,12 +100,12 @@ class LiveSight:
             return self._of_rows(metric, expression.labels, window_s)
         return self._of_readings(metric, expression.op)
 
-    def _look_alert(self, expression: AlertWithin) -> Look:
+    def _look_alert(self, expression: AlertWithin) -> Held:
         for key, labels in self._firing().items():
             wanted = expression.labels.items()
             if key.split("|")[0] == expression.alert and all(labels.get(name) == value for name, value in wanted):
-                return Look(True, None, "firing")
-        return Look(False, None, "not firing")
+                return Held(True)
+        return Held(False)
 
     def _of_readings(self, metric: str, op: str) -> float | None:
         """The worst of all instances' newest readings, as long as it is fresh."""
