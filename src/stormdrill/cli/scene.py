@@ -45,6 +45,7 @@ class Scene:
     def __init__(self, asked_per_s: float | None = None) -> None:
         self.asked_per_s = asked_per_s
         self._doing = "planning"
+        self._healthy: e.BaselineJudged | None = None
         self._spawned: set[str] = set()
         self._ready: set[str] = set()
         self._phase = ""
@@ -143,9 +144,8 @@ class Scene:
     def _(self, event: e.PhaseEntered, at_ms: float) -> list[Line]:
         lines = []
         if self._phase and self._phase != "fault":
-            state = {"baseline": "stopped" if self._aborting else "healthy"}.get(self._phase, "done")
             took = figures.seconds((at_ms - self._phase_from_ms) / 1000)
-            lines.append(Line(_label(self._phase), state, self._phase_text(), took))
+            lines.append(Line(_label(self._phase), self._phase_state(), self._phase_text(), took))
         elif self._phase:
             took = figures.seconds((at_ms - self._phase_from_ms) / 1000)
             lines.append(Line("", "over", self._phase_text(), took))
@@ -156,6 +156,20 @@ class Scene:
         self._doing = "ending" if event.phase == "end" else self._doing
         self._phase_from_ms, self._phase_planned_s = at_ms, event.planned_s
         return lines
+
+    def _phase_state(self) -> str:
+        if self._phase == "baseline" and self._healthy is not None:
+            return "healthy" if self._healthy.healthy else "NOT healthy"
+        return "stopped" if self._aborting else "done"
+
+    @_tell.register
+    def _(self, event: e.BaselineJudged, at_ms: float) -> list[Line]:
+        self._healthy = event
+        return [] if event.healthy else [Line("baseline", "NOT healthy", f"{event.detail}; nothing is injected")]
+
+    @_tell.register
+    def _(self, event: e.ConditionHeld, at_ms: float) -> list[Line]:
+        return [Line("", "condition", f"{event.condition}{self._since_fault(at_ms)}")]
 
     @_tell.register
     def _(self, event: e.Armed, at_ms: float) -> list[Line]:

@@ -1,0 +1,42 @@
+"""One figure: what was measured, what was asked, and whether it holds."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """A measured value beside what was promised."""
+
+    name: str
+    value: float
+    unit: str
+    asked: str
+    """The promise in words: `<= 0.10`; empty: shown for information."""
+    holds: bool | None
+    """None: nothing was asked."""
+
+
+def at_most(name: str, value: float, unit: str, limit: float) -> Figure:
+    return Figure(name, round(value, 4), unit, f"<= {limit:g}", value <= limit)
+
+
+def at_least(name: str, value: float, unit: str, limit: float) -> Figure:
+    return Figure(name, round(value, 4), unit, f">= {limit:g}", value >= limit)
+
+
+def middle_of(times: int, measure: Callable[[], float]) -> float:
+    """The median of `times` measurements."""
+    return median(measure() for _ in range(times))
+
+
+def cpu_of(argv: Sequence[str]) -> float:
+    """CPU seconds, user and system, of one whole process that must succeed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
