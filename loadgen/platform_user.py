@@ -1,0 +1,25 @@
+"""Clients of the reference platform: API calls, inferences, reports and batch jobs.
+
+An ordinary Locust file. Under stormdrill it sends a run's arrivals; by hand:
+
+    locust -f loadgen/platform_user.py --host http://127.0.0.1:PORT --headless -t 10s --demand peak --rate 60
+"""
+
+from stormdrill.load.locust import Arrival, OpenLoopUser
+
+
+class PlatformUser(OpenLoopUser):
+    """Hands in jobs. Whoever asks for an API call, an inference or a report waits for the result; a batch job is only
+    accepted, and followed in the platform's own ledger."""
+
+    def serve(self, arrival: Arrival) -> None:
+        kind = arrival.labels["kind"]
+        job = {
+            "id": arrival.id,
+            "kind": kind,
+            "tier": int(arrival.labels["tier"]),
+            "deadline_ms": round(arrival.deadline_s * 1000),
+            "residency": arrival.parameters.get("residency"),
+            "wait": kind != "batch",
+        }
+        self.client.post("/jobs", json=job, name=f"POST /jobs {kind}, tier {job['tier']}")

@@ -1,0 +1,268 @@
+"""The open loop: walks the schedule of absolute times, whatever the system under test does.
+
+A greenlet an arrival, at most `max_in_flight` of them. Nothing is silent: what could not be sent is recorded as
+dropped, what is in flight at the end as unfinished, with at least its deadline as its latency.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+import gevent
+from gevent.event import Event
+from gevent.greenlet import Greenlet
+
+from stormdrill.load.arrivals import Arrival as Planned
+from stormdrill.load.locust.alarm import Alarm
+from stormdrill.load.locust.flights import Arrival, Flight, Recorder
+from stormdrill.load.messages import GRACE_S, PROGRESS_EVERY_S, Ended, Progress
+from stormdrill.model.profile import Stream
+from stormdrill.store.records import Outcome
+
+now = time.monotonic
+_FLUSH_EVERY_S = 0.05
+_LONGEST_NAP_S = 0.5
+_INTERVALS_A_SECOND = round(1 / PROGRESS_EVERY_S)
+
+log = logging.getLogger(__name__)
+
+
+class Driver:
+    """Sends arrivals at their times and follows each to its end."""
+
+    def __init__(
+        self,
+        planned: Iterator[Planned],
+        *,
+        run: str,
+        streams: tuple[Stream, ...],
+        entries: tuple[str, ...],
+        max_in_flight: int,
+        lost: Callable[[Flight], None],
+    ) -> None:
+        """`lost` is told of what no client ever reports: dropped, unfinished, and time-outs outside of a request."""
+        self._planned = planned
+        self._run = run
+        self._streams = streams
+        # Each request starts at the next entry and knows where to go when that one refuses.
+        self._turns = [entries[turn:] + entries[:turn] for turn in range(len(entries))]
+        self._max_in_flight = max_in_flight
+        self._lost = lost
+        self._recorder: Recorder | None = None
+        self._in_flight: set[Flight] = set()
+        self._landed = Event()
+        self._begun = Event()
+        self.waiting = Event()
+        """The user has started and waits for `begin`."""
+        self.finished = Event()
+        self.asked_to_end = Event()
+        self.failure = ""
+        """Why the load could not go on."""
+        self._epoch_s = 0.0
+        self._last_s = math.inf
+        self._wait_until_s = math.inf
+        self._lags: deque[list[float]] = deque([[]], maxlen=_INTERVALS_A_SECOND)
+        self.scheduled = self.sent = self.done = self.dropped = self.unfinished = self.failovers = self.errors = 0
+        self.first_error = ""
+
+    def begin(self, epoch_s: float, recorder: Recorder) -> None:
+        """Arrivals count from `epoch_s` on the monotonic clock."""
+        self._epoch_s, self._recorder = epoch_s, recorder
+        self._begun.set()
+
+    def end(self, last_intended_s: float, timeout_s: float) -> None:
+        """No arrival after `last_intended_s`; what is in flight `timeout_s` later is unfinished."""
+        self._last_s = last_intended_s
+        self._wait_until_s = max(last_intended_s, now()) + timeout_s
+        self.asked_to_end.set()
+        self._begun.set()
+        self._landed.set()
+
+    def stop(self) -> None:
+        """No further arrival; what is in flight is followed to its deadline."""
+        self.end(min(self._last_s, now()), max(item.deadline_s for item in self._streams) + GRACE_S)
+
+    def fail(self, text: str) -> None:
+        """The load can't go on, and nothing is waited for."""
+        self.failure = self.failure or text
+        self.end(min(self._last_s, now()), 0.0)
+
+    @property
+    def begun(self) -> bool:
+        return self._recorder is not None
+
+    def flush(self) -> None:
+        if self._recorder is not None and not self.finished.is_set():
+            self._recorder.flush()
+
+    def run(self, serve: Callable[[Arrival], object]) -> None:
+        """Serve all arrivals. Returns when the last one is recorded, also when the greenlet is killed meanwhile."""
+        self.waiting.set()
+        self._begun.wait()
+        if self._recorder is None:
+            self.finished.set()
+            return
+        flusher = gevent.spawn(self._flush_often)
+        try:
+            self._walk(serve)
+            self._follow()
+        except gevent.GreenletExit:
+            self.stop()
+            self._follow()
+            raise
+        finally:
+            self._give_up()
+            flusher.kill()
+            try:
+                self._recorder.close()
+            except OSError as error:
+                self.failure = self.failure or f"the records can't be written: {error}"
+            self.finished.set()
+
+    def progress(self) -> Progress:
+        """Totals, and the lag of the last second; starts a new interval of it."""
+        lags = sorted(chain.from_iterable(self._lags))
+        self._lags.append([])
+        p99 = lags[min(math.ceil(0.99 * len(lags)), len(lags)) - 1] if lags else 0.0
+        return Progress(now() * 1e3, self.scheduled, self.sent, self.done, self.dropped, p99 * 1e3)
+
+    def summary(self, cpu_s: float) -> Ended:
+        return Ended(
+            self.scheduled,
+            self.sent,
+            self.done,
+            self.dropped,
+            self.unfinished,
+            self.failovers,
+            self.errors,
+            self.first_error,
+            cpu_s,
+        )
+
+    def _walk(self, serve: Callable[[Arrival], object]) -> None:
+        alarm = Alarm()
+        try:
+            for job, at_s, index in self._planned:
+                intended_s = self._epoch_s + at_s
+                while (now_s := now()) < intended_s and intended_s <= self._last_s:
+                    # The end may be brought forward at any time, so no nap is long.
+                    alarm.wait_until(min(intended_s, now_s + _LONGEST_NAP_S))
+                if intended_s > self._last_s:
+                    return
+                arrival = Arrival(job, f"{self._run}-{job}", intended_s, self._streams[index], index)
+                self._dispatch(Flight(arrival, self._turns[job % len(self._turns)]), serve)
+        finally:
+            alarm.close()
+
+    def _dispatch(self, flight: Flight, serve: Callable[[Arrival], object]) -> None:
+        self.scheduled += 1
+        if len(self._in_flight) >= self._max_in_flight:
+            self._drop(flight)
+            return
+        self._in_flight.add(flight)
+        flight.greenlet = Greenlet(self._serve, flight, serve)
+        flight.greenlet.flight = flight
+        flight.greenlet.start()
+
+    def _serve(self, flight: Flight, serve: Callable[[Arrival], object]) -> None:
+        arrival = flight.arrival
+        remaining_s = arrival.intended_s + arrival.deadline_s + GRACE_S - now()
+        if remaining_s > 0:
+            limit = gevent.Timeout.start_new(remaining_s)
+            try:
+                serve(arrival)
+            except gevent.GreenletExit:
+                return
+            except gevent.Timeout as caught:
+                self._cut(flight, caught, limit)
+            except Exception as error:
+                self._defect("".join(traceback.format_exception(error)))
+            finally:
+                limit.close()
+        if not flight.closed:
+            self._land(flight)
+
+    def _cut(self, flight: Flight, caught: gevent.Timeout, limit: gevent.Timeout) -> None:
+        """The limit struck while `serve` was outside of a request of its client."""
+        if caught is not limit:
+            self._defect(f"a time-out of the locustfile's own was not handled: {caught}")
+        elif flight.sent_s:
+            flight.ended(Outcome.TIMED_OUT, 0, now())
+            self._lost(flight)
+
+    def note_sent(self, flight: Flight) -> None:
+        """The client is about to send; only the first request of a flight counts."""
+        if not flight.sent_s:
+            flight.sent_s = now()
+            self.sent += 1
+            self._lags[-1].append(flight.sent_s - flight.arrival.intended_s)
+
+    def _land(self, flight: Flight) -> None:
+        self._in_flight.discard(flight)
+        if flight.outcome is None and not flight.sent_s:
+            if now() < flight.arrival.intended_s + flight.arrival.deadline_s + GRACE_S:
+                self._defect(f"serve() sent nothing for {flight.arrival.stream}")
+            self._drop(flight)
+        else:
+            if flight.outcome is None:
+                self._defect(f"serve() never learned the answer for {flight.arrival.stream}")
+                flight.ended(Outcome.UNFINISHED, 0, now())
+            self.done += 1
+            self.failovers += flight.refused_by > 0 and flight.outcome is Outcome.ANSWERED
+            self._close(flight)
+        if not self._in_flight:
+            self._landed.set()
+
+    def _drop(self, flight: Flight) -> None:
+        self.dropped += 1
+        flight.ended(Outcome.DROPPED, 0, now())
+        self._lost(flight)
+        self._close(flight)
+
+    def _close(self, flight: Flight) -> None:
+        flight.closed = True
+        if self._recorder is not None:
+            self._recorder.add(flight, now())
+
+    def _follow(self) -> None:
+        """Wait for what is in flight, up to the limit that `end` set, which may still change."""
+        while self._in_flight:
+            self._landed.clear()
+            remaining_s = self._wait_until_s - now()
+            if remaining_s <= 0 or not self._in_flight:
+                return
+            self._landed.wait(None if math.isinf(remaining_s) else remaining_s)
+
+    def _give_up(self) -> None:
+        left = sorted(self._in_flight, key=lambda flight: flight.arrival.job)
+        self._in_flight.clear()
+        for flight in left:
+            if flight.sent_s:
+                self.unfinished += 1
+                flight.ended(Outcome.UNFINISHED, 0, now())
+                self._lost(flight)
+                self._close(flight)
+            else:
+                self._drop(flight)
+        gevent.killall([flight.greenlet for flight in left], block=False)
+
+    def _defect(self, text: str) -> None:
+        self.errors += 1
+        if not self.first_error:
+            self.first_error = text.strip().splitlines()[-1]
+            log.error("The locustfile's serve() went wrong; this is told once.\n%s", text.strip())
+
+    def _flush_often(self) -> None:
+        while True:
+            gevent.sleep(_FLUSH_EVERY_S)
+            try:
+                self.flush()
+            except OSError as error:
+                self.fail(f"the records can't be written: {error}")
+                return
