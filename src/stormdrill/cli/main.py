@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from stormdrill import __version__
 
 DEFECT = 70
 STOPPED = 4
+COMPLETION = "_STORMDRILL_COMPLETE"
+"""Set by a shell that asks what could come next."""
 
 
 class Word(NamedTuple):
@@ -101,20 +104,29 @@ def root() -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code. No traceback reaches a user."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a letter shows "?" and not a defect.
+            stream.reconfigure(errors="replace")
+    code = _run(list(sys.argv[1:] if argv is None else argv))
     try:
-        code = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader left (`stormdrill runs | head`): nothing to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        _fall_silent()
     sys.exit(code)
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: list[str]) -> int:
     try:
-        result = root.main(args=argv, prog_name="stormdrill", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        if COMPLETION in os.environ:
+            from click.shell_completion import shell_complete
+
+            return shell_complete(root, {}, "stormdrill", COMPLETION, os.environ[COMPLETION])
+        with root.make_context("stormdrill", argv) as context:
+            root.invoke(context)
+        return 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -122,12 +134,21 @@ def _run(argv: Sequence[str] | None) -> int:
         click.echo("stopped", err=True)
         return STOPPED
     except BrokenPipeError:
-        raise
+        # The reader left (`stormdrill runs | head`): nothing to say, and nobody to say it to.
+        _fall_silent()
+        return 0
     except Exception as error:
         return _explain(error, argv)
 
 
-def _explain(error: Exception, argv: Sequence[str] | None) -> int:
+def _fall_silent() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter's own last flush doesn't complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _explain(error: Exception, argv: Sequence[str]) -> int:
     """Say what went wrong, in words for a person; returns the exit code."""
     from stormdrill.errors import Refused, StormdrillError
 
@@ -140,7 +161,7 @@ def _explain(error: Exception, argv: Sequence[str] | None) -> int:
         return error.exit_code
     from stormdrill.cli.defect import write_report
 
-    place = write_report(error, sys.argv[1:] if argv is None else argv)
+    place = write_report(error, argv)
     click.echo(f"a defect of stormdrill itself: {type(error).__name__}", err=True)
     click.echo(f"report   {place}" if place else "the report file could not be written", err=True)
     click.echo("next     stormdrill runs   says whether anything is still open; please send the report", err=True)

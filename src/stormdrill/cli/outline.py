@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from itertools import groupby
 
-from stormdrill.cli import figures
 from stormdrill.model.plan import Injection, Plan
+from stormdrill.model.units import show_duration
 
 PLACES = {"process": "processes", "docker": "containers", "kubernetes": "Kubernetes"}
 DIGEST_SHOWN = 6
@@ -18,7 +18,7 @@ def plan_lines(plan: Plan, width: int = 100) -> list[str]:
     where = f"{plan.system.name} on {PLACES.get(plan.target, plan.target)} · seed {plan.seed}"
     title = f"  {plan.experiment.title}"
     fits = len(title) + len(where) + 3 <= width
-    lines = [f"{title}{where:>{width - len(title)}}"] if fits else [title, f"  {where}"]
+    lines = [f"{title}{where:>{width - len(title)}}"] if fits else _wrapped(f"{title.strip()} · {where}", width)
     total = len(plan.system.instances)
     texts = [f"plan {plan.digest[:DIGEST_SHOWN]}"]
     for _, group in groupby(plan.injections, key=lambda one: (one.use, one.mechanism, one.undo, one.for_s)):
@@ -29,7 +29,7 @@ def plan_lines(plan: Plan, width: int = 100) -> list[str]:
         texts.append(f"worst case: {plan.worst_case}")
     texts += [f"cannot be undone: {text}" for text in plan.irreversible]
     texts += [f"needs: {text}" for text in plan.permissions]
-    texts.append(f"takes {figures.seconds(plan.duration_s)} and the system's start and stop")
+    texts.append(f"takes {show_duration(plan.duration_s)} and the system's start and stop")
     first, *rest = texts
     for text in rest:
         lines += textwrap.wrap(text, width, initial_indent=f"  {first:<14} ", subsequent_indent=" " * 17)
@@ -37,13 +37,17 @@ def plan_lines(plan: Plan, width: int = 100) -> list[str]:
     return lines
 
 
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")
+
+
 def _injections(group: tuple[Injection, ...], total: int) -> str:
     first = group[0]
     names = ", ".join(one.instance for one in group[:NAMES_SHOWN])
     if len(group) > NAMES_SHOWN:
         names += f" and {len(group) - NAMES_SHOWN} more"
-    start = f", {figures.seconds(first.start_s)} into the phase" if first.start_s else ""
+    start = f", {show_duration(first.start_s)} into the phase" if first.start_s else ""
     return (
         f"{first.mechanism} {len(group)} of {total} instances ({names}) "
-        f"for {figures.seconds(first.for_s)}{start} · undo: {first.undo}"
+        f"for {show_duration(first.for_s)}{start} · undo: {first.undo}"
     )

@@ -178,7 +178,7 @@ def result_object(ended: Ended) -> dict[str, object]:
 
 
 def refusal_object(problems: Sequence[Problem]) -> dict[str, object]:
-    """The same keys for a run that never began, and `problems`: a reader of stdout finds one object whatever happens."""
+    """The same keys for a run that never began, and `problems`: stdout holds one object whatever happens."""
     return {
         "run": None,
         "dir": None,

@@ -6,7 +6,7 @@ A view never stands in a run's way: when its reader has left, it falls silent an
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import textwrap
 import threading
 import time
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from stormdrill.cli import figures
 from stormdrill.cli.outline import plan_lines
 from stormdrill.cli.scene import Line, Moment, Scene
+from stormdrill.cli.screen import NARROWEST, PLAIN_WIDTH, width_of
 from stormdrill.model.event import Recorded
 from stormdrill.model.plan import Plan
 from stormdrill.ports import LiveLoad
@@ -24,18 +25,22 @@ from stormdrill.ports import LiveLoad
 if TYPE_CHECKING:
     from rich.text import Text
 
-PLAIN_WIDTH = 100
-NARROWEST = 40
 HEARTBEAT_S = 10.0
 """Without a terminal, this often a line says that a long phase goes on."""
 BAR = 26
+GLUE = "\u00a0"
+UNIT = re.compile(r"(\d) (ms|s|min|bytes)\b")
+"""A number stays on one line with its unit."""
 
 
 class View(Protocol):
     """What `api.run` takes as its observer."""
 
     def announce(self, plan: Plan) -> None: ...
-    def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None: ...
+    def __call__(self, recorded: Recorded) -> None: ...
+    def figures(self, live: LiveLoad | None, gauges: Mapping[str, float]) -> None:
+        """The generator's last second, and gauges keyed as objectives write them: shares in percent, times in s."""
+        ...
 
 
 class PlainView:
@@ -55,14 +60,15 @@ class PlainView:
         self.scene.asked_per_s = load.rate_per_s if load else None
         self._print(["", *plan_lines(plan, self._width), ""])
 
-    def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None:
+    def __call__(self, recorded: Recorded) -> None:
         with self._lock:
-            if isinstance(what, Recorded):
-                for line in self.scene.tell(what):
-                    self._print(layout(line, self._width))
-                    self._last_s = self._clock()
-                return
-            self.scene.figures_are(what, gauges or {})
+            for line in self.scene.tell(recorded):
+                self._print(layout(line, self._width))
+                self._last_s = self._clock()
+
+    def figures(self, live: LiveLoad | None, gauges: Mapping[str, float]) -> None:
+        with self._lock:
+            self.scene.figures_are(live, gauges)
             self._beat()
 
     def _beat(self) -> None:
@@ -138,20 +144,13 @@ def open_view(out: TextIO) -> Iterator[View]:
         view.stop()
 
 
-def width_of(out: TextIO) -> int:
-    """Columns to write to: the terminal's, at most 120; without a terminal a fixed width."""
-    if not out.isatty():
-        return PLAIN_WIDTH
-    return max(NARROWEST, min(120, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns))
-
-
 def layout(line: Line, width: int) -> list[str]:
     """One fact as lines of at most `width`: label, state, text wrapped under itself, time at the right edge."""
     lead = f"  {line.label:<9} {line.state:<10} "
     took = f"  {line.took}" if line.took else ""
     indent = 23 if width >= 80 else 14
     room = max(20, width - len(took))
-    words = f"{lead}{line.text}".rstrip()
+    words = UNIT.sub(f"\\1{GLUE}\\2", f"{lead}{line.text}".rstrip())
     rows = textwrap.wrap(
         words,
         room,
@@ -160,6 +159,7 @@ def layout(line: Line, width: int) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     ) or [words]
+    rows = [row.replace(GLUE, " ") for row in rows]
     if took:
         rows[0] = f"{rows[0]:<{room}}{took}"
     return rows

@@ -23,7 +23,7 @@ def doctor(ctx: click.Context, runs_dir: Path, as_json: bool) -> None:
     Exit code 2 when drills on processes cannot run here, else 0.
     """
     from stormdrill.cli.host import findings
-    from stormdrill.cli.terminal import width_of
+    from stormdrill.cli.screen import width_of
 
     found = findings(runs_dir)
     stops = [one for one in found if one.state == "missing" and one.part in NEEDED]

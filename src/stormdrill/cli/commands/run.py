@@ -38,7 +38,8 @@ def run(
     """
     from stormdrill import api
     from stormdrill.cli import report
-    from stormdrill.cli.terminal import open_view, width_of
+    from stormdrill.cli.screen import width_of
+    from stormdrill.cli.terminal import open_view
     from stormdrill.errors import Refused
 
     out = sys.stderr if as_json else sys.stdout

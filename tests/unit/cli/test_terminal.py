@@ -1,0 +1,104 @@
+"""What a run looks like while it goes on, told from events alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stormdrill.cli.scene import Line, Moment, Scene
+from stormdrill.cli.terminal import HEARTBEAT_S, PlainView, layout, moving_line
+from stormdrill.model import event as ev
+from stormdrill.model.plan import Plan
+from stormdrill.ports import LiveLoad
+from synthetic_run import SCENARIOS, make_run
+
+
+def recorded_in(directory: Path) -> list[ev.Recorded]:
+    found = []
+    for line in (directory / "journal.ndjson").read_text(encoding="utf-8").splitlines():
+        values = json.loads(line)
+        head = [values.pop(key) for key in ("seq", "at", "mono_ms", "type", "prev")]
+        found.append(ev.Recorded(head[0], head[1], head[2], ev.event_from_json(head[3], values)))
+    return found
+
+
+def told(directory: Path, scenario: str, width: int = 100) -> str:
+    make_run(directory, scenario=scenario)
+    out = io.StringIO()
+    view = PlainView(out, width)
+    view.announce(msgspec.json.decode((directory / "plan.json").read_bytes(), type=Plan))
+    for recorded in recorded_in(directory):
+        view(recorded)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+def test_no_line_is_wider_than_the_terminal(tmp_path: Path, width: int) -> None:
+    assert max(len(line) for line in told(tmp_path / "run", "fail", width).splitlines()) <= width
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+def test_every_way_a_run_can_go_is_told_without_control_characters(tmp_path: Path, scenario: str) -> None:
+    text = told(tmp_path / "run", scenario)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
+    assert "baseline" in text
+
+
+def test_the_story_names_what_was_injected_when_it_bit_and_when_it_was_gone(tmp_path: Path) -> None:
+    story = told(tmp_path / "run", "pass")
+    order = ["ready", "warm-up", "healthy", "frozen", "seen by process state", "alert", "runbook", "thawed", "recovery"]
+    places = [story.index(word) for word in order]
+    assert places == sorted(places)
+
+
+def test_a_fault_that_is_not_gone_is_said_in_capitals(tmp_path: Path) -> None:
+    assert "NOT GONE" in told(tmp_path / "run", "dirty")
+
+
+def test_figures_stand_at_the_right_edge() -> None:
+    (row,) = layout(Line("system", "ready", "9 processes", "1.4 s"), 80)
+    assert len(row) == 80
+    assert row.endswith("1.4 s")
+
+
+def test_a_long_phase_says_that_it_goes_on_where_nothing_moves() -> None:
+    now = [0.0]
+    out = io.StringIO()
+    view = PlainView(out, 120, clock=lambda: now[0])
+    view(ev.Recorded(1, "", 0.0, ev.PhaseEntered("fault", 60.0)))
+    view.figures(LiveLoad(scheduled=60, sent=60, done=46), {"success{tier=1}": 98.8, "p95{tier=1}": 0.212})
+    assert out.getvalue() == ""
+    now[0] = HEARTBEAT_S
+    view.figures(LiveLoad(scheduled=60, sent=60, done=46), {"success{tier=1}": 98.8, "p95{tier=1}": 0.212})
+    assert "60/s sent, 46/s done · success{tier=1} 98.8% · p95{tier=1} 212 ms" in out.getvalue()
+    assert "50.0 s left" in out.getvalue()
+
+
+def test_the_moving_line_shows_progress_and_what_remains() -> None:
+    line = moving_line(Moment("fault", "60/s sent", 0.5, 15.0), 120)
+    assert line.count("█") == 13
+    assert "15.0 s left" in line
+
+
+def test_a_start_says_what_it_waits_for() -> None:
+    scene = Scene()
+    for name in ("a", "b"):
+        scene.tell(ev.Recorded(1, "", 0.0, ev.ProcessSpawned(name, name, "system", 1, 1, [], {}, "", "", "", {})))
+    scene.tell(ev.Recorded(2, "", 0.0, ev.InstanceReady("a", 3.0, "GET /")))
+    assert scene.moment(0.0).text == "starting: 1 of 2 answer"
+
+
+def test_a_closed_terminal_silences_the_view_and_stops_nothing() -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    view = PlainView(Closed())
+    view(ev.Recorded(1, "", 0.0, ev.SystemReady(9, 1400.0)))
+    view(ev.Recorded(2, "", 0.0, ev.SystemReady(9, 1400.0)))
+    assert view.mute
