@@ -45,6 +45,8 @@ class MetricSource(Struct, frozen=True):
     prometheus: str
     """Sample name in the Prometheus text format."""
     path: str = "/metrics"
+    labels: tuple[str, ...] = ()
+    """Labels of the samples themselves that expressions may select by, besides the instances' labels."""
 
 
 class AlertSource(Struct, frozen=True):
@@ -52,6 +54,8 @@ class AlertSource(Struct, frozen=True):
     service: str
     prometheus: str
     """Endpoint path whose ALERTS samples are read, without the leading slash."""
+    labels: tuple[str, ...] = ()
+    """Labels of the alert that expressions may select by, besides the instances' labels."""
 
 
 class JobLedger(Struct, frozen=True):

@@ -1,0 +1,256 @@
+"""Parameters of experiments and systems: declared with a default that gives the type, set on the command line, filled
+in wherever `$name` stands. `$$` is a dollar sign.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from stormdrill.errors import Problem
+from stormdrill.model.experiment import Scalar as Value
+from stormdrill.spec.files import IDENTIFIER, ParameterFile
+from stormdrill.spec.scalars import instead, nearest, short
+from stormdrill.spec.walk import Walker, scalar_value
+from stormdrill.spec.yaml import Document, Listing, Node, Place, Scalar, Table
+
+Filled = Value | tuple[Value, ...]
+_REFERENCE = re.compile(r"\$(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<dollar>\$)|(?P<brace>\{)|)")
+
+
+class Parameter(Struct, frozen=True):
+    name: str
+    default: Filled
+    choices: tuple[Value, ...] = ()
+    place: Place = Place(1, 1)
+
+    @property
+    def type(self) -> str:
+        value = self.default
+        if isinstance(value, tuple):
+            return "a list"
+        if isinstance(value, bool):
+            return "true or false"
+        if isinstance(value, int):
+            return "a whole number"
+        return "a number" if isinstance(value, float) else "text"
+
+
+def declared(document: Document) -> dict[str, Parameter]:
+    """The parameters that a file declares; problems go to the document."""
+    table = document.node("parameters")
+    if not isinstance(table, Table):
+        return {}  # the walk over the file's model says what is wrong with it
+    found: dict[str, Parameter] = {}
+    for name, (key, node) in table.entries.items():
+        if name == "port":
+            document.problem(key, "port is the name that every instance's own port has", "choose another name")
+        elif re.fullmatch(IDENTIFIER, name):
+            found[name] = _parameter(document, name, key.place, node)
+    return found
+
+
+def _parameter(document: Document, name: str, place: Place, node: Node) -> Parameter:
+    if isinstance(node, Listing):
+        return Parameter(name, _items(document, node), (), place)
+    if isinstance(node, Scalar):
+        return Parameter(name, None if node.broken else scalar_value(document, node), (), place)
+    Walker(document).table(node, ParameterFile, f"the parameter {name}")
+    assert isinstance(node, Table)
+    default, choices = node.get("default"), node.get("choices")
+    value = scalar_value(document, default) if isinstance(default, Scalar) else None
+    allowed = _items(document, choices) if isinstance(choices, Listing) else ()
+    if allowed and not node.broken and isinstance(default, Scalar) and not default.broken and value not in allowed:
+        document.problem(default, f"the default {_shown(value)} is not one of the choices", _choose(value, allowed))
+    return Parameter(name, value, allowed, place)
+
+
+def _items(document: Document, node: Listing) -> tuple[Value, ...]:
+    items = []
+    for item in node.items:
+        if isinstance(item, Scalar):
+            items.append(None if item.broken else scalar_value(document, item))
+        elif not item.broken:
+            document.problem(item, "a list or table in a parameter", "write single values")
+    return tuple(items)
+
+
+def _shown(value: Filled) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_shown(item) for item in value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _choose(value: Filled, choices: tuple[Value, ...]) -> str:
+    return instead(_shown(value), [_shown(choice) for choice in choices])
+
+
+def settle(
+    parameters: Mapping[str, Parameter], settings: Mapping[str, str], problems: list[Problem]
+) -> dict[str, Filled]:
+    """Each parameter's value: what `--set` says, else its default. What doesn't fit is added to `problems`."""
+    values: dict[str, Filled] = {}
+    for name, parameter in parameters.items():
+        values[name] = parameter.default
+        if name in settings:
+            try:
+                values[name] = _set(parameter, settings[name])
+            except ValueError as error:
+                problems.append(Problem(f"--set {name}={short(settings[name])}", 0, 0, *error.args))
+    return values
+
+
+def unknown_settings(known: Mapping[str, object], settings: Mapping[str, str], where: str) -> list[Problem]:
+    """A problem for each setting that no file declares."""
+    return [
+        Problem(
+            f"--set {name}={short(settings[name])}",
+            0,
+            0,
+            f"{where} has no parameter {short(name)}",
+            instead(name, known, "parameters"),
+        )
+        for name in settings
+        if name not in known
+    ]
+
+
+def _set(parameter: Parameter, text: str) -> Filled:
+    if not text.isprintable():
+        raise ValueError("a control character", "remove it")
+    value = _typed(parameter, text)
+    if parameter.choices and value not in parameter.choices:
+        raise ValueError(
+            f"{short(text)} is not one of the choices of {parameter.name}", _choose(text, parameter.choices)
+        )
+    return value
+
+
+def _typed(parameter: Parameter, text: str) -> Filled:
+    default = parameter.default
+    if isinstance(default, tuple):
+        items = tuple(item.strip() for item in text.split(","))
+        if not all(items):
+            raise ValueError(f"{parameter.name} is a list", f"write --set {parameter.name}=one,two")
+        return items
+    if isinstance(default, bool):
+        if text not in ("true", "false"):
+            raise ValueError(f"{parameter.name} is true or false", f"write --set {parameter.name}=true")
+        return text == "true"
+    if isinstance(default, int | float):
+        whole = isinstance(default, int)
+        if not re.fullmatch(r"-?\d{1,15}" if whole else r"-?\d{1,15}(\.\d{1,15})?", text):
+            meant = "a whole number" if whole else "a number"
+            raise ValueError(f"{parameter.name} is {meant}", f"write --set {parameter.name}={default}")
+        return int(text) if whole else float(text)
+    if not text.strip():
+        raise ValueError(f"{parameter.name} is empty", f"write --set {parameter.name}={default or 'VALUE'}")
+    return None if default is None and text == "null" else text
+
+
+class Filler:
+    """Fills `$name` in a copy of a tree; the names in `kept` stay for someone else to fill in."""
+
+    def __init__(self, document: Document, values: Mapping[str, Filled], kept: frozenset[str] = frozenset()) -> None:
+        self.document = document
+        self.values = values
+        self.kept = kept
+
+    def tree(self, node: Node, skip: frozenset[str] = frozenset()) -> Node:
+        """A copy with every parameter filled in, but not below the keys in `skip`."""
+        if isinstance(node, Scalar):
+            return self.scalar(node) if "$" in node.text and not node.broken else node
+        if isinstance(node, Listing):
+            listing = Listing(node.place)
+            listing.items = [self.tree(item) for item in node.items]
+            listing.broken = node.broken
+            return listing
+        assert isinstance(node, Table)
+        table = Table(node.place)
+        table.broken = node.broken
+        for key, (at, value) in node.entries.items():
+            if "$" in key:
+                self.document.problem(at, f"a parameter in the key {short(key)}", "only values may hold parameters")
+            table.entries[key] = (at, value if key in skip else self.tree(value))
+        return table
+
+    def scalar(self, node: Scalar) -> Node:
+        whole = _REFERENCE.fullmatch(node.text)
+        if whole and whole["name"] and whole["name"] not in self.kept:
+            return self.whole(node, whole["name"])
+        pieces: list[str] = []
+        shifts: list[tuple[int, int]] = []
+        length = copied = 0
+        for match in _REFERENCE.finditer(node.text):
+            text = self.piece(node, match)
+            if text is None:
+                return _broken(node)
+            before = node.text[copied : match.start()] + text
+            pieces.append(before)
+            length += len(before)
+            copied = match.end()
+            shifts += [(length - len(text), match.start()), (length, copied)]
+        filled = Scalar(node.place, "".join(pieces) + node.text[copied:], plain=False, single=node.single)
+        filled.lead = node.lead
+        filled.shifts = tuple(shifts)
+        return filled
+
+    def whole(self, node: Scalar, name: str) -> Node:
+        value = self.known(node, name, 0)
+        if node.broken:
+            return _broken(node)
+        if isinstance(value, tuple):
+            listing = Listing(node.place)
+            listing.items = [_scalar(node.place, item) for item in value]
+            return listing
+        return _scalar(node.place, value)
+
+    def piece(self, node: Scalar, match: re.Match[str]) -> str | None:
+        if match["dollar"]:
+            if any(node.text.startswith(name, match.end()) for name in self.kept):
+                self.document.problem(
+                    node, f"{match.group()} before {' or '.join(sorted(self.kept))}", "write it without"
+                )
+                return None
+            return "$"
+        if not match["name"]:
+            what = (
+                "${…} is not how parameters are written" if match["brace"] else "a dollar sign that names no parameter"
+            )
+            self.document.problem(node.at(match.start()), what, "write $name, or $$ for a dollar sign")
+            node.broken = True
+            return None
+        if match["name"] in self.kept:
+            return match.group()
+        value = self.known(node, match["name"], match.start())
+        if isinstance(value, tuple):
+            self.document.problem(
+                node.at(match.start()), f"${match['name']} is a list", "it stands where a list is meant"
+            )
+            node.broken = True
+        return None if node.broken else _shown(value)
+
+    def known(self, node: Scalar, name: str, offset: int) -> Filled:
+        if name in self.values:
+            return self.values[name]
+        near = nearest(name, self.values)
+        fix = f"write ${near}" if near else f"declare {name} under parameters, or write $$ for a dollar sign"
+        self.document.problem(node.at(offset), f"unknown parameter ${name}", fix)
+        node.broken = True
+        return None
+
+
+def _scalar(place: Place, value: Value) -> Scalar:
+    if isinstance(value, str):
+        return Scalar(place, value, plain=False, single=False)
+    return Scalar(place, _shown(value), plain=True, single=False)
+
+
+def _broken(node: Scalar) -> Scalar:
+    broken = Scalar(node.place, "", plain=False, single=False)
+    broken.broken = True
+    return broken

@@ -1,0 +1,253 @@
+"""A walk over a file's tree along its declared model, which collects every problem instead of stopping at the first.
+
+What is wrong is recorded at its place and stands as a placeholder (empty text, nan, an empty list, None) in the
+result, so that everything else can still be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from msgspec import Meta, Struct
+from msgspec.structs import FieldInfo
+from msgspec.structs import fields as struct_fields
+
+from stormdrill.model.experiment import Scalar as Value
+from stormdrill.spec.scalars import instead, plain_text, short, word_of
+from stormdrill.spec.yaml import Document, Listing, Node, Scalar, Table
+
+S = TypeVar("S", bound=Struct)
+BIGGEST = 2**53
+
+
+@cache
+def fields_of(model: type[Struct]) -> tuple[FieldInfo, ...]:
+    return struct_fields(model)
+
+
+def unwrap(declared: Any) -> tuple[Any, Meta | None, bool]:
+    """The bare type, its description and whether it may be left out, of a declared one."""
+    optional = False
+    if get_origin(declared) in (Union, UnionType):
+        rest = tuple(arg for arg in get_args(declared) if arg is not NoneType)
+        optional = len(rest) < len(get_args(declared))
+        if len(rest) == 1:
+            declared = rest[0]
+    if get_origin(declared) is Annotated:
+        base, *notes = get_args(declared)
+        metas = [note for note in notes if isinstance(note, Meta)]
+        return base, (metas[-1] if metas else None), optional
+    return declared, None, optional
+
+
+def kind_of(meta: Meta | None) -> str:
+    return str((meta.extra or {}).get("kind", "")) if meta else ""
+
+
+def placeholder(declared: Any) -> Any:
+    """What stands for a value that was refused."""
+    bare, meta, optional = unwrap(declared)
+    origin = get_origin(bare)
+    if optional and kind_of(meta) not in ("scalar", "parameter"):
+        return None
+    if origin is list:
+        return []
+    if origin is dict:
+        return {}
+    if isinstance(bare, type) and issubclass(bare, Struct):
+        return bare(**{f.name: placeholder(f.type) for f in fields_of(bare)})
+    if bare is int or bare is float:
+        return float("nan")
+    return ""
+
+
+class Walker:
+    """Reads one document along models."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+
+    def table(self, node: Node, model: type[S], what: str, ignore: frozenset[str] = frozenset()) -> S:
+        """An instance of `model` from a table; `what` names it in messages. Keys in `ignore` are someone else's."""
+        if not isinstance(node, Table):
+            self.wrong_shape(node, what, "a table", "write key: value lines")
+            return self.broken(model)
+        known = {info.encode_name: info for info in fields_of(model)}
+        for key, (at, _) in node.entries.items():
+            if key not in known and key not in ignore:
+                self.document.problem(
+                    at, f"unknown key {short(key)} in {what}", instead(key, {*known, *ignore}, "keys")
+                )
+        values: dict[str, Any] = {}
+        for key, info in known.items():
+            entry = node.get(key)
+            if entry is not None:
+                values[info.name] = self.value(entry, info.type, key)
+            elif info.required:
+                self.missing(node, what, key, info)
+                values[info.name] = placeholder(info.type)
+        return model(**values)
+
+    def broken(self, model: type[S]) -> S:
+        return model(**{info.name: placeholder(info.type) for info in fields_of(model)})
+
+    def missing(self, node: Table, what: str, key: str, info: FieldInfo) -> None:
+        bare, meta, _ = unwrap(info.type)
+        examples = meta.examples if meta else None
+        if examples:
+            fix = f"add {key}: {examples[0]}"
+        elif get_origin(bare) is Literal:
+            fix = f"add {key}: {' or '.join(str(arg) for arg in get_args(bare))}"
+        else:
+            fix = f"add {key}: …"
+        if not node.broken:
+            self.document.problem(node.place, f"{what} lacks {key}", fix)
+
+    def wrong_shape(self, node: Node, what: str, meant: str, fix: str) -> None:
+        if node.broken:
+            return
+        if isinstance(node, Scalar) and node.sense == "null":
+            self.document.problem(node, f"a value is missing: {what} is {meant}", f"{fix}, or remove the key")
+            return
+        got = short(node.text) if isinstance(node, Scalar) else "a list" if isinstance(node, Listing) else "a table"
+        self.document.problem(node, f"{got} where {meant} is meant for {what}", fix)
+
+    def value(self, node: Node, declared: Any, what: str) -> Any:
+        """The value of a declared type, or its placeholder after a problem was recorded."""
+        if node.broken and not isinstance(node, Table):
+            return placeholder(declared)
+        bare, meta, _ = unwrap(declared)
+        kind = kind_of(meta)
+        if kind in ("fault", "parameter"):
+            return {} if kind == "fault" else None  # their own readers look at the tree
+        origin = get_origin(bare)
+        if origin is list:
+            return self.listing(node, get_args(bare)[0], meta, what)
+        if origin is dict:
+            key, item = get_args(bare)
+            return self.mapping(node, key, item, meta, what)
+        if isinstance(bare, type) and issubclass(bare, Struct):
+            return self.table(node, bare, what)
+        if not isinstance(node, Scalar):
+            self.wrong_shape(node, what, "one value", "write one value")
+            return placeholder(declared)
+        read = self.scalar(node, bare, meta, kind)
+        return placeholder(declared) if read is None and kind != "scalar" else read
+
+    def listing(self, node: Node, item: Any, meta: Meta | None, what: str) -> list[Any]:
+        if not isinstance(node, Listing):
+            fix = (
+                f"write [{short(node.text)}]" if isinstance(node, Scalar) and node.text else "write a dash before each"
+            )
+            self.wrong_shape(node, what, "a list", fix)
+            return []
+        if meta and meta.min_length and len(node.items) < meta.min_length:
+            self.document.problem(node, f"{what} is empty", "write at least one")
+        return [self.value(entry, item, f"{what}[{index}]") for index, entry in enumerate(node.items)]
+
+    def mapping(self, node: Node, key_type: Any, item: Any, meta: Meta | None, what: str) -> dict[str, Any]:
+        if not isinstance(node, Table):
+            self.wrong_shape(node, what, "a table", "write key: value lines")
+            return {}
+        if meta and meta.min_length and len(node.entries) < meta.min_length:
+            self.document.problem(node, f"{what} is empty", "write at least one")
+        bare, key_meta, _ = unwrap(key_type)
+        values = {}
+        for key, (at, entry) in node.entries.items():
+            kind = kind_of(key_meta)
+            if kind == "windows" or self.scalar(at, bare, key_meta, kind) is not None:
+                values[key] = self.value(entry, item, f"{what}.{key}" if kind != "windows" else key)
+        return values
+
+    def scalar(self, node: Scalar, bare: Any, meta: Meta | None, kind: str) -> Any:
+        if kind == "scalar":
+            return scalar_value(self.document, node)
+        if kind in ("label", "argument"):
+            return self.loose(node, kind)
+        if bare in _READERS:
+            return _READERS[bare](self.document, node, meta)
+        if get_origin(bare) is Literal:
+            return self.choice(node, [str(arg) for arg in get_args(bare)])
+        if meta and meta.pattern:
+            return word_of(self.document, node, kind or "text", meta.pattern)
+        return plain_text(self.document, node, "an expression" if kind == "expression" else "text")
+
+    def choice(self, node: Scalar, known: list[str]) -> str | None:
+        text = plain_text(self.document, node, " or ".join(known))
+        if text is None or text in known:
+            return text
+        self.document.problem(node, f"unknown {short(text)}", instead(text, known))
+        return None
+
+    def loose(self, node: Scalar, kind: str) -> str | None:
+        """Text for which a number may stand, as written: labels such as tier 1, arguments such as 8080."""
+        if node.sense == "int" or (kind == "argument" and node.sense == "float"):
+            return node.text
+        if kind == "argument" and node.sense == "text":
+            return node.text
+        return plain_text(self.document, node, "a label's value" if kind == "label" else "an argument")
+
+
+def scalar_value(document: Document, node: Scalar) -> Value:
+    """A parameter's value with the type that it was written in."""
+    sense, text = node.sense, node.text
+    if sense == "text":
+        return text
+    if sense == "int":
+        return whole_number(document, node, None)
+    if sense == "float":
+        return number(document, node, None)
+    if sense == "bool":
+        return text == "true"
+    if sense != "null":
+        plain_text(document, node, "text, a number, true or false")
+    return None
+
+
+def whole_number(document: Document, node: Scalar, meta: Meta | None) -> int | None:
+    if node.sense != "int":
+        document.problem(node, f"{short(node.text) or 'nothing'} where a whole number is meant", "write for instance 2")
+        return None
+    if len(node.text) > 17 or abs(int(node.text)) > BIGGEST:
+        document.problem(node, f"{short(node.text)} is too large", "write a smaller number")
+        return None
+    return None if outside(document, node, int(node.text), meta) else int(node.text)
+
+
+def number(document: Document, node: Scalar, meta: Meta | None) -> float | None:
+    if node.sense not in ("int", "float"):
+        document.problem(node, f"{short(node.text) or 'nothing'} where a number is meant", "write for instance 1.5")
+        return None
+    value = float(node.text)
+    if abs(value) > BIGGEST:
+        document.problem(node, f"{short(node.text)} is too large", "write a smaller number")
+        return None
+    return None if outside(document, node, value, meta) else value
+
+
+def boolean(document: Document, node: Scalar, meta: Meta | None) -> bool | None:
+    if node.sense == "bool":
+        return node.text == "true"
+    truth = "true" if node.text.lower() in ("y", "yes", "true", "on", "1") else "false"
+    document.problem(node, f"{short(node.text) or 'nothing'} where true or false is meant", f"write {truth}")
+    return None
+
+
+def outside(document: Document, node: Scalar, value: float, meta: Meta | None) -> bool:
+    if meta and meta.ge is not None and value < meta.ge:
+        document.problem(node, f"{node.text} is too small", f"write at least {meta.ge}")
+        return True
+    if meta and meta.le is not None and value > meta.le:
+        document.problem(node, f"{node.text} is too large", f"write at most {meta.le}")
+        return True
+    return False
+
+
+_READERS: Mapping[Any, Callable[[Document, Scalar, Meta | None], Any]] = {
+    int: whole_number,
+    float: number,
+    bool: boolean,
+}
