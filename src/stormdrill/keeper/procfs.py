@@ -14,6 +14,7 @@ from stormdrill.store.identity import GONE_STATES, Identity, Stat, boot_id, iden
 __all__ = [
     "GONE_STATES",
     "MARK",
+    "MARK_INSTANCE",
     "Identity",
     "Stat",
     "boot_id",
@@ -24,6 +25,7 @@ __all__ = [
     "kill_until_gone",
     "lives",
     "marked",
+    "marks",
     "own_identity",
     "run_delays_ns",
     "send",
@@ -35,6 +37,7 @@ __all__ = [
 
 MARK = "STORMDRILL_RUN"
 """In the environment of every process of a run: finds what outlived its parents."""
+MARK_INSTANCE = "STORMDRILL_INSTANCE"
 
 
 def start_ticks(pid: int) -> int | None:
@@ -105,15 +108,22 @@ def descendants(roots: Collection[int], seen: dict[int, Stat] | None = None) -> 
     return [seen[pid] for pid in below - set(roots) if pid in seen and seen[pid].state not in GONE_STATES]
 
 
-def marked(run: str) -> list[Identity]:
-    """Every living process whose environment at its start named this run, whoever its parent is now."""
-    wanted = f"{MARK}={run}".encode()
+def marks(run: str, instance: str) -> dict[str, str]:
+    """What is added to the environment of every process of a run; what they start inherits it."""
+    return {MARK: run, MARK_INSTANCE: instance}
+
+
+def marked(run: str, instance: str = "") -> list[Identity]:
+    """Every living process that was started with the marks of this run (and instance), whoever its parent is now."""
+    wanted = {f"{MARK}={run}".encode()}
+    if instance:
+        wanted.add(f"{MARK_INSTANCE}={instance}".encode())
     found = []
     for name in os.listdir("/proc"):  # noqa: PTH208
         if not name.isdigit() or int(name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if wanted in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+            if wanted.issubset(Path(f"/proc/{name}/environ").read_bytes().split(b"\0")):
                 who = identity_of(int(name))
                 if who and who.lives:
                     found.append(who)

@@ -133,7 +133,8 @@ def _reason_to_refuse(held: Hold) -> str:
     """Empty when the run that took the hold has ended clean and only died before giving it back."""
     name = f"{held.system} on {held.target}"
     if held.left:
-        return f"{name} was left dirty by run {held.run}: {'; '.join(held.left)}; mend it with: stormdrill recover {held.run}"
+        left = "; ".join(held.left)
+        return f"{name} was left dirty by run {held.run}: {left}; mend it with: stormdrill recover {held.run}"
     if held.alive:
         return (
             f"{name} is held by run {held.run} (pid {held.runner.pid}, since {held.since}, in {held.dir}); "

@@ -1,0 +1,244 @@
+"""The keeper's children: started, watched and reaped here. All processes of a run descend from the keeper.
+
+Each child leads a session of its own, dies by SIGKILL when the keeper dies, inherits no descriptor and carries the
+run's marks in its environment. The keeper is a subreaper, so that orphaned grandchildren become its children instead
+of escaping to PID 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import signal
+import subprocess
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stormdrill.errors import SystemNotReady
+from stormdrill.keeper import procfs
+from stormdrill.keeper.loop import Steps, Wait
+from stormdrill.keeper.undo import FAILED, Outcome, limit_s, perform
+from stormdrill.model.undo import Undo
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+KILLED_WITHIN_S = 5.0
+"""A process that SIGKILL has not ended by then is stuck in the kernel (state D)."""
+_ROUND_S = 0.05
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What it takes to start an instance, and to start it again."""
+
+    instance: str
+    service: str
+    role: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    address: str
+    labels: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Child:
+    spec: Spec
+    who: procfs.Identity
+    log: str
+    ending: bool = False
+    """We have begun to end it: its exit is expected."""
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    child: Child
+    code: int | None
+    signal: str | None
+
+
+@dataclass(slots=True)
+class _Worker:
+    pid: int
+    pipe: int
+    gone: bool = False
+
+
+@dataclass(slots=True)
+class Family:
+    """Knows every child by instance; the youngest when one was started again."""
+
+    run: str
+    run_dir: Path
+    children: dict[str, Child] = field(default_factory=dict)
+    childless: bool = True
+    """Nothing at all is left below the keeper, known or orphaned, as of the last `reap`."""
+    _workers: dict[int, _Worker] = field(default_factory=dict)
+
+    def adopt_orphans(self) -> None:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def living(self) -> list[Child]:
+        return [child for child in self.children.values() if not child.gone]
+
+    def addresses(self) -> list[str]:
+        return [child.spec.address for child in self.children.values() if child.spec.address]
+
+    def spawn(self, spec: Spec) -> Child:
+        """Start the instance. Raises ValueError when it lives already, SystemNotReady when it cannot be started."""
+        before = self.children.get(spec.instance)
+        if before is not None and not before.gone:
+            raise ValueError(f"{spec.instance} is running already (pid {before.who.pid})")
+        if "/" in spec.instance or not spec.instance or not spec.argv:
+            raise ValueError(f"an instance needs a name without a slash and a command: {spec.instance!r} {spec.argv}")
+        log = f"logs/{spec.instance}.log"
+        (self.run_dir / "logs").mkdir(exist_ok=True)
+        with (self.run_dir / log).open("ab") as out:
+            try:
+                process = subprocess.Popen(
+                    spec.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    cwd=spec.cwd or self.run_dir,
+                    env={**os.environ, **spec.env, **procfs.marks(self.run, spec.instance)},
+                    start_new_session=True,
+                    preexec_fn=_die_with(os.getpid()),  # the keeper has one thread
+                )
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                raise SystemNotReady(f"{spec.instance}: cannot start {spec.argv[0]}: {error}") from error
+        process.returncode = 0  # reaped here, by pid, and not by subprocess
+        who = procfs.identity_of(process.pid)
+        assert who is not None  # our child and not reaped yet: it has at least a zombie's entry
+        child = Child(spec, who, log)
+        self.children[spec.instance] = child
+        self.childless = False
+        return child
+
+    def reap(self) -> list[Exit]:
+        """Collect whatever has ended; returns the exits of instances."""
+        exits: list[Exit] = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self.childless = True
+                return exits
+            if pid == 0:
+                self.childless = False
+                return exits
+            if pid in self._workers:
+                self._workers.pop(pid).gone = True
+            for child in self.children.values():
+                if child.who.pid == pid and not child.gone:
+                    child.gone = True
+                    code = os.waitstatus_to_exitcode(status)
+                    exits.append(
+                        Exit(child, code if code >= 0 else None, signal.Signals(-code).name if code < 0 else None)
+                    )
+
+    def end(self, child: Child, timeout_s: float) -> Steps[list[str]]:
+        """SIGTERM, then SIGKILL for it and all that descends from it; returns what still lives."""
+        child.ending = True
+        boot = child.who.boot_id
+        below = [procfs.Identity(item.pid, item.start_ticks, boot) for item in procfs.descendants([child.who.pid])]
+        self._ask_to_end(child)
+        yield Wait(lambda: child.gone, timeout_s)
+        victims = {child.who, *below, *procfs.marked(self.run, child.spec.instance)}
+        if not child.gone:
+            victims |= {
+                procfs.Identity(item.pid, item.start_ticks, boot) for item in procfs.descendants([child.who.pid])
+            }
+        for who in victims:
+            _kill(who)
+        yield Wait(lambda: not any(who.lives for who in victims), KILLED_WITHIN_S)
+        return [f"{child.spec.instance} (pid {who.pid})" for who in victims if who.lives]
+
+    def end_all(self, grace_s: float) -> Steps[list[str]]:
+        """End everything below the keeper, frozen or orphaned too; returns what still lives."""
+        for child in self.living():
+            child.ending = True
+            self._ask_to_end(child)
+        yield Wait(lambda: not self.living(), grace_s)
+        boot = procfs.boot_id()
+        for _ in range(round(KILLED_WITHIN_S / _ROUND_S)):
+            below = procfs.descendants([os.getpid()])
+            for item in below:
+                _kill(procfs.Identity(item.pid, item.start_ticks, boot))
+            yield Wait(lambda: self.childless, _ROUND_S)
+            if self.childless:
+                return []
+        return [f"pid {item.pid} (state {item.state})" for item in procfs.descendants([os.getpid()])]
+
+    def work(self, undo: Undo) -> Steps[Outcome]:
+        """Carry an undo that may take its time out in a process of its own, ended at its limit."""
+        read_end, write_end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _work_and_exit(undo, write_end, self.run)
+        os.close(write_end)
+        worker = self._workers[pid] = _Worker(pid, read_end)
+        self.childless = False
+        who = procfs.identity_of(pid)
+        try:
+            if not (yield Wait(lambda: worker.gone, limit_s(undo))):
+                for item in procfs.descendants([pid]):
+                    _kill(procfs.Identity(item.pid, item.start_ticks, procfs.boot_id()))
+                if who:
+                    _kill(who)
+                return Outcome(FAILED, f"{undo.kind}: no end after {limit_s(undo):g} s")
+            text = os.read(read_end, 65536)
+        finally:
+            os.close(read_end)
+        return Outcome(*json.loads(text)) if text else Outcome(FAILED, f"{undo.kind}: its worker died")
+
+    def _ask_to_end(self, child: Child) -> None:
+        with contextlib.suppress(PermissionError):
+            procfs.send(child.who, signal.SIGTERM)
+            procfs.send(child.who, signal.SIGCONT)  # a frozen one can only obey when thawed
+
+
+def _kill(who: procfs.Identity) -> None:
+    with contextlib.suppress(PermissionError):
+        procfs.send(who, signal.SIGKILL)
+
+
+def _die_with(keeper_pid: int) -> Callable[[], None]:
+    def in_the_child() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != keeper_pid:  # it died before the line above
+            os._exit(errno.ESRCH)
+
+    return in_the_child
+
+
+def _work_and_exit(undo: Undo, write_end: int, run: str) -> None:
+    """In the forked worker: keep nothing of the keeper's that its death must release (journal lock, socket)."""
+    try:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        _close_all_but(write_end)
+        os.environ.update(procfs.marks(run, "undo"))
+        os.write(write_end, json.dumps(perform(undo)).encode()[:60000])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def _close_all_but(kept: int) -> None:
+    numbers: Sequence[int] = [int(name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
+    for number in numbers:
+        if number > 2 and number != kept:
+            with contextlib.suppress(OSError):
+                os.close(number)

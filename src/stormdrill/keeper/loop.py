@@ -1,0 +1,105 @@
+"""The keeper's single thread: sockets and signals wake it, and what takes time is written as steps that wait.
+
+A step generator yields a `Wait` and is resumed with True when its condition holds, False when its time is up, so that
+no wait blocks another: a call undo that hangs doesn't delay the thaw that expires meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
+TICK_S = 0.004
+"""How often conditions are looked at while something waits."""
+LONGEST_SLEEP_S = 0.5
+"""Bounds how late a deadline is noticed that passed while the machine was suspended."""
+
+
+class Wait(NamedTuple):
+    ready: Callable[[], bool]
+    timeout_s: float
+
+
+Steps = Generator[Wait, bool, T]
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    steps: Generator[Wait, bool, Any]
+    done: Callable[[Any, Exception | None], None]
+    wait: Wait
+    until: float
+
+
+class Loop:
+    """Runs steps; calls readers when their socket is readable."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.failure: Exception | None = None
+        """Raised by `run` when it stops: what must not end quietly."""
+        self._selector = selectors.DefaultSelector()
+        self._tasks: list[_Task] = []
+        self._wake, wake_end = socket.socketpair()
+        self._wake.setblocking(False)
+        wake_end.setblocking(False)
+        self._wake_end = wake_end  # kept alive: signals write to it
+        signal.set_wakeup_fd(wake_end.fileno(), warn_on_full_buffer=False)
+        self.on_readable(self._wake, self._drain)
+
+    def on_readable(self, sock: socket.socket, reader: Callable[[], None]) -> None:
+        self._selector.register(sock, selectors.EVENT_READ, reader)
+
+    def want_write(self, sock: socket.socket, wanted: bool) -> None:
+        with contextlib.suppress(KeyError):
+            key = self._selector.get_key(sock)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
+            if key.events != events:
+                self._selector.modify(sock, events, key.data)
+
+    def forget(self, sock: socket.socket) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(sock)
+
+    def start(self, steps: Steps[T], done: Callable[[T | None, Exception | None], None]) -> None:
+        """Run the steps as far as they go now; `done` gets their result, or the exception that ended them."""
+        task = _Task(steps, done, Wait(lambda: True, 0.0), 0.0)
+        if self._advance(task, None):
+            self._tasks.append(task)
+
+    def run(self, tick: Callable[[], float]) -> None:
+        """Until `stopped`. `tick` is called at every turn and says in how many seconds it is due again."""
+        while not self.stopped:
+            sleep_s = min(tick(), LONGEST_SLEEP_S, TICK_S if self._tasks else LONGEST_SLEEP_S)
+            for key, _ in self._selector.select(max(0.0, sleep_s)):
+                key.data()
+            for task in list(self._tasks):
+                ready = task.wait.ready()
+                if (ready or time.monotonic() >= task.until) and not self._advance(task, ready):
+                    self._tasks.remove(task)
+        if self.failure is not None:
+            raise self.failure
+
+    def _advance(self, task: _Task, ready: bool | None) -> bool:
+        try:
+            task.wait = task.steps.send(ready)  # type: ignore[arg-type]  # a fresh generator takes None
+        except StopIteration as stop:
+            task.done(stop.value, None)
+            return False
+        except Exception as error:
+            task.done(None, error)
+            return False
+        task.until = time.monotonic() + task.wait.timeout_s
+        return True
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._wake.recv(4096):
+                pass

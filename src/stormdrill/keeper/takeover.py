@@ -1,0 +1,224 @@
+"""Ends a run whose keeper is gone, from its journal alone: revert, end every process, write how it ended.
+
+The runner calls it when the keeper died, `recover` when both did. It may itself be killed at any moment and called
+again: everything it does is found in the journal or in /proc.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormdrill.errors import Refused
+from stormdrill.keeper import procfs
+from stormdrill.keeper.undo import DONE, FAILED, SUPERSEDED, Outcome, combine, moot_when_the_system_ends, perform
+from stormdrill.model.event import (
+    AbortRequested,
+    Armed,
+    Event,
+    KeeperStarted,
+    ProcessSpawned,
+    Recorded,
+    Reverted,
+    RevertStarted,
+    RevertVerified,
+    RunEnded,
+    RunStarted,
+    TornDown,
+)
+from stormdrill.model.undo import Signal, Undo, undo_from_json
+from stormdrill.store import holds
+from stormdrill.store.journal import NAME, JournalUnwritable, JournalWriter, salvage
+
+LOCK_LIMIT_S = 5.0
+KILL_LIMIT_S = 5.0
+_CAUSES = {"runner": "keeper-gone", "recover": "recover", "keeper": "abort"}
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOverResult:
+    """What a takeover did."""
+
+    run: str
+    status: str
+    """aborted; dirty with what is left; or the status with which the run had ended already."""
+    already_ended: bool
+    reverted: tuple[tuple[str, str, str], ...]
+    """Injection, outcome (done, superseded, failed), detail."""
+    ended: int
+    """Processes that were still alive and are no more."""
+    left: tuple[str, ...]
+    cut_bytes: int
+    head: str
+
+
+@dataclass(slots=True)
+class _Past:
+    """What the journal says is still to be done."""
+
+    run: str
+    boot_id: str
+    status: str
+    """Of the last `run-ended`; empty when there is none."""
+    armed: dict[str, Armed]
+    spawned: list[ProcessSpawned]
+    keeper: procfs.Identity | None
+
+
+def take_over(run_dir: Path, by: str, *, accept_left: bool = False) -> TakeOverResult:
+    """Make this process the journal's writer, revert what is armed, end what lives, end the run.
+
+    `by`: runner, recover or keeper. A keeper that is still there (frozen, or its socket broke) is killed first. A run
+    that ended clean is left as it is. `accept_left`: a person vouches for what cannot be shown to be reverted.
+    Raises Refused when there is no journal or another process goes on writing it.
+    """
+    path = run_dir / NAME
+    hold = holds.hold_of(run_dir.name) or next((item for item in holds.open_runs() if item.dir == str(run_dir)), None)
+    past = _fold(salvage(path).events, run_dir.name, hold.boot_id if hold else "")
+    keeper = (hold.keeper if hold else None) or past.keeper
+    if keeper is not None and keeper.pid != os.getpid():
+        procfs.kill_until_gone([keeper], KILL_LIMIT_S)
+    if not path.stat().st_size and hold is None:
+        raise Refused(f"{path} is empty: nothing was started")
+    if not _to_do(past):
+        return _already(past, path, hold)
+    journal, found = JournalWriter.resume(path, by, wait_s=LOCK_LIMIT_S)
+    past = _fold(found.events, past.run, past.boot_id)
+    if not _to_do(past):  # it ended between the first look and the lock
+        journal.close()
+        return _already(past, path, hold)
+    try:
+        return _finish(_Successor(journal, by), past, hold, len(found.torn), accept_left)
+    finally:
+        journal.close()
+
+
+def _finish(
+    successor: _Successor, past: _Past, hold: holds.Hold | None, cut_bytes: int, accept_left: bool
+) -> TakeOverResult:
+    started_s = time.monotonic()
+    successor.note(AbortRequested("keeper" if successor.by == "runner" else "runner-gone", _reason(successor.by)))
+    reverted = tuple(successor.revert(armed, past, accept_left) for armed in _in_order(past.armed))
+    ended, alive = _end_processes(past)
+    successor.note(TornDown(successor.by, ended, alive, round((time.monotonic() - started_s) * 1000, 3)))
+    left = [f"{name} could not be shown to be reverted: {detail}" for name, word, detail in reverted if word == FAILED]
+    left += alive
+    status = "dirty" if left else "aborted"
+    written = successor.note(RunEnded(status, "; ".join(left) or _reason(successor.by)))
+    if hold is not None:
+        if left:
+            holds.mark_dirty(hold, left)
+        elif written:
+            holds.release(hold)
+    return TakeOverResult(past.run, status, False, reverted, ended, tuple(left), cut_bytes, successor.journal.head)
+
+
+@dataclass(slots=True)
+class _Successor:
+    journal: JournalWriter
+    by: str
+
+    def note(self, event: Event) -> bool:
+        """Write; a disk that takes no more must not hinder the revert. False when it could not be written."""
+        try:
+            self.journal.write(event)
+        except JournalUnwritable:
+            return False
+        return True
+
+    def revert(self, armed: Armed, past: _Past, accept_left: bool) -> tuple[str, str, str]:
+        started_s = time.monotonic()
+        self.note(RevertStarted(armed.injection, _CAUSES[self.by], self.by))
+        addresses = [spawned.address for spawned in past.spawned if spawned.address]
+        undos = [_undo_of(item) for item in armed.undo]
+        outcome = combine(_perform(undo, addresses) for undo in undos)
+        if outcome.word == FAILED and accept_left:
+            outcome = Outcome(SUPERSEDED, f"a person vouches that it is mended; {outcome.detail}")
+        took_ms = round((time.monotonic() - started_s) * 1000, 3)
+        self.note(Reverted(armed.injection, outcome.word, outcome.detail, took_ms))
+        if outcome.word != FAILED and all(isinstance(undo, Signal) for undo in undos):
+            self.note(RevertVerified(armed.injection, True, "process state", outcome.detail, took_ms))
+        return armed.injection, outcome.word, outcome.detail
+
+
+def _perform(undo: Undo | Outcome, addresses: list[str]) -> Outcome:
+    if isinstance(undo, Outcome):
+        return undo
+    moot = moot_when_the_system_ends(undo, addresses)
+    return Outcome(SUPERSEDED, moot) if moot else perform(undo)
+
+
+def _undo_of(item: dict[str, object]) -> Undo | Outcome:
+    try:
+        return undo_from_json(item)
+    except ValueError as error:
+        return Outcome(FAILED, str(error))
+
+
+def _end_processes(past: _Past) -> tuple[int, list[str]]:
+    """All processes of the run, frozen ones and orphans too; how many lived, and which still do."""
+    if past.boot_id and past.boot_id != procfs.boot_id():
+        return 0, []
+    known = [procfs.Identity(item.pid, item.start_ticks, procfs.boot_id()) for item in past.spawned]
+    roots = [who for who in known if who.lives] if past.boot_id else []
+    ended: set[procfs.Identity] = set()
+    until = time.monotonic() + KILL_LIMIT_S
+    while True:
+        below = procfs.descendants([who.pid for who in roots if who.lives])
+        victims = {who for who in roots if who.lives} | set(procfs.marked(past.run))
+        victims |= {procfs.Identity(item.pid, item.start_ticks, procfs.boot_id()) for item in below}
+        ended |= victims
+        left = procfs.kill_until_gone(victims, max(0.0, until - time.monotonic()))
+        if left or not victims:
+            return len(ended) - len(left), [f"pid {who.pid}" for who in left]
+
+
+def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
+    past = _Past(run, boot_id, "", {}, [], None)
+    for recorded in events:
+        event = recorded.event
+        if isinstance(event, RunStarted):
+            past.run, past.boot_id = event.run, event.boot_id
+        elif isinstance(event, KeeperStarted):
+            past.keeper = procfs.Identity(event.pid, event.start_ticks, past.boot_id)
+        elif isinstance(event, ProcessSpawned):
+            past.spawned.append(event)
+        elif isinstance(event, Armed):
+            past.armed.pop(event.injection, None)
+            past.armed[event.injection] = event
+        elif isinstance(event, Reverted) and event.outcome in (DONE, SUPERSEDED):
+            past.armed.pop(event.injection, None)
+        elif isinstance(event, RunEnded):
+            past.status = event.status
+    return past
+
+
+def _to_do(past: _Past) -> bool:
+    return past.status in ("", "dirty")
+
+
+def _already(past: _Past, path: Path, hold: holds.Hold | None) -> TakeOverResult:
+    if hold is not None and not hold.left:
+        holds.release(hold)
+    return TakeOverResult(past.run, past.status, True, (), 0, (), 0, salvage(path).head)
+
+
+def _in_order(armed: dict[str, Armed]) -> list[Armed]:
+    """What a signal reverts first, then other faults, then what a runbook changed; each in reverse order of arming."""
+
+    def rank(item: Armed) -> int:
+        if item.fault == "runbook":
+            return 2
+        return 0 if all(undo.get("kind") == Signal.kind for undo in item.undo) else 1
+
+    return sorted(reversed(armed.values()), key=rank)
+
+
+def _reason(by: str) -> str:
+    if by == "runner":
+        return "the keeper was killed; the runner took the journal over"
+    if by == "keeper":
+        return "a defect in the keeper; it ended the run"
+    return "runner and keeper were both killed; recovered"
