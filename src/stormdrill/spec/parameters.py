@@ -111,7 +111,7 @@ def unknown_settings(known: Mapping[str, object], settings: Mapping[str, str], w
             f"--set {name}={short(settings[name])}",
             0,
             0,
-            f"{where} has no parameter {short(name)}",
+            f"no parameter {short(name)} in {where}",
             instead(name, known, "parameters"),
         )
         for name in settings

@@ -1,0 +1,418 @@
+"""Reads an experiment file: as authored, and with its `fast:` section in place, both checked every time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from stormdrill.model.experiment import Experiment, FaultUse, LoadUse, Objective, Phases, RunbookUse, Window
+from stormdrill.model.experiment import Scalar as Value
+from stormdrill.model.expression import AlertWithin, Comparison, Expression
+from stormdrill.model.profile import Profile
+from stormdrill.model.system import System
+from stormdrill.model.units import parse_duration, parse_rate
+from stormdrill.spec.expression import LOAD_METRICS, ExpressionError, Measure, parse_expression
+from stormdrill.spec.files import NAME, ExperimentFile, FaultTimes
+from stormdrill.spec.parameters import Filled, Filler
+from stormdrill.spec.scalars import instead, seconds, short, suggestion
+from stormdrill.spec.walk import Walker, fields_of, kind_of, unwrap
+from stormdrill.spec.yaml import Document, Listing, Node, Place, Scalar, Table
+
+WINDOWS = ("warmup", "baseline", "fault", "recovery", "failback", "whole run")
+_WINDOW = re.compile(r"(?P<phase>whole run|[a-z]+)(?: after (?P<after>\S+))?")
+_BLOCK = re.compile(r"^```[a-z-]+\s.*\bid=(?P<id>[a-z0-9-]+)", re.MULTILINE)
+
+
+class Surroundings(Struct, frozen=True):
+    """What an experiment's words are looked up in. None or empty text: it could not be read, so nothing is said."""
+
+    faults: Mapping[str, type[Struct]]
+    system: System | None
+    profiles: Mapping[str, Profile | None]
+    runbooks: Mapping[str, str | None]
+    """Name → its text; None: there is no such file."""
+
+
+def resolve_experiment(
+    document: Document, values: Mapping[str, Filled], around: Surroundings, fast: bool
+) -> Experiment | None:
+    """The experiment, with its `fast:` section when `fast`; None when it can't be read. Look at the document's
+    problems before using it."""
+    if document.root is None:
+        return None
+    filled = Filler(document, values).tree(document.root, skip=frozenset({"parameters"}))
+    assert isinstance(filled, Table)
+    document.root = filled
+    Walker(document).table(filled, ExperimentFile, "the experiment")  # says everything that is wrong in `fast:` too
+    if fast and not filled.get("fast"):
+        document.problem(Place(1, 1), "this experiment has no fast: section", "add one, or run it without --fast")
+    forms = {}
+    for quick in (False, True):
+        document.root = merged(filled) if quick else filled
+        forms[quick] = _Reading(document, values, around, quick).experiment()
+    document.root = filled
+    return forms[fast]
+
+
+def merged(root: Table) -> Table:
+    """The experiment's table with each key of `fast:` in place of the whole of the same key above it."""
+    table = Table(root.place)
+    table.broken = root.broken
+    table.entries = dict(root.entries)
+    fast = root.get("fast")
+    if isinstance(fast, Table):
+        table.entries.update({key: entry for key, entry in fast.entries.items() if key in _FAST})
+    return table
+
+
+_FAST = ("load", "phases", "faults", "objectives", "guards", "runbook")
+
+
+class _Reading:
+    def __init__(self, document: Document, values: Mapping[str, Filled], around: Surroundings, fast: bool) -> None:
+        self.document = document
+        self.values = values
+        self.around = around
+        self.fast = fast
+        assert document.root is not None
+        self.file = Walker(document).table(document.root, ExperimentFile, "the experiment")
+        phases = self.file.phases
+        self.phases = Phases(
+            warmup_s=seconds(phases.warmup),
+            baseline_s=seconds(phases.baseline),
+            fault_s=seconds(phases.fault),
+            recovery_s=seconds(phases.recovery),
+            failback_s=seconds(phases.failback),
+        )
+        self.profile = around.profiles.get(self.file.load.profile) if self.file.load else None
+        self.metrics = self.known_metrics()
+
+    def experiment(self) -> Experiment:
+        file, document = self.file, self.document
+        name = Path(document.name).stem
+        if not re.fullmatch(NAME, name):
+            near = suggestion("word", name) or "region-loss"
+            document.problem(Place(1, 1), f"the file's name, {short(name)}, is not a name", f"call it {near}.yaml")
+        self.check_phases()
+        objectives = self.objectives()
+        return Experiment(
+            name=name,
+            title=" ".join(file.title.split()),
+            hypothesis=" ".join(file.hypothesis.split()),
+            owner=" ".join(file.owner.split()),
+            system=file.system,
+            phases=self.phases,
+            faults=tuple(self.faults()),
+            objectives=objectives,
+            parameters={key: value for key, value in self.values.items() if not isinstance(value, tuple)},
+            load=self.load(),
+            guards=tuple(self.guards()),
+            runbook=self.runbook(),
+            fast=self.fast,
+        )
+
+    # Phases and load
+
+    def check_phases(self) -> None:
+        for phase in ("baseline", "fault"):
+            if self.phases.of(phase) == 0:
+                what = (
+                    "harm without a baseline to compare with" if phase == "baseline" else "a fault that lasts no time"
+                )
+                self.document.problem(self.document.place("phases", phase), what, "write for instance 10s")
+
+    def load(self) -> LoadUse | None:
+        if not self.file.load or not self.file.load.rate:
+            return None
+        rate = parse_rate(self.file.load.rate)
+        if rate == 0:
+            self.document.problem(self.document.place("load", "rate"), "a rate of 0", "write for instance 20/s")
+        return LoadUse(profile=self.file.load.profile, rate_per_s=rate)
+
+    # Faults
+
+    def faults(self) -> list[FaultUse]:
+        node = self.document.node("faults")
+        items = node.items if isinstance(node, Listing) else []
+        return [use for use in (self.fault(item) for item in items) if use]
+
+    def fault(self, item: Node) -> FaultUse | None:
+        if item.broken:
+            return None
+        if not isinstance(item, Table) or len(item.entries) != 1:
+            word = item.text if isinstance(item, Scalar) and item.text else "region-loss"
+            what = (
+                "several words in one fault"
+                if isinstance(item, Table) and item.entries
+                else "a fault without its table"
+            )
+            self.document.problem(item, what, f"write - {short(word)}: {{…}}, one for each")
+            return None
+        word, (key, node) = next(iter(item.entries.items()))
+        model = self.around.faults.get(word)
+        if model is None:
+            self.document.problem(key, f"unknown fault {short(word)}", instead(word, self.around.faults, "faults"))
+            return None
+        common = frozenset(info.encode_name for info in fields_of(FaultTimes))
+        own = frozenset(info.encode_name for info in fields_of(model))
+        walker = Walker(self.document)
+        parameters = walker.table(node, model, word, ignore=common)
+        if not isinstance(node, Table):
+            return None
+        times = walker.table(node, FaultTimes, word, ignore=own)
+        self.check_times(node, times)
+        self.check_selected(node, parameters)
+        return FaultUse(
+            word=word,
+            parameters={info.encode_name: _plain(parameters, info.name, info.type) for info in fields_of(model)},
+            start_s=seconds(times.start),
+            for_s=seconds(times.for_) if times.for_ else None,
+        )
+
+    def check_times(self, node: Table, times: FaultTimes) -> None:
+        fault_s, start = self.phases.fault_s, seconds(times.start)
+        begin, lasts = node.get("start"), node.get("for")
+        if begin and start >= fault_s:
+            self.document.problem(
+                begin.place, f"it would start when the fault phase ({fault_s:g}s) is over", "start it earlier"
+            )
+        elif lasts and start + seconds(times.for_) > fault_s:
+            fix = f"write at most {fault_s - start:g}s, or make the phase longer"
+            self.document.problem(lasts.place, f"it would outlast the fault phase ({fault_s:g}s)", fix)
+        if lasts and seconds(times.for_) == 0:
+            self.document.problem(lasts.place, "a fault that lasts no time", "write for instance 10s")
+
+    def check_selected(self, node: Table, parameters: Struct) -> None:
+        """A fault's parameter that is named like a label selects instances: its value must be one that they carry."""
+        system = self.around.system
+        for info in fields_of(type(parameters)):
+            value, at = getattr(parameters, info.name), node.get(info.encode_name)
+            if not system or info.encode_name not in system.labels or not at or not value or at.broken:
+                continue
+            carried = {one.labels[info.encode_name] for one in system.instances if info.encode_name in one.labels}
+            if value not in carried:
+                what = f"no instance has {info.encode_name}={short(str(value))}"
+                self.document.problem(at.place, what, instead(str(value), carried, "values"))
+
+    # Expressions
+
+    def known_metrics(self) -> dict[str, Measure] | None:
+        """Every metric that can be read here; None when the system could not be read, so that any name is let pass."""
+        system = self.around.system
+        if system is None:
+            return None
+        known: dict[str, Measure] = dict(LOAD_METRICS)
+        for metric in system.metrics:
+            known[metric.name] = "time" if metric.prometheus.endswith("_seconds") else "count"
+        return known
+
+    def expression(self, *path: str | int) -> tuple[Expression, Scalar] | None:
+        node = self.document.node(*path)
+        if not isinstance(node, Scalar) or node.broken:
+            return None
+        try:
+            found = parse_expression(node.text, self.metrics)
+        except ExpressionError as error:
+            self.document.problem(node.at(error.offset), error.what, error.fix)
+            return None
+        self.check_words(node, found)
+        return found, node
+
+    def check_words(self, node: Scalar, found: Expression) -> None:
+        system = self.around.system
+        if system is None:
+            return
+        name = found.alert if isinstance(found, AlertWithin) else found.metric
+        at = node.at(max(node.text.find(name), 0))
+        if isinstance(found, AlertWithin):
+            source = next((alert for alert in system.alerts if alert.name == name), None)
+            if source is None:
+                known = [alert.name for alert in system.alerts]
+                self.document.problem(at, f"unknown alert {name}", instead(name, known, "alerts"))
+            else:
+                self.check_labels(node, found, {*system.labels, *source.labels})
+        elif name in LOAD_METRICS:
+            self.check_load_words(node, at, found)
+        else:
+            metric = next((one for one in system.metrics if one.name == name), None)
+            self.check_labels(node, found, {*system.labels, *(metric.labels if metric else ())})
+
+    def check_load_words(self, node: Scalar, at: Place, found: Comparison) -> None:
+        document, system, profile = self.document, self.around.system, self.profile
+        if not self.file.load and not document.node("load"):
+            document.problem(at, f"{found.metric} needs load", "add load: {profile: steady, rate: 20/s}")
+        if found.metric in ("jobs_lost", "jobs_doubled") and system and not system.jobs:
+            what = f"the system {system.name} has no ledger of jobs to count {found.metric} in"
+            document.problem(at, what, "add jobs: {from: SERVICE, path: /…} to its file")
+        if profile is None:
+            return
+        labels = {label for stream in profile.streams for label in stream.labels}
+        if not self.check_labels(node, found, labels):
+            return
+        wanted = found.labels.items()
+        if not any(wanted <= stream.labels.items() for stream in profile.streams):
+            label, value = next(
+                (pair for pair in wanted if not any(pair in stream.labels.items() for stream in profile.streams)),
+                next(iter(wanted)),
+            )
+            values = {stream.labels[label] for stream in profile.streams if label in stream.labels}
+            place = node.at(max(node.text.find(value, node.text.find("{")), 0))
+            what = f"no request of the profile {profile.name} has {', '.join(f'{k}={v}' for k, v in wanted)}"
+            fix = instead(value, values, "values") if value not in values else "no stream carries all of them: drop one"
+            document.problem(place, what, fix)
+
+    def check_labels(self, node: Scalar, found: Expression, known: set[str]) -> bool:
+        for label in found.labels:
+            if label not in known:
+                place = node.at(max(node.text.find(label, node.text.find("{")), 0))
+                self.document.problem(place, f"unknown label {label}", instead(label, known, "labels"))
+                return False
+        return True
+
+    # Objectives
+
+    def objectives(self) -> tuple[Objective, ...]:
+        table = self.document.node("objectives")
+        found: list[Objective] = []
+        if not isinstance(table, Table):
+            return ()
+        for key, (at, node) in table.entries.items():
+            windows = self.windows(key, at)
+            for index in range(len(node.items) if isinstance(node, Listing) else 0):
+                read = self.expression("objectives", key, index)
+                if read:
+                    for window in windows:
+                        self.check_objective(read[1], window, read[0])
+                        self.add(found, Objective(window, read[0]), read[1])
+        self.check_baseline(table, found)
+        return tuple(found)
+
+    def add(self, found: list[Objective], objective: Objective, node: Scalar) -> None:
+        if objective in found:
+            what = f"{short(objective.expression.text)} stands twice for {objective.window.text}"
+            self.document.problem(node.place, what, "remove one")
+        found.append(objective)
+
+    def check_baseline(self, table: Table, found: list[Objective]) -> None:
+        if self.document.problems or any(objective.window.phase == "baseline" for objective in found):
+            return
+        what = "no objective is judged in the baseline: nothing may be harmed that isn't known to be healthy"
+        self.document.problem(table.place, what, "add baseline: with at least one objective")
+
+    def windows(self, key: str, at: Scalar) -> list[Window]:
+        found: list[Window] = []
+        offset = 0
+        for part in key.split(","):
+            text = " ".join(part.split())
+            place = at.at(offset + len(part) - len(part.lstrip()))
+            offset += len(part) + 1
+            window = self.window(text, place)
+            if window:
+                found.append(window)
+        return found
+
+    def window(self, text: str, place: Place) -> Window | None:
+        match = _WINDOW.fullmatch(text)
+        if match is None or match["phase"] not in WINDOWS:
+            word = text.split(" after ")[0]
+            fix = instead(word, WINDOWS) if word else "write a phase"
+            if re.match(r"(whole )?[a-z]+ after\b", text) and word in WINDOWS:
+                fix = f"write {word} after 10s"
+            self.document.problem(place, f"unknown phase {short(text) or '(nothing)'}", fix)
+            return None
+        after_s = 0.0
+        if match["after"]:
+            try:
+                after_s = parse_duration(match["after"])
+            except ValueError as error:
+                self.document.problem(place, str(error).split(", write")[0], f"write {match['phase']} after 10s")
+                return None
+        length = self.length(match["phase"])
+        if length == 0:
+            self.document.problem(place, f"the phase {match['phase']} lasts no time", "give it a duration under phases")
+        elif after_s >= length:
+            what = f"{match['phase']} lasts {length:g}s: nothing is left after {match['after']}"
+            self.document.problem(place, what, "write a shorter time, or make the phase longer")
+        return Window(match["phase"], after_s)  # type: ignore[arg-type]
+
+    def length(self, phase: str) -> float:
+        return self.phases.total_s if phase == "whole run" else self.phases.of(phase)  # type: ignore[arg-type]
+
+    def check_objective(self, node: Scalar, window: Window, found: Expression) -> None:
+        document = self.document
+        left = self.length(window.phase) - window.after_s
+        if window.phase == "whole run":
+            left = self.phases.fault_s + self.phases.recovery_s + self.phases.failback_s
+        if found.within_s is not None and found.within_s > left:
+            what = f"within {found.within_s:g}s is longer than what is left of {window.text} ({left:g}s)"
+            document.problem(node.place, what, f"write within {left:g}s or less")
+        if not isinstance(found, Comparison):
+            if window.phase in ("baseline", "warmup"):
+                document.problem(
+                    node.place, f"an alert that must fire in the {window.phase}", "move it to fault or whole run"
+                )
+            return
+        if found.for_s is not None:
+            document.problem(node.place, "for in an objective: it is judged over its whole phase", "remove for")
+        if found.after_s is not None and found.after_s >= left:
+            document.problem(node.place, f"nothing is left of {window.text} after {found.after_s:g}s", "write less")
+        if found.relative and window.phase in ("baseline", "warmup", "whole run"):
+            document.problem(node.place, f"{window.phase} can't be compared with the baseline", "write the limit out")
+
+    # Guards and runbook
+
+    def guards(self) -> list[Expression]:
+        found = []
+        for index in range(len(self.file.guards)):
+            read = self.expression("guards", index)
+            if read:
+                self.check_guard(read[1].place, read[0])
+                found.append(read[0])
+        return found
+
+    def check_guard(self, place: Place, found: Expression) -> None:
+        if isinstance(found, AlertWithin):
+            self.document.problem(place, "an alert as a guard", "write a metric beyond a limit: success < 50% for 10s")
+        elif found.relative:
+            self.document.problem(place, "a guard can't be compared with the baseline", "write the limit out")
+        elif found.metric in ("jobs_lost", "jobs_doubled") or found.metric.startswith("completion_"):
+            self.document.problem(place, f"{found.metric} is known after the run only", "make it an objective")
+        elif found.for_s is None:
+            self.document.problem(place, "a guard without a time: one odd reading would stop the run", "add for 10s")
+
+    def runbook(self) -> RunbookUse | None:
+        use, document = self.file.runbook, self.document
+        if use is None:
+            return None
+        text = self.around.runbooks.get(use.run) if use.run else ""
+        steps = _BLOCK.findall(text or "")
+        for index, step in enumerate(use.approve):
+            if step and steps and step not in steps:
+                place = document.place("runbook", "approve", index)
+                document.problem(place, f"the runbook {use.run} has no step {step}", instead(step, steps))
+        after_s = seconds(use.else_after)
+        if after_s >= self.phases.fault_s:
+            what = f"the fault phase ({self.phases.fault_s:g}s) is over by then"
+            document.problem(document.place("runbook", "else_after"), what, "write a shorter time")
+        read = self.expression("runbook", "start")
+        if read is None:
+            return None
+        if read[0].within_s is not None or (isinstance(read[0], Comparison) and read[0].after_s is not None):
+            document.problem(read[1].place, "a start that waits", "leave within and after out: else_after is the limit")
+        if isinstance(read[0], Comparison) and read[0].relative:
+            document.problem(read[1].place, "a start can't be compared with the baseline", "write the limit out")
+        return RunbookUse(use.run, read[0], after_s, tuple(use.approve))
+
+
+def _plain(parameters: Struct, name: str, declared: Any) -> Value:
+    """A fault's parameter as the plan carries it: durations in seconds, everything else as written."""
+    value = getattr(parameters, name)
+    if not isinstance(value, str | int | float | bool):
+        return None
+    if kind_of(unwrap(declared)[1]) == "duration":
+        return seconds(str(value))
+    return value

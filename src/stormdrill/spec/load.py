@@ -1,0 +1,219 @@
+"""From an experiment's path to everything that a run needs: the file, its system, profile, policy and runbook."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from stormdrill.errors import Problem, Refused
+from stormdrill.model.experiment import Experiment
+from stormdrill.model.policy import Policy
+from stormdrill.model.profile import Profile
+from stormdrill.model.system import System
+from stormdrill.spec import catalogue
+from stormdrill.spec.experiment import Surroundings, resolve_experiment
+from stormdrill.spec.files import NAME
+from stormdrill.spec.parameters import Filler, Parameter, declared, settle, unknown_settings
+from stormdrill.spec.policy import resolve_policy
+from stormdrill.spec.profile import resolve_profile
+from stormdrill.spec.scalars import instead
+from stormdrill.spec.system import resolve_system
+from stormdrill.spec.yaml import Document, Scalar, parse, read_text
+
+POLICY_VARIABLE = "STORMDRILL_POLICY"
+
+
+class Source(Struct, frozen=True):
+    """A file as it was read; it is copied into the run directory."""
+
+    path: Path
+    text: str
+
+
+class Loaded(Struct, frozen=True):
+    """An experiment with all that it names, resolved and checked against each other."""
+
+    experiment: Experiment
+    system: System
+    policy: Policy
+    profile: Profile | None
+    runbook: Path | None
+    sources: dict[str, Source]
+    """By the name of the copy in the run directory: experiment.yaml, system.yaml, policy.yaml, profile.yaml,
+    runbook.md."""
+
+    def rate_per_s(self, labels: Mapping[str, str]) -> float:
+        """Mean arrivals a second of the requests that carry these labels; 0 without load."""
+        if self.profile is None or self.experiment.load is None:
+            return 0.0
+        wanted = labels.items()
+        share = sum(stream.share for stream in self.profile.streams if wanted <= stream.labels.items())
+        return share * self.experiment.load.rate_per_s
+
+
+def read_experiment(
+    path: Path,
+    *,
+    faults: Mapping[str, type[Struct]],
+    settings: Mapping[str, str] | None = None,
+    fast: bool = False,
+    roots: Sequence[Path] | None = None,
+) -> Loaded:
+    """The experiment in `path`, and everything it names.
+
+    `faults`: each known word and its parameters. `settings`: what `--set` says. `roots`: where the other files are
+    looked for, first one wins; by default the experiment's own repository, then the built-in catalogue. With `fast`
+    the `fast:` section replaces what it names. Raises Refused with the problems of all files at once.
+    """
+    return _Loading(path, faults, settings or {}, catalogue.roots_for(path) if roots is None else roots).load(fast)
+
+
+class _Loading:
+    def __init__(
+        self, path: Path, faults: Mapping[str, type[Struct]], settings: Mapping[str, str], roots: Sequence[Path]
+    ) -> None:
+        self.faults = faults
+        self.settings = settings
+        self.roots = roots
+        self.problems: list[Problem] = []
+        self.documents: list[Document] = []
+        self.sources: dict[str, Source] = {}
+        """Every file that was looked at; with `fast:` there may be two profiles and two runbooks."""
+        self.document = self.read("experiment.yaml", path)
+        self.root = self.document.root if self.document else None
+        self.parameters = declared(self.document) if self.document else {}
+        self.own = settle(self.parameters, settings, self.problems)
+
+    def load(self, fast: bool) -> Loaded:
+        if self.document is None:
+            raise Refused(self.problems)
+        policy = self.policy()
+        system = self.system()
+        around = Surroundings(faults=self.faults, system=system, profiles=self.profiles(), runbooks=self.runbooks())
+        experiment = resolve_experiment(self.document, self.own, around, fast)
+        found = [problem for document in self.documents for problem in document.problems] + self.problems
+        if found or experiment is None or system is None:
+            raise Refused(found)
+        use, load = experiment.runbook, experiment.load
+        sources = {copy: self.sources[copy] for copy in ("experiment.yaml", "system.yaml", "policy.yaml")}
+        if load:
+            sources["profile.yaml"] = self.sources[f"loadgen/{load.profile}"]
+        if use:
+            sources["runbook.md"] = self.sources[f"runbooks/{use.run}"]
+        return Loaded(
+            experiment=experiment,
+            system=system,
+            policy=policy,
+            profile=around.profiles[load.profile] if load else None,
+            runbook=sources["runbook.md"].path if use else None,
+            sources=sources,
+        )
+
+    def read(self, role: str, path: Path) -> Document | None:
+        try:
+            text = read_text(path)
+        except Refused as refused:
+            self.problems += refused.problems
+            return None
+        self.sources[role] = Source(path, text)
+        document = parse(str(path), text)
+        self.documents.append(document)
+        return document
+
+    def words(self, *path: str) -> dict[str, Scalar]:
+        """The distinct words that stand at `path` and at the same path below `fast:`, with parameters filled in."""
+        found: dict[str, Scalar] = {}
+        for whole in (path, ("fast", *path)):
+            node = self.document.node(*whole) if self.document else None
+            if isinstance(node, Scalar) and not node.broken:
+                # A document of its own: what is wrong with the parameter is said when the whole file is filled.
+                node = Filler(Document("", ""), self.own).scalar(_copy(node)) if "$" in node.text else node
+                if isinstance(node, Scalar) and not node.broken and _is_name(node.text):
+                    found.setdefault(node.text, node)
+        return found
+
+    def locate(self, folder: str, ending: str, node: Scalar, what: str) -> Path | None:
+        path = catalogue.find(self.roots, f"{folder}/{node.text}{ending}")
+        if path is None and self.document:
+            known = catalogue.names(self.roots, folder, ending)
+            fix = instead(node.text, known, f"{what}s")
+            self.document.problem(node.place, f"there is no {folder}/{node.text}{ending}", fix)
+        return path
+
+    def policy(self) -> Policy:
+        named = os.environ.get(POLICY_VARIABLE)
+        path = Path(named) if named else catalogue.find(self.roots, "policy.yaml")
+        if path is None:
+            self.problems.append(
+                Problem("policy.yaml", 0, 0, "there is no policy", f"write one, or set {POLICY_VARIABLE}")
+            )
+            return Policy()
+        document = self.read("policy.yaml", path)
+        return resolve_policy(document) if document else Policy()
+
+    def system(self) -> System | None:
+        system, parameters = None, {}
+        for node in self.words("system").values():
+            path = self.locate("experiments/systems", ".yaml", node, "system")
+            document = self.read("system.yaml", path) if path else None
+            if document:
+                parameters = declared(document)
+                values = settle(parameters, self.settings, self.problems)
+                system = resolve_system(document, parameters, values)
+                system = None if document.problems else system
+                self.check_names(parameters)
+                known = {**self.parameters, **parameters}
+                self.problems += unknown_settings(known, self.settings, "the experiment or its system")
+        return system
+
+    def check_names(self, parameters: Mapping[str, Parameter]) -> None:
+        for name in self.parameters.keys() & parameters.keys():
+            if self.document:
+                what = f"the system has a parameter {name} too: --set could not tell them apart"
+                self.document.problem(self.document.key("parameters", name), what, "choose another name")
+
+    def profiles(self) -> dict[str, Profile | None]:
+        found: dict[str, Profile | None] = {}
+        for name, node in self.words("load", "profile").items():
+            path = self.locate("loadgen", ".yaml", node, "profile")
+            document = self.read(f"loadgen/{name}", path) if path else None
+            found[name] = None
+            if document is None:
+                continue
+            profile = resolve_profile(document)
+            if profile.user and not catalogue.find(self.roots, f"loadgen/{profile.user}.py"):
+                known = catalogue.names(self.roots, "loadgen", ".py")
+                fix = instead(profile.user, known, "user files")
+                document.problem(document.place("user"), f"there is no loadgen/{profile.user}.py", fix)
+            found[name] = None if document.problems else profile
+        return found
+
+    def runbooks(self) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        for name, node in self.words("runbook", "run").items():
+            path = self.locate("runbooks", ".md", node, "runbook")
+            found[name] = None
+            if path is None:
+                continue
+            try:
+                text = read_text(path)
+            except Refused as refused:
+                self.problems += refused.problems
+                continue
+            self.sources[f"runbooks/{name}"] = Source(path, text)
+            found[name] = text
+        return found
+
+
+def _copy(node: Scalar) -> Scalar:
+    copy = Scalar(node.place, node.text, node.plain, node.single)
+    copy.lead = node.lead
+    return copy
+
+
+def _is_name(text: str) -> bool:
+    return re.fullmatch(NAME, text) is not None

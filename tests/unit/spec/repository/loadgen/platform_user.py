@@ -1,0 +1,1 @@
+"""Stands for a Locust file: readers only look whether it is there."""
