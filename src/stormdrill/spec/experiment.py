@@ -15,11 +15,11 @@ from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 from stormdrill.model.units import parse_duration, parse_rate
-from stormdrill.spec.expression import LOAD_METRICS, ExpressionError, Measure, parse_expression
 from stormdrill.spec.files import NAME, ExperimentFile, FaultTimes
 from stormdrill.spec.parameters import Filled, Filler
 from stormdrill.spec.scalars import instead, seconds, short, suggestion
 from stormdrill.spec.walk import Walker, fields_of, kind_of, unwrap
+from stormdrill.spec.words import Words
 from stormdrill.spec.yaml import Document, Listing, Node, Place, Scalar, Table
 
 WINDOWS = ("warmup", "baseline", "fault", "recovery", "failback", "whole run")
@@ -88,8 +88,9 @@ class _Reading:
             recovery_s=seconds(phases.recovery),
             failback_s=seconds(phases.failback),
         )
-        self.profile = around.profiles.get(self.file.load.profile) if self.file.load else None
-        self.metrics = self.known_metrics()
+        profile = around.profiles.get(self.file.load.profile) if self.file.load else None
+        load = self.file.load is not None or document.node("load") is not None
+        self.words = Words(document, around.system, profile, load)
 
     def experiment(self) -> Experiment:
         file, document = self.file, self.document
@@ -198,81 +199,6 @@ class _Reading:
                 what = f"no instance has {info.encode_name}={short(str(value))}"
                 self.document.problem(at.place, what, instead(str(value), carried, "values"))
 
-    # Expressions
-
-    def known_metrics(self) -> dict[str, Measure] | None:
-        """Every metric that can be read here; None when the system could not be read, so that any name is let pass."""
-        system = self.around.system
-        if system is None:
-            return None
-        known: dict[str, Measure] = dict(LOAD_METRICS)
-        for metric in system.metrics:
-            known[metric.name] = "time" if metric.prometheus.endswith("_seconds") else "count"
-        return known
-
-    def expression(self, *path: str | int) -> tuple[Expression, Scalar] | None:
-        node = self.document.node(*path)
-        if not isinstance(node, Scalar) or node.broken:
-            return None
-        try:
-            found = parse_expression(node.text, self.metrics)
-        except ExpressionError as error:
-            self.document.problem(node.at(error.offset), error.what, error.fix)
-            return None
-        self.check_words(node, found)
-        return found, node
-
-    def check_words(self, node: Scalar, found: Expression) -> None:
-        system = self.around.system
-        if system is None:
-            return
-        name = found.alert if isinstance(found, AlertWithin) else found.metric
-        at = node.at(max(node.text.find(name), 0))
-        if isinstance(found, AlertWithin):
-            source = next((alert for alert in system.alerts if alert.name == name), None)
-            if source is None:
-                known = [alert.name for alert in system.alerts]
-                self.document.problem(at, f"unknown alert {name}", instead(name, known, "alerts"))
-            else:
-                self.check_labels(node, found, {*system.labels, *source.labels})
-        elif name in LOAD_METRICS:
-            self.check_load_words(node, at, found)
-        else:
-            metric = next((one for one in system.metrics if one.name == name), None)
-            self.check_labels(node, found, {*system.labels, *(metric.labels if metric else ())})
-
-    def check_load_words(self, node: Scalar, at: Place, found: Comparison) -> None:
-        document, system, profile = self.document, self.around.system, self.profile
-        if not self.file.load and not document.node("load"):
-            document.problem(at, f"{found.metric} needs load", "add load: {profile: steady, rate: 20/s}")
-        if found.metric in ("jobs_lost", "jobs_doubled") and system and not system.jobs:
-            what = f"the system {system.name} has no ledger of jobs to count {found.metric} in"
-            document.problem(at, what, "add jobs: {from: SERVICE, path: /…} to its file")
-        if profile is None:
-            return
-        labels = {label for stream in profile.streams for label in stream.labels}
-        if not self.check_labels(node, found, labels):
-            return
-        wanted = found.labels.items()
-        if not any(wanted <= stream.labels.items() for stream in profile.streams):
-            label, value = next(
-                (pair for pair in wanted if not any(pair in stream.labels.items() for stream in profile.streams)),
-                next(iter(wanted)),
-            )
-            values = {stream.labels[label] for stream in profile.streams if label in stream.labels}
-            place = node.at(max(node.text.find(value, node.text.find("{")), 0))
-            what = f"no request of the profile {profile.name} has {', '.join(f'{k}={v}' for k, v in wanted)}"
-            fix = instead(value, values, "values") if value not in values else "no stream carries all of them: drop one"
-            document.problem(place, what, fix)
-
-    def check_labels(self, node: Scalar, found: Expression, known: set[str]) -> bool:
-        for label in found.labels:
-            if label not in known:
-                place = node.at(max(node.text.find(label, node.text.find("{")), 0))
-                self.document.problem(place, f"unknown label {label}", instead(label, known, "labels"))
-                return False
-        return True
-
     # Objectives
 
     def objectives(self) -> tuple[Objective, ...]:
@@ -283,7 +209,7 @@ class _Reading:
         for key, (at, node) in table.entries.items():
             windows = self.windows(key, at)
             for index in range(len(node.items) if isinstance(node, Listing) else 0):
-                read = self.expression("objectives", key, index)
+                read = self.words.expression("objectives", key, index)
                 if read:
                     for window in windows:
                         self.check_objective(read[1], window, read[0])
@@ -368,7 +294,7 @@ class _Reading:
     def guards(self) -> list[Expression]:
         found = []
         for index in range(len(self.file.guards)):
-            read = self.expression("guards", index)
+            read = self.words.expression("guards", index)
             if read:
                 self.check_guard(read[1].place, read[0])
                 found.append(read[0])
@@ -398,7 +324,7 @@ class _Reading:
         if after_s >= self.phases.fault_s:
             what = f"the fault phase ({self.phases.fault_s:g}s) is over by then"
             document.problem(document.place("runbook", "else_after"), what, "write a shorter time")
-        read = self.expression("runbook", "start")
+        read = self.words.expression("runbook", "start")
         if read is None:
             return None
         if read[0].within_s is not None or (isinstance(read[0], Comparison) and read[0].after_s is not None):

@@ -1,0 +1,94 @@
+"""Looks the words of an expression up: metrics, labels and their values, alerts."""
+
+from __future__ import annotations
+
+from stormdrill.model.expression import AlertWithin, Comparison, Expression
+from stormdrill.model.profile import Profile
+from stormdrill.model.system import System
+from stormdrill.spec.expression import LOAD_METRICS, ExpressionError, Measure, parse_expression
+from stormdrill.spec.scalars import instead
+from stormdrill.spec.yaml import Document, Place, Scalar
+
+
+class Words:
+    """What expressions may say in one experiment. Without a system, which could not be read, nothing is looked up."""
+
+    def __init__(self, document: Document, system: System | None, profile: Profile | None, load: bool) -> None:
+        self.document = document
+        self.system = system
+        self.profile = profile
+        self.load = load
+        self.metrics = self.known_metrics()
+
+    def known_metrics(self) -> dict[str, Measure] | None:
+        """Every metric that can be read here; None when the system could not be read, so that any name is let pass."""
+        system = self.system
+        if system is None:
+            return None
+        known: dict[str, Measure] = dict(LOAD_METRICS)
+        for metric in system.metrics:
+            known[metric.name] = "time" if metric.prometheus.endswith("_seconds") else "count"
+        return known
+
+    def expression(self, *path: str | int) -> tuple[Expression, Scalar] | None:
+        node = self.document.node(*path)
+        if not isinstance(node, Scalar) or node.broken:
+            return None
+        try:
+            found = parse_expression(node.text, self.metrics)
+        except ExpressionError as error:
+            self.document.problem(node.at(error.offset), error.what, error.fix)
+            return None
+        self.check_words(node, found)
+        return found, node
+
+    def check_words(self, node: Scalar, found: Expression) -> None:
+        system = self.system
+        if system is None:
+            return
+        name = found.alert if isinstance(found, AlertWithin) else found.metric
+        at = node.at(max(node.text.find(name), 0))
+        if isinstance(found, AlertWithin):
+            source = next((alert for alert in system.alerts if alert.name == name), None)
+            if source is None:
+                known = [alert.name for alert in system.alerts]
+                self.document.problem(at, f"unknown alert {name}", instead(name, known, "alerts"))
+            else:
+                self.check_labels(node, found, {*system.labels, *source.labels})
+        elif name in LOAD_METRICS:
+            self.check_load_words(node, at, found)
+        else:
+            metric = next((one for one in system.metrics if one.name == name), None)
+            self.check_labels(node, found, {*system.labels, *(metric.labels if metric else ())})
+
+    def check_load_words(self, node: Scalar, at: Place, found: Comparison) -> None:
+        document, system, profile = self.document, self.system, self.profile
+        if not self.load:
+            document.problem(at, f"{found.metric} needs load", "add load: {profile: steady, rate: 20/s}")
+        if found.metric in ("jobs_lost", "jobs_doubled") and system and not system.jobs:
+            what = f"the system {system.name} has no ledger of jobs to count {found.metric} in"
+            document.problem(at, what, "add jobs: {from: SERVICE, path: /…} to its file")
+        if profile is None:
+            return
+        labels = {label for stream in profile.streams for label in stream.labels}
+        if not self.check_labels(node, found, labels):
+            return
+        wanted = found.labels.items()
+        if not any(wanted <= stream.labels.items() for stream in profile.streams):
+            label, value = next(
+                (pair for pair in wanted if not any(pair in stream.labels.items() for stream in profile.streams)),
+                next(iter(wanted)),
+            )
+            values = {stream.labels[label] for stream in profile.streams if label in stream.labels}
+            place = node.at(max(node.text.find(value, node.text.find("{")), 0))
+            what = f"no request of the profile {profile.name} has {', '.join(f'{k}={v}' for k, v in wanted)}"
+            fix = instead(value, values, "values") if value not in values else "no stream carries all of them: drop one"
+            document.problem(place, what, fix)
+
+    def check_labels(self, node: Scalar, found: Expression, known: set[str]) -> bool:
+        for label in found.labels:
+            if label not in known:
+                place = node.at(max(node.text.find(label, node.text.find("{")), 0))
+                self.document.problem(place, f"unknown label {label}", instead(label, known, "labels"))
+                return False
+        return True
