@@ -66,6 +66,10 @@ class Target(Protocol):
         """Instance → has it *answered* its ready check. Never blocks for longer than a second."""
         ...
 
+    def respawned(self, instance: str, pid: int, start_ticks: int) -> None:
+        """The keeper started this process: from now on it is the instance. Unknown names are somebody else's."""
+        ...
+
     def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
         """The undo, bound to what is really there (pid, start time, boot id)."""
         ...
@@ -177,6 +181,9 @@ class Ran(Struct, frozen=True):
     code: int | None = None
     """None: it did not start, or it was ended at its limit."""
     output: str = ""
+    """Standard output, up to the caller's bound."""
+    complaint: str = ""
+    """The end of standard error."""
     error: str = ""
     started: bool = False
     took_ms: float = 0.0
@@ -196,6 +203,8 @@ class Held(Struct, frozen=True):
     value: float | None = None
     detail: str = ""
     """Why there is no fresh reading; empty: the reading is fresh. Without one, `held` means nothing."""
+    never: bool = False
+    """True: no reading of this will ever come from here, so that waiting for it is pointless."""
 
     @property
     def fresh(self) -> bool:

@@ -96,7 +96,7 @@ _Problem = tuple[str, str] | None
 
 
 def _read_id(found: Attributes, value: str) -> _Problem:
-    if not _ID.fullmatch(value) or value in (*ENDINGS, *ON_FAILURE, "none"):
+    if not _ID.fullmatch(value) or value in (*ENDINGS, *ON_FAILURE, "none", "exit"):
         return f"{value!r} is no id", "lower-case letters, digits and single dashes, and no word such as stop or done"
     found.id = value
     return None
