@@ -33,7 +33,7 @@ AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline"
 
 
 class Observer(Protocol):
-    """Told of every event as it is read from the journal. What it raises stops nothing."""
+    """Told of every event as it is read from the journal."""
 
     def __call__(self, recorded: ev.Recorded) -> None: ...
 
@@ -77,6 +77,8 @@ class Conductor:
         self.events: list[ev.Recorded] = []
         self.state: State = start(plan)
         self.head = ""
+        self.processes: dict[str, int] = {}
+        """Every process of the run by its instance, the keeper included."""
         self._pool = ThreadPoolExecutor(max_workers=24, thread_name_prefix="do")
         self._under_way: dict[do.Command, Future[None]] = {}
         self._wake = threading.Event()
@@ -129,6 +131,12 @@ class Conductor:
         for recorded in self._follower.poll():
             self.events.append(recorded)
             self.state = step(self.state, recorded)
+            event = recorded.event
+            if isinstance(event, ev.ProcessSpawned):
+                self.processes[event.instance] = event.pid
+                self.target.respawned(event.instance, event.pid, event.start_ticks)
+            elif isinstance(event, ev.KeeperStarted):
+                self.processes["keeper"] = event.pid
             self._observer(recorded)
 
     def _bring_up(self) -> None:

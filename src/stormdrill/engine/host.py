@@ -18,6 +18,7 @@ from stormdrill.model.event import Event, HostSampled
 EVERY_S = 1.0
 TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 GENERATOR = "generator"
+"""Instances of the load generator are named so, with a number behind."""
 
 
 class HostWatch:
@@ -92,9 +93,13 @@ class _Sample:
         return HostSampled(
             interval_ms=round(interval_s * 1000, 1),
             foreign_cpu=round(max(0.0, busy - ours), 3),
-            platform_run_delay=round(max((v for k, v in delays.items() if k != GENERATOR), default=0.0), 3),
-            generator_run_delay=round(delays.get(GENERATOR, 0.0), 3),
-            generator_cpu=round(share(self.cpu_s, before.cpu_s, GENERATOR) if GENERATOR in self.cpu_s else 0.0, 3),
+            platform_run_delay=round(
+                max((v for k, v in delays.items() if not k.startswith(GENERATOR)), default=0.0), 3
+            ),
+            generator_run_delay=round(max((v for k, v in delays.items() if k.startswith(GENERATOR)), default=0.0), 3),
+            generator_cpu=round(
+                sum(share(self.cpu_s, before.cpu_s, name) for name in self.cpu_s if name.startswith(GENERATOR)), 3
+            ),
             load1=round(os.getloadavg()[0], 2),
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.system import Ready, ServiceInstance, System
 from stormdrill.model.undo import Signal, Spawn, Undo
 from stormdrill.ports import Instance, Keeper, Life
+from stormdrill.store.identity import GONE_STATES, Identity, boot_id, stat
 from stormdrill.targets.process.wiring import (
     HOST,
     PROXY,
@@ -43,7 +43,7 @@ class ProcessTarget:
         self._run_dir = run_dir
         self._proxy: Instance | None = None
         self._known: dict[str, Instance] = {item.name: self._before_start(item) for item in system.instances}
-        self._frozen: dict[str, list[Signal]] = {}
+        self._frozen: dict[str, list[Identity]] = {}
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="ready")
 
     def inventory(self) -> tuple[Instance, ...]:
@@ -129,37 +129,35 @@ class ProcessTarget:
     def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
         if injection.mechanism == "crash":
             return (Spawn(instance=injection.instance),)
-        known = self._known[injection.instance]
-        boot_id = procfs.boot_id()
-        thaw = [_cont(known.name, known.pid, known.start_ticks, boot_id)]
-        for pid in procfs.descendants(known.pid):
-            ticks = procfs.start_ticks(pid)
-            if ticks is not None:
-                thaw.append(_cont(known.name, pid, ticks, boot_id))
-        self._frozen[injection.instance] = thaw
-        return tuple(thaw)
+        family = self._family(injection.instance)
+        thaw = tuple(Signal(instance=injection.instance, signal="SIGCONT", **one._asdict()) for one in family)
+        self._frozen[injection.instance] = family
+        return thaw
 
     def freeze(self, instance: str) -> None:
         """Stop exactly the processes whose undo has been written down."""
-        for undo in self._frozen[instance]:
-            _send(undo.pid, undo.start_ticks, signal.SIGSTOP)
+        for one in self._frozen[instance]:
+            procfs.send(one, signal.SIGSTOP)
 
     def crash(self, instance: str) -> None:
+        for one in self._family(instance):
+            procfs.send(one, signal.SIGKILL)
+
+    def _family(self, instance: str) -> list[Identity]:
+        """The instance's process first, so that it can't start others anew, then all below it."""
         known = self._known[instance]
-        family = [known.pid, *procfs.descendants(known.pid)]
-        ticks = {pid: procfs.start_ticks(pid) for pid in family}
-        for pid in family:
-            if ticks[pid] is not None:
-                _send(pid, ticks[pid] or 0, signal.SIGKILL)
+        boot = boot_id()
+        below = procfs.descendants([known.pid])
+        return [Identity(known.pid, known.start_ticks, boot), *(Identity(i.pid, i.start_ticks, boot) for i in below)]
 
     def life(self, instance: str) -> Life:
         known = self._known[instance]
         if not known.pid:
             return "unknown"
-        state = procfs.state(known.pid)
-        if state in (None, "Z", "X") or procfs.start_ticks(known.pid) != known.start_ticks:
+        found = stat(known.pid)
+        if found is None or found.start_ticks != known.start_ticks or found.state in GONE_STATES:
             return "gone"
-        return "frozen" if state in ("T", "t") else "running"
+        return "frozen" if found.state == "T" else "running"
 
     def _before_start(self, item: ServiceInstance) -> Instance:
         return Instance(name=item.name, service=item.service, labels=item.labels)
@@ -197,21 +195,3 @@ def _get(address: str, ready: Ready) -> bool:
         finally:
             connection.close()
     return False
-
-
-def _cont(instance: str, pid: int, start_ticks: int, boot_id: str) -> Signal:
-    return Signal(instance=instance, pid=pid, start_ticks=start_ticks, boot_id=boot_id, signal="SIGCONT")
-
-
-def _send(pid: int, start_ticks: int, number: signal.Signals) -> None:
-    """To exactly that process, never to one that got its number later."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if procfs.start_ticks(pid) == start_ticks:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, number)
-    finally:
-        os.close(descriptor)

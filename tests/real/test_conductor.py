@@ -1,0 +1,238 @@
+"""The conductor on real processes with a real keeper: what it breaks it mends, however the run ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from small_system import experiment, server, system
+
+from stormdrill.core.plan import make_plan
+from stormdrill.engine.conductor import Conductor, Parts
+from stormdrill.faults.builtin import BUILTIN
+from stormdrill.keeper.client import KeeperClient
+from stormdrill.model import event as ev
+from stormdrill.model.experiment import Experiment
+from stormdrill.model.plan import Injection
+from stormdrill.model.policy import Policy
+from stormdrill.model.system import System
+from stormdrill.ports import Effect
+from stormdrill.store import journal
+from stormdrill.targets.process.target import ProcessTarget
+
+pytestmark = pytest.mark.real
+
+
+class Rig:
+    def __init__(self, run_dir: Path, system: System, experiment: Experiment, healthy: bool = True) -> None:
+        run_dir.mkdir(parents=True)
+        self.run_dir = run_dir
+        self.target = ProcessTarget(system, run_dir)
+        self.plan = make_plan(
+            experiment,
+            system,
+            Policy(),
+            None,
+            target="process",
+            offers=self.target,
+            inventory=self.target.inventory(),
+            faults=BUILTIN,
+            seed=1,
+        )
+        self.seen: dict[str, Callable[[], None]] = {}
+        self.keeper = KeeperClient.start(run_dir, run="r", system="small", target="process")
+        judged = ev.BaselineJudged(healthy, "as the test says")
+        self.conductor = Conductor(
+            self.plan,
+            Parts(
+                keeper=self.keeper,
+                target=self.target,
+                faults=BUILTIN,
+                load=None,
+                runbook=None,
+                follower=journal.Follower(run_dir / journal.NAME),
+                judge_baseline=lambda _: judged,
+                settle=tuple,
+                observer=self._observe,
+            ),
+        )
+
+    def _observe(self, recorded: ev.Recorded) -> None:
+        todo = self.seen.pop(recorded.event.type, None)
+        if todo is not None:
+            todo()
+
+    def run(self) -> str:
+        return self.conductor.run()
+
+    def events(self, kind: type) -> list[ev.Recorded]:
+        return [item for item in journal.read(self.run_dir / journal.NAME) if isinstance(item.event, kind)]
+
+    def alive(self) -> list[int]:
+        spawned = [item.event.pid for item in self.events(ev.ProcessSpawned)]  # type: ignore[attr-defined]
+        return [pid for pid in spawned if lives(pid)]
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    made: list[Rig] = []
+
+    def make(system_: System | None = None, experiment_: Experiment | None = None, healthy: bool = True) -> Rig:
+        made.append(Rig(tmp_path / f"run-{len(made)}", system_ or system(), experiment_ or experiment(), healthy))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if not one.conductor.state.ended:
+            one.keeper.teardown()
+            one.keeper.close("failed", "the test ended it")
+
+
+@pytest.mark.parametrize("mode", ["freeze", "crash"])
+def test_a_region_is_lost_seen_to_be_lost_and_seen_to_be_back(rig: Callable[..., Rig], mode: str) -> None:
+    it = rig(experiment_=experiment(mode))
+    assert it.run() == "completed"
+    bits = [item.event for item in it.events(ev.EffectObserved)]
+    assert [(bit.injection, bit.bit, bit.witness) for bit in bits] == [("region-loss/web-eu", True, "process state")]
+    gone = [item.event for item in it.events(ev.RevertVerified)]
+    assert [(one.injection, one.gone) for one in gone] == [("region-loss/web-eu", True)]
+    assert [item.event.ok for item in it.events(ev.Restored)] == [True]
+    assert it.alive() == []
+
+
+def test_the_undo_is_on_the_disk_before_the_harm(rig: Callable[..., Rig]) -> None:
+    it = rig()
+    it.run()
+    order = [item.event.type for item in journal.read(it.run_dir / journal.NAME)]
+    wanted = ["armed", "phase-entered", "inject-started", "injected", "effect-observed"]
+    places = [order.index("armed"), *(order.index(word, order.index("armed")) for word in wanted[1:])]
+    assert places == sorted(places)
+
+
+def test_the_fault_phase_begins_with_the_first_inject_call_and_recovery_with_the_last_verified_revert(
+    rig: Callable[..., Rig],
+) -> None:
+    it = rig()
+    it.run()
+    edges = {item.event.phase: item.mono_ms for item in it.events(ev.PhaseEntered)}
+    assert list(edges) == ["warmup", "baseline", "fault", "recovery", "end"]
+    assert it.events(ev.InjectStarted)[0].mono_ms - edges["fault"] < 100
+    assert edges["recovery"] == pytest.approx(it.events(ev.RevertVerified)[-1].mono_ms, abs=0.01)
+
+
+def test_an_unhealthy_baseline_injects_nothing(rig: Callable[..., Rig]) -> None:
+    it = rig(healthy=False)
+    assert it.run() == "aborted"
+    assert it.events(ev.Armed) == []
+    assert it.events(ev.InjectStarted) == []
+    assert it.alive() == []
+
+
+@pytest.mark.parametrize("moment", ["process-spawned", "system-ready", "armed", "injected", "revert-started"])
+def test_an_abort_at_any_moment_reverts_everything_and_ends_the_system(rig: Callable[..., Rig], moment: str) -> None:
+    it = rig()
+    it.seen[moment] = lambda: it.conductor.abort("person", "Ctrl-C")
+    assert it.run() == "aborted"
+    assert it.alive() == []
+    harmed = {item.event.injection for item in it.events(ev.InjectStarted)}
+    verified = {item.event.injection for item in it.events(ev.RevertVerified) if item.event.gone}
+    assert harmed <= verified
+
+
+def test_a_system_that_never_answers_is_named_and_ended(rig: Callable[..., Rig]) -> None:
+    mute = server("web-mute", "eu", command=("sleep", "60"))
+    it = rig(system(mute, server("web-us", "us"), ready_timeout_s=0.7))
+    assert it.run() == "aborted"
+    reason = it.events(ev.RunEnded)[0].event.reason
+    assert "web-mute never answered" in reason
+    assert it.alive() == []
+
+
+def test_a_command_that_dies_at_once_is_told_with_its_exit_code(rig: Callable[..., Rig]) -> None:
+    it = rig(system(server("web-eu", "eu", command=("false",)), server("web-us", "us")))
+    assert it.run() == "aborted"
+    assert "web-eu ended at once (exit code 1)" in it.events(ev.RunEnded)[0].event.reason
+    assert it.alive() == []
+
+
+class _Altered:
+    """region-loss, with another inject call."""
+
+    word, summary = "region-loss", ""
+    parameters = BUILTIN["region-loss"].parameters
+    needs = BUILTIN["region-loss"].needs
+    plan = staticmethod(BUILTIN["region-loss"].plan)
+
+    def __init__(self, inject: Callable[[Injection, object], None]) -> None:
+        self.inject = inject
+
+    def observe(self, injection: Injection, via: object) -> Effect:
+        return BUILTIN["region-loss"].observe(injection, via)
+
+
+def test_a_call_that_returns_and_touched_nothing_is_no_bite(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = rig()
+    monkeypatch.setattr(it.conductor, "_faults", {"region-loss": _Altered(lambda injection, via: None)})
+    assert it.run() == "completed"
+    assert [item.event.outcome for item in it.events(ev.Injected)] == ["done"]
+    assert it.events(ev.EffectObserved) == []
+
+
+def test_a_call_that_raises_is_reverted_at_once(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(injection: Injection, via: object) -> None:
+        BUILTIN["region-loss"].inject(injection, via)
+        raise OSError("the engine's socket broke")
+
+    it = rig()
+    monkeypatch.setattr(it.conductor, "_faults", {"region-loss": _Altered(half)})
+    it.run()
+    assert [(item.event.outcome, item.event.detail) for item in it.events(ev.Injected)] == [
+        ("failed", "OSError: the engine's socket broke")
+    ]
+    assert it.events(ev.RevertVerified)[-1].event.gone
+
+
+def test_a_call_that_outlives_its_limit_is_doubtful_reverted_and_looked_at_again(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def hang(injection: Injection, via: object) -> None:
+        BUILTIN["region-loss"].inject(injection, via)
+        release.wait(20)
+
+    it = rig()
+    monkeypatch.setattr(it.conductor, "_faults", {"region-loss": _Altered(hang)})
+    short = replace(it.plan.injections[0], inject_timeout_s=0.2)
+    it.conductor.plan = replace(it.plan, injections=(short,))
+    started = time.monotonic()
+    status = it.run()
+    release.set()
+    assert status == "completed"
+    assert time.monotonic() - started < 15
+    assert "doubtful" in [item.event.outcome for item in it.events(ev.Injected)]
+    assert it.events(ev.RevertVerified)[-1].event.gone
+    assert it.alive() == []
+
+
+def test_no_event_waits_in_memory(rig: Callable[..., Rig]) -> None:
+    """What was decided on is what is written: the conductor's state is the fold of the file."""
+    from stormdrill.core.fold import fold
+
+    it = rig()
+    it.run()
+    written: Sequence[ev.Recorded] = journal.read(it.run_dir / journal.NAME)
+    assert fold(it.plan, written) == it.conductor.state
