@@ -163,7 +163,7 @@ class _Steady:
             self._since = now
         lasted = now - self._since
         if lasted >= self._for_s:
-            return True, detail
+            return True, f"{detail}, for {lasted:.1f} s" if self._for_s else detail
         return False, f"{detail}, for {lasted:.1f} s of {self._for_s:g} s"
 
 

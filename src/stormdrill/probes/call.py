@@ -75,9 +75,9 @@ class _Raw(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: object) -> int:
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader gives
         self._sock.settimeout(self._clock.left())
-        return self._sock.recv_into(buffer)  # type: ignore[call-overload, no-any-return]  # a writable buffer
+        return self._sock.recv_into(buffer)
 
 
 class _Limited:
@@ -94,7 +94,7 @@ class _Limited:
         return io.BufferedReader(_Raw(self._sock, self._clock), CHUNK)
 
     def close(self) -> None:
-        self._sock.close()
+        """http.client closes before the body is read; the socket is closed by whoever opened it."""
 
 
 def http_call(method: str, url: str, body: str, timeout_s: float, *, body_limit: int = BODY_LIMIT) -> Reply:
@@ -129,7 +129,7 @@ def _exchange(
         headers["Content-Type"] = "application/json"
     host, _, port = where.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port))
-    connection.sock = _Limited(sock, clock)  # type: ignore[assignment]  # the four methods that it uses
+    connection.sock = _Limited(sock, clock)
     status, data, error = 0, b"", ""
     try:
         connection.request(method, path, body.encode() if body or method in {"POST", "PUT", "PATCH"} else None, headers)
@@ -229,7 +229,7 @@ def _reason(error: Exception) -> str:
 def run_command(
     argv: Sequence[str], timeout_s: float, *, output_limit: int = BODY_LIMIT, cwd: str | None = None
 ) -> Ran:
-    """One program in a session of its own, never through a shell. At its limit its whole group is ended. Never raises."""
+    """One program in a session of its own, never through a shell; its group is ended at the limit. Never raises."""
     clock = _Clock(timeout_s)
     try:
         process = subprocess.Popen(
@@ -244,23 +244,23 @@ def run_command(
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         name = argv[0] if argv else "no command"
         return Ran(error=f"{name} does not start: {why.lower()}", took_ms=clock.took_ms())
-    error = ""
+    wrong = ""
     streams = _Streams(process, output_limit)
     try:
         streams.read(clock)
         process.wait(clock.left())
     except (_OverError, subprocess.TimeoutExpired):
-        error = f"{argv[0]} did not end within {timeout_s:g} s and was ended"
+        wrong = f"{argv[0]} did not end within {timeout_s:g} s and was ended"
     except OSError as problem:
-        error = f"{argv[0]}: {problem}"
+        wrong = f"{argv[0]}: {problem}"
     finally:
         _end(process)
         streams.close()
-    if not error and streams.overflow:
-        error = f"{argv[0]} wrote more than {output_limit} bytes"
+    if not wrong and streams.overflow:
+        wrong = f"{argv[0]} wrote more than {output_limit} bytes"
     output, complaint = streams.texts()
-    code = None if error else process.returncode
-    return Ran(code=code, output=output, complaint=complaint, error=error, started=True, took_ms=clock.took_ms())
+    code = None if wrong else process.returncode
+    return Ran(code=code, output=output, complaint=complaint, error=wrong, started=True, took_ms=clock.took_ms())
 
 
 class _Streams:

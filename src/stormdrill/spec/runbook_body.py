@@ -367,7 +367,7 @@ def _read_decision(content: Content, text: str, line: int) -> None:
         if content.branches and not content.branches[-1].conditions:
             raise _BadLineError("nothing is reached after otherwise", "put otherwise last", "-")
         if otherwise := _OTHERWISE.fullmatch(text):
-            content.branches.append(Branch((), otherwise["go"], line, text))
+            content.branches.append(Branch((), otherwise["go"], line, "otherwise"))
             return
         match = _WHEN.fullmatch(text)
         if match is None:
