@@ -18,7 +18,7 @@ from stormdrill.model.units import parse_duration, parse_rate
 from stormdrill.spec.files import NAME, ExperimentFile, FaultTimes
 from stormdrill.spec.parameters import Filled, Filler
 from stormdrill.spec.scalars import instead, seconds, short, suggestion
-from stormdrill.spec.walk import Walker, fields_of, kind_of, unwrap
+from stormdrill.spec.walk import Walker, fields_of, unwrap
 from stormdrill.spec.words import Words
 from stormdrill.spec.yaml import Document, Listing, Node, Place, Scalar, Table
 
@@ -339,6 +339,6 @@ def _plain(parameters: Struct, name: str, declared: Any) -> Value:
     value = getattr(parameters, name)
     if not isinstance(value, str | int | float | bool):
         return None
-    if kind_of(unwrap(declared)[1]) == "duration":
+    if unwrap(declared).kind == "duration":
         return seconds(str(value))
     return value

@@ -46,6 +46,7 @@ Expression = Annotated[
         extra={"kind": "expression"},
     ),
 ]
+
 LabelValue = Annotated[str | int, Meta(description="A label's value.", extra={"kind": "label"})]
 Argument = Annotated[str | int | float, Meta(description="One argument.", extra={"kind": "argument"})]
 Windows = Annotated[
@@ -95,7 +96,7 @@ class PhasesFile(FileModel, frozen=True, kw_only=True):
 class LoadFile(FileModel, frozen=True, kw_only=True):
     """The demand: a profile of loadgen/ and the mean rate that it is scaled to."""
 
-    profile: Word
+    profile: Annotated[Word, Meta(description="A file of loadgen/, without its ending.")]
     rate: Rate
 
 
@@ -111,10 +112,12 @@ class FaultTimes(FileModel, frozen=True, kw_only=True):
 class RunbookFile(FileModel, frozen=True, kw_only=True):
     """The runbook that is executed while the fault lasts."""
 
-    run: Word
-    start: Expression
-    else_after: Duration
-    approve: list[Word] = []
+    run: Annotated[Word, Meta(description="A file of runbooks/, without its ending.")]
+    start: Annotated[Expression, Meta(description="The alert or condition on which it starts.")]
+    else_after: Annotated[
+        Duration, Meta(description="It starts anyhow after this long in the fault phase; detection has failed then.")
+    ]
+    approve: Annotated[list[Word], Meta(description="Steps whose approval the experiment gives beforehand.")] = []
 
 
 FaultEntry = Annotated[
@@ -138,16 +141,20 @@ class FastFile(FileModel, frozen=True, kw_only=True):
 class ExperimentFile(FileModel, frozen=True, kw_only=True):
     """One question to a running system: what is broken, under which load, and what must hold."""
 
-    title: Text
-    hypothesis: Text
-    owner: Text
-    system: Word
-    parameters: Parameters = {}
+    title: Annotated[Text, Meta(description="What the experiment shows, in one line.")]
+    hypothesis: Annotated[Text, Meta(description="What is expected to hold, and why it matters.")]
+    owner: Annotated[Text, Meta(description="The team that answers for it.")]
+    system: Annotated[Word, Meta(description="A file of experiments/systems/, without its ending.")]
+    parameters: Annotated[
+        Parameters, Meta(description="Names for $name below, with their defaults; --set KEY=VALUE sets them.")
+    ] = {}
     load: LoadFile | None = None
     phases: PhasesFile
-    faults: Faults
-    objectives: Objectives
-    guards: list[Expression] = []
+    faults: Annotated[Faults, Meta(description="What is broken.")]
+    objectives: Annotated[Objectives, Meta(description="What must hold, by the window in which it is judged.")]
+    guards: Annotated[
+        list[Expression], Meta(description="What ends the run at once: a metric beyond a limit for a time.")
+    ] = []
     runbook: RunbookFile | None = None
     fast: FastFile | None = None
 
@@ -168,11 +175,22 @@ Port = Annotated[int, Meta(ge=1, le=65535, description="A fixed port; a free one
 class ServiceFile(FileModel, frozen=True, kw_only=True):
     """One service: how an instance of it is started, how many there are, and how it shows that it is ready."""
 
-    command: Annotated[list[Argument], Meta(min_length=1)]
-    instances: Annotated[int, Meta(ge=1, le=100)] = 1
-    each: Identifier | None = None
-    labels: Labels = {}
-    env: dict[Identifier, Argument] = {}
+    command: Annotated[
+        Annotated[list[Argument], Meta(min_length=1)],
+        Meta(description="An argument vector; $port is the instance's own port. No shell reads it."),
+    ]
+    instances: Annotated[
+        Annotated[int, Meta(ge=1, le=100)], Meta(description="How many there are, or how many for each item of each.")
+    ] = 1
+    each: (
+        Annotated[
+            Identifier,
+            Meta(description="A list parameter: one instance an item; its name without the s stands for the item."),
+        ]
+        | None
+    ) = None
+    labels: Annotated[Labels, Meta(description="What experiments select by.")] = {}
+    env: Annotated[dict[Identifier, Argument], Meta(description="Environment variables.")] = {}
     ready: Request | None = None
     port: Port | None = None
 
@@ -181,8 +199,10 @@ class ProcessFile(FileModel, frozen=True, kw_only=True):
     """The system as local processes."""
 
     services: Annotated[dict[Word, ServiceFile], Meta(min_length=1)]
-    ready_timeout: Duration = "30s"
-    stop_timeout: Duration = "3s"
+    ready_timeout: Annotated[
+        Duration, Meta(description="How long the system may take until every instance answers.")
+    ] = "30s"
+    stop_timeout: Annotated[Duration, Meta(description="From SIGTERM to SIGKILL.")] = "3s"
 
 
 class DependencyFile(FileModel, frozen=True, kw_only=True):
@@ -198,7 +218,9 @@ class MetricFile(FileModel, frozen=True, kw_only=True):
     prometheus: Sample
     from_: Word = field(name="from")
     path: HttpPath = "/metrics"
-    labels: list[Identifier] = []
+    labels: Annotated[
+        list[Identifier], Meta(description="Labels of the samples themselves, besides the instances'.")
+    ] = []
 
 
 class AlertFile(FileModel, frozen=True, kw_only=True):
@@ -208,7 +230,7 @@ class AlertFile(FileModel, frozen=True, kw_only=True):
         str, _kind("sample path", r"^[a-zA-Z0-9_.-]+(/[a-zA-Z0-9_.-]+)*$", "A path without its first slash.", "alerts")
     ]
     from_: Word = field(name="from")
-    labels: list[Identifier] = []
+    labels: Annotated[list[Identifier], Meta(description="Labels of the alert itself, besides the instances'.")] = []
 
 
 class JobsFile(FileModel, frozen=True, kw_only=True):
@@ -221,18 +243,26 @@ class JobsFile(FileModel, frozen=True, kw_only=True):
 class SystemFile(FileModel, frozen=True, kw_only=True):
     """What is under test: what runs, how it is known to be ready, where load enters."""
 
-    name: Word
-    entry: Word
-    admin: Word | None = None
+    name: Annotated[Word, Meta(description="The name of the file, without its ending.")]
+    entry: Annotated[Word, Meta(description="The service where load enters, alternating over its instances.")]
+    admin: Annotated[Word, Meta(description="The service that runbooks call.")] | None = None
     parameters: Parameters = {}
-    labels: list[Identifier] = []
+    labels: Annotated[list[Identifier], Meta(description="Label names that experiments may select by.")] = []
     process: ProcessFile
-    dependencies: dict[Word, DependencyFile] = {}
-    metrics: dict[Identifier, MetricFile] = {}
-    served: MetricFile | None = None
-    alerts: dict[Identifier, AlertFile] = {}
+    dependencies: Annotated[dict[Word, DependencyFile], Meta(description="Hops between services.")] = {}
+    metrics: Annotated[
+        dict[Identifier, MetricFile], Meta(description="What expressions may name besides the built-in metrics.")
+    ] = {}
+    served: (
+        Annotated[
+            MetricFile,
+            Meta(description="A counter of requests served, which shows what was in use before it was harmed."),
+        ]
+        | None
+    ) = None
+    alerts: Annotated[dict[Identifier, AlertFile], Meta(description="What alert(NAME) may name.")] = {}
     jobs: JobsFile | None = None
-    capacity: dict[Word, Argument] = {}
+    capacity: Annotated[dict[Word, Argument], Meta(description="For people: what each pool can do.")] = {}
 
 
 Target = Literal["process", "docker", "kubernetes"]
@@ -260,16 +290,20 @@ Dates = Annotated[
 class PolicyFile(FileModel, frozen=True, kw_only=True):
     """What is allowed here. Experiments may only tighten it."""
 
-    faults: list[Word] = []
+    faults: Annotated[list[Word], Meta(description="The faults that are allowed; all when empty.")] = []
     targets: Annotated[list[Target], Meta(min_length=1)] = field(default_factory=lambda: ["process"])
-    max_share: Share = "50%"
-    max_instances: Annotated[int, Meta(ge=1, le=10_000)] = 20
-    max_fault: Duration = "10m"
-    max_rate: Rate = "500/s"
-    windows: list[Times] = []
-    freeze: list[Dates] = []
-    min_memory: Size = "256MB"
-    min_disk: Size = "100MB"
+    max_share: Annotated[Share, Meta(description="Of all instances, hit at once by one experiment.")] = "50%"
+    max_instances: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)], Meta(description="Hit at once by one experiment.")
+    ] = 20
+    max_fault: Annotated[Duration, Meta(description="The longest fault phase.")] = "10m"
+    max_rate: Annotated[Rate, Meta(description="The highest demand.")] = "500/s"
+    windows: Annotated[list[Times], Meta(description="When runs are allowed; always when empty.")] = []
+    freeze: Annotated[list[Dates], Meta(description="Days on which nothing runs.")] = []
+    min_memory: Annotated[Size, Meta(description="With less than this available on this machine a run is aborted.")] = (
+        "256MB"
+    )
+    min_disk: Annotated[Size, Meta(description="With less than this free a run is aborted.")] = "100MB"
 
 
 class PieceFile(FileModel, frozen=True, kw_only=True):
@@ -282,10 +316,10 @@ class PieceFile(FileModel, frozen=True, kw_only=True):
 class StreamFile(FileModel, frozen=True, kw_only=True):
     """One kind of request."""
 
-    share: Share
-    labels: Labels = {}
-    deadline: Duration
-    parameters: dict[Identifier, Scalar] = {}
+    share: Annotated[Share, Meta(description="Of all arrivals; the shares add up to 100%.")]
+    labels: Annotated[Labels, Meta(description="What objectives select requests by.")] = {}
+    deadline: Annotated[Duration, Meta(description="An answer after this long is no success.")]
+    parameters: Annotated[dict[Identifier, Scalar], Meta(description="Given to the user file with each arrival.")] = {}
 
 
 class ProfileFile(FileModel, frozen=True, kw_only=True):
@@ -294,5 +328,5 @@ class ProfileFile(FileModel, frozen=True, kw_only=True):
     description: Text = ""
     user: Annotated[str, _kind("module", r"^[a-z][a-z0-9_]*$", "A file in loadgen/ without its ending.", "platform")]
     arrivals: Literal["constant", "poisson"] = "poisson"
-    shape: list[PieceFile] = []
+    shape: Annotated[list[PieceFile], Meta(description="The demand's course; the rate stays as asked when empty.")] = []
     streams: Annotated[dict[Word, StreamFile], Meta(min_length=1)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from msgspec import Meta, Struct
 from msgspec.structs import FieldInfo
@@ -28,30 +28,47 @@ def fields_of(model: type[Struct]) -> tuple[FieldInfo, ...]:
     return struct_fields(model)
 
 
-def unwrap(declared: Any) -> tuple[Any, Meta | None, bool]:
-    """The bare type, its description and whether it may be left out, of a declared one."""
+class Declared(NamedTuple):
+    """A declared type, taken apart."""
+
+    bare: Any
+    kind: str
+    pattern: str
+    least: float | None
+    most: float | None
+    min_length: int
+    examples: tuple[Any, ...]
+    optional: bool
+
+
+def unwrap(declared: Any) -> Declared:
+    """The bare type of a declared one, what its annotations ask for, and whether it may be left out."""
     optional = False
     if get_origin(declared) in (Union, UnionType):
         rest = tuple(arg for arg in get_args(declared) if arg is not NoneType)
         optional = len(rest) < len(get_args(declared))
         if len(rest) == 1:
             declared = rest[0]
-    if get_origin(declared) is Annotated:
-        base, *notes = get_args(declared)
-        metas = [note for note in notes if isinstance(note, Meta)]
-        return base, (metas[-1] if metas else None), optional
-    return declared, None, optional
-
-
-def kind_of(meta: Meta | None) -> str:
-    return str((meta.extra or {}).get("kind", "")) if meta else ""
+    if get_origin(declared) is not Annotated:
+        return Declared(declared, "", "", None, None, 0, (), optional)
+    bare, *notes = get_args(declared)
+    kind, pattern, least, most, min_length, examples = "", "", None, None, 0, ()
+    for note in notes:
+        if isinstance(note, Meta):
+            kind = str((note.extra or {}).get("kind", kind))
+            pattern = note.pattern or pattern
+            least = least if note.ge is None else note.ge
+            most = most if note.le is None else note.le
+            min_length = note.min_length or min_length
+            examples = tuple(note.examples or examples)
+    return Declared(bare, kind, pattern, least, most, min_length, examples, optional)
 
 
 def placeholder(declared: Any) -> Any:
     """What stands for a value that was refused."""
-    bare, meta, optional = unwrap(declared)
+    bare, *_, optional = unwrap(declared)
     origin = get_origin(bare)
-    if optional and kind_of(meta) not in ("scalar", "parameter"):
+    if optional:
         return None
     if origin is list:
         return []
@@ -95,12 +112,11 @@ class Walker:
         return model(**{info.name: placeholder(info.type) for info in fields_of(model)})
 
     def missing(self, node: Table, what: str, key: str, info: FieldInfo) -> None:
-        bare, meta, _ = unwrap(info.type)
-        examples = meta.examples if meta else None
-        if examples:
-            fix = f"add {key}: {examples[0]}"
-        elif get_origin(bare) is Literal:
-            fix = f"add {key}: {' or '.join(str(arg) for arg in get_args(bare))}"
+        meant = unwrap(info.type)
+        if meant.examples:
+            fix = f"add {key}: {meant.examples[0]}"
+        elif get_origin(meant.bare) is Literal:
+            fix = f"add {key}: {' or '.join(str(arg) for arg in get_args(meant.bare))}"
         else:
             fix = f"add {key}: …"
         if not node.broken:
@@ -119,61 +135,62 @@ class Walker:
         """The value of a declared type, or its placeholder after a problem was recorded."""
         if node.broken and not isinstance(node, Table):
             return placeholder(declared)
-        bare, meta, _ = unwrap(declared)
-        kind = kind_of(meta)
+        meant = unwrap(declared)
+        bare, kind = meant.bare, meant.kind
         if kind in ("fault", "parameter"):
             return {} if kind == "fault" else None  # their own readers look at the tree
         origin = get_origin(bare)
         if origin is list:
-            return self.listing(node, get_args(bare)[0], meta, what)
+            return self.listing(node, get_args(bare)[0], meant, what)
         if origin is dict:
             key, item = get_args(bare)
-            return self.mapping(node, key, item, meta, what)
+            return self.mapping(node, key, item, meant, what)
         if isinstance(bare, type) and issubclass(bare, Struct):
             return self.table(node, bare, what)
         if not isinstance(node, Scalar):
             self.wrong_shape(node, what, "one value", "write one value")
             return placeholder(declared)
-        read = self.scalar(node, bare, meta, kind)
+        read = self.scalar(node, meant)
         return placeholder(declared) if read is None and kind != "scalar" else read
 
-    def listing(self, node: Node, item: Any, meta: Meta | None, what: str) -> list[Any]:
+    def listing(self, node: Node, item: Any, meant: Declared, what: str) -> list[Any]:
         if not isinstance(node, Listing):
             fix = (
                 f"write [{short(node.text)}]" if isinstance(node, Scalar) and node.text else "write a dash before each"
             )
             self.wrong_shape(node, what, "a list", fix)
             return []
-        if meta and meta.min_length and len(node.items) < meta.min_length:
+        if len(node.items) < meant.min_length:
             self.document.problem(node, f"{what} is empty", "write at least one")
         return [self.value(entry, item, f"{what}[{index}]") for index, entry in enumerate(node.items)]
 
-    def mapping(self, node: Node, key_type: Any, item: Any, meta: Meta | None, what: str) -> dict[str, Any]:
+    def mapping(self, node: Node, key_type: Any, item: Any, meant: Declared, what: str) -> dict[str, Any]:
         if not isinstance(node, Table):
             self.wrong_shape(node, what, "a table", "write key: value lines")
             return {}
-        if meta and meta.min_length and len(node.entries) < meta.min_length:
+        if len(node.entries) < meant.min_length:
             self.document.problem(node, f"{what} is empty", "write at least one")
-        bare, key_meta, _ = unwrap(key_type)
+        named = unwrap(key_type)
         values = {}
         for key, (at, entry) in node.entries.items():
-            kind = kind_of(key_meta)
-            if kind == "windows" or self.scalar(at, bare, key_meta, kind) is not None:
-                values[key] = self.value(entry, item, f"{what}.{key}" if kind != "windows" else key)
+            if named.kind == "windows":  # their own reader looks at them
+                values[key] = self.value(entry, item, key)
+            elif self.scalar(at, named) is not None:
+                values[key] = self.value(entry, item, f"{what}.{key}")
         return values
 
-    def scalar(self, node: Scalar, bare: Any, meta: Meta | None, kind: str) -> Any:
-        if kind == "scalar":
+    def scalar(self, node: Scalar, meant: Declared) -> Any:
+        if meant.kind == "scalar":
             return scalar_value(self.document, node)
-        if kind in ("label", "argument"):
-            return self.loose(node, kind)
-        if bare in _READERS:
-            return _READERS[bare](self.document, node, meta)
-        if get_origin(bare) is Literal:
-            return self.choice(node, [str(arg) for arg in get_args(bare)])
-        if meta and meta.pattern:
-            return word_of(self.document, node, kind or "text", meta.pattern)
-        return plain_text(self.document, node, "an expression" if kind == "expression" else "text")
+        if meant.kind in ("label", "argument"):
+            return self.loose(node, meant.kind)
+        if meant.bare in _READERS:
+            return _READERS[meant.bare](self.document, node, meant)
+        if get_origin(meant.bare) is Literal:
+            return self.choice(node, [str(arg) for arg in get_args(meant.bare)])
+        if meant.pattern:
+            return word_of(self.document, node, meant.kind or "text", meant.pattern)
+        return plain_text(self.document, node, "an expression" if meant.kind == "expression" else "text")
 
     def choice(self, node: Scalar, known: list[str]) -> str | None:
         text = plain_text(self.document, node, " or ".join(known))
@@ -207,17 +224,17 @@ def scalar_value(document: Document, node: Scalar) -> Value:
     return None
 
 
-def whole_number(document: Document, node: Scalar, meta: Meta | None) -> int | None:
+def whole_number(document: Document, node: Scalar, meant: Declared | None) -> int | None:
     if node.sense != "int":
         document.problem(node, f"{short(node.text) or 'nothing'} where a whole number is meant", "write for instance 2")
         return None
     if len(node.text) > 17 or abs(int(node.text)) > BIGGEST:
         document.problem(node, f"{short(node.text)} is too large", "write a smaller number")
         return None
-    return None if outside(document, node, int(node.text), meta) else int(node.text)
+    return None if outside(document, node, int(node.text), meant) else int(node.text)
 
 
-def number(document: Document, node: Scalar, meta: Meta | None) -> float | None:
+def number(document: Document, node: Scalar, meant: Declared | None) -> float | None:
     if node.sense not in ("int", "float"):
         document.problem(node, f"{short(node.text) or 'nothing'} where a number is meant", "write for instance 1.5")
         return None
@@ -225,10 +242,10 @@ def number(document: Document, node: Scalar, meta: Meta | None) -> float | None:
     if abs(value) > BIGGEST:
         document.problem(node, f"{short(node.text)} is too large", "write a smaller number")
         return None
-    return None if outside(document, node, value, meta) else value
+    return None if outside(document, node, value, meant) else value
 
 
-def boolean(document: Document, node: Scalar, meta: Meta | None) -> bool | None:
+def boolean(document: Document, node: Scalar, meant: Declared | None) -> bool | None:
     if node.sense == "bool":
         return node.text == "true"
     truth = "true" if node.text.lower() in ("y", "yes", "true", "on", "1") else "false"
@@ -236,17 +253,17 @@ def boolean(document: Document, node: Scalar, meta: Meta | None) -> bool | None:
     return None
 
 
-def outside(document: Document, node: Scalar, value: float, meta: Meta | None) -> bool:
-    if meta and meta.ge is not None and value < meta.ge:
-        document.problem(node, f"{node.text} is too small", f"write at least {meta.ge}")
+def outside(document: Document, node: Scalar, value: float, meant: Declared | None) -> bool:
+    if meant and meant.least is not None and value < meant.least:
+        document.problem(node, f"{node.text} is too small", f"write at least {meant.least}")
         return True
-    if meta and meta.le is not None and value > meta.le:
-        document.problem(node, f"{node.text} is too large", f"write at most {meta.le}")
+    if meant and meant.most is not None and value > meant.most:
+        document.problem(node, f"{node.text} is too large", f"write at most {meant.most}")
         return True
     return False
 
 
-_READERS: Mapping[Any, Callable[[Document, Scalar, Meta | None], Any]] = {
+_READERS: Mapping[Any, Callable[[Document, Scalar, Declared | None], Any]] = {
     int: whole_number,
     float: number,
     bool: boolean,

@@ -1,0 +1,99 @@
+"""Whether a plan keeps to what is allowed here. Pure: the time is given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+from stormdrill.errors import Problem
+from stormdrill.model.plan import Plan
+from stormdrill.model.policy import Policy
+from stormdrill.model.units import show_duration
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def violations(policy: Policy, plan: Plan, now: datetime) -> tuple[Problem, ...]:
+    """Every way in which `plan`, started at `now`, goes beyond `policy`; empty when it is allowed.
+
+    `now` carries its offset. A run is allowed when the whole of it, first to last second, lies in a window and in no
+    freeze. Raises ValueError for a time without an offset.
+    """
+    if now.tzinfo is None:
+        raise ValueError("the time of a policy check needs its offset")
+    said = [*_what(policy, plan), *_reach(policy, plan), *_time(policy, plan, now)]
+    return tuple(Problem("policy", 0, 0, what, fix) for what, fix in said)
+
+
+def _what(policy: Policy, plan: Plan) -> Iterable[tuple[str, str]]:
+    if plan.target not in policy.targets:
+        yield f"the target {plan.target} is not allowed here", f"allowed: {', '.join(policy.targets)}"
+    for word in dict.fromkeys(use.word for use in plan.experiment.faults):
+        if policy.faults and word not in policy.faults:
+            yield f"the fault {word} is not allowed here", f"allowed: {', '.join(policy.faults)}"
+    longest_s = max((plan.experiment.phases.fault_s, *(one.start_s + one.for_s for one in plan.injections)))
+    if longest_s > policy.max_fault_s:
+        said = f"the fault lasts {show_duration(longest_s)}, {show_duration(policy.max_fault_s)} is the most"
+        yield said, "shorten the fault phase"
+    load = plan.experiment.load
+    highest = load.rate_per_s * _peak(plan) if load else 0.0
+    if highest > policy.max_rate_per_s:
+        yield f"the load reaches {highest:g}/s, {policy.max_rate_per_s:g}/s is the most", "lower the rate"
+
+
+def _peak(plan: Plan) -> float:
+    """The profile's highest factor; 1 when the rate stays as asked."""
+    return max((piece.factor for piece in plan.profile.shape), default=1.0) if plan.profile else 1.0
+
+
+def _reach(policy: Policy, plan: Plan) -> Iterable[tuple[str, str]]:
+    hit, whole = _most_at_once(plan), len(plan.system.instances)
+    if hit > policy.max_instances:
+        yield f"{hit} instances are hit at once, {policy.max_instances} is the most", "select fewer"
+    if whole and hit / whole > policy.max_share + 1e-9:
+        said = f"{hit} of {whole} instances ({hit / whole:.0%}) are hit at once, {policy.max_share:.0%} is the most"
+        yield said, "select fewer"
+
+
+def _most_at_once(plan: Plan) -> int:
+    """The most distinct instances under some fault at the same moment."""
+    most = 0
+    for at_s in {one.start_s for one in plan.injections}:
+        there = Counter(one.instance for one in plan.injections if one.start_s <= at_s < one.start_s + one.for_s)
+        most = max(most, len(there))
+    return most
+
+
+def _time(policy: Policy, plan: Plan, now: datetime) -> Iterable[tuple[str, str]]:
+    until = datetime.fromtimestamp(now.timestamp() + plan.duration_s, UTC)
+    shown = now.astimezone(UTC).isoformat(timespec="seconds")
+    if policy.windows and not any(_inside(window, now, until) for window in policy.windows):
+        yield (
+            f"a run of {show_duration(plan.duration_s)} from {shown} is in no window",
+            f"allowed: {'; '.join(policy.windows)}",
+        )
+    for freeze in policy.freeze:
+        first, last = (date.fromisoformat(day) for day in freeze.split("/"))
+        if first <= until.date() and now.astimezone(UTC).date() <= last:
+            yield f"{freeze} is frozen", "run it on another day"
+
+
+def _inside(window: str, begin: datetime, end: datetime) -> bool:
+    days, hours, zone = window.split(" ")
+    first, _, last = days.partition("-")
+    opens, closes = hours.split("-")
+    local, local_end = begin.astimezone(ZoneInfo(zone)), end.astimezone(ZoneInfo(zone))
+    reach = (DAYS.index(last or first) - DAYS.index(first)) % 7
+    if (local.weekday() - DAYS.index(first)) % 7 > reach:
+        return False
+    minutes = (local_end.date() - local.date()).days * 24 * 60
+    ends = minutes + local_end.hour * 60 + local_end.minute + local_end.second / 60
+    starts = local.hour * 60 + local.minute
+    return _minutes(opens) <= starts and ends <= _minutes(closes)
+
+
+def _minutes(clock: str) -> int:
+    hours, minutes = clock.split(":")
+    return int(hours) * 60 + int(minutes)
