@@ -1,0 +1,68 @@
+"""Named resilience bugs: each takes one promise out of the platform, to measure the experiments that look for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from stormdrill.platform.clock import Clock
+from stormdrill.platform.store import Store, StoredJob
+
+NONE = "none"
+NO_FAILOVER = "no-failover"
+LOST_ACKNOWLEDGEMENT = "lost-acknowledgement"
+UNBOUNDED_QUEUE = "unbounded-queue"
+NO_SHEDDING = "no-shedding"
+RETRY_STORM = "retry-storm"
+BUGS = (NONE, NO_FAILOVER, LOST_ACKNOWLEDGEMENT, UNBOUNDED_QUEUE, NO_SHEDDING, RETRY_STORM)
+
+FORGET_S = 5.0
+"""How long an acknowledged job lives in memory only, with the bug lost-acknowledgement."""
+
+
+class ForgetfulStore(Store):
+    """The bug lost-acknowledgement: what happens to a batch job reaches the disk only seconds after its 202."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(path)
+        self._clock = clock
+        self._unsaved: dict[str, StoredJob] = {}
+        self._writes: list[tuple[float, str, Callable[[], None]]] = []
+
+    def put(self, job: StoredJob) -> None:
+        if job.wait:
+            super().put(job)
+            return
+        self._unsaved[job.id] = job
+        self._later(job.id, lambda: Store.put(self, job))
+
+    def job(self, job_id: str) -> StoredJob | None:
+        return self._unsaved.get(job_id) or super().job(job_id)
+
+    def save_steps(self, job_id: str, steps: int) -> None:
+        if job_id in self._unsaved:
+            self._later(job_id, lambda: Store.save_steps(self, job_id, steps))
+        else:
+            super().save_steps(job_id, steps)
+
+    def complete(self, job_id: str, token: str, at_ms: float, took_ms: float, result: bytes) -> None:
+        if job_id in self._unsaved:
+            self._later(job_id, lambda: Store.complete(self, job_id, token, at_ms, took_ms, result))
+        else:
+            super().complete(job_id, token, at_ms, took_ms, result)
+
+    def flush_due(self) -> None:
+        now_s = self._clock.mono_s()
+        while self._writes and self._writes[0][0] <= now_s:
+            _, job_id, write = self._writes.pop(0)
+            write()
+            if not any(waiting == job_id for _, waiting, _ in self._writes):
+                self._unsaved.pop(job_id, None)
+
+    def forget(self) -> None:
+        """What a pause or a crash leaves of it: nothing."""
+        self._unsaved.clear()
+        self._writes.clear()
+
+    def _later(self, job_id: str, write: Callable[[], None]) -> None:
+        self._writes.append((self._clock.mono_s() + FORGET_S, job_id, write))

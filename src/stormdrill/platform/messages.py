@@ -1,0 +1,147 @@
+"""What the platform's processes say to each other, as JSON."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from stormdrill.platform.control import Register
+from stormdrill.platform.jobs import JobRequest, Kind, Pool
+
+
+class Attempt(Struct, frozen=True):
+    """One try of an edge to have a job accepted."""
+
+    job: JobRequest
+    expires_at_ms: float
+    """Wall clock: the edge gives this attempt up at that time; later it must be neither admitted nor completed."""
+    edge: str = ""
+    number: int = 1
+
+
+class Report(Struct, frozen=True):
+    """Copy of the feed's last word, for workers that can't reach it."""
+
+    text: str
+    as_of_ms: float
+
+
+class LeaseAsk(Struct, frozen=True):
+    worker: str
+    pool: Pool
+    want: int
+    wait_s: float = 1.0
+    """How long the gateway may hold the answer back while there is nothing to do."""
+    loading: bool = False
+
+
+class Lease(Struct, frozen=True):
+    """The right to work on a job, until it expires or its epoch is over."""
+
+    id: str
+    kind: Kind
+    token: str
+    """Fencing: epoch and number; whatever is sent in under an older one is refused."""
+    steps_done: int
+    steps: int
+    step_s: float
+
+
+class LeaseAnswer(Struct, frozen=True):
+    leases: tuple[Lease, ...]
+    slots: int
+    """How many the worker may use now."""
+    report: Report | None = None
+
+
+class Outcome(Struct, frozen=True):
+    id: str
+    token: str
+    ok: bool = True
+    text: str = ""
+    stale: bool = False
+    """A report made from a copy."""
+    report_age_s: float | None = None
+
+
+class Completions(Struct, frozen=True):
+    worker: str
+    pool: Pool
+    outcomes: tuple[Outcome, ...]
+
+
+class CompletionsAnswer(Struct, frozen=True):
+    fenced: tuple[str, ...]
+    """Jobs whose lease was no longer theirs: the work is thrown away."""
+
+
+class Checkpoint(Struct, frozen=True):
+    worker: str
+    id: str
+    token: str
+    steps_done: int
+
+
+class CheckpointAnswer(Struct, frozen=True):
+    go_on: bool
+    """False: the lease is over (fenced, or given back for more urgent work); drop the job."""
+
+
+class Claims(Struct, frozen=True):
+    """`owner` has taken these jobs from the region that this is sent to."""
+
+    owner: str
+    ids: tuple[str, ...]
+
+
+class ClaimsHeld(Struct, frozen=True):
+    """All that `owner` has taken from the region that asks and that was not confirmed, and its settings."""
+
+    owner: str
+    ids: tuple[str, ...]
+    control: tuple[Register, ...]
+
+
+class PoolHealth(Struct, frozen=True):
+    ready: bool
+    slots: int
+    leased: int
+    queued: int
+
+
+class Health(Struct, frozen=True):
+    """A gateway's answer to a health check: the answer itself is the sign of life."""
+
+    region: str
+    ready: bool
+    state: str
+    """active, or rejoining: it was away and may not work before it has heard what others took over."""
+    epoch: int
+    pools: dict[str, PoolHealth]
+    queue_depth: int
+    queue_limit: int
+    queue_oldest_age_s: float
+    own_arrivals_per_s: float
+    """Jobs whose home is here, over the last seconds, admitted or not."""
+    capacity_per_s: float
+    control: tuple[Register, ...]
+
+
+class JobResult(Struct, frozen=True, omit_defaults=True):
+    """What a user gets."""
+
+    id: str
+    state: str
+    region: str = ""
+    kind: str = ""
+    pool: str = ""
+    text: str = ""
+    stale: bool = False
+    report_age_s: float | None = None
+    took_ms: float | None = None
+
+
+class Refusal(Struct, frozen=True, omit_defaults=True):
+    error: str
+    region: str = ""
+    owner: str = ""
+    """The region that has the job now."""

@@ -1,0 +1,76 @@
+"""What the target tells a process about its place: name, port, state directory, and its way to each dependency."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class WiringError(Exception):
+    """The environment does not say what this process needs; the message names the variable."""
+
+
+class Peer(Struct, frozen=True):
+    """One instance of a dependency; `address` is our own hop through the proxy."""
+
+    instance: str
+    address: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    def region(self, service: str) -> str:
+        """`gateway-eu` → `eu`."""
+        return self.instance.removeprefix(f"{service}-")
+
+
+class Wiring(Struct, frozen=True):
+    instance: str
+    port: int
+    data: Path
+    peers: dict[str, tuple[Peer, ...]]
+    """Dependency in lower case → its instances."""
+
+    def peers_of(self, dependency: str) -> tuple[Peer, ...]:
+        """Raises WiringError when the system file declares no such dependency for this service."""
+        if dependency not in self.peers:
+            raise WiringError(
+                f"{self.instance} needs STORMDRILL_PEERS_{dependency.upper()} (instance=host:port, comma separated); "
+                f"declare the dependency `{dependency}` in the system file"
+            )
+        return self.peers[dependency]
+
+
+def read_wiring(environment: Mapping[str, str] = os.environ) -> Wiring:
+    """Raises WiringError with everything that is missing."""
+    missing = [name for name in ("STORMDRILL_INSTANCE", "STORMDRILL_PORT") if not environment.get(name)]
+    if missing:
+        raise WiringError(f"set {' and '.join(missing)}: a platform process is started by a target, not by hand")
+    if not environment["STORMDRILL_PORT"].isdigit():
+        raise WiringError(f"STORMDRILL_PORT is {environment['STORMDRILL_PORT']!r}; give a port number")
+    prefix = "STORMDRILL_PEERS_"
+    peers = {
+        name.removeprefix(prefix).lower(): _peers(name, value)
+        for name, value in environment.items()
+        if name.startswith(prefix)
+    }
+    return Wiring(
+        instance=environment["STORMDRILL_INSTANCE"],
+        port=int(environment["STORMDRILL_PORT"]),
+        data=Path(environment.get("STORMDRILL_DATA") or "."),
+        peers=peers,
+    )
+
+
+def _peers(name: str, value: str) -> tuple[Peer, ...]:
+    peers = []
+    for part in filter(None, value.split(",")):
+        instance, equals, address = part.partition("=")
+        if not equals or ":" not in address:
+            raise WiringError(f"{name} holds {part!r}; write instance=host:port")
+        peers.append(Peer(instance, address))
+    return tuple(peers)

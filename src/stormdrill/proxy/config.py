@@ -1,0 +1,68 @@
+"""The routes that a proxy serves, read from JSON and checked before anything listens."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+LAST_PORT = 65535
+
+
+class ConfigError(Exception):
+    """The configuration can't be served; the message says which entry and what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One hop: what connects to `listen` on loopback is carried to `host`:`port`."""
+
+    name: str
+    listen: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    control: int
+    """Port of the control endpoint; 0 picks a free one, which is printed."""
+    routes: tuple[Route, ...]
+
+
+def parse(text: str, control: int = 0) -> Config:
+    """`{"control": port, "routes": [...]}`, or the list of routes alone. Raises ConfigError."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"not JSON ({error}); write a list of {{name, listen, to}}") from None
+    if isinstance(document, dict):
+        control = _port(document.get("control", control), "control", lowest=0)
+        document = document.get("routes")
+    if not isinstance(document, list):
+        raise ConfigError("no routes; write a list of {name, listen, to}, or an object with `routes`")
+    routes = tuple(_route(entry, index) for index, entry in enumerate(document))
+    listened: dict[int, str] = {}
+    for route in routes:
+        if route.listen in listened:
+            raise ConfigError(f"{listened[route.listen]} and {route.name} both listen on port {route.listen}")
+        listened[route.listen] = route.name
+    return Config(control=control, routes=routes)
+
+
+def _route(entry: object, index: int) -> Route:
+    if not isinstance(entry, dict):
+        raise ConfigError(f"route {index} is not an object; write {{name, listen, to}}")
+    name = entry.get("name")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f'route {index} has no name; write one like "edge-1>gateway-eu"')
+    to = entry.get("to")
+    host, _, port = str(to).rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"{name}: `to` is {to!r}; write host:port")
+    return Route(name, _port(entry.get("listen"), f"{name}: `listen`"), host, _port(int(port), f"{name}: `to`"))
+
+
+def _port(value: object, where: str, lowest: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= LAST_PORT:
+        raise ConfigError(f"{where} is {value!r}; write a port from {lowest} to {LAST_PORT}")
+    return value
