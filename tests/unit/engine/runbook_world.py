@@ -1,4 +1,4 @@
-"""A small admin API that really listens, a keeper that keeps everything in memory, and a person with prepared answers."""
+"""A small admin API that really listens, a keeper in memory, and a person with prepared answers."""
 
 from __future__ import annotations
 
