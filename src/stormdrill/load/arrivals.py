@@ -1,9 +1,10 @@
 """When requests are meant to be sent, and which: pure, seeded, endless.
 
-λ(t) = rate × factor(t), where the factor starts at 1 and follows the profile's pieces. Arrivals come from inverting
-its integral Λ: the k-th constant arrival is where Λ(t) = k + ½, so exactly round(Λ(T)) fall before T; Poisson
-arrivals are where Λ(t) meets a unit-rate Poisson process. Only `random.Random.random()` is drawn from: the standard
-library promises the same sequence for a seed in every version, and numpy doesn't promise that for its generators.
+λ(t) = rate × factor(t). The factor is 1 before the profile's first piece; from a piece's moment on it is the piece's
+and moves in a straight line to the next one's; two pieces at one moment make a step, and the last one stays. Arrivals
+come from inverting the integral Λ: the k-th constant arrival is where Λ(t) = k + ½, so exactly round(Λ(T)) fall before
+T; Poisson arrivals are where Λ(t) meets a unit-rate Poisson process. Only `random.Random.random()` is drawn from: the
+standard library promises the same sequence for a seed in every version, and numpy doesn't promise that.
 """
 
 from __future__ import annotations
@@ -110,20 +111,18 @@ def _segments(profile: Profile, rate_per_s: float) -> Iterator[_Segment]:
         raise ValueError(f"profile {profile.name}: the pieces of its shape must be in the order of their times")
     if any(not (piece.factor >= 0 and math.isfinite(piece.factor) and piece.at_s >= 0) for piece in knots):
         raise ValueError(f"profile {profile.name}: times and factors of its shape must be 0 or more")
-    factor, expected = 1.0, 0.0
+    expected = 0.0
     if not knots or knots[0].at_s > 0:
-        length = knots[0].at_s if knots else math.inf
-        first = _Segment(0.0, length, rate_per_s, 0.0, 0.0)
+        first = _Segment(0.0, knots[0].at_s if knots else math.inf, rate_per_s, 0.0, expected)
         yield first
         expected = first.after
     for piece, following in pairwise(knots):
-        length = following.at_s - piece.at_s
-        if length > 0:
-            slope = (piece.factor - factor) * rate_per_s / length
-            segment = _Segment(piece.at_s, length, factor * rate_per_s, slope, expected)
+        length_s = following.at_s - piece.at_s
+        if length_s > 0:
+            slope = (following.factor - piece.factor) * rate_per_s / length_s
+            segment = _Segment(piece.at_s, length_s, piece.factor * rate_per_s, slope, expected)
             yield segment
             expected = segment.after
-        factor = piece.factor
     if knots:
         yield _Segment(knots[-1].at_s, math.inf, knots[-1].factor * rate_per_s, 0.0, expected)
 

@@ -7,19 +7,20 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from stormdrill.errors import Refused, SystemNotReady
+from stormdrill.errors import Problem, Refused, SystemNotReady
+from stormdrill.load.ceiling import CEILING_PER_S, refuse_beyond_ceiling
 from stormdrill.load.line import GeneratorLine
 from stormdrill.load.messages import Begin, End, Ended, Failed, FromGenerator, Generator, Progress, Ready
 from stormdrill.load.tail import RecordTail
 from stormdrill.model.event import Event, LoadEnded, RecordClosed
 from stormdrill.model.profile import Profile
-from stormdrill.ports import Keeper, LiveLoad
+from stormdrill.ports import LiveLoad, Spawned
 from stormdrill.store.identity import boot_id, stat
 from stormdrill.store.records import Outcome, read_records
 
@@ -45,6 +46,25 @@ class Answers(NamedTuple):
     p95_ms: float | None
 
 
+class Spawner(Protocol):
+    """What of a keeper the load needs."""
+
+    def spawn(
+        self,
+        instance: str,
+        *,
+        service: str,
+        role: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        address: str,
+        labels: Mapping[str, str],
+    ) -> Spawned: ...
+
+    def stop(self, instance: str, timeout_s: float) -> None: ...
+
+
 class _Totals(NamedTuple):
     sent: int
     dropped: int
@@ -53,7 +73,10 @@ class _Totals(NamedTuple):
 
 
 class LocustLoad:
-    """One generator (`ports.Load`). `entries` are base URLs, `directory` the run directory."""
+    """One generator (`ports.Load`). `entries` are base URLs, `directory` the run directory.
+
+    Raises Refused when the locustfile can't be read, or the rate is beyond what one generator can send on time.
+    """
 
     def __init__(
         self,
@@ -66,8 +89,13 @@ class LocustLoad:
         locustfile: str | Path,
         entries: Sequence[str],
         max_in_flight: int = 2000,
-        ready_limit_s: float = READY_LIMIT_S,
+        ceiling_per_s: float | None = CEILING_PER_S,
     ) -> None:
+        check_locustfile(locustfile)
+        if ceiling_per_s is not None:
+            refuse_beyond_ceiling(profile, rate_per_s, ceiling_per_s)
+        if not entries:
+            raise Refused("the load has no entry: the system's entry service has no instance with an address")
         self._directory = Path(directory)
         self._path = self._directory / "load" / "worker-0.records"
         self._line = GeneratorLine()
@@ -83,8 +111,7 @@ class LocustLoad:
             boot_id=boot_id(),
             max_in_flight=max_in_flight,
         )
-        self._ready_limit_s = ready_limit_s
-        self._keeper: Keeper | None = None
+        self._keeper: Spawner | None = None
         self._pid = self._start_ticks = 0
         self._heard = threading.Condition()
         self._ready: Ready | None = None
@@ -94,23 +121,21 @@ class LocustLoad:
         self._progress: deque[Progress] = deque(maxlen=12)
         self._tail = RecordTail(str(self._path))
 
-    def prepare(self, keeper: Keeper) -> None:
+    def prepare(self, keeper: Spawner) -> None:
         """Start the process and wait until its user is ready to send.
 
         Raises Refused when the locustfile is at fault, SystemNotReady when the process dies or takes too long.
         """
-        if not self._config.entries:
-            raise Refused("the load has no entry: the system's entry service has no instance with an address")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         config = self._path.with_name("worker-0.json")
         config.write_bytes(msgspec.json.encode(self._config))
-        until_s = time.monotonic() + self._ready_limit_s
+        until_s = time.monotonic() + READY_LIMIT_S
         self._keeper = keeper
         spawned = keeper.spawn(
             INSTANCE,
             service="load",
             role="generator",
-            argv=[sys.executable, "-m", "stormdrill.load.locust", "--config", str(config)],
+            argv=[sys.executable, "-P", "-m", "stormdrill.load.locust", "--config", str(config)],
             env={},
             cwd=str(self._directory),
             address="",
@@ -135,7 +160,7 @@ class LocustLoad:
         """Counts of the generator's last second. All zero while it is silent."""
         with self._heard:
             reports = list(self._progress)
-        if not reports or reports[-1].mono_ms < time.monotonic() * 1e3 - 2_000:
+        if self._gone or not reports or reports[-1].mono_ms < time.monotonic() * 1e3 - 2_000:
             return LiveLoad()
         last = reports[-1]
         first = next((item for item in reports if item.mono_ms >= last.mono_ms - 1_100), last)
@@ -169,6 +194,11 @@ class LocustLoad:
             p95_ms = float(np.quantile(admitted["latency_us"], 0.95)) / 1e3 if admitted.size else None
             fared.append(Answers(stream.labels, int(mine.size), int(good.sum()), p95_ms))
         return tuple(fared)
+
+    @property
+    def generator_cpu_s(self) -> float:
+        """CPU time that the generator says it used from begin to end; 0 before it ended."""
+        return self._ended.cpu_s if self._ended else 0.0
 
     def records(self) -> Sequence[str]:
         """Paths of the record files, whether or not they exist yet."""
@@ -270,7 +300,7 @@ class LocustLoad:
             return f"the load generator is not ready: {self._failed.text}"
         if self._gone or not self._alive():
             return f"the load generator died at once; {self._last_lines()}"
-        return f"the load generator was not ready within {self._ready_limit_s:g} s; {self._last_lines()}"
+        return f"the load generator was not ready within {READY_LIMIT_S:g} s; {self._last_lines()}"
 
     def _last_lines(self) -> str:
         log = self._directory / "logs" / f"{INSTANCE}.log"
@@ -279,6 +309,17 @@ class LocustLoad:
         except OSError:
             return "it left no log"
         return "its last lines:\n" + "\n".join(lines) if lines else "its log is empty"
+
+
+def check_locustfile(path: str | Path) -> None:
+    """Raises Refused for a file that isn't there or isn't Python. It isn't run: only the generator does that."""
+    try:
+        compile(Path(path).read_bytes(), str(path), "exec", dont_inherit=True)
+    except OSError as error:
+        raise Refused([Problem(str(path), 0, 0, f"the locustfile can't be read: {error.strerror}")]) from error
+    except (SyntaxError, ValueError) as error:
+        line, column = getattr(error, "lineno", 0) or 0, getattr(error, "offset", 0) or 0
+        raise Refused([Problem(str(path), line, column, f"the locustfile is not Python: {error.args[0]}")]) from error
 
 
 def _totals(path: Path) -> _Totals:

@@ -10,7 +10,7 @@ from stormdrill.model.experiment import Scalar
 
 
 class Piece(Struct, frozen=True):
-    """From `at_s` on the rate moves in a straight line to `factor` × rate, reached at the next piece."""
+    """At `at_s` the rate is `factor` × the asked one, and moves in a straight line to the next piece's."""
 
     at_s: float
     factor: float
@@ -32,6 +32,6 @@ class Profile(Struct, frozen=True):
     """The locustfile in loadgen/ whose open-loop user serves these arrivals."""
     arrivals: Literal["constant", "poisson"]
     shape: tuple[Piece, ...]
-    """Empty: the rate stays as asked. The last piece's factor goes on for ever."""
+    """Empty: the rate stays as asked, as it does before the first piece. The last piece's factor goes on for ever."""
     streams: tuple[Stream, ...]
     description: str = ""

@@ -112,8 +112,12 @@ class Process:
         self._environment.stormdrill_driver = self._driver
         runner = self._environment.create_local_runner()
         self._environment.events.init.fire(environment=self._environment, runner=runner, web_ui=None)
+        self._environment.events.user_error.add_listener(self._user_failed)
         runner.start(1, spawn_rate=1)
         self._driver.waiting.wait()
+        if self._driver.failure:
+            self._control.send(Failed(self._driver.failure, input=True))
+            return 2
         self._control.send(Ready(os.getpid(), self._max_in_flight))
         self._control.listen(begin=self._begin, end=self._driver.end, gone=self._orphaned)
         return self._until_ended()
@@ -155,6 +159,17 @@ class Process:
         gc.set_threshold(50_000, 20, 50)
         self._cpu_at_begin = _cpu_s()
         self._driver.begin(epoch_s, RecordFile(writer, epoch_s))
+
+    def _user_failed(self, user_instance: object, exception: Exception, **_: object) -> None:
+        """`on_start` raised, or the driver itself did, which is a defect of ours."""
+        if not self._driver.waiting.is_set():
+            where = _where(exception, self._config.locustfile)
+            text = f"{self._config.locustfile}: {where}on_start: {type(exception).__name__}: {exception}"
+        else:
+            text = "".join(traceback.format_exception(exception))
+        self._driver.fail(text)
+        self._driver.waiting.set()
+        self._driver.finished.set()
 
     def _orphaned(self) -> None:
         """The runner is gone, or has what it wanted: what was recorded is kept, nothing more is sent."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.exception import StopUser
+from locust.exception import StopTest, StopUser
 
+from stormdrill.errors import Refused
 from stormdrill.load.arrivals import arrivals
 from stormdrill.load.locust.driver import Driver
 from stormdrill.load.locust.flights import Arrival, Flight
@@ -106,14 +107,17 @@ def _standalone_driver(user: OpenLoopUser, environment: Environment) -> Driver:
     from stormdrill.spec.profile import read_profile
 
     options = environment.parsed_options
-    profile = read_profile(Path(inspect.getfile(type(user))).parent / f"{options.demand}.yaml")
+    try:
+        profile = read_profile(Path(inspect.getfile(type(user))).parent / f"{options.demand}.yaml")
+        planned = arrivals(profile, options.rate, options.seed)
+    except (Refused, ValueError) as error:
+        raise StopTest(str(error)) from error
     runner = environment.runner
     # With several Locust workers each takes every W-th arrival.
     workers = max(getattr(runner, "worker_count", 1), 1)
     index = max(getattr(runner, "worker_index", 0), 0)
-    planned = (item for item in arrivals(profile, options.rate, options.seed) if item.job % workers == index)
     return Driver(
-        planned,
+        (item for item in planned if item.job % workers == index),
         run=f"locust-{secrets.token_hex(3)}",
         streams=profile.streams,
         entries=(user.host.rstrip("/"),),

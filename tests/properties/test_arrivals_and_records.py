@@ -1,0 +1,131 @@
+"""Laws of demand and of its records, over random profiles and torn files."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stormdrill.load.arrivals import Demand, arrivals
+from stormdrill.model.profile import Piece, Profile, Stream
+from stormdrill.store.records import RECORD, Outcome, RecordWriter, read_records
+
+pieces = st.lists(st.tuples(st.floats(0, 40, allow_nan=False), st.floats(0, 5, allow_nan=False)), max_size=6).map(
+    lambda found: tuple(Piece(at_s, factor) for at_s, factor in sorted(found, key=lambda item: item[0]))
+)
+shares = st.lists(st.floats(0.01, 1), min_size=1, max_size=5)
+kinds = st.sampled_from(["constant", "poisson"])
+
+
+@st.composite
+def profiles(draw, arrivals=kinds):
+    streams = tuple(Stream(f"s{index}", share, {}, 1.0) for index, share in enumerate(draw(shares)))
+    return Profile("p", "user", draw(arrivals), draw(pieces), streams)
+
+
+@given(profiles(), st.floats(0.5, 20), st.integers())
+def test_the_same_seed_gives_the_same_arrivals_in_order_and_numbered(profile, rate, seed):
+    first = list(itertools.islice(arrivals(profile, rate, seed), 100))
+    again = list(itertools.islice(arrivals(profile, rate, seed), 100))
+    assert first == again
+    assert [item.job for item in first] == list(range(len(first)))
+    times = [item.at_s for item in first]
+    assert times == sorted(times)
+    assert all(item.at_s >= 0 and math.isfinite(item.at_s) for item in first)
+    assert {item.stream for item in first} <= set(range(len(profile.streams)))
+
+
+@given(profiles(arrivals=st.just("constant")), st.floats(0.5, 20), st.floats(0, 60))
+def test_constant_arrivals_follow_the_integral_to_half_a_request(profile, rate, until_s):
+    count = sum(1 for _ in itertools.takewhile(lambda item: item.at_s < until_s, arrivals(profile, rate, 0)))
+    assert count == pytest.approx(Demand(profile, rate).expected(until_s), abs=0.5 + 1e-6)
+
+
+@given(profiles(), st.floats(0.5, 20))
+def test_the_integral_is_the_area_under_the_rate(profile, rate):
+    demand = Demand(profile, rate)
+    edges = sorted({0.0, 60.0, *(piece.at_s for piece in profile.shape)})
+    area = 0.0
+    for start, end in itertools.pairwise(edges):
+        # The rate is a straight line between edges, so its middle is its mean.
+        area += demand.rate_at((start + end) / 2) * (end - start)
+        assert demand.expected(end) == pytest.approx(area, rel=1e-6, abs=1e-6)
+
+
+rows = st.tuples(
+    st.integers(0, 2**40),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 599),
+    st.integers(0, 1),
+    st.sampled_from(list(Outcome)),
+)
+
+
+def write(path: Path, records) -> None:
+    path.unlink(missing_ok=True)
+    labels = [{"labels": {"tier": "1"}, "deadline_ms": 1000.0}, {"labels": {"tier": "ü"}, "deadline_ms": 30_000.0}]
+    writer = RecordWriter(
+        path, worker=0, boot_id="b", epoch_mono_ns=5, epoch_at="2026-01-01T00:00:00+00:00", labels=labels
+    )
+    for index, row in enumerate(records):
+        names = ("intended_us", "lag_us", "latency_us", "job", "status", "labels", "outcome")
+        writer.add(**dict(zip(names, row, strict=True)))
+        if index % 3 == 0:
+            writer.flush()
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def records_file(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("records") / "worker-0.records"
+
+
+@given(st.lists(rows, max_size=20), st.data())
+def test_whatever_was_written_whole_is_read_back_and_a_torn_tail_is_left_out(records_file, records, data):
+    write(records_file, records)
+    header, found = read_records(records_file)
+    assert header["epoch_mono_ns"] == 5
+    assert header["labels"][1]["labels"] == {"tier": "ü"}
+    assert [tuple(row) for row in found.tolist()] == [(*row[:6], int(row[6])) for row in records]
+
+    content = records_file.read_bytes()
+    start = content.index(b"\n") + 1
+    cut = data.draw(st.integers(start, len(content)))
+    records_file.write_bytes(content[:cut])
+    _, found = read_records(records_file)
+    whole = (cut - start) // RECORD.size
+    assert [tuple(row) for row in found.tolist()] == [(*row[:6], int(row[6])) for row in records[:whole]]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": "stormdrill-rec', b"[1]\n", b"{}\n", b"\xff\xfe\n", b"null\n"])
+def test_what_is_no_record_file_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "worker-0.records"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"worker-0\.records: "):
+        read_records(path)
+
+
+def test_a_later_format_is_refused_and_not_misread(tmp_path):
+    path = tmp_path / "worker-0.records"
+    path.write_text(json.dumps({"format": "stormdrill-records/2"}) + "\n")
+    with pytest.raises(ValueError, match="this version reads stormdrill-records/1"):
+        read_records(path)
+
+
+def test_durations_beyond_the_field_are_kept_as_the_largest(tmp_path):
+    path = tmp_path / "worker-0.records"
+    write(path, [(0, 2**40, 2**40, 0, 0, 0, Outcome.TIMED_OUT)])
+    _, found = read_records(path)
+    assert found["latency_us"][0] == found["lag_us"][0] == 2**32 - 1
+
+
+def test_a_second_writer_of_one_file_is_refused(tmp_path):
+    path = tmp_path / "worker-0.records"
+    write(path, [])
+    with pytest.raises(FileExistsError):
+        RecordWriter(path, worker=0, boot_id="", epoch_mono_ns=0, epoch_at="", labels=[])

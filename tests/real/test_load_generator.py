@@ -1,0 +1,364 @@
+"""The generator's process against real servers: what happened is what is recorded, whoever dies."""
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stormdrill.errors import Refused, SystemNotReady
+from stormdrill.load.arrivals import arrivals
+from stormdrill.load.calibrate import OwnChildren, null_server
+from stormdrill.load.launcher import INSTANCE, LocustLoad
+from stormdrill.load.line import GeneratorLine
+from stormdrill.model.event import LoadEnded, RecordClosed
+from stormdrill.model.profile import Profile, Stream
+from stormdrill.store.records import Outcome, read_records
+
+pytestmark = pytest.mark.real
+HTTP_USER = Path(__file__).parents[2] / "loadgen" / "http_user.py"
+
+
+@contextlib.contextmanager
+def answering(*answers: bytes):
+    """A server that gives one answer a request, in turn, and then closes; empty: closes without one. Counts them."""
+    seen: list[bytes] = []
+    turns = itertools.cycle(answers)
+
+    def handle(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while request := connection.recv(65536):
+                seen.append(request)
+                answer = next(turns)
+                if not answer:
+                    return
+                connection.sendall(answer)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", seen
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def unused_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+class Trial:
+    """One generator and the children that it needs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.children = OwnChildren(directory)
+        self.epoch_s = 0.0
+
+    def start(self, *entries, rate=100.0, deadline_s=1.0, arrivals="constant", streams=None, file=HTTP_USER, cap=2000):
+        streams = streams or (Stream("get", 1.0, {"tier": "1"}, deadline_s),)
+        self.profile = Profile("trial", "user", arrivals, (), streams)
+        self.load = LocustLoad(
+            directory=self.directory,
+            run="trial",
+            profile=self.profile,
+            rate_per_s=rate,
+            seed=11,
+            locustfile=file,
+            entries=entries,
+            max_in_flight=cap,
+        )
+        self.load.prepare(self.children)
+        self.epoch_s = time.monotonic() + 0.1
+        self.load.begin(self.epoch_s * 1e3)
+        return self
+
+    def until(self, into_s: float) -> None:
+        time.sleep(max(self.epoch_s + into_s - time.monotonic(), 0))
+
+    def end(self, into_s: float, timeout_s: float = 3.0):
+        ended, closed = self.load.end((self.epoch_s + into_s) * 1e3, timeout_s)
+        assert isinstance(ended, LoadEnded)
+        assert isinstance(closed, RecordClosed)
+        self.header, self.rows = read_records(self.directory / closed.file)
+        return ended, closed
+
+    def outcomes(self) -> dict[Outcome, int]:
+        return dict(Counter(Outcome(value) for value in self.rows["outcome"].tolist()))
+
+
+@pytest.fixture
+def trial(tmp_path):
+    trial = Trial(tmp_path)
+    yield trial
+    trial.children.close()
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "http.py"  # the name of a module of Python's own, on purpose
+    path.write_text("from stormdrill.load.locust import Arrival, OpenLoopUser\n" + text)
+    return path
+
+
+def test_every_intended_request_is_in_the_records_with_its_time_and_its_kind(trial):
+    streams = (Stream("a", 0.6, {"tier": "1"}, 1.0), Stream("b", 0.4, {"tier": "2"}, 2.5, {"path": "/b"}))
+    with null_server() as server:
+        ended, closed = trial.start(server.url, arrivals="poisson", streams=streams).end(2.0)
+    planned = list(itertools.takewhile(lambda item: item.at_s <= 2.0, arrivals(trial.profile, 100.0, 11)))
+    rows = np.sort(trial.rows, order="job")
+    assert rows["job"].tolist() == [item.job for item in planned]
+    assert rows["labels"].tolist() == [item.stream for item in planned]
+    assert np.abs(rows["intended_us"] - np.array([item.at_s * 1e6 for item in planned])).max() <= 1
+    assert trial.header["labels"] == [
+        {"labels": {"tier": "1"}, "deadline_ms": 1000.0},
+        {"labels": {"tier": "2"}, "deadline_ms": 2500.0},
+    ]
+    assert trial.header["epoch_mono_ns"] == pytest.approx(trial.epoch_s * 1e9, abs=1000)
+    assert (ended.scheduled, ended.sent, ended.dropped, ended.unfinished, ended.lost_workers) == (
+        len(planned),
+        len(planned),
+        0,
+        0,
+        0,
+    )
+    assert closed.complete
+    assert closed.bytes == (trial.directory / closed.file).stat().st_size
+    assert set(rows["status"].tolist()) == {200}
+
+
+def test_a_stalling_server_shows_as_theory_says_and_not_as_a_polite_client_sees_it(trial):
+    # Held for 0.6 of every 3 s: a fifth of the arrivals waits for 0 to 600 ms. A client that waits for its answer
+    # before it sends the next request would see a p90 below 10 ms.
+    with null_server("--stall-every", "3", "--stall-for", "0.6") as server:
+        trial.start(server.url, rate=150.0).end(9.0)
+    p90, p99 = np.percentile(trial.rows["latency_us"], [90, 99]) / 1e3
+    assert p90 == pytest.approx(300, rel=0.25)
+    assert p99 == pytest.approx(570, rel=0.25)
+    assert trial.outcomes() == {Outcome.ANSWERED: 1350}
+
+
+def test_in_flight_at_the_end_is_unfinished_and_beyond_the_pool_is_dropped(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=100.0, deadline_s=5.0, cap=10)
+        os.kill(server.pid, signal.SIGSTOP)
+        ended, closed = trial.end(1.0, timeout_s=0.2)
+    assert trial.outcomes() == {Outcome.UNFINISHED: 10, Outcome.DROPPED: 90}
+    assert (ended.scheduled, ended.sent, ended.dropped, ended.unfinished) == (100, 10, 90, 10)
+    assert trial.rows["latency_us"].min() >= 5_000_000
+    assert trial.rows["status"].max() == 0
+    assert closed.complete
+
+
+def test_a_frozen_server_times_requests_out_at_their_deadline_and_answers_again_when_it_thaws(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=50.0, deadline_s=0.3)
+        trial.until(0.5)
+        os.kill(server.pid, signal.SIGSTOP)
+        trial.until(1.5)
+        os.kill(server.pid, signal.SIGCONT)
+        trial.end(2.5)
+    rows = trial.rows
+    late = rows[rows["outcome"] == Outcome.TIMED_OUT]
+    assert late.size
+    assert late["latency_us"].min() >= 300_000
+    assert late["intended_us"].min() >= 400_000
+    assert late["intended_us"].max() <= 1_600_000
+    assert set(rows[rows["intended_us"] > 2_000_000]["outcome"].tolist()) == {Outcome.ANSWERED}
+
+
+def test_a_killed_server_refuses(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=50.0)
+        trial.until(0.5)
+        os.kill(server.pid, signal.SIGKILL)
+        trial.end(1.5)
+    rows = trial.rows
+    assert set(rows[rows["intended_us"] < 300_000]["outcome"].tolist()) == {Outcome.ANSWERED}
+    assert set(rows[rows["intended_us"] > 700_000]["outcome"].tolist()) == {Outcome.REFUSED}
+
+
+def test_when_one_entry_refuses_the_next_is_asked_and_that_is_told(trial):
+    with null_server() as server:
+        ended, _ = trial.start(unused_address(), server.url, rate=50.0).end(1.0)
+    assert trial.outcomes() == {Outcome.ANSWERED: 50}
+    assert ended.detail == "25 requests were refused by one entry and answered by the next"
+
+
+def test_rejections_are_answers_and_keep_their_status(trial):
+    statuses = ("200 OK", "429 Too Many Requests", "503 Service Unavailable", "404 Not Found", "302 Found")
+    answers = [f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode() for status in statuses]
+    with answering(*answers) as (url, _):
+        trial.start(url, rate=50.0).end(1.0)
+    assert trial.outcomes() == {Outcome.ANSWERED: 50}
+    assert Counter(trial.rows["status"].tolist()) == {200: 10, 429: 10, 503: 10, 404: 10, 302: 10}
+
+
+def test_a_connection_that_is_cut_is_recorded_and_not_sent_again_behind_our_back(trial):
+    with answering(b"") as (url, seen):
+        trial.start(url, rate=50.0).end(1.0)
+    assert trial.outcomes() == {Outcome.REFUSED: 50}
+    assert len(seen) == 50
+
+
+def test_an_answer_that_is_cut_in_the_middle_is_no_answer(trial):
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nConnection: close\r\n\r\nhalf", b"") as (url, _):
+        trial.start(url, rate=20.0, deadline_s=0.3).end(1.0)
+    assert Outcome.ANSWERED not in trial.outcomes()
+
+
+def test_arrivals_are_strangers_and_do_not_inherit_cookies(trial):
+    with answering(b"HTTP/1.1 200 OK\r\nSet-Cookie: who=first\r\nContent-Length: 0\r\n\r\n") as (url, seen):
+        trial.start(url, rate=50.0).end(0.5)
+    assert not [request for request in seen if b"cookie" in request.lower()]
+
+
+def test_an_answer_that_the_locustfile_refuses_is_no_success(trial, tmp_path):
+    file = written(
+        tmp_path,
+        "class U(OpenLoopUser):\n"
+        "    def serve(self, arrival):\n"
+        "        with self.client.get('/', catch_response=True) as answer:\n"
+        "            if arrival.job % 2:\n"
+        "                answer.failure('not what was asked for')\n",
+    )
+    with null_server() as server:
+        trial.start(server.url, rate=50.0, file=file).end(1.0)
+    assert trial.outcomes() == {Outcome.ANSWERED: 50}
+    assert Counter(trial.rows["status"].tolist()) == {200: 25, 0: 25}
+
+
+def test_a_serve_that_raises_before_it_sends_taints_the_evidence_and_is_told(trial, tmp_path):
+    file = written(
+        tmp_path, "class U(OpenLoopUser):\n    def serve(self, arrival):\n        raise ValueError('oops')\n"
+    )
+    with null_server() as server:
+        ended, _ = trial.start(server.url, rate=20.0, file=file).end(1.0)
+    assert trial.outcomes() == {Outcome.DROPPED: 20}
+    assert ended.detail == "serve() went wrong 20 times: ValueError: oops"
+
+
+def test_records_of_a_killed_generator_are_readable_and_incomplete(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=200.0)
+        trial.until(1.0)
+        child = trial.children.children[INSTANCE]
+        child.kill()
+        child.wait()
+        ended, closed = trial.end(2.0)
+    assert not closed.complete
+    assert ended.lost_workers == 1
+    assert "died or was killed" in ended.detail
+    # Handed to the kernel every 50 ms: at most the last moment is missing.
+    assert 100 <= len(trial.rows) <= 200
+    assert trial.load.live().sent == 0
+    assert not trial.load.alive
+
+
+def test_the_generator_ends_when_the_runner_is_gone(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=100.0)
+        trial.until(0.5)
+        trial.load._line.close()
+        assert trial.children.children[INSTANCE].wait(5.0) == 1
+    _, rows = read_records(trial.load.records()[0])
+    assert rows.size
+
+
+def test_an_end_brought_forward_sends_nothing_more(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=100.0)
+        trial.until(0.5)
+        trial.end(0.5)
+    assert trial.rows["intended_us"].max() <= 500_000
+
+
+def test_a_load_that_never_began_ends_without_records(trial):
+    with null_server() as server:
+        load = LocustLoad(
+            directory=trial.directory,
+            run="trial",
+            profile=Profile("p", "u", "constant", (), (Stream("s", 1.0, {}, 1.0),)),
+            rate_per_s=10,
+            seed=1,
+            locustfile=HTTP_USER,
+            entries=(server.url,),
+        )
+        load.prepare(trial.children)
+        events = load.end(time.monotonic() * 1e3, 1.0)
+    assert [type(event) for event in events] == [LoadEnded]
+    assert events[0].scheduled == 0
+
+
+def test_the_runner_sees_load_and_answers_while_they_happen(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=100.0)
+        trial.until(1.6)
+        live = trial.load.live()
+        (fared,) = trial.load.answers(1.0)
+        trial.end(1.6)
+    assert live.sent > 0
+    assert live.sent == pytest.approx(live.scheduled, abs=2)
+    assert fared.labels == {"tier": "1"}
+    assert fared.succeeded == fared.n > 0
+    assert fared.p95_ms is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_of_that_name\n", r"http\.py: line 2: ModuleNotFoundError"),
+        ("class U(OpenLoopUser):\n    def on_start(self):\n        {}['x']\n", r"line 4: on_start: KeyError: 'x'"),
+        ("", "needs exactly one subclass of OpenLoopUser"),
+    ],
+)
+def test_a_locustfile_that_cannot_be_used_is_refused_with_its_line(trial, tmp_path, text, message):
+    with pytest.raises(Refused, match=message):
+        trial.start("http://127.0.0.1:9", file=written(tmp_path, text))
+
+
+def test_a_locustfile_that_is_no_python_is_refused_before_anything_starts(trial, tmp_path):
+    with pytest.raises(Refused, match=r"http\.py:2:\d+: the locustfile is not Python"):
+        trial.start("http://127.0.0.1:9", file=written(tmp_path, "class U(:\n"))
+    with pytest.raises(Refused, match="can't be read: No such file"):
+        trial.start("http://127.0.0.1:9", file=tmp_path / "missing.py")
+    assert not trial.children.children
+
+
+def test_a_generator_that_dies_at_once_is_told_with_its_last_lines(trial, tmp_path):
+    file = written(tmp_path, "import os, sys\nsys.stderr.write('out of luck\\n')\nsys.stderr.flush()\nos._exit(3)\n")
+    with pytest.raises(SystemNotReady, match=r"(?s)died at once.*out of luck"):
+        trial.start("http://127.0.0.1:9", file=file)
+
+
+def test_strangers_on_the_control_socket_are_hung_up_on():
+    line = GeneratorLine()
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect("\0" + line.name)
+        assert not line.accept(os.getpid() + 1, time.monotonic() + 0.3, alive=lambda: True)
+        stranger.settimeout(5)
+        assert stranger.recv(1) == b""
+    line.close()
+
+
+def test_the_locustfile_is_an_ordinary_one_for_plain_locust(repository):
+    with null_server() as server:
+        command = [sys.executable, "-m", "locust", "-f", "loadgen/platform_user.py", "--host", server.url]
+        options = ["--headless", "-t", "2s", "--demand", "peak", "--rate", "50", "--only-summary"]
+        done = subprocess.run([*command, *options], cwd=repository, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    total = next(line for line in done.stderr.splitlines() if "Aggregated" in line)
+    assert int(total.split()[1]) == pytest.approx(100, abs=50)
+    assert "POST /jobs api, tier 1" in done.stderr.replace("POST     ", "")
