@@ -3,3 +3,6 @@
 A pure function of the run directory: same directory, same bytes. Nothing is typed here that can be computed, and
 nothing computed here that `core` has computed already.
 """
+
+from stormdrill.review.documents import RenderedReview as RenderedReview
+from stormdrill.review.documents import render as render

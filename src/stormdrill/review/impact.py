@@ -1,0 +1,149 @@
+"""What users of the system met: requests by tier and phase, for how long, and what it spent of the error budget."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stormdrill.model import event as ev
+from stormdrill.model.units import show_duration
+from stormdrill.model.verdict import ObjectiveVerdict
+from stormdrill.review.clock import Clock
+from stormdrill.review.source import Source
+from stormdrill.review.view import Fact, Figure, Outcomes
+from stormdrill.review.words import count, measured, percent, plural
+
+Mask = npt.NDArray[np.bool_]
+_NAMES = {"warmup": "warm-up", "failback": "fail-back"}
+
+
+def record_events(source: Source) -> tuple[int, ...]:
+    """The events that vouch for the request records: their hashes, or at least the load's end or start."""
+    for kind in (ev.RecordClosed, ev.LoadEnded, ev.LoadStarted):
+        found = tuple(recorded.seq for recorded, _ in source.all(kind))
+        if found:
+            return found
+    return ()
+
+
+def within(source: Source, start_ms: float, end_ms: float) -> Mask:
+    at = source.requests.intended_ms
+    return np.asarray((at >= start_ms) & (at < end_ms), dtype=np.bool_)
+
+
+def outcomes(source: Source) -> tuple[Outcomes, ...]:
+    """A row for each phase and tier that had requests; warm-up is left out, since nothing is judged there."""
+    requests = source.requests
+    found = []
+    for phase, start, end, seq in source.phases:
+        if phase == "warmup":
+            continue
+        inside = within(source, start, end)
+        for index, tier in enumerate(requests.tiers):
+            mine = inside & (requests.tier == index)
+            n = int(mine.sum())
+            if not n:
+                continue
+            failed = int((mine & ~requests.good).sum())
+            away, timed_out, late, broken = (int((mine & mask).sum()) for mask in _reasons(source))
+            found.append(
+                Outcomes(
+                    tier=f"{requests.tier_label} {tier}".strip() or "all",
+                    phase=_NAMES.get(phase, phase),
+                    asked=count(n),
+                    failed=count(failed),
+                    share=f"{percent(100 * failed / n)}%",
+                    turned_away=count(away),
+                    timed_out=count(timed_out),
+                    late=count(late),
+                    broken=count(broken),
+                    events=(seq, *record_events(source)),
+                )
+            )
+    return tuple(found)
+
+
+def _reasons(source: Source) -> tuple[Mask, Mask, Mask, Mask]:
+    """Turned away with 429 or 503; timed out; answered too late; everything else that isn't good. Disjoint."""
+    requests = source.requests
+    away = requests.turned_away
+    timed_out = requests.timed_out
+    late = requests.late
+    return away, timed_out, late, ~requests.good & ~away & ~timed_out & ~late
+
+
+def facts(source: Source, clock: Clock, zero_ms: float | None) -> tuple[Fact, ...]:
+    """Requests, duration, jobs; and what nobody measured, said as that."""
+    found = [*_requests(source, clock, zero_ms), *_jobs(source)]
+    found.append(Fact("Users", Figure("not measured"), "The record knows requests and jobs, not who sent them."))
+    found.append(Fact("Money", Figure("not measured"), "No prices were given for this system."))
+    return tuple(found)
+
+
+def _requests(source: Source, clock: Clock, zero_ms: float | None) -> list[Fact]:
+    requests = source.requests
+    fault = next((phase for phase in source.phases if phase[0] == "fault"), None)
+    if not len(requests) or fault is None or zero_ms is None:
+        return [Fact("Requests", Figure("no requests were recorded while a fault lasted"))]
+    events = (fault[3], *record_events(source))
+    inside = within(source, zero_ms, np.inf)
+    failed = inside & ~requests.good
+    n, bad = int(inside.sum()), int(failed.sum())
+    found = [
+        Fact(
+            "Requests failed",
+            Figure(f"{count(bad)} of {count(n)}", events),
+            "From the first inject to the end; failed is anything but 2xx within its deadline, of all intended.",
+        )
+    ]
+    if bad:
+        at = requests.intended_ms[failed]
+        first, last = float(at.min()), float(at.max())
+        seconds = len(np.unique(np.floor((at - zero_ms) / 1000.0)))
+        found.append(
+            Fact(
+                "Duration",
+                Figure(
+                    f"{show_duration((last - first) / 1000)} from the first failed request ({clock.time(first)}) "
+                    f"to the last ({clock.time(last)}); {plural(seconds, 'second')} with at least one",
+                    events,
+                ),
+                "By intended start.",
+            )
+        )
+    return found
+
+
+def _jobs(source: Source) -> list[Fact]:
+    objectives = source.verdict.objectives if source.verdict else ()
+    found = []
+    for name, word in (("Jobs lost", "jobs_lost"), ("Jobs done twice", "jobs_doubled")):
+        judged = _judged(objectives, word)
+        if judged is None:
+            found.append(Fact(name, Figure("not asked of this run")))
+        elif judged.value is None:
+            found.append(Fact(name, Figure("not known"), judged.sentence))
+        else:
+            text = f"{measured(judged.value, '')} of {count(judged.n)} accepted"
+            found.append(Fact(name, Figure(text, judged.events), "Exact count, so no interval."))
+    return found
+
+
+def _judged(objectives: tuple[ObjectiveVerdict, ...], metric: str) -> ObjectiveVerdict | None:
+    return next((item for item in objectives if item.name.startswith(metric)), None)
+
+
+def success_between(source: Source, start_ms: float, end_ms: float, name: str, events: tuple[int, ...]) -> Fact | None:
+    """Share of good requests of the most important tier in a span; None where there were none."""
+    requests = source.requests
+    mine = within(source, start_ms, end_ms)
+    label = "all"
+    if requests.tier_label:
+        mine = mine & (requests.tier == 0)
+        label = f"{requests.tier_label} {requests.tiers[0]}"
+    n = int(mine.sum())
+    if not n:
+        return None
+    good = int((mine & requests.good).sum())
+    text = f"{percent(100 * good / n)}% ({count(good)} of {count(n)}, {label})"
+    return Fact(name, Figure(text, (*events, *record_events(source))))
