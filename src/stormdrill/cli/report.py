@@ -13,7 +13,7 @@ from stormdrill.cli import figures
 from stormdrill.errors import Problem
 from stormdrill.model.verdict import ObjectiveVerdict, Verdict
 
-SPLIT = re.compile(r"(?P<subject>.*?)\s*(?P<asked>(?:<=|>=|<|>|=|\bwithin\b).*)")
+SPLIT = re.compile(r"(?P<subject>(?:[^{<>=]|\{[^}]*\})*?)\s*(?P<asked>(?:<=|>=|<|>|=|\bwithin\b).*)")
 EXACT = {"jobs_lost": "jobs lost", "jobs_doubled": "jobs doubled"}
 EXIT_DIRTY = 5
 

@@ -37,9 +37,9 @@ class View(Protocol):
     """What `api.run` takes as its observer."""
 
     def announce(self, plan: Plan) -> None: ...
-    def __call__(self, recorded: Recorded) -> None: ...
-    def figures(self, live: LiveLoad | None, gauges: Mapping[str, float]) -> None:
-        """The generator's last second, and gauges keyed as objectives write them: shares in percent, times in s."""
+    def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None:
+        """An event as it is written; or the generator's last second with gauges, keyed as objectives write them:
+        shares in percent, times in seconds."""
         ...
 
 
@@ -60,16 +60,15 @@ class PlainView:
         self.scene.asked_per_s = load.rate_per_s if load else None
         self._print(["", *plan_lines(plan, self._width), ""])
 
-    def __call__(self, recorded: Recorded) -> None:
+    def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None:
         with self._lock:
-            for line in self.scene.tell(recorded):
+            if not isinstance(what, Recorded):
+                self.scene.figures_are(what, gauges or {})
+                self._beat()
+                return
+            for line in self.scene.tell(what):
                 self._print(layout(line, self._width))
                 self._last_s = self._clock()
-
-    def figures(self, live: LiveLoad | None, gauges: Mapping[str, float]) -> None:
-        with self._lock:
-            self.scene.figures_are(live, gauges)
-            self._beat()
 
     def _beat(self) -> None:
         now_s = self._clock()

@@ -71,10 +71,10 @@ def test_a_long_phase_says_that_it_goes_on_where_nothing_moves() -> None:
     out = io.StringIO()
     view = PlainView(out, 120, clock=lambda: now[0])
     view(ev.Recorded(1, "", 0.0, ev.PhaseEntered("fault", 60.0)))
-    view.figures(LiveLoad(scheduled=60, sent=60, done=46), {"success{tier=1}": 98.8, "p95{tier=1}": 0.212})
+    view(LiveLoad(scheduled=60, sent=60, done=46), {"success{tier=1}": 98.8, "p95{tier=1}": 0.212})
     assert out.getvalue() == ""
     now[0] = HEARTBEAT_S
-    view.figures(LiveLoad(scheduled=60, sent=60, done=46), {"success{tier=1}": 98.8, "p95{tier=1}": 0.212})
+    view(LiveLoad(scheduled=60, sent=60, done=46), {"success{tier=1}": 98.8, "p95{tier=1}": 0.212})
     assert "60/s sent, 46/s done · success{tier=1} 98.8% · p95{tier=1} 212 ms" in out.getvalue()
     assert "50.0 s left" in out.getvalue()
 
