@@ -13,7 +13,16 @@ from pathlib import Path
 
 from stormdrill.errors import Refused
 from stormdrill.keeper import procfs
-from stormdrill.keeper.undo import DONE, FAILED, SUPERSEDED, Outcome, combine, moot_when_the_system_ends, perform
+from stormdrill.keeper.undo import (
+    DONE,
+    FAILED,
+    SUPERSEDED,
+    Outcome,
+    combine,
+    moot_when_the_system_ends,
+    order_of_reverting,
+    perform,
+)
 from stormdrill.model.event import (
     AbortRequested,
     Armed,
@@ -206,14 +215,8 @@ def _already(past: _Past, path: Path, hold: holds.Hold | None) -> TakeOverResult
 
 
 def _in_order(armed: dict[str, Armed]) -> list[Armed]:
-    """What a signal reverts first, then other faults, then what a runbook changed; each in reverse order of arming."""
-
-    def rank(item: Armed) -> int:
-        if item.fault == "runbook":
-            return 2
-        return 0 if all(undo.get("kind") == Signal.kind for undo in item.undo) else 1
-
-    return sorted(reversed(armed.values()), key=rank)
+    entries = [(item, item.fault, [_undo_of(undo) for undo in item.undo]) for item in armed.values()]
+    return order_of_reverting(entries)
 
 
 def _reason(by: str) -> str:

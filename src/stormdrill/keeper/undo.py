@@ -13,13 +13,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from stormdrill.keeper import procfs
 from stormdrill.model.undo import Call, Command, EndTree, Signal, Spawn, Undo
 
+T = TypeVar("T")
 DONE, FAILED, SUPERSEDED = "done", "failed", "superseded"
 SEEN_WITHIN_S = 0.1
 """A thaw is done when the process is *seen* not to be frozen any more; the kernel needs microseconds."""
@@ -62,6 +63,22 @@ def moot_when_the_system_ends(undo: Undo, addresses: Iterable[str]) -> str:
     if isinstance(undo, Call) and urlsplit(undo.url).netloc in set(addresses):
         return f"{undo.method} {undo.url} is not called: that process is ended with the run"
     return ""
+
+
+def order_of_reverting(armed: Iterable[tuple[T, str, Sequence[object]]]) -> list[T]:
+    """Given what is armed as (it, the fault's word, its undo) in the order of arming: the order to revert it in.
+
+    What a signal reverts comes first, because it is done in a moment; then the other faults; then what a runbook
+    changed. Each in reverse order of arming.
+    """
+
+    def rank(entry: tuple[T, str, Sequence[object]]) -> int:
+        _, fault, undo = entry
+        if fault == "runbook":
+            return 2
+        return 0 if all(isinstance(item, Signal) for item in undo) else 1
+
+    return [entry[0] for entry in sorted(reversed(list(armed)), key=rank)]
 
 
 def prepare(undo: Undo) -> None:

@@ -1,0 +1,209 @@
+"""Holds armed undos and carries each out once: when asked, at its expiry, or when the run ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from stormdrill.keeper.family import Child, Family
+from stormdrill.keeper.loop import Steps, Wait
+from stormdrill.keeper.scribe import Scribe
+from stormdrill.keeper.undo import (
+    DONE,
+    FAILED,
+    SUPERSEDED,
+    Outcome,
+    combine,
+    moot_when_the_system_ends,
+    order_of_reverting,
+    perform,
+    prepare,
+)
+from stormdrill.model.event import Armed, ProcessSpawned, Reverted, RevertStarted, RevertVerified
+from stormdrill.model.undo import Signal, Spawn, Undo, undo_to_json
+
+UNDO_LIMIT_S = 120.0
+"""How long a second revert of the same injection waits for the first."""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One armed undo."""
+
+    injection: str
+    fault: str
+    instance: str
+    undo: tuple[Undo, ...]
+    expires_s: float
+    """On the clock that goes on while the machine is suspended."""
+    state: str = "armed"
+    """armed, reverting, reverted, failed."""
+    injecting: bool = False
+    outcome: Outcome | None = None
+
+    @property
+    def at_once(self) -> bool:
+        return all(isinstance(undo, Signal) for undo in self.undo)
+
+    @property
+    def open(self) -> bool:
+        return self.state != "reverted"
+
+
+@dataclass(slots=True)
+class Custody:
+    """All armed undos of one run, in the order of arming."""
+
+    scribe: Scribe
+    family: Family
+    collect: Callable[[], None]
+    """Reaps and journals what has ended just now."""
+    push: Callable[[str, Mapping[str, object]], None]
+    held: dict[str, Held] = field(default_factory=dict)
+
+    @property
+    def anything_open(self) -> bool:
+        return any(held.open for held in self.held.values())
+
+    def find(self, injection: str) -> Held:
+        if (held := self.held.get(injection)) is None:
+            raise ValueError(f"{injection} was never armed")
+        return held
+
+    def arm(
+        self, injection: str, fault: str, instance: str, mechanism: str, undo: tuple[Undo, ...], expires_in_s: float
+    ) -> None:
+        """Raises ValueError when it is armed already, JournalUnwritable; then nothing is held."""
+        before = self.held.get(injection)
+        if before is not None and before.open:
+            raise ValueError(f"{injection} is armed already")
+        for item in undo:
+            prepare(item)
+        expires_s = suspend_aware_s() + expires_in_s
+        self.scribe.write(
+            Armed(
+                injection=injection,
+                fault=fault,
+                instance=instance,
+                mechanism=mechanism,
+                undo=[undo_to_json(item) for item in undo],
+                expires_mono_ms=round((time.monotonic() + expires_in_s) * 1000, 3),
+                expires_at=(datetime.now(UTC) + timedelta(seconds=expires_in_s)).isoformat(timespec="milliseconds"),
+            )
+        )
+        self.held.pop(injection, None)  # the order of arming is the order of this dict
+        self.held[injection] = Held(injection, fault, instance, undo, expires_s)
+
+    def disarm(self, injection: str) -> None:
+        """Forget an undo whose change is meant to stay."""
+        held = self.find(injection)
+        if held.open:
+            self.scribe.write(Reverted(injection, SUPERSEDED, "kept: this change is meant to stay", 0.0))
+            held.state, held.outcome = "reverted", Outcome(SUPERSEDED, "kept")
+
+    def injecting(self, injection: str) -> None:
+        """The runner has begun to inject."""
+        if held := self.held.get(injection):
+            held.injecting = True
+
+    def foresees_end_of(self, instance: str) -> bool:
+        """Whether an injection under way is what ends this instance."""
+        return any(held.injecting and held.open and Spawn(instance) in held.undo for held in self.held.values())
+
+    def expired(self) -> Iterator[Held]:
+        now_s = suspend_aware_s()
+        return iter([held for held in self.held.values() if held.state == "armed" and now_s >= held.expires_s])
+
+    def next_expiry_s(self) -> float | None:
+        """Seconds until the next undo expires; None when none is armed."""
+        due = [held.expires_s for held in self.held.values() if held.state == "armed"]
+        return min(due) - suspend_aware_s() if due else None
+
+    def revert(self, held: Held, cause: str, by: str, *, ending: bool = False) -> Steps[Outcome]:
+        """Once only, unless it failed before. Depends on nothing: not on the journal, not on other undos."""
+        if held.state == "reverting":
+            yield Wait(lambda: held.state != "reverting", UNDO_LIMIT_S)
+        if held.state == "reverted" and held.outcome is not None:
+            return held.outcome
+        held.state = "reverting"
+        started_s = time.monotonic()
+        self.scribe.note(RevertStarted(held.injection, cause, by))
+        outcomes = []
+        for undo in held.undo:
+            try:
+                outcomes.append((yield from self._perform(undo, ending)))
+            except Exception as error:  # the undos that follow must still be carried out
+                outcomes.append(Outcome(FAILED, f"{undo.kind}: {type(error).__name__}: {error}"))
+        outcome = combine(outcomes)
+        held.outcome = outcome
+        held.state = "failed" if outcome.word == FAILED else "reverted"
+        took_ms = round((time.monotonic() - started_s) * 1000, 3)
+        self.scribe.note(Reverted(held.injection, outcome.word, outcome.detail, took_ms))
+        if by == "keeper" and held.at_once:
+            gone = outcome.word != FAILED
+            self.scribe.note(RevertVerified(held.injection, gone, "process state", outcome.detail, took_ms))
+        return outcome
+
+    def revert_unasked(self, held: Held, cause: str, *, ending: bool = False, by: str = "keeper") -> Steps[Outcome]:
+        """Revert, and tell the runner."""
+        outcome = yield from self.revert(held, cause, by, ending=ending)
+        self.push(
+            "reverted",
+            {"injection": held.injection, "cause": cause, "outcome": outcome.word, "detail": outcome.detail},
+        )
+        return outcome
+
+    def revert_all(self, cause: str, by: str, *, ending: bool) -> Steps[list[str]]:
+        """Everything that is open, in the order of reverting; returns what could not be shown to be reverted."""
+        failed = []
+        for held in order_of_reverting([(held, held.fault, held.undo) for held in self.held.values() if held.open]):
+            outcome = yield from self.revert_unasked(held, cause, ending=ending, by=by)
+            if outcome.word == FAILED:
+                failed.append(f"{held.injection} could not be shown to be reverted: {outcome.detail}")
+        return failed
+
+    def _perform(self, undo: Undo, ending: bool) -> Steps[Outcome]:
+        if ending and (moot := moot_when_the_system_ends(undo, self.family.addresses())):
+            return Outcome(SUPERSEDED, moot)
+        if isinstance(undo, Signal):
+            return perform(undo)
+        if isinstance(undo, Spawn):
+            return self._start_again(undo)
+        if child := self.family.children.get(getattr(undo, "instance", "")):
+            child.ending = True
+        return (yield from self.family.work(undo))
+
+    def _start_again(self, undo: Spawn) -> Outcome:
+        self.collect()
+        before = self.family.children.get(undo.instance)
+        if before is None:
+            return Outcome(FAILED, f"{undo.instance} was never started by this keeper")
+        if not before.gone:
+            return Outcome(SUPERSEDED, f"{undo.instance} (pid {before.who.pid}) lives")
+        child = self.family.spawn(before.spec)
+        self.scribe.note(spawned_event(child))
+        return Outcome(DONE, f"{undo.instance} started again (pid {child.who.pid})")
+
+
+def spawned_event(child: Child) -> ProcessSpawned:
+    spec = child.spec
+    return ProcessSpawned(
+        instance=spec.instance,
+        service=spec.service,
+        role=spec.role,
+        pid=child.who.pid,
+        start_ticks=child.who.start_ticks,
+        argv=list(spec.argv),
+        env=dict(spec.env),
+        cwd=spec.cwd,
+        log=child.log,
+        address=spec.address,
+        labels=dict(spec.labels),
+    )
+
+
+def suspend_aware_s() -> float:
+    """A clock that never jumps and goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
