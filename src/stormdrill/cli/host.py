@@ -109,7 +109,7 @@ def _subreaper() -> Finding:
 def _prctl(word: int) -> bool:
     value = ctypes.c_int(0)
     try:
-        return ctypes.CDLL(None, use_errno=True).prctl(word, ctypes.byref(value), 0, 0, 0) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(word, ctypes.byref(value), 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 
