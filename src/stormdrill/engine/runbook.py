@@ -224,6 +224,7 @@ class RunbookExecutor:
             step = step_of(self.runbook, id)
             self._at = id
             unknown = resumed is not None and resumed.step == id
+            self._hands.kept = set(resumed.captured) if unknown and resumed else set()
             if not unknown:
                 self._visits[id] = self._visits.get(id, 0) + 1
             if step.at_most and self._visits[id] > step.at_most:

@@ -47,6 +47,7 @@ def run_action(hands: Hands, step: Step, content: Content, attempt: int) -> Resu
         hands.begin(step, attempt, prepared.text, prepared.captured)
         return Result("failed", refusal)
     hands.begin(step, attempt, prepared.text, prepared.captured)
+    hands.kept.update(prepared.captured)
     injection = _arm(hands, step, prepared.undo)
     try:
         hands.check()
@@ -130,8 +131,9 @@ def _prepare(hands: Hands, step: Step, content: Content) -> _Prepared:
     for capture in content.captures:
         if capture.source is None:
             continue
-        value, text = _captured(hands, step, content, capture.name)
-        hands.captured[capture.name], found[capture.name] = value, text
+        if capture.name not in hands.kept:
+            hands.captured[capture.name] = _captured(hands, step, content, capture.name)
+        found[capture.name] = json.dumps(hands.captured[capture.name], ensure_ascii=False)
     asked = ready(content.requests[0], hands.context)
     lines = [asked.text]
     for seen in content.verifies:
@@ -140,15 +142,15 @@ def _prepare(hands: Hands, step: Step, content: Content) -> _Prepared:
     return _Prepared(asked, "\n".join(lines), _undo(hands, step), found)
 
 
-def _captured(hands: Hands, step: Step, content: Content, name: str) -> tuple[Value, str]:
+def _captured(hands: Hands, step: Step, content: Content, name: str) -> Value:
     capture = next(one for one in content.captures if one.name == name)
-    last: list[tuple[Value, str]] = []
+    last: list[Value] = []
 
     def ask(limit_s: float) -> tuple[bool, str]:
-        value, text = captured(hands.caller, capture, None, hands.context, limit_s)
+        value, _ = captured(hands.caller, capture, None, hands.context, limit_s)
         if isinstance(value, Missing):
             return False, value.detail
-        last.append((value, text))
+        last.append(value)
         return True, ""
 
     held, detail = hands.until(step.timeout_s, ask)

@@ -64,6 +64,8 @@ class Hands:
     undos: dict[str, list[dict[str, object]]] = field(default_factory=dict)
     granted: dict[str, tuple[str, float]] = field(default_factory=dict)
     """Step → digest and time of a person's approval."""
+    kept: set[str] = field(default_factory=set)
+    """Captured before this step was first executed: what is there now may be the step's own doing."""
     begun: bool = False
     """Whether the present attempt is in the record."""
 

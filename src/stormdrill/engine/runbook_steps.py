@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from stormdrill.engine.runbook_calls import accepted, captured, look, ready, seen_holds, wanted
 from stormdrill.engine.runbook_hands import Hands, Result
 from stormdrill.engine.runbook_person import Question
@@ -112,13 +114,14 @@ def wait_for(hands: Hands, step: Step, expression: Expression) -> Result:
     """Wait on live data. Without eyes a person is asked; without a person it fails at once, and says so."""
     for_s = expression.for_s or 0.0 if isinstance(expression, Comparison) else 0.0
     steady = _Steady(hands, for_s)
+    now = structs.replace(expression, for_s=None) if isinstance(expression, Comparison) else expression
     never: list[str] = []
 
     def ask(_limit_s: float) -> tuple[bool, str]:
         if hands.sight is None:
             never.append(f"nothing here can see {_name(expression)}")
             return True, ""
-        held = hands.sight.evaluate(expression)
+        held = hands.sight.evaluate(now)
         if held.never:
             never.append(held.detail or f"nothing here can see {_name(expression)}")
             return True, ""
