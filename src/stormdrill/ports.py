@@ -5,7 +5,7 @@ notify through these only; `api` picks the concrete parts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -247,17 +247,22 @@ class Load(Protocol):
         ...
 
 
-class Sample(Struct, frozen=True):
+class Sample(NamedTuple):
+    """One sample of a metrics endpoint (Prometheus' data model)."""
+
     name: str
     labels: dict[str, str]
     value: float
+    at_ms: int | None = None
+    """Wall clock in ms, where the endpoint gave one."""
 
 
-class Scraped(Struct, frozen=True):
-    """All samples that one endpoint gave just now, or why there are none."""
+class Scraped(NamedTuple):
+    """Every sample of one answer, or why there is none."""
 
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[Sample, ...]
     detail: str = ""
+    took_ms: float = 0.0
 
     @property
     def fresh(self) -> bool:

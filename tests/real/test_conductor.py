@@ -52,7 +52,7 @@ class Rig:
                 keeper=self.keeper,
                 target=self.target,
                 faults=BUILTIN,
-                load=None,
+                make_load=None,
                 runbook=None,
                 follower=journal.Follower(run_dir / journal.NAME),
                 judge_baseline=lambda _: judged,

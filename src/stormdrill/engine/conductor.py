@@ -15,11 +15,11 @@ from typing import Literal, Protocol
 
 from stormdrill.core import decide as do
 from stormdrill.core.fold import State, start, step
-from stormdrill.errors import KeeperGone, SystemNotReady
+from stormdrill.errors import KeeperGone, Refused, SystemNotReady
 from stormdrill.model import event as ev
 from stormdrill.model.plan import Plan
 from stormdrill.ports import Fault, Keeper, Load, Target
-from stormdrill.store.journal import Follower
+from stormdrill.store.journal import Follower, JournalUnwritable
 
 TICK_S = 0.02
 WATCH_BITE_S = 0.25
@@ -35,7 +35,14 @@ AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline"
 class Observer(Protocol):
     """Told of every event as it is read from the journal."""
 
-    def __call__(self, recorded: ev.Recorded) -> None: ...
+    def __call__(self, what: ev.Recorded, /) -> None: ...
+
+
+class Watcher(Protocol):
+    """Looks at the running system in threads of its own."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 class Runbook(Protocol):
@@ -53,13 +60,16 @@ class Parts:
     keeper: Keeper
     target: Target
     faults: Mapping[str, Fault]
-    load: Load | None
+    make_load: Callable[[], Load] | None
+    """Called once the system's addresses are known; None: no load."""
     runbook: Runbook | None
     follower: Follower
     judge_baseline: Callable[[Sequence[ev.Recorded]], ev.BaselineJudged]
     settle: Callable[[], Sequence[ev.Event]]
     """Follows accepted jobs to their end once no more arrive; returns what was recorded of them."""
     observer: Observer
+    watchers: Sequence[Watcher] = ()
+    """Started when the system is ready, stopped before it is ended."""
 
 
 class Conductor:
@@ -68,12 +78,15 @@ class Conductor:
         self.keeper = parts.keeper
         self.target = parts.target
         self._faults = parts.faults
-        self._load = parts.load
+        self._make_load = parts.make_load
+        self.load: Load | None = None
         self._runbook = parts.runbook
         self._follower = parts.follower
         self._judge_baseline = parts.judge_baseline
         self._settle = parts.settle
         self._observer = parts.observer
+        self._watchers = parts.watchers
+        self._watching = False
         self.events: list[ev.Recorded] = []
         self.state: State = start(plan)
         self.head = ""
@@ -83,6 +96,7 @@ class Conductor:
         self._under_way: dict[do.Command, Future[None]] = {}
         self._wake = threading.Event()
         self._abort: ev.AbortRequested | None = None
+        self._keeper_gone = ""
 
     # --- what other threads and signal handlers may call -----------------------------------------------------
 
@@ -92,15 +106,19 @@ class Conductor:
             self._abort = ev.AbortRequested(by, reason)
         self._wake.set()
 
-    def wake(self) -> None:
+    def lose_keeper(self, why: str) -> None:
+        """The loop raises KeeperGone at its next turn: somebody must take the journal over."""
+        self._keeper_gone = self._keeper_gone or why
         self._wake.set()
 
     def record(self, event: ev.Event, mono_ms: float | None = None) -> None:
-        """Write one event down. A keeper that is gone is noticed by the loop, not by the caller."""
+        """Write one event down, from a watcher's thread: what is wrong with the record ends the run in its loop."""
         try:
             self.keeper.record(event, mono_ms)
-        except KeeperGone:
-            self.wake()
+        except KeeperGone as gone:
+            self.lose_keeper(str(gone))
+        except JournalUnwritable as error:
+            self.abort("machine", str(error))
 
     # --- the run ---------------------------------------------------------------------------------------------
 
@@ -109,13 +127,19 @@ class Conductor:
         try:
             self._bring_up()
             while not self.state.ended:
-                self._turn()
+                try:
+                    self._turn()
+                except JournalUnwritable as error:
+                    self.abort("machine", str(error))
         finally:
+            self._unwatch()
             self._pool.shutdown(wait=False, cancel_futures=True)
         return self.state.ended
 
     def _turn(self) -> None:
         self.refresh()
+        if self._keeper_gone:
+            raise KeeperGone(self._keeper_gone)
         if self._abort is not None and self.state.abort is None:
             self.keeper.record(self._abort)
             self.refresh()
@@ -144,14 +168,28 @@ class Conductor:
         preparing: Future[None] | None = None
         try:
             self.target.start(self.keeper)
-            if self._load is not None:
-                preparing = self._pool.submit(self._load.prepare, self.keeper)
+            if self._make_load is not None:
+                self.load = self._make_load()
+                preparing = self._pool.submit(self.load.prepare, self.keeper)
             self._wait_ready(started_s)
-            if preparing is not None and self._abort is None:
-                preparing.result(timeout=END_LIMIT_S)
+            if self._abort is None:
+                if preparing is not None:
+                    preparing.result(timeout=END_LIMIT_S)
+                self._watch()
                 self._begin_load()
-        except SystemNotReady as error:
+        except (SystemNotReady, Refused) as error:
             self.abort("system", str(error))
+
+    def _watch(self) -> None:
+        self._watching = True
+        for watcher in self._watchers:
+            watcher.start()
+
+    def _unwatch(self) -> None:
+        if self._watching:
+            self._watching = False
+            for watcher in reversed(self._watchers):
+                watcher.stop()
 
     def _wait_ready(self, started_s: float) -> None:
         limit_s = self.plan.system.ready_timeout_s
@@ -182,10 +220,10 @@ class Conductor:
                 raise SystemNotReady(f"{event.instance} ended at once ({how}); its output is in {log} of the run")
 
     def _begin_load(self) -> None:
-        assert self._load is not None
-        assert self.plan.experiment.load is not None
+        if self.load is None or self.plan.experiment.load is None:
+            return
         epoch_ms = now_ms() + 100.0
-        self._load.begin(epoch_ms)
+        self.load.begin(epoch_ms)
         self.keeper.record(ev.LoadStarted(self.plan.experiment.load.profile, 1, epoch_ms))
 
     # --- commands --------------------------------------------------------------------------------------------
@@ -339,10 +377,10 @@ class Conductor:
 
     def _end_load(self) -> None:
         """No new arrivals; what is in flight and what was accepted is followed to its deadline."""
-        if self._load is None:
+        if self.load is None:
             return
         last_ms = now_ms()
-        events = self._load.end(last_ms, END_LIMIT_S)
+        events = self.load.end(last_ms, END_LIMIT_S)
         for event in self._settle():
             self.keeper.record(event)
         for event in events:
@@ -360,6 +398,7 @@ class Conductor:
     def _finish(self, command: do.Finish) -> None:
         if self.state.first_inject_ms is not None:
             self._check_restored()
+        self._unwatch()
         left = self.keeper.teardown()
         status = "dirty" if left else command.status
         reason = f"could not be ended: {', '.join(left)}" if left else command.reason

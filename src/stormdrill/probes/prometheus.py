@@ -9,9 +9,8 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
-from stormdrill.ports import Answer
+from stormdrill.ports import Answer, Sample, Scraped
 from stormdrill.probes.call import http_call
 
 MOST_SAMPLES = 50_000
@@ -24,22 +23,6 @@ _SAMPLE = re.compile(
 _LABEL = re.compile(r"[ \t]*(?P<name>[a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*\"(?P<value>(?:[^\"\\]|\\.)*)\"[ \t]*(?:,|$)")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|nan)", re.IGNORECASE)
 _ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
-
-
-class Sample(NamedTuple):
-    name: str
-    labels: dict[str, str]
-    value: float
-    at_ms: int | None
-    """Wall clock in ms, where the endpoint gave one."""
-
-
-class Scraped(NamedTuple):
-    """Every sample of one answer, or why there is none."""
-
-    samples: tuple[Sample, ...]
-    detail: str = ""
-    took_ms: float = 0.0
 
 
 def parse_text(text: str) -> tuple[Sample, ...]:

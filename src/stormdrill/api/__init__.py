@@ -1,0 +1,261 @@
+"""The composition root: the only place that picks concrete parts. Imports what is heavy where it is needed.
+
+experiment.yaml ─ read ─▶ Plan ─ conduct ─▶ run directory ─ judge ─▶ verdict.json ─ render ─▶ review
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from stormdrill.errors import Problem, Refused
+from stormdrill.spec import catalogue
+
+if TYPE_CHECKING:
+    from stormdrill.keeper.actions import Aborted, RunLine
+    from stormdrill.keeper.takeover import TakeOverResult
+    from stormdrill.model.event import Recorded
+    from stormdrill.model.plan import Plan
+    from stormdrill.model.verdict import Verdict
+    from stormdrill.ports import Fault, LiveLoad
+    from stormdrill.review import RenderedReview
+    from stormdrill.spec.load import Loaded
+
+VERDICT = "verdict.json"
+PLAN = "plan.json"
+TARGETS = ("process",)
+EXIT_STOPPED, EXIT_DIRTY, EXIT_DEFECT = 4, 5, 70
+EXIT_OF = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 3}
+STOPPED_BY_PEOPLE = frozenset({"person", "signal", "machine", "keeper", "runner-gone"})
+"""A person or the protection of this machine; a guard that trips is a FAIL, no healthy baseline is INCONCLUSIVE."""
+
+
+class Observer(Protocol):
+    """Told of every event as it is written, and of the live figures a few times a second."""
+
+    def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None: ...
+
+
+class RunResult(Struct, frozen=True):
+    run: str
+    dir: Path
+    status: str
+    verdict: Verdict
+    exit_code: int
+    markdown: Path | None
+    html: Path | None
+    head: str
+    """Hash of the journal's last line: posted elsewhere, it makes the record tamper-evident."""
+
+
+def silent(what: object, gauges: Mapping[str, float] | None = None) -> None:
+    """An observer that looks away."""
+
+
+# --- before anything is touched --------------------------------------------------------------------------
+
+
+def validate(path: str | Path, settings: Mapping[str, str] | None = None, fast: bool = False) -> Loaded:
+    """Everything that the experiment names, read and checked. Raises Refused with all problems."""
+    from stormdrill.faults.builtin import BUILTIN
+    from stormdrill.spec.load import read_experiment
+
+    known = {word: fault.parameters for word, fault in BUILTIN.items()}
+    return read_experiment(Path(path), faults=known, settings=settings or {}, fast=fast)
+
+
+def plan(
+    path: str | Path,
+    target: str = "process",
+    settings: Mapping[str, str] | None = None,
+    fast: bool = False,
+    seed: int | None = None,
+) -> Plan:
+    """What a run would do, exactly. Raises Refused: input, policy, capability, or nothing that it would touch."""
+    return _plan_of(validate(path, settings, fast), target, seed)
+
+
+def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
+    from datetime import UTC, datetime
+
+    from stormdrill.core.plan import make_plan
+    from stormdrill.core.policy import violations
+    from stormdrill.targets.process.target import ProcessTarget
+
+    if target not in TARGETS:
+        raise Refused(f"target {target} is not built yet; this version has: {', '.join(TARGETS)}")
+    here = ProcessTarget(loaded.system, Path())
+    made = make_plan(
+        loaded.experiment,
+        loaded.system,
+        loaded.policy,
+        loaded.profile,
+        target=target,
+        offers=here,
+        inventory=here.inventory(),
+        faults=_faults(),
+        seed=seed if seed is not None else secrets.randbelow(2**31),
+    )
+    broken = violations(loaded.policy, made, datetime.now(UTC))
+    if broken:
+        raise Refused(broken)
+    return made
+
+
+def _faults() -> dict[str, Fault]:
+    from stormdrill.faults.builtin import BUILTIN
+
+    return BUILTIN
+
+
+# --- the run ---------------------------------------------------------------------------------------------
+
+
+def run(
+    path: str | Path,
+    *,
+    target: str = "process",
+    settings: Mapping[str, str] | None = None,
+    fast: bool = False,
+    seed: int | None = None,
+    runs_dir: Path = Path("runs"),
+    observer: Observer = silent,
+    yes: bool = False,
+) -> RunResult:
+    """One experiment from its file to its review. Raises Refused before anything was touched."""
+    from stormdrill.api.session import Inputs, conduct
+
+    loaded = validate(path, settings, fast)
+    made = _plan_of(loaded, target, seed)
+    roots = catalogue.roots_for(Path(path))
+    inputs = Inputs(
+        plan=made,
+        sources=loaded.sources,
+        runbook=loaded.runbook,
+        locustfile=_locustfile(made, roots),
+        templates=_templates(roots),
+        settings=settings or {},
+        runs_dir=runs_dir,
+    )
+    ended = conduct(inputs, observer)
+    verdict = judge(ended.run_dir)
+    rendered = _render(ended.run_dir)
+    return RunResult(
+        run=ended.run_dir.name,
+        dir=ended.run_dir,
+        status=verdict.status,
+        verdict=verdict,
+        exit_code=exit_code(verdict, ended.stopped_by),
+        markdown=rendered.markdown,
+        html=rendered.html,
+        head=ended.head,
+    )
+
+
+def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
+    if made.profile is None:
+        return None
+    found = catalogue.find(roots, f"loadgen/{made.profile.user}")
+    if found is None:
+        raise Refused(f"profile {made.profile.name}: there is no loadgen/{made.profile.user}")
+    return found.absolute()
+
+
+def _templates(roots: Sequence[Path]) -> Path | None:
+    return next((root / "reviews/templates" for root in roots if (root / "reviews/templates").is_dir()), None)
+
+
+def exit_code(verdict: Verdict, stopped_by: str) -> int:
+    """The contract's table: the first line that applies, after everything that is refused."""
+    if verdict.status == "dirty":
+        return EXIT_DIRTY
+    if verdict.status == "failed":
+        return EXIT_DEFECT
+    if stopped_by in STOPPED_BY_PEOPLE:
+        return EXIT_STOPPED
+    return EXIT_OF[verdict.verdict]
+
+
+# --- afterwards ------------------------------------------------------------------------------------------
+
+
+def judge(run_dir: Path) -> Verdict:
+    """The verdict, computed from the run directory alone, and written to verdict.json: the same bytes every time."""
+    from stormdrill.core import judge as court
+    from stormdrill.store import evidence
+
+    found = evidence.load(run_dir)
+    verdict = court.judge(found.plan, found.events, found.records, found.ledger)
+    data = msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n"
+    place = run_dir / VERDICT
+    if not place.exists() or place.read_bytes() != data:
+        place.write_bytes(data)
+    return verdict
+
+
+def exit_code_of(run_dir: Path, verdict: Verdict) -> int:
+    """The exit code that the run had, from its record."""
+    from stormdrill.model.event import AbortRequested
+    from stormdrill.store import journal
+
+    events = journal.salvage(run_dir / journal.NAME).events
+    stopped = [item.event.by for item in events if isinstance(item.event, AbortRequested)]
+    return exit_code(verdict, stopped[0] if stopped else "")
+
+
+def review(run_dir: Path, to: Path) -> tuple[Path, ...]:
+    """Render again, and copy the review to `to`; returns the copies."""
+    import shutil
+
+    judge(run_dir)
+    rendered = _render(run_dir)
+    place = to / run_dir.name
+    place.mkdir(parents=True, exist_ok=True)
+    copies = []
+    for made in (rendered.markdown, rendered.html):
+        copies.append(Path(shutil.copyfile(made, place / made.name)))
+    pictures = run_dir / "pictures"
+    if pictures.is_dir():
+        shutil.copytree(pictures, place / "pictures", dirs_exist_ok=True)
+    return tuple(copies)
+
+
+def _render(run_dir: Path) -> RenderedReview:
+    from stormdrill.review import render
+
+    return render(run_dir)
+
+
+def verify(run_dir: Path, head: str = "") -> Sequence[Problem]:
+    """What is wrong with the record; empty: whole and unchanged."""
+    from stormdrill.store.verify import verify as check
+
+    return check(run_dir, head)
+
+
+def runs(runs_dir: Path) -> Sequence[RunLine]:
+    """The runs in a directory, and every open one wherever it is."""
+    from stormdrill.keeper.actions import list_runs
+
+    return list_runs(runs_dir)
+
+
+def abort(run: str, runs_dir: Path = Path("runs")) -> Aborted:
+    """Stop a run from outside; returns when it has ended."""
+    from stormdrill.keeper import actions
+
+    return actions.abort(run, runs_dir)
+
+
+def recover(
+    run: str | None = None, runs_dir: Path = Path("runs"), *, accept_left: bool = False
+) -> Sequence[TakeOverResult]:
+    """Mend what killed runs left behind."""
+    from stormdrill.keeper import actions
+
+    return actions.recover(run, runs_dir, accept_left=accept_left)

@@ -1,0 +1,313 @@
+"""One run put together: keeper, target, load, watch, guards, runbook and conductor, and what happens when one dies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from stormdrill import __version__
+from stormdrill.engine.conductor import Conductor, Parts
+from stormdrill.engine.drill import DrilledRunbook
+from stormdrill.engine.gate import gate
+from stormdrill.engine.guards import Guards
+from stormdrill.engine.host import HostWatch
+from stormdrill.engine.settle import Settling
+from stormdrill.engine.sight import LiveSight
+from stormdrill.engine.signals import stopping_on_signals
+from stormdrill.engine.watch import Watch
+from stormdrill.errors import KeeperGone, Refused
+from stormdrill.faults.builtin import BUILTIN
+from stormdrill.keeper.client import KeeperClient
+from stormdrill.keeper.takeover import take_over
+from stormdrill.model import event as ev
+from stormdrill.model.expression import Comparison, Expression
+from stormdrill.model.plan import Plan
+from stormdrill.model.verdict import ObjectiveVerdict
+from stormdrill.ports import LiveLoad
+from stormdrill.store import holds, journal, rundir
+from stormdrill.store.identity import boot_id, own_identity
+from stormdrill.targets.process.target import ProcessTarget
+
+if TYPE_CHECKING:
+    from stormdrill.load.launcher import LocustLoad
+    from stormdrill.spec.load import Source
+
+GENERATOR = "generator"
+
+
+class Observer(Protocol):
+    """Told of every event as it is written, and of the live figures a few times a second."""
+
+    def __call__(self, what: ev.Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None, /) -> None: ...
+
+
+class Ended(Struct, frozen=True):
+    run_dir: Path
+    status: str
+    head: str
+    stopped_by: str
+    """Who asked for the abort (see `abort-requested`); empty when it ran to its end."""
+
+
+class Inputs(Struct, frozen=True):
+    """What a run is made of, and what is copied into its directory."""
+
+    plan: Plan
+    sources: Mapping[str, Source]
+    runbook: Path | None
+    locustfile: Path | None
+    templates: Path | None
+    settings: Mapping[str, str]
+    runs_dir: Path
+
+
+def conduct(inputs: Inputs, observer: Observer) -> Ended:
+    """The run, from taking the system to giving it back. Raises Refused before anything is touched."""
+    plan = inputs.plan
+    run_dir = rundir.create(inputs.runs_dir, plan.experiment.name)
+    try:
+        target = ProcessTarget(plan.system, run_dir)
+        target.preflight()
+        hold = holds.acquire(plan.system.name, plan.target, run_dir.name, run_dir)
+    except Refused:
+        _remove_empty(run_dir)
+        raise
+    try:
+        digests = _copy_inputs(inputs, run_dir)
+        return _Session(inputs, run_dir, target, hold, digests, observer).run()
+    except Refused:
+        holds.release(hold)
+        raise
+
+
+def _remove_empty(run_dir: Path) -> None:
+    for sub in ("load", "logs"):
+        (run_dir / sub).rmdir()
+    run_dir.rmdir()
+
+
+def _copy_inputs(inputs: Inputs, run_dir: Path) -> dict[str, str]:
+    """Copies of everything that the run depends on; returns their SHA-256."""
+    files = {name: source.text.encode() for name, source in inputs.sources.items()}
+    files["plan.json"] = msgspec.json.format(msgspec.json.encode(inputs.plan), indent=1) + b"\n"
+    if inputs.templates is not None:
+        for path in sorted(inputs.templates.iterdir()):
+            if path.is_file():
+                files[f"templates/{path.name}"] = path.read_bytes()
+    for name, data in files.items():
+        place = run_dir / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+class _Session:
+    load: LocustLoad | None = None
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        run_dir: Path,
+        target: ProcessTarget,
+        hold: holds.Hold,
+        digests: dict[str, str],
+        observer: Observer,
+    ) -> None:
+        self.inputs = inputs
+        self.plan = inputs.plan
+        self.run_dir = run_dir
+        self.target = target
+        self.digests = digests
+        self.observer = observer
+        self.keeper = KeeperClient.start(
+            run_dir,
+            run=run_dir.name,
+            system=self.plan.system.name,
+            target=self.plan.target,
+            hold=hold,
+            on_push=self._pushed,
+            grace_s=self.plan.system.stop_timeout_s,
+        )
+        self.conductor = self._compose()
+
+    def run(self) -> Ended:
+        conductor = self.conductor
+        try:
+            self.keeper.record(self._started())
+            with stopping_on_signals(conductor.abort):
+                status = conductor.run()
+        except KeeperGone:
+            return self._succeed()
+        abort = conductor.state.abort
+        return Ended(self.run_dir, status, conductor.head, abort.by if abort else "")
+
+    def _succeed(self) -> Ended:
+        """The keeper is gone: this process takes the journal over, reverts, and ends what lives."""
+        result = take_over(self.run_dir, by="runner")
+        for recorded in journal.salvage(self.run_dir / journal.NAME).events[-40:]:
+            if isinstance(recorded.event, ev.JournalTakenOver | ev.RunEnded):
+                self.observer(recorded)
+        return Ended(self.run_dir, result.status, journal.head(self.run_dir / journal.NAME), "keeper")
+
+    def _started(self) -> ev.RunStarted:
+        own = own_identity()
+        experiment = self.plan.experiment
+        return ev.RunStarted(
+            run=self.run_dir.name,
+            version=__version__,
+            boot_id=boot_id(),
+            title=experiment.title,
+            experiment=experiment.name,
+            system=self.plan.system.name,
+            target=self.plan.target,
+            seed=self.plan.seed,
+            fast=experiment.fast,
+            settings=dict(self.inputs.settings),
+            inputs=self.digests,
+            runner_pid=own.pid,
+            runner_start_ticks=own.start_ticks,
+            cores=len(os.sched_getaffinity(0)),
+            kernel=platform.release(),
+        )
+
+    def _compose(self) -> Conductor:
+        from stormdrill.probes.prometheus import scrape
+
+        plan = self.plan
+        loaded = plan.experiment.load is not None
+        watch = Watch(plan.system, self.target.inventory, scrape, self._record)
+        sight = LiveSight(self._record_files, lambda: watch.latest, lambda: self.conductor.state.firing)
+        host = HostWatch(
+            lambda: dict(self.conductor.processes),
+            self._record,
+            lambda reason: self.conductor.abort("machine", reason),
+            run_dir=self.run_dir,
+            min_memory_mb=plan.policy.min_memory_mb,
+            min_disk_mb=plan.policy.min_disk_mb,
+        )
+        return Conductor(
+            plan,
+            Parts(
+                keeper=self.keeper,
+                target=self.target,
+                faults=BUILTIN,
+                make_load=self._make_load if loaded else None,
+                runbook=self._make_runbook(sight),
+                follower=journal.Follower(self.run_dir / journal.NAME),
+                judge_baseline=gate(self._judge_so_far, load=loaded, look=watch.read_now),
+                settle=self._make_settling(),
+                observer=self.observer,
+                watchers=(watch, host, self._make_guards(sight)),
+            ),
+        )
+
+    def _make_load(self) -> LocustLoad:
+        from stormdrill.load.launcher import LocustLoad
+
+        plan = self.plan
+        assert plan.profile is not None
+        assert plan.experiment.load is not None
+        assert self.inputs.locustfile is not None
+        self.load = LocustLoad(
+            directory=self.run_dir,
+            run=self.run_dir.name,
+            profile=plan.profile,
+            rate_per_s=plan.experiment.load.rate_per_s,
+            seed=plan.seed,
+            locustfile=self.inputs.locustfile,
+            entries=self.target.entries(),
+        )
+        return self.load
+
+    def _make_settling(self) -> Callable[[], Sequence[ev.Event]]:
+        jobs = self.plan.system.jobs
+        if jobs is None:
+            return tuple
+        from stormdrill.probes.ledger import read_ledger
+
+        return Settling(
+            self.run_dir,
+            self._record_files,
+            self.target.inventory,
+            jobs.service,
+            jobs.path,
+            read_ledger,
+            lambda: self.conductor.state.abort is not None,
+        )
+
+    def _make_runbook(self, sight: LiveSight) -> DrilledRunbook | None:
+        use = self.plan.experiment.runbook
+        if use is None or self.inputs.runbook is None:
+            return None
+        from stormdrill.probes.call import Calls
+        from stormdrill.spec.runbook import read_runbook
+
+        return DrilledRunbook(
+            read_runbook(self.inputs.runbook),
+            use,
+            keeper=self.keeper,
+            caller=Calls(),
+            sight=sight,
+            admin=self.target.admin,
+            horizon_s=self.plan.duration_s + self.plan.system.ready_timeout_s,
+        )
+
+    def _make_guards(self, sight: LiveSight) -> Guards:
+        use = self.plan.experiment.runbook
+        return Guards(
+            self.plan.experiment.guards,
+            sight,
+            armed=lambda: self.conductor.state.phase in ("fault", "recovery"),
+            record=self._record,
+            trip=lambda reason: self.conductor.abort("guard", reason),
+            trigger=use.start if use else None,
+            shown=_shown(self.plan),
+            show=self._show,
+        )
+
+    # --- what happens while it runs --------------------------------------------------------------------------
+
+    def _pushed(self, kind: str, data: Mapping[str, object]) -> None:
+        """What the keeper says unasked; in a thread of its own."""
+        match kind:
+            case "process-exited" if str(data["instance"]).startswith(GENERATOR) and self.load is not None:
+                self.load.lost(f"the load generator ended ({data['signal'] or data['code']})")
+            case "abort":
+                self.conductor.abort("signal", str(data["reason"]))
+            case "journal-failed":
+                self.conductor.abort("machine", str(data["text"]))
+            case "keeper-gone" | "defect":
+                self.conductor.lose_keeper("the keeper is gone")
+
+    def _record(self, event: ev.Event, mono_ms: float | None = None) -> None:
+        self.conductor.record(event, mono_ms)
+
+    def _record_files(self) -> list[str]:
+        return sorted(str(path) for path in (self.run_dir / "load").glob("*.records"))
+
+    def _judge_so_far(self, events: Sequence[ev.Recorded]) -> Sequence[ObjectiveVerdict]:
+        from stormdrill.core.judge import judge_baseline
+        from stormdrill.store.evidence import read_record_files
+
+        return judge_baseline(self.plan, events, read_record_files(self.run_dir))
+
+    def _show(self, gauges: Mapping[str, float]) -> None:
+        self.observer(self.load.live() if self.load is not None else None, gauges)
+
+
+def _shown(plan: Plan) -> dict[str, Expression]:
+    """The figures worth watching: what the objectives speak of, each once, keyed as they write it."""
+    found: dict[str, Expression] = {}
+    for objective in plan.experiment.objectives:
+        one = objective.expression
+        if isinstance(one, Comparison) and one.metric not in ("jobs_lost", "jobs_doubled"):
+            labels = ",".join(f"{name}={value}" for name, value in one.labels.items())
+            found.setdefault(f"{one.metric}{{{labels}}}" if labels else one.metric, one)
+    return found

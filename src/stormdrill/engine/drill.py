@@ -1,0 +1,75 @@
+"""A runbook inside an experiment: started by its alert, cancelled with the run, its actions undone in reverse."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from stormdrill.engine.runbook import RunbookExecutor, Terms
+from stormdrill.errors import Refused
+from stormdrill.model.event import RunbookFinished
+from stormdrill.model.experiment import RunbookUse
+from stormdrill.model.runbook import Runbook
+from stormdrill.ports import Caller, Keeper, Sight
+from stormdrill.spec.runbook_parameters import resolve
+
+CANCEL_LIMIT_S = 15.0
+
+
+class DrilledRunbook:
+    """Satisfies `conductor.Runbook`. It sees the alert and its own checks, never the experiment's parameters."""
+
+    def __init__(
+        self,
+        runbook: Runbook,
+        use: RunbookUse,
+        *,
+        keeper: Keeper,
+        caller: Caller,
+        sight: Sight,
+        admin: Callable[[], str],
+        horizon_s: float,
+    ) -> None:
+        self._runbook = runbook
+        self._use = use
+        self._keeper = keeper
+        self._caller = caller
+        self._sight = sight
+        self._admin = admin
+        self._horizon_s = horizon_s
+        self._executor: RunbookExecutor | None = None
+        self._lock = threading.Lock()
+
+    def start(self, trigger: str, labels: dict[str, str]) -> None:
+        try:
+            parameters = resolve(self._runbook, {}, alert_labels=labels, system={"admin": self._admin()})
+        except Refused as refused:
+            self._keeper.record(RunbookFinished(self._runbook.name, "not-started", str(refused), 0.0))
+            return
+        with self._lock:
+            self._executor = RunbookExecutor(
+                self._runbook,
+                parameters,
+                keeper=self._keeper,
+                caller=self._caller,
+                sight=self._sight,
+                terms=Terms(
+                    trigger=trigger,
+                    approved=frozenset(self._use.approve),
+                    undo_until_s=time.monotonic() + self._horizon_s,
+                ),
+            )
+        self._executor.run()
+
+    def cancel(self) -> None:
+        """Returns when it has ended; a call under way is waited for to its own limit, no longer."""
+        if self._executor is not None:
+            self._executor.cancel()
+            deadline_s = time.monotonic() + CANCEL_LIMIT_S
+            while self._executor.outcome is None and time.monotonic() < deadline_s:
+                time.sleep(0.01)
+
+    def undo_all(self) -> None:
+        if self._executor is not None:
+            self._executor.undo_all("planned")
