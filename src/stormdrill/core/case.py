@@ -1,0 +1,85 @@
+"""One run laid out for judging: evidence, phases, validity, and what every judge of one objective hands back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+from msgspec import Struct
+
+from stormdrill.core.evidence import RecordFile, Requests, requests_of
+from stormdrill.core.intervals import Interval
+from stormdrill.core.jobs import Jobs, jobs_of
+from stormdrill.core.validity import Validity
+from stormdrill.core.windows import Span, all_of, first_inject, phases
+from stormdrill.model import event as ev
+from stormdrill.model.plan import Plan
+from stormdrill.ports import LedgerRow
+
+
+class Measured(Struct, frozen=True):
+    """What was measured for one objective, in base units: seconds, shares of 1, per second, plain."""
+
+    interval: Interval
+    exact: bool = False
+    """Counted or read, not estimated: without an interval, and what is seen broken stays broken."""
+    text: str = ""
+    """How the sentence speaks of it; `{value}` and `{n}` are filled in."""
+    needs: int = 0
+    """The fewest samples that could have passed."""
+    doubt: str = ""
+    """Why it can't PASS, although nothing seen speaks against it."""
+    events: tuple[int, ...] = ()
+
+
+NOTHING = Measured(Interval(math.nan, -math.inf, math.inf, 0))
+
+
+class Case:
+    """Built once a verdict; the tables that several objectives share are made when first asked for."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        events: Sequence[ev.Recorded],
+        records: Sequence[RecordFile],
+        ledger: Sequence[LedgerRow] | None,
+        *,
+        live: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.events = events
+        self.requests: Requests = requests_of(records)
+        self.spans: dict[str, Span] = phases(plan, events)
+        self.inject = first_inject(plan, events)
+        self.validity = Validity(plan, events, records, self.requests, live=live)
+        self.seed = plan.seed
+        self._ledger = ledger
+
+    @cached_property
+    def jobs(self) -> Jobs | None:
+        """None when nobody wrote down what the system says of its jobs."""
+        if self._ledger is None:
+            return None
+        closed = [
+            recorded.mono_ms
+            for recorded, event in all_of(self.events, ev.RecordClosed)
+            if event.file.endswith("jobs.ndjson")
+        ]
+        ends = [recorded.mono_ms for recorded, event in all_of(self.events, ev.PhaseEntered) if event.phase == "end"]
+        return jobs_of(self.requests, self._ledger, max(closed + ends, default=math.inf))
+
+    def halted(self, instance: str) -> list[tuple[float, float]]:
+        """When a fault was in force on an instance: it cannot answer then."""
+        found = []
+        for injection in self.plan.injections:
+            if injection.instance != instance:
+                continue
+            starts = [r.mono_ms for r, e in all_of(self.events, ev.InjectStarted) if e.injection == injection.id]
+            ends = [
+                r.mono_ms for r, e in all_of(self.events, ev.RevertVerified) if e.injection == injection.id and e.gone
+            ]
+            if starts:
+                found.append((min(starts), max(ends, default=math.inf)))
+        return found

@@ -1,0 +1,64 @@
+"""What became of every job that was accepted: counted one by one, without an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from stormdrill.core.evidence import Requests
+from stormdrill.ports import LedgerRow
+
+ALIVE = ("queued", "leased")
+
+
+class Jobs(Struct, frozen=True):
+    """One entry an accepted job (a request that was answered with 2xx)."""
+
+    kind: NDArray[np.int64]
+    """Index into the requests' kinds."""
+    accepted_ms: NDArray[np.float64]
+    took_ms: NDArray[np.float64]
+    """To the first completion; infinite when it is not done."""
+    lost: NDArray[np.bool_]
+    """Neither done nor refused by the later of its deadline and the end of the run."""
+    refused: NDArray[np.bool_]
+    open: NDArray[np.bool_]
+    """Still in the system when it was asked, and its deadline had not passed: nobody knows."""
+    doubled: NDArray[np.bool_]
+    """Done more than once. For every request, accepted or not: `doubled_kind` has its kind."""
+    doubled_kind: NDArray[np.int64]
+
+
+def jobs_of(requests: Requests, ledger: Sequence[LedgerRow], asked_ms: float) -> Jobs:
+    """`asked_ms`: when the system was asked, on the journal's clock. Several instances may know one job."""
+    count = int(max(requests.job.max(initial=0), max((row.job for row in ledger), default=0))) + 1
+    done = np.zeros(count, np.int64)
+    took_ms = np.full(count, np.inf)
+    refused = np.zeros(count, np.bool_)
+    alive = np.zeros(count, np.bool_)
+    for row in ledger:
+        if row.job < 0:
+            continue
+        done[row.job] += row.done
+        if row.done and row.took_ms is not None:
+            took_ms[row.job] = min(took_ms[row.job], row.took_ms)
+        refused[row.job] |= row.state == "refused"
+        alive[row.job] |= row.state in ALIVE
+    accepted = requests.where(requests.acknowledged)
+    job = accepted.job
+    due_ms = accepted.at_ms + accepted.deadline_us / 1000
+    unsettled = (done[job] == 0) & ~refused[job]
+    undecided = unsettled & alive[job] & (due_ms > asked_ms)
+    return Jobs(
+        kind=accepted.kind,
+        accepted_ms=accepted.at_ms + accepted.latency_us / 1000.0,
+        took_ms=took_ms[job],
+        lost=unsettled & ~undecided,
+        refused=refused[job] & (done[job] == 0),
+        open=undecided,
+        doubled=done[requests.job] > 1,
+        doubled_kind=requests.kind,
+    )

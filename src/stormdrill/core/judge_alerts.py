@@ -1,0 +1,101 @@
+"""`alert(NAME) within 10s`: whether it began to fire in time, counted from the harm and not from the wish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from stormdrill.core.case import Case
+from stormdrill.core.sentences import number
+from stormdrill.core.validity import Taint
+from stormdrill.core.windows import WHOLE, Span, all_of, anchor_ms
+from stormdrill.model.event import AlertChanged, Recorded
+from stormdrill.model.experiment import Objective
+from stormdrill.model.expression import AlertWithin
+from stormdrill.model.verdict import ObjectiveVerdict, Word
+
+
+def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdict:
+    """An alert that was firing before doesn't count: it may be over and begin again, or there is nothing to see."""
+    expression = objective.expression
+    assert isinstance(expression, AlertWithin)
+    anchor = anchor_ms(span, case.inject)
+    asked_s = expression.within_s if expression.within_s is not None else span.length_s
+    if anchor is None:
+        return _verdict(objective, "INCONCLUSIVE", None, asked_s, "nothing was injected, so nothing had to fire", ())
+    anchor += objective.window.after_s * 1000
+    watched_to_ms = case.spans[WHOLE].end_ms if WHOLE in case.spans else span.end_ms
+    due_ms = anchor + asked_s * 1000
+    before, fired = firing_from(case.events, expression, anchor)
+    name = f"alert({expression.alert})"
+    since = "after the first inject" if span.name in ("fault", WHOLE) else f"after the {span.name} began"
+    seqs = _seqs(case, span, fired or before)
+    if fired is not None:
+        took_s = round((fired.mono_ms - anchor) / 1000, 3)
+        word: Word = "PASS" if fired.mono_ms <= due_ms else "FAIL"
+        sentence = f"{name} fired {number(took_s)} s {since}; within {number(asked_s)} s was asked"
+        found = _verdict(objective, word, took_s, asked_s, sentence, seqs)
+    elif before is not None:
+        sentence = f"{name} was firing before, and did not begin again: whether it would have is not known"
+        found = _verdict(objective, "INCONCLUSIVE", None, asked_s, sentence, seqs)
+    elif watched_to_ms < due_ms:
+        watched_s = max(0.0, (watched_to_ms - anchor) / 1000)
+        sentence = f"{name} had not fired when the watch ended, {number(watched_s)} s {since}"
+        found = _verdict(objective, "INCONCLUSIVE", None, asked_s, sentence, seqs)
+    else:
+        sentence = f"{name} did not fire within {number(asked_s)} s {since}"
+        found = _verdict(objective, "FAIL", None, asked_s, sentence, seqs)
+    watch = Span(span.name, anchor, min(due_ms, watched_to_ms), True, ())
+    return tainted(found, case.validity.of(watch, from_records=False))
+
+
+def firing_from(
+    events: Sequence[Recorded], expression: AlertWithin, start_ms: float
+) -> tuple[Recorded | None, Recorded | None]:
+    """What was firing already at `start_ms`, and what began to fire after it."""
+    changes = sorted(
+        (item for item in all_of(events, AlertChanged) if _matches(item[1], expression)),
+        key=lambda item: (item[0].mono_ms, item[0].seq),
+    )
+    firing: dict[tuple[tuple[str, str], ...], Recorded] = {}
+    before: Recorded | None = None
+    for recorded, event in changes:
+        key = tuple(sorted(event.labels.items()))
+        if recorded.mono_ms < start_ms:
+            if event.firing:
+                firing[key] = recorded
+            else:
+                firing.pop(key, None)
+            before = next(iter(firing.values()), None)
+        elif event.firing and key not in firing:
+            return before, recorded
+        elif not event.firing:
+            firing.pop(key, None)
+    return before, None
+
+
+def _matches(event: AlertChanged, expression: AlertWithin) -> bool:
+    return event.alert == expression.alert and expression.labels.items() <= event.labels.items()
+
+
+def _seqs(case: Case, span: Span, found: Recorded | None) -> tuple[int, ...]:
+    seqs = {*span.events, *([case.inject.seq] if case.inject else []), *([found.seq] if found else [])}
+    return tuple(sorted(seqs))
+
+
+def _verdict(
+    objective: Objective, word: Word, value: float | None, asked_s: float, sentence: str, events: tuple[int, ...]
+) -> ObjectiveVerdict:
+    return ObjectiveVerdict(
+        objective.expression.text, objective.window.text, word, value, None, None, asked_s, "s", 0, sentence, events
+    )
+
+
+def tainted(found: ObjectiveVerdict, taints: tuple[Taint, ...]) -> ObjectiveVerdict:
+    """INVALID with the reason in front, when there is one."""
+    if not taints:
+        return found
+    reason = taints[0].reason
+    events = tuple(sorted({*found.events, *(seq for taint in taints for seq in taint.events)}))
+    return replace(found, verdict="INVALID", sentence=f"not to be believed: {reason}. {found.sentence}", events=events)

@@ -1,0 +1,139 @@
+"""Whether each fault was felt and is gone: exposed, bit, reverted. Seen by witnesses, never assumed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from msgspec import Struct
+
+from stormdrill.core.case import Case
+from stormdrill.core.sentences import plural
+from stormdrill.core.windows import Span, all_of
+from stormdrill.model import event as ev
+from stormdrill.model.plan import Injection
+from stormdrill.model.verdict import FaultVerdict
+
+LEAST_SERVED = 20
+"""Requests in the baseline, of all instances of one fault together."""
+SERVED = "served"
+
+
+class Exposure(Struct, frozen=True):
+    """What the instances of one fault had served before it."""
+
+    served: float
+    detail: str
+    events: tuple[int, ...]
+
+
+def judge_faults(case: Case) -> tuple[FaultVerdict, ...]:
+    """One verdict an injection that was planned, in the plan's order."""
+    exposures: dict[int, Exposure] = {}
+    for injection in case.plan.injections:
+        if injection.use not in exposures:
+            group = [item for item in case.plan.injections if item.use == injection.use]
+            exposures[injection.use] = _exposure(case, group)
+    return tuple(_judge(case, item, exposures[item.use]) for item in case.plan.injections)
+
+
+def _exposure(case: Case, group: list[Injection]) -> Exposure:
+    baseline = case.spans.get("baseline")
+    if baseline is None:
+        return Exposure(0.0, "there was no baseline to show that it served anybody", ())
+    served, seqs = 0.0, list(baseline.events)
+    unknown = []
+    for instance in sorted({item.instance for item in group}):
+        counted = _counted(case, instance, baseline)
+        if counted is not None:
+            served += counted[0]
+            seqs += counted[1]
+        elif (share := _entry_share(case, instance, baseline)) is not None:
+            served += share
+        else:
+            unknown.append(instance)
+    what = f"{served:,.0f} requests served in the baseline"
+    if served < LEAST_SERVED:
+        what = f"only {what}, {LEAST_SERVED} show that it mattered"
+        if unknown:
+            what += f"; nothing counts those of {', '.join(unknown)}"
+    return Exposure(served, what, tuple(sorted(set(seqs))))
+
+
+def _counted(case: Case, instance: str, baseline: Span) -> tuple[float, list[int]] | None:
+    """By the served counters, from the baseline's start to its end. A counter that fell was started anew."""
+    series: dict[tuple[tuple[str, str], ...], list[tuple[float, int, float]]] = {}
+    for recorded, reading in all_of(case.events, ev.Reading):
+        if reading.metric == SERVED and reading.instance == instance and reading.value is not None:
+            key = tuple(sorted(reading.labels.items()))
+            series.setdefault(key, []).append((recorded.mono_ms, recorded.seq, reading.value))
+    total, seqs = 0.0, []
+    for points in series.values():
+        points.sort()
+        before = [point for point in points if point[0] <= baseline.start_ms]
+        inside = [point for point in points if baseline.start_ms < point[0] <= baseline.end_ms]
+        chosen = before[-1:] + inside
+        for earlier, later in pairwise(chosen):
+            total += later[2] - earlier[2] if later[2] >= earlier[2] else later[2]
+        seqs += [point[1] for point in (*chosen[:1], *chosen[-1:])]
+    return (total, seqs) if series else None
+
+
+def _entry_share(case: Case, instance: str, baseline: Span) -> float | None:
+    """Load alternates over the entry's instances: each answered its part of what was answered at all."""
+    entries = [item.name for item in case.plan.system.instances if item.service == case.plan.system.entry]
+    if instance not in entries or not len(case.requests):
+        return None
+    requests = case.requests.between(baseline.start_ms, baseline.end_ms)
+    return float(requests.acknowledged.sum()) / len(entries)
+
+
+def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict:
+    def mine(kind: type[ev.InjectStarted | ev.Injected | ev.EffectObserved | ev.RevertVerified | ev.Reverted]):  # type: ignore[no-untyped-def]
+        return [item for item in all_of(case.events, kind) if item[1].injection == injection.id]
+
+    started, calls = mine(ev.InjectStarted), mine(ev.Injected)
+    effects = [item for item in mine(ev.EffectObserved) if item[1].bit]
+    looks = mine(ev.RevertVerified)
+    gone = bool(looks) and looks[-1][1].gone
+    reverted = gone or not started
+    details = [] if exposure.served >= LEAST_SERVED else [exposure.detail]
+    if not started:
+        details.append("it was never injected")
+    elif not effects:
+        outcome = calls[-1][1] if calls else None
+        why = f" (the call {outcome.outcome}: {outcome.detail})" if outcome and outcome.outcome != "done" else ""
+        details.append(f"nobody saw it bite{why}")
+    if started and not looks:
+        details.append("nobody looked whether it is gone")
+    elif started and not gone:
+        details.append(f"it is not gone: {looks[-1][1].witness} saw {looks[-1][1].detail}")
+    if started and effects and gone:
+        details.append(f"{effects[0][1].witness} saw {effects[0][1].detail}, then {looks[-1][1].detail}")
+    events = {*exposure.events, *(r.seq for r, _ in [*started[:1], *calls[-1:], *effects[:1], *looks[-1:]])}
+    return FaultVerdict(
+        name=injection.fault,
+        target=injection.instance,
+        exposed=exposure.served >= LEAST_SERVED,
+        bit=bool(effects),
+        effect_ms=round(effects[0][1].after_ms, 3) if effects else None,
+        reverted=reverted,
+        revert_ms=round(looks[-1][1].after_ms, 3) if gone else None,
+        detail="; ".join(details),
+        events=tuple(sorted(events)),
+    )
+
+
+def not_reverted(case: Case, faults: tuple[FaultVerdict, ...]) -> tuple[str, ...]:
+    """What could not be shown to be undone: faults, a runbook's actions, processes that would not end."""
+    left = [f"{fault.name} on {fault.target}" for fault in faults if not fault.reverted]
+    planned = {item.id for item in case.plan.injections}
+    outcomes = {e.injection: e.outcome for _, e in all_of(case.events, ev.Reverted)}
+    seen_gone = {e.injection: e.gone for _, e in all_of(case.events, ev.RevertVerified)}
+    for name in dict.fromkeys(e.injection for _, e in all_of(case.events, ev.Armed)):
+        undone = seen_gone.get(name, outcomes.get(name) in ("done", "superseded"))
+        if name not in planned and not undone:
+            left.append(name)
+    ended = all_of(case.events, ev.TornDown)
+    if ended and ended[-1][1].left:
+        left.append(f"{plural(len(ended[-1][1].left), 'process')} that would not end")
+    return tuple(left)

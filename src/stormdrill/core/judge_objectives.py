@@ -1,0 +1,163 @@
+"""One objective, from its words to its verdict: window, validity, measure, interval, sentence."""
+
+from __future__ import annotations
+
+import math
+
+from stormdrill.core.case import Case, Measured
+from stormdrill.core.intervals import Interval
+from stormdrill.core.judge_alerts import judge_alert, tainted
+from stormdrill.core.judge_jobs import measure_jobs
+from stormdrill.core.judge_metrics import JOBS, from_requests, limit_of, scale_of, unit_of
+from stormdrill.core.judge_readings import measure_readings
+from stormdrill.core.judge_requests import measure_requests, word_of
+from stormdrill.core.sentences import asked_text, interval_text, plural, quantity, where_text
+from stormdrill.core.windows import Span, all_of, window_of
+from stormdrill.model import event as ev
+from stormdrill.model.experiment import Objective
+from stormdrill.model.expression import AlertWithin, Comparison
+from stormdrill.model.verdict import ObjectiveVerdict, Word
+
+DIGITS = 6
+"""Of every figure that is written down: what differs beyond them is the machine's, not the system's."""
+
+
+def judge_objective(case: Case, objective: Objective) -> ObjectiveVerdict:
+    """Never raises for what a run may leave behind: what can't be judged is INCONCLUSIVE and says why."""
+    span = case.spans.get(objective.window.phase)
+    if span is None:
+        return _unreached(objective)
+    if isinstance(objective.expression, AlertWithin):
+        return judge_alert(case, objective, span)
+    return _judge_comparison(case, objective, objective.expression, window_of(objective, span, case.inject))
+
+
+def _unreached(objective: Objective) -> ObjectiveVerdict:
+    expression = objective.expression
+    sentence = f"not judged: the run never came to {objective.window.phase}"
+    if isinstance(expression, AlertWithin):
+        limit, unit = expression.within_s or 0.0, "s"
+    else:
+        limit, unit = limit_of(expression), unit_of(expression)
+    return ObjectiveVerdict(
+        expression.text, objective.window.text, "INCONCLUSIVE", None, None, None, limit, unit, 0, sentence
+    )
+
+
+def measure(case: Case, expression: Comparison, window: Span) -> Measured:
+    """In base units."""
+    if expression.metric in JOBS:
+        return measure_jobs(case, expression, window)
+    if from_requests(expression.metric):
+        return measure_requests(case, expression, window)
+    return measure_readings(case, expression, window)
+
+
+def _judge_comparison(case: Case, objective: Objective, expression: Comparison, window: Span) -> ObjectiveVerdict:
+    measured = measure(case, expression, window)
+    shown = _shown(measured.interval, scale_of(expression))
+    limit, word, doubt = _compare(case, expression, shown)
+    word, doubt = _weigh(measured, window, word, measured.doubt or doubt)
+    n = shown.n
+    if word == "INCONCLUSIVE" and not doubt:
+        doubt = f"{measured.needs} are the fewest that can show it" if n < measured.needs else "the interval spans it"
+    found = ObjectiveVerdict(
+        name=expression.text,
+        phase=objective.window.text,
+        verdict=word,
+        value=_finite(shown.value) if n else None,
+        low=_finite(shown.low) if n and not measured.exact else None,
+        high=_finite(shown.high) if n and not measured.exact else None,
+        limit=limit if math.isfinite(limit) else 0.0,
+        unit=unit_of(expression),
+        n=n,
+        sentence=_sentence(objective, expression, measured, shown, limit, doubt),
+        events=_events(case, expression, measured, window),
+    )
+    if expression.metric in JOBS and word == "FAIL":
+        return found  # one lost job is lost on any evidence
+    return tainted(found, case.validity.of(window, from_records=True))
+
+
+def _weigh(measured: Measured, window: Span, word: Word, doubt: str) -> tuple[Word, str]:
+    """What was counted and seen broken stays broken; everything else needs the whole window."""
+    if not measured.interval.n and not (measured.exact and word == "FAIL"):
+        return "INCONCLUSIVE", doubt or "there were no samples"
+    if word == "FAIL" and measured.exact:
+        return word, ""
+    if not window.complete:
+        return "INCONCLUSIVE", "the run was stopped before the phase was over"
+    if doubt:
+        return "INCONCLUSIVE", doubt
+    return word, ""
+
+
+def _compare(case: Case, expression: Comparison, shown: Interval) -> tuple[float, Word, str]:
+    """The limit as shown, the word, and what stands in its way. A relative limit is itself an interval."""
+    limit = limit_of(expression)
+    if not expression.relative:
+        return limit, _word(expression.op, shown, limit), ""
+    baseline = case.spans.get("baseline")
+    factor = expression.limit
+    base = _shown(measure(case, expression, baseline).interval, scale_of(expression)) if baseline else None
+    if base is None or not base.n or math.isnan(base.value):
+        return math.nan, "INCONCLUSIVE", "there is no baseline to compare with"
+    words = {_word(expression.op, shown, factor * end) for end in (base.low, base.high)}
+    word: Word = words.pop() if len(words) == 1 else "INCONCLUSIVE"
+    return _rounded(factor * base.value), word, ""
+
+
+def _word(op: str, shown: Interval, limit: float) -> Word:
+    found = word_of(op, shown, limit)
+    return "PASS" if found == "PASS" else "FAIL" if found == "FAIL" else "INCONCLUSIVE"
+
+
+def _shown(interval: Interval, scale: float) -> Interval:
+    return Interval(
+        _rounded(interval.value * scale), _rounded(interval.low * scale), _rounded(interval.high * scale), interval.n
+    )
+
+
+def _rounded(value: float) -> float:
+    if not math.isfinite(value) or value == 0:
+        return value
+    return round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _sentence(
+    objective: Objective, expression: Comparison, measured: Measured, shown: Interval, limit: float, doubt: str
+) -> str:
+    unit = unit_of(expression)
+    after_s = objective.window.after_s + (expression.after_s or 0.0)
+    where = where_text(objective.window.phase, after_s)
+    asked = asked_text(expression.op, limit, unit) if math.isfinite(limit) else f"{expression.text} was asked"
+    if expression.relative and math.isfinite(limit):
+        asked += f" ({expression.limit:g} times the baseline's)"
+    if not measured.text or not shown.n:
+        text = f"{expression.text} could not be measured {where}"
+        return f"{text}: {doubt}" if doubt else text
+    value = quantity(shown.value, unit)
+    if not measured.exact:
+        value += interval_text(_finite(shown.low), _finite(shown.high))
+    text = measured.text.replace("{value}", value).replace("{n}", f"{shown.n:,}")
+    return f"{text} {where}; {asked}" + (f"; {doubt}" if doubt else "")
+
+
+def _events(case: Case, expression: Comparison, measured: Measured, window: Span) -> tuple[int, ...]:
+    """The edges of the window, what was read, and where the records were opened and closed."""
+    seqs = {*window.events, *measured.events}
+    if case.inject is not None and window.name not in ("warmup", "baseline"):
+        seqs.add(case.inject.seq)
+    if from_requests(expression.metric):
+        seqs.update(recorded.seq for recorded, _ in all_of(case.events, ev.LoadStarted))
+        seqs.update(r.seq for r, event in all_of(case.events, ev.RecordClosed) if event.file.endswith(".records"))
+    return tuple(sorted(seqs))
+
+
+def held_text(found: tuple[ObjectiveVerdict, ...]) -> str:
+    """`7 objectives held`."""
+    return f"{plural(len(found), 'objective')} held"

@@ -1,0 +1,182 @@
+"""Whether the evidence may be believed, decided before anything is read from it, source by source.
+
+- The **records** taint what rests on them as a whole: a lost worker, a file that is incomplete, changed, or of another
+  boot, arrivals that were never sent.
+- The **generator** taints the windows in which it dropped arrivals or was late with them.
+- The **host** taints the windows in which strangers starved the system. What the fault itself starves does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from stormdrill.core.evidence import DROPPED, RecordFile, Requests
+from stormdrill.core.judge_metrics import QUANTILE, quantile_of
+from stormdrill.core.windows import Span, all_of
+from stormdrill.model import event as ev
+from stormdrill.model.expression import Comparison
+from stormdrill.model.plan import Plan
+
+LEAST_SENT = 0.995
+"""Of what was scheduled."""
+LAG_SHARE = 0.1
+"""Of the tightest latency that is asked for: the lag that 99% of the requests must stay within."""
+FOREIGN_CORES = 0.25
+"""Share of all cores. On two cores half a core: a quiet machine's background stays far below, one hog is far above."""
+RUN_DELAY = 0.5
+"""Of the time: between the 24–29% that the platform's processes waited for a core without strangers and the 75%
+with four of them."""
+STARVED_SHARE = 0.1
+"""Of a window's time. A single busy second of twenty is no reason, two are."""
+
+
+class Taint(Struct, frozen=True):
+    """One reason not to believe, and what it speaks of."""
+
+    source: str
+    """records, generator or host"""
+    reason: str
+    events: tuple[int, ...] = ()
+
+
+class Validity:
+    """Asked for each window; remembers nothing but the evidence."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        events: Sequence[ev.Recorded],
+        records: Sequence[RecordFile],
+        requests: Requests,
+        *,
+        live: bool,
+    ) -> None:
+        self.requests = requests
+        self.lag_limit_ms = _lag_limit_ms(plan, requests)
+        self.records = () if plan.experiment.load is None else tuple(_record_taints(events, records, requests, live))
+        self._samples = all_of(events, ev.HostSampled)
+        self._cores = next((event.cores for _, event in all_of(events, ev.RunStarted)), 1)
+
+    def generator(self, span: Span) -> tuple[Taint, ...]:
+        """Drops and lag of all requests intended in the window, whatever their labels: one generator makes them all."""
+        requests = self.requests.between(span.start_ms, span.end_ms)
+        taints = []
+        dropped = int(np.count_nonzero(requests.outcome == DROPPED))
+        if dropped:
+            taints.append(Taint("generator", f"the generator dropped {dropped:,} of {len(requests):,} arrivals"))
+        lag_ms = lag_p99_ms(requests)
+        if lag_ms > self.lag_limit_ms:
+            why = f"the generator was late: lag p99 {lag_ms:.1f} ms, {self.lag_limit_ms:.1f} ms is the most"
+            taints.append(Taint("generator", why))
+        return tuple(taints)
+
+    def host(self, span: Span) -> tuple[Taint, ...]:
+        """Starved by strangers: much CPU used by others while the system's runnable threads waited for a core."""
+        measured = any(event.platform_run_delay or event.generator_run_delay for _, event in self._samples)
+        seen_ms = starved_ms = 0.0
+        worst: tuple[float, float, int] | None = None
+        for recorded, event in self._samples:
+            start_ms = max(span.start_ms, recorded.mono_ms - event.interval_ms)
+            overlap_ms = min(span.end_ms, recorded.mono_ms) - start_ms
+            if overlap_ms <= 0:
+                continue
+            seen_ms += overlap_ms
+            # a kernel that doesn't tell run delay leaves the strangers' CPU alone to judge by
+            waits = event.platform_run_delay >= RUN_DELAY or not measured
+            if waits and event.foreign_cpu >= FOREIGN_CORES * self._cores:
+                starved_ms += overlap_ms
+                worst = max(worst or (0.0, 0.0, 0), (event.foreign_cpu, event.platform_run_delay, recorded.seq))
+        if worst is None or starved_ms <= STARVED_SHARE * seen_ms:
+            return ()
+        why = (
+            f"other programs starved this machine for {starved_ms / 1000:.0f} of {seen_ms / 1000:.0f} s "
+            f"(up to {worst[0]:.1f} of {self._cores} cores; the system waited {worst[1]:.0%} of its time for a core)"
+        )
+        return (Taint("host", why, (worst[2],)),)
+
+    def of(self, span: Span, *, from_records: bool) -> tuple[Taint, ...]:
+        """All that taints one window. What an alert did doesn't rest on how many requests were sent."""
+        if not from_records:
+            return self.host(span)
+        return (*self.records, *self.generator(span), *self.host(span))
+
+
+def lag_p99_ms(requests: Requests) -> float:
+    """Of all that were sent; 0 without requests."""
+    lags = requests.lag_us[requests.outcome != DROPPED]
+    if not len(lags):
+        return 0.0
+    rank = max(0, -(-99 * len(lags) // 100) - 1)
+    return float(np.partition(lags, rank)[rank]) / 1000
+
+
+def _lag_limit_ms(plan: Plan, requests: Requests) -> float:
+    limits_s = []
+    for objective in plan.experiment.objectives:
+        expression = objective.expression
+        if isinstance(expression, Comparison) and QUANTILE.fullmatch(expression.metric) and not expression.relative:
+            assert quantile_of(expression.metric) is not None
+            limits_s.append(expression.limit)
+    if not limits_s:
+        limits_s = [kind.deadline_ms / 1000 for kind in requests.kinds]
+    if not limits_s and plan.profile is not None:
+        limits_s = [stream.deadline_s for stream in plan.profile.streams]
+    return LAG_SHARE * min(limits_s, default=1.0) * 1000
+
+
+def _record_taints(
+    events: Sequence[ev.Recorded], records: Sequence[RecordFile], requests: Requests, live: bool
+) -> list[Taint]:
+    boots = {event.boot_id for _, event in all_of(events, ev.RunStarted)}
+    strangers = [record.file for record in records if record.boot_id not in boots]
+    taints = []
+    if not records:
+        taints.append(Taint("records", "there are no request records"))
+    if strangers:
+        why = f"{', '.join(strangers)} is from another boot of the machine: its clock is not the journal's"
+        taints.append(Taint("records", why))
+    if live:
+        return taints
+    return taints + _file_taints(events, records) + _count_taints(events, requests)
+
+
+def _file_taints(events: Sequence[ev.Recorded], records: Sequence[RecordFile]) -> list[Taint]:
+    closed = {event.file: (recorded.seq, event) for recorded, event in all_of(events, ev.RecordClosed)}
+    taints = []
+    for record in records:
+        seq, event = closed.get(record.file, (0, None))
+        if event is None or not event.complete or record.torn:
+            seqs = (seq,) if event else ()
+            taints.append(Taint("records", f"{record.file} is incomplete: its writer died before closing it", seqs))
+        elif not record.intact:
+            taints.append(Taint("records", f"{record.file} was changed after it was closed", (seq,)))
+    read = {record.file for record in records}
+    for file, (seq, event) in sorted(closed.items()):
+        if event is not None and file.endswith(".records") and file not in read:
+            taints.append(Taint("records", f"{file} is missing or cannot be read", (seq,)))
+    return taints
+
+
+def _count_taints(events: Sequence[ev.Recorded], requests: Requests) -> list[Taint]:
+    ended = all_of(events, ev.LoadEnded)
+    if not ended:
+        return [Taint("records", "the generator never said how much it had sent: it was lost")]
+    recorded, event = ended[-1]
+    seqs = (recorded.seq,)
+    taints = []
+    if event.lost_workers:
+        taints.append(Taint("records", f"{event.lost_workers} of the generator's workers were lost", seqs))
+    if len(requests) < event.scheduled:
+        why = f"{event.scheduled - len(requests):,} of {event.scheduled:,} scheduled requests have no record"
+        taints.append(Taint("records", why, seqs))
+    seen = int(np.count_nonzero(requests.outcome == DROPPED))
+    if event.dropped > seen:
+        taints.append(Taint("records", f"the generator dropped {event.dropped:,} arrivals and recorded {seen:,}", seqs))
+    if event.scheduled and event.sent < LEAST_SENT * event.scheduled:
+        taints.append(
+            Taint("records", f"only {event.sent:,} of {event.scheduled:,} scheduled requests were sent", seqs)
+        )
+    return taints

@@ -1,0 +1,96 @@
+"""Reads a run directory into what a verdict rests on. Reads only; means nothing (`core.judge` does)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from stormdrill.core.evidence import Evidence, Kind, RecordFile
+from stormdrill.errors import Problem, Refused
+from stormdrill.model.event import RecordClosed, Recorded
+from stormdrill.model.plan import Plan
+from stormdrill.ports import LedgerRow
+from stormdrill.store import journal
+from stormdrill.store.records import RECORD, read_header, read_records
+
+PLAN = "plan.json"
+LEDGER = "load/jobs.ndjson"
+
+
+def load(run_dir: Path) -> Evidence:
+    """The whole record of a run.
+
+    Raises Refused without a readable plan and JournalBroken when the journal's chain doesn't hold: a verdict computed
+    from them would prove nothing. Record files that can't be read are told of in `problems`; the judge then finds
+    them missing.
+    """
+    problems: list[str] = []
+    plan = _plan(run_dir / PLAN)
+    events = tuple(journal.read(run_dir / journal.NAME))
+    digests = {
+        recorded.event.file: recorded.event.sha256 for recorded in events if isinstance(recorded.event, RecordClosed)
+    }
+    paths = sorted((run_dir / "load").glob("*.records"))
+    records = read_record_files(run_dir, paths, problems.append, digests)
+    return Evidence(plan, events, records, _ledger(run_dir / LEDGER, problems, digests.get(LEDGER)), tuple(problems))
+
+
+def so_far(run_dir: Path, plan: Plan, events: Sequence[Recorded]) -> Evidence:
+    """What there is while the run goes on: the records as far as they are written, no ledger yet."""
+    problems: list[str] = []
+    paths = sorted((run_dir / "load").glob("*.records"))
+    return Evidence(plan, tuple(events), read_record_files(run_dir, paths, problems.append, {}), None, tuple(problems))
+
+
+def read_record_files(
+    run_dir: Path, paths: Sequence[Path], tell: Callable[[str], object], digests: dict[str, str]
+) -> tuple[RecordFile, ...]:
+    """`digests`: the SHA-256 that the journal has of each file, by its path relative to the run directory."""
+    found = []
+    for path in paths:
+        name = path.relative_to(run_dir).as_posix()
+        try:
+            header, start = read_header(path)
+            kinds = tuple(Kind(dict(item["labels"]), float(item["deadline_ms"])) for item in header["labels"])
+            torn = bool((path.stat().st_size - start) % RECORD.size)
+            intact = _digest(path) == digests[name] if name in digests else True
+            rows = read_records(path)[1]
+            found.append(RecordFile(name, header["boot_id"], header["epoch_mono_ns"], kinds, rows, torn, intact))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            tell(f"{name} cannot be read: {error}")
+    return tuple(found)
+
+
+def _plan(path: Path) -> Plan:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Plan)
+    except OSError as error:
+        fix = "name a run's directory, or its id"
+        raise Refused([Problem(str(path), 0, 0, f"cannot be read ({error.strerror})", fix)]) from error
+    except msgspec.DecodeError as error:
+        fix = "judge it with the version of stormdrill that wrote it"
+        raise Refused([Problem(str(path), 0, 0, f"is not a plan of this version: {error}", fix)]) from error
+
+
+def _ledger(path: Path, problems: list[str], digest: str | None) -> tuple[LedgerRow, ...] | None:
+    """None when there is none, or none to be believed: then nobody knows what was lost."""
+    try:
+        data = path.read_bytes()
+        rows = tuple(msgspec.json.Decoder(LedgerRow).decode_lines(data))
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        problems.append(f"{LEDGER} cannot be read: {error}")
+        return None
+    if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+        problems.append(f"{LEDGER} was changed after it was written")
+        return None
+    return rows
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
