@@ -16,7 +16,7 @@ from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 from stormdrill.model.units import parse_duration, parse_rate
 from stormdrill.spec.files import NAME, ExperimentFile, FaultTimes
-from stormdrill.spec.parameters import Filled, Filler
+from stormdrill.spec.parameters import Filled, Filler, unfilled
 from stormdrill.spec.scalars import instead, seconds, short, suggestion
 from stormdrill.spec.walk import Walker, fields_of, unwrap
 from stormdrill.spec.words import Words
@@ -44,7 +44,7 @@ def resolve_experiment(
     problems before using it."""
     if document.root is None:
         return None
-    filled = Filler(document, values).tree(document.root, skip=frozenset({"parameters"}))
+    filled = Filler(document, values).tree(document.root, skip=unfilled(document.root, ExperimentFile))
     assert isinstance(filled, Table)
     document.root = filled
     Walker(document).table(filled, ExperimentFile, "the experiment")  # says everything that is wrong in `fast:` too
@@ -254,11 +254,16 @@ class _Reading:
         if match["after"]:
             try:
                 after_s = parse_duration(match["after"])
-            except ValueError as error:
-                self.document.problem(place, str(error).split(", write")[0], f"write {match['phase']} after 10s")
+            except ValueError:
+                number = re.match(r"\d+(\.\d+)?", match["after"])
+                meant = suggestion("duration", match["after"]) or (f"{number.group()}s" if number else "10s")
+                what = f"{short(match['after'])} is not a duration"
+                self.document.problem(place, what, f"write {match['phase']} after {meant}")
                 return None
         length = self.length(match["phase"])
-        if length == 0:
+        if length == 0 and match["phase"] in ("baseline", "fault"):
+            pass  # said of the phase itself
+        elif length == 0:
             self.document.problem(place, f"the phase {match['phase']} lasts no time", "give it a duration under phases")
         elif after_s >= length:
             what = f"{match['phase']} lasts {length:g}s: nothing is left after {match['after']}"
@@ -287,7 +292,7 @@ class _Reading:
         if found.after_s is not None and found.after_s >= left:
             document.problem(node.place, f"nothing is left of {window.text} after {found.after_s:g}s", "write less")
         if found.relative and window.phase in ("baseline", "warmup", "whole run"):
-            document.problem(node.place, f"{window.phase} can't be compared with the baseline", "write the limit out")
+            document.problem(node.place, f"the {window.phase} is not compared with the baseline", "write the limit out")
 
     # Guards and runbook
 
@@ -321,7 +326,7 @@ class _Reading:
                 place = document.place("runbook", "approve", index)
                 document.problem(place, f"the runbook {use.run} has no step {step}", instead(step, steps))
         after_s = seconds(use.else_after)
-        if after_s >= self.phases.fault_s:
+        if after_s >= self.phases.fault_s > 0:
             what = f"the fault phase ({self.phases.fault_s:g}s) is over by then"
             document.problem(document.place("runbook", "else_after"), what, "write a shorter time")
         read = self.words.expression("runbook", "start")

@@ -247,7 +247,10 @@ class _Parser:
             unit = f"/{self.take().text}"
         if unit not in UNITS[measure]:
             what = f"{unit} is not its unit" if unit else f"{limit.text} has no unit"
-            raise ExpressionError(token.begin if unit else limit.begin, what, _WRITE[measure].format(limit.text))
+            number = limit.text
+            if measure == "share" and not unit and "." in number and float(number) <= 1:
+                number = f"{float(number) * 100:g}"
+            raise ExpressionError(token.begin if unit else limit.begin, what, _WRITE[measure].format(number))
         return unit, False
 
     def tail(self) -> tuple[str, float | None]:
@@ -257,7 +260,8 @@ class _Parser:
         if word.text not in _TAILS:
             from stormdrill.spec.scalars import instead
 
-            raise ExpressionError(word.begin, f"unknown word {word.text}", instead(word.text, _TAILS))
+            fix = "write one expression an entry" if word.text in ("and", "or") else instead(word.text, _TAILS)
+            raise ExpressionError(word.begin, f"unknown word {word.text}", fix)
         self.take()
         number, unit = self.take(), self.here
         if number.kind != "number":

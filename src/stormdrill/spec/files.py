@@ -27,8 +27,8 @@ Duration = Annotated[
         "duration",
         r"^\d+(\.\d+)?(ms|s|m|h|d)$",
         "A duration: a number and one of ms, s, m, h, d.",
-        "250ms",
         "10s",
+        "250ms",
         "3m",
     ),
 ]

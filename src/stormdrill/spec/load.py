@@ -22,7 +22,7 @@ from stormdrill.spec.policy import resolve_policy
 from stormdrill.spec.profile import resolve_profile
 from stormdrill.spec.scalars import instead
 from stormdrill.spec.system import resolve_system
-from stormdrill.spec.yaml import Document, Scalar, parse, read_text
+from stormdrill.spec.yaml import Document, Scalar, ordered, parse, read_text
 
 POLICY_VARIABLE = "STORMDRILL_POLICY"
 
@@ -95,7 +95,7 @@ class _Loading:
         system = self.system()
         around = Surroundings(faults=self.faults, system=system, profiles=self.profiles(), runbooks=self.runbooks())
         experiment = resolve_experiment(self.document, self.own, around, fast)
-        found = [problem for document in self.documents for problem in document.problems] + self.problems
+        found = self.found()
         if found or experiment is None or system is None:
             raise Refused(found)
         use, load = experiment.runbook, experiment.load
@@ -112,6 +112,11 @@ class _Loading:
             runbook=sources["runbook.md"].path if use else None,
             sources=sources,
         )
+
+    def found(self) -> list[Problem]:
+        """Every problem, file by file in the order of its lines."""
+        said = [problem for document in self.documents for problem in ordered(document.problems)]
+        return said + self.problems
 
     def read(self, role: str, path: Path) -> Document | None:
         try:

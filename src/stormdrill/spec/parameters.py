@@ -13,7 +13,7 @@ from stormdrill.errors import Problem
 from stormdrill.model.experiment import Scalar as Value
 from stormdrill.spec.files import IDENTIFIER, ParameterFile
 from stormdrill.spec.scalars import instead, nearest, short
-from stormdrill.spec.walk import Walker, scalar_value
+from stormdrill.spec.walk import Walker, fields_of, scalar_value
 from stormdrill.spec.yaml import Document, Listing, Node, Place, Scalar, Table
 
 Filled = Value | tuple[Value, ...]
@@ -48,7 +48,10 @@ def declared(document: Document) -> dict[str, Parameter]:
         if name == "port":
             document.problem(key, "port is the name that every instance's own port has", "choose another name")
         elif re.fullmatch(IDENTIFIER, name):
-            found[name] = _parameter(document, name, key.place, node)
+            before = len(document.problems)
+            parameter = _parameter(document, name, key.place, node)
+            if len(document.problems) == before and not node.broken:
+                found[name] = parameter
     return found
 
 
@@ -152,13 +155,29 @@ def _typed(parameter: Parameter, text: str) -> Filled:
     return None if default is None and text == "null" else text
 
 
+def unfilled(root: Table, model: type[Struct]) -> frozenset[str]:
+    """The keys below which no parameter is filled in: the declarations, and what nobody will read."""
+    return frozenset({"parameters", *(root.entries.keys() - {info.encode_name for info in fields_of(model)})})
+
+
 class Filler:
     """Fills `$name` in a copy of a tree; the names in `kept` stay for someone else to fill in."""
 
-    def __init__(self, document: Document, values: Mapping[str, Filled], kept: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        document: Document,
+        values: Mapping[str, Filled],
+        kept: frozenset[str] = frozenset(),
+        lenient: bool = False,
+    ) -> None:
         self.document = document
         self.values = values
         self.kept = kept
+        table = document.node("parameters")
+        self.refused = table.entries.keys() - values.keys() if isinstance(table, Table) else frozenset()
+        """Declared, but not well: what is wrong was said there."""
+        self.lenient = lenient or document.broken("parameters")
+        """Says nothing of unknown names, because why they are unknown was said already."""
 
     def tree(self, node: Node, skip: frozenset[str] = frozenset()) -> Node:
         """A copy with every parameter filled in, but not below the keys in `skip`."""
@@ -237,8 +256,13 @@ class Filler:
     def known(self, node: Scalar, name: str, offset: int) -> Filled:
         if name in self.values:
             return self.values[name]
+        if self.lenient or name in self.refused:
+            node.broken = True
+            return None
         near = nearest(name, self.values)
         fix = f"write ${near}" if near else f"declare {name} under parameters, or write $$ for a dollar sign"
+        if isinstance(self.values.get(f"{name}s"), tuple):
+            fix = f"add each: {name}s to the service"
         self.document.problem(node.at(offset), f"unknown parameter ${name}", fix)
         node.broken = True
         return None

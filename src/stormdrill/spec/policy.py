@@ -11,7 +11,7 @@ from stormdrill.model.units import parse_rate
 from stormdrill.spec.files import PolicyFile
 from stormdrill.spec.scalars import megabytes, percent, seconds
 from stormdrill.spec.walk import Walker
-from stormdrill.spec.yaml import Document, parse, read_text
+from stormdrill.spec.yaml import Document, ordered, parse, read_text
 
 
 def read_policy(path: Path) -> Policy:
@@ -19,7 +19,7 @@ def read_policy(path: Path) -> Policy:
     document = parse(str(path), read_text(path))
     policy = resolve_policy(document)
     if document.problems:
-        raise Refused(document.problems)
+        raise Refused(ordered(document.problems))
     return policy
 
 

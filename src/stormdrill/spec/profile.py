@@ -9,7 +9,7 @@ from stormdrill.model.profile import Piece, Profile, Stream
 from stormdrill.spec.files import ProfileFile
 from stormdrill.spec.scalars import percent, seconds
 from stormdrill.spec.walk import Walker
-from stormdrill.spec.yaml import Document, parse, read_text
+from stormdrill.spec.yaml import Document, ordered, parse, read_text
 
 
 def read_profile(path: Path) -> Profile:
@@ -17,7 +17,7 @@ def read_profile(path: Path) -> Profile:
     document = parse(str(path), read_text(path))
     profile = resolve_profile(document)
     if document.problems:
-        raise Refused(document.problems)
+        raise Refused(ordered(document.problems))
     return profile
 
 

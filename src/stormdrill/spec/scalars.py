@@ -72,7 +72,7 @@ def instead(word: str, known: Iterable[str], kind: str = "these") -> str:
     if not names:
         return f"there are no {kind} here" if kind != "these" else "remove it"
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-    return f"known are {shown}"
+    return f"known: {shown}"
 
 
 def short(text: str) -> str:
@@ -140,8 +140,8 @@ def suggestion(kind: str, text: str) -> str | None:
     folded = " ".join(text.strip().lower().split())
     number = re.match(r"\d+(\.\d+)?", folded)
     rest = folded[number.end() :].strip() if number else ""
-    if kind == "duration" and number and rest in _UNIT:
-        return number.group() + _UNIT[rest]
+    if kind == "duration" and number:
+        return f"{number.group()}{_UNIT[rest]}" if rest in _UNIT else _in_one_unit(folded)
     if kind == "rate" and number:
         return f"{number.group()}/{_rate_unit(rest)}"
     if kind == "share" and number and rest in ("", "percent", "per cent", "%"):
@@ -150,11 +150,24 @@ def suggestion(kind: str, text: str) -> str | None:
         return f"{number.group()}{rest[0].upper()}B"
     if kind in ("word", "identifier", "module"):
         joint = "-" if kind == "word" else "_"
+        folded = re.sub(r"\.(ya?ml|md|py)$", "", folded.rpartition("/")[2])
         made = re.sub(r"[^a-z0-9]+", joint, folded).strip(joint)
         return made if re.fullmatch(r"[a-z][a-z0-9_-]*", made) else None
     if kind in ("path", "sample path") and not re.search(r"\s", folded):
         return f"/{text}" if kind == "path" else text.lstrip("/") or None
     return None
+
+
+def _in_one_unit(folded: str) -> str | None:
+    """90s for 1m30s; None for what is no sum of durations."""
+    pieces = re.findall(r"(\d+)\s*([a-z]+)\s*", folded)
+    if "".join(re.sub(r"\s", "", folded).split()) != "".join(map("".join, pieces)) or len(pieces) < 2:
+        return None
+    units = [_UNIT.get(unit) for _, unit in pieces]
+    if None in units:
+        return None
+    total = sum(parse_duration(f"{number}{unit}") for (number, _), unit in zip(pieces, units, strict=True))
+    return f"{total:g}s" if total < 1e6 else None
 
 
 def _rate_unit(rest: str) -> str:

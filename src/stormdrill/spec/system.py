@@ -11,10 +11,10 @@ from stormdrill.model.experiment import Scalar as Value
 from stormdrill.model.system import AlertSource, Dependency, JobLedger, MetricSource, Ready, ServiceInstance, System
 from stormdrill.spec.expression import LOAD_METRICS
 from stormdrill.spec.files import NAME, MetricFile, ServiceFile, SystemFile
-from stormdrill.spec.parameters import Filled, Filler, Parameter, declared, settle, unknown_settings
+from stormdrill.spec.parameters import Filled, Filler, Parameter, declared, settle, unfilled, unknown_settings
 from stormdrill.spec.scalars import instead, seconds, short
 from stormdrill.spec.walk import Walker
-from stormdrill.spec.yaml import Document, Node, Table, parse, read_text
+from stormdrill.spec.yaml import Document, Node, Table, ordered, parse, read_text
 
 KEPT = frozenset({"port"})
 MAX_INSTANCES = 200
@@ -27,7 +27,7 @@ def read_system(path: Path, settings: Mapping[str, str] | None = None) -> System
     problems: list[Problem] = unknown_settings(parameters, settings or {}, "the system")
     system = resolve_system(document, parameters, settle(parameters, settings or {}, problems))
     if document.problems or problems:
-        raise Refused([*document.problems, *problems])
+        raise Refused([*ordered(document.problems), *problems])
     return system
 
 
@@ -93,7 +93,7 @@ class _Reading:
 
     def fill(self, root: Table, services: Mapping[str, Node]) -> Table:
         """The tree with parameters filled in; in a service with `each`, the first of its values."""
-        filled = Filler(self.document, self.values, KEPT).tree(root, skip=frozenset({"parameters", "process"}))
+        filled = Filler(self.document, self.values, KEPT).tree(root, skip=unfilled(root, SystemFile) | {"process"})
         assert isinstance(filled, Table)
         process = root.get("process")
         if not isinstance(process, Table):
@@ -108,7 +108,8 @@ class _Reading:
             for name, (key, node) in written.entries.items():
                 each = self.each(node)
                 local = {each[0]: each[1][0]} if each else {}
-                copy.entries[name] = (key, Filler(self.document, {**self.values, **local}, KEPT).tree(node))
+                lenient = each is None and isinstance(node, Table) and node.get("each") is not None
+                copy.entries[name] = (key, Filler(self.document, {**self.values, **local}, KEPT, lenient).tree(node))
             table.entries["services"] = (table.entries["services"][0], copy)
         return filled
 
@@ -117,6 +118,8 @@ class _Reading:
         node = service.get("each") if isinstance(service, Table) else None
         name = getattr(node, "text", None)
         if node is None or not isinstance(name, str):
+            return None
+        if self.document.broken("parameters") or self.document.broken("parameters", name):
             return None
         values = self.values.get(name)
         if not isinstance(values, tuple) or not values:
@@ -140,6 +143,8 @@ class _Reading:
         if first.each and not each:
             return
         items = each[1] if each else ("",)
+        if self.document.problems:
+            items = items[:1]  # what is wrong with one item is wrong with all, and was said
         for item in items:
             local = {each[0]: item} if each else {}
             filled = Filler(self.document, {**self.values, **local}, KEPT).tree(node)
@@ -160,8 +165,10 @@ class _Reading:
         if file.name and file.name != stem:
             document.problem(document.place("name"), f"the name {file.name} is not the file's", f"write {stem}")
         services = list(file.process.services)
+        written = document.node("process", "services")
+        odd = not isinstance(written, Table) or len(written.entries) > len(services)
         for path, service in _mentioned(file):
-            if service and service not in services and services and not document.broken(*path):
+            if service and service not in services and not odd and not document.broken(*path):
                 document.problem(document.place(*path), f"unknown service {service}", instead(service, services))
         self.check_entry(services)
         self.check_labels()

@@ -16,7 +16,7 @@ from msgspec.structs import FieldInfo
 from msgspec.structs import fields as struct_fields
 
 from stormdrill.model.experiment import Scalar as Value
-from stormdrill.spec.scalars import instead, plain_text, short, word_of
+from stormdrill.spec.scalars import instead, nearest, plain_text, short, word_of
 from stormdrill.spec.yaml import Document, Listing, Node, Scalar, Table
 
 S = TypeVar("S", bound=Struct)
@@ -81,6 +81,15 @@ def placeholder(declared: Any) -> Any:
     return ""
 
 
+def _example(info: FieldInfo) -> str:
+    meant = unwrap(info.type)
+    if meant.examples:
+        return f"{info.encode_name}: {meant.examples[0]}"
+    if get_origin(meant.bare) is Literal:
+        return f"{info.encode_name}: {' or '.join(str(arg) for arg in get_args(meant.bare))}"
+    return f"{info.encode_name}: …"
+
+
 class Walker:
     """Reads one document along models."""
 
@@ -93,34 +102,36 @@ class Walker:
             self.wrong_shape(node, what, "a table", "write key: value lines")
             return self.broken(model)
         known = {info.encode_name: info for info in fields_of(model)}
-        for key, (at, _) in node.entries.items():
-            if key not in known and key not in ignore:
-                self.document.problem(
-                    at, f"unknown key {short(key)} in {what}", instead(key, {*known, *ignore}, "keys")
-                )
+        meant = self.unknown_keys(node, {*known, *ignore}, what)
         values: dict[str, Any] = {}
+        missing = []
         for key, info in known.items():
-            entry = node.get(key)
+            entry = node.get(key) or meant.get(key)
             if entry is not None:
                 values[info.name] = self.value(entry, info.type, key)
             elif info.required:
-                self.missing(node, what, key, info)
+                missing.append(info)
                 values[info.name] = placeholder(info.type)
+        if missing and not node.broken:
+            names = ", ".join(info.encode_name for info in missing)
+            self.document.problem(node.place, f"{what} lacks {names}", f"add {'; '.join(map(_example, missing))}")
         return model(**values)
+
+    def unknown_keys(self, node: Table, known: set[str], what: str) -> dict[str, Node]:
+        """Records a problem for each; what stands under a misspelt one is returned under the key that was meant."""
+        meant = {}
+        for key, (at, entry) in node.entries.items():
+            if key in known:
+                continue
+            if not at.broken:
+                self.document.problem(at, f"unknown key {short(key)} in {what}", instead(key, known, "keys"))
+            near = nearest(key, known - node.entries.keys())
+            if near:
+                meant[near] = entry
+        return meant
 
     def broken(self, model: type[S]) -> S:
         return model(**{info.name: placeholder(info.type) for info in fields_of(model)})
-
-    def missing(self, node: Table, what: str, key: str, info: FieldInfo) -> None:
-        meant = unwrap(info.type)
-        if meant.examples:
-            fix = f"add {key}: {meant.examples[0]}"
-        elif get_origin(meant.bare) is Literal:
-            fix = f"add {key}: {' or '.join(str(arg) for arg in get_args(meant.bare))}"
-        else:
-            fix = f"add {key}: …"
-        if not node.broken:
-            self.document.problem(node.place, f"{what} lacks {key}", fix)
 
     def wrong_shape(self, node: Node, what: str, meant: str, fix: str) -> None:
         if node.broken:
@@ -150,14 +161,13 @@ class Walker:
         if not isinstance(node, Scalar):
             self.wrong_shape(node, what, "one value", "write one value")
             return placeholder(declared)
-        read = self.scalar(node, meant)
+        read = self.scalar(node, meant, what)
         return placeholder(declared) if read is None and kind != "scalar" else read
 
     def listing(self, node: Node, item: Any, meant: Declared, what: str) -> list[Any]:
         if not isinstance(node, Listing):
-            fix = (
-                f"write [{short(node.text)}]" if isinstance(node, Scalar) and node.text else "write a dash before each"
-            )
+            words = ", ".join(node.text.split()) if isinstance(node, Scalar) else ""
+            fix = f"write [{short(words)}]" if words else "write a dash before each"
             self.wrong_shape(node, what, "a list", fix)
             return []
         if len(node.items) < meant.min_length:
@@ -175,11 +185,11 @@ class Walker:
         for key, (at, entry) in node.entries.items():
             if named.kind == "windows":  # their own reader looks at them
                 values[key] = self.value(entry, item, key)
-            elif self.scalar(at, named) is not None:
+            elif self.scalar(at, named, what) is not None:
                 values[key] = self.value(entry, item, f"{what}.{key}")
         return values
 
-    def scalar(self, node: Scalar, meant: Declared) -> Any:
+    def scalar(self, node: Scalar, meant: Declared, what: str) -> Any:
         if meant.kind == "scalar":
             return scalar_value(self.document, node)
         if meant.kind in ("label", "argument"):
@@ -187,16 +197,16 @@ class Walker:
         if meant.bare in _READERS:
             return _READERS[meant.bare](self.document, node, meant)
         if get_origin(meant.bare) is Literal:
-            return self.choice(node, [str(arg) for arg in get_args(meant.bare)])
+            return self.choice(node, [str(arg) for arg in get_args(meant.bare)], what)
         if meant.pattern:
             return word_of(self.document, node, meant.kind or "text", meant.pattern)
         return plain_text(self.document, node, "an expression" if meant.kind == "expression" else "text")
 
-    def choice(self, node: Scalar, known: list[str]) -> str | None:
+    def choice(self, node: Scalar, known: list[str], what: str) -> str | None:
         text = plain_text(self.document, node, " or ".join(known))
         if text is None or text in known:
             return text
-        self.document.problem(node, f"unknown {short(text)}", instead(text, known))
+        self.document.problem(node, f"unknown value {short(text)} for {what}", instead(text, known))
         return None
 
     def loose(self, node: Scalar, kind: str) -> str | None:

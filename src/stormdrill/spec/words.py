@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
@@ -47,7 +49,7 @@ class Words:
         if system is None:
             return
         name = found.alert if isinstance(found, AlertWithin) else found.metric
-        at = node.at(max(node.text.find(name), 0))
+        at = _at(node, re.escape(name))
         if isinstance(found, AlertWithin):
             source = next((alert for alert in system.alerts if alert.name == name), None)
             if source is None:
@@ -80,7 +82,7 @@ class Words:
                 next(iter(wanted)),
             )
             values = {stream.labels[label] for stream in profile.streams if label in stream.labels}
-            place = node.at(max(node.text.find(value, node.text.find("{")), 0))
+            place = _at(node, rf"(?<==)\"?{re.escape(value)}\b")
             what = f"no request of the profile {profile.name} has {', '.join(f'{k}={v}' for k, v in wanted)}"
             fix = instead(value, values, "values") if value not in values else "no stream carries all of them: drop one"
             document.problem(place, what, fix)
@@ -88,7 +90,13 @@ class Words:
     def check_labels(self, node: Scalar, found: Expression, known: set[str]) -> bool:
         for label in found.labels:
             if label not in known:
-                place = node.at(max(node.text.find(label, node.text.find("{")), 0))
+                place = _at(node, rf"\b{re.escape(label)}(?=\s*=)")
                 self.document.problem(place, f"unknown label {label}", instead(label, known, "labels"))
                 return False
         return True
+
+
+def _at(node: Scalar, pattern: str) -> Place:
+    """The place of the first match in the expression, else its beginning."""
+    match = re.search(pattern, node.text)
+    return node.at(match.start() if match else 0)

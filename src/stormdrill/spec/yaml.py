@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,7 +18,8 @@ from stormdrill.errors import Problem, Refused
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
-MAX_NODES = 20_000
+MAX_NODES = 5_000
+MAX_PROBLEMS = 100
 
 Loader: type[pyyaml.CSafeLoader] | type[pyyaml.SafeLoader] = getattr(pyyaml, "CSafeLoader", pyyaml.SafeLoader)
 
@@ -162,10 +164,15 @@ class Document:
     def problem(self, at: Node | Place, what: str, fix: str = "") -> None:
         line, column = at.place if isinstance(at, Node) else at
         found = Problem(self.name, line, column, what, fix)
-        if found not in self.problems:
+        if found not in self.problems and len(self.problems) < MAX_PROBLEMS:
             self.problems.append(found)
         if isinstance(at, Node):
             at.broken = True
+
+
+def ordered(problems: Iterable[Problem]) -> list[Problem]:
+    """In the order of their places in the file."""
+    return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 
 class _StopReadingError(Exception):
@@ -273,7 +280,12 @@ _HINTS = (
 def _syntax(document: Document, error: pyyaml.MarkedYAMLError) -> None:
     mark = error.problem_mark or error.context_mark
     opened = error.context_mark
-    if mark and opened and opened.line != mark.line and "expected ','" in str(error.problem):
+    if (
+        mark
+        and opened
+        and opened.line != mark.line
+        and ("expected ','" in str(error.problem) or "end of stream" in str(error.problem))
+    ):
         mark = opened
     place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
     said = str(error.problem or error.context or "cannot be read as YAML")
@@ -303,6 +315,7 @@ class _Builder:
         self.stack: list[tuple[Node, Scalar | None]] = []
         self.nodes = 0
         self.documents = 0
+        self.anchors: set[str] = set()
 
     def run(self) -> None:
         for event in pyyaml.parse(self.document.text, Loader=Loader):
@@ -322,7 +335,9 @@ class _Builder:
             self.stack.pop()
         elif isinstance(event, pyyaml.AliasEvent):
             alias = Scalar(place, "", plain=False, single=False)
-            self.document.problem(alias, f"an alias, *{event.anchor}", "write the value out: aliases are not read here")
+            alias.broken = True
+            if event.anchor not in self.anchors:  # of the others, the anchor's problem says enough
+                self.document.problem(place, f"an alias, *{event.anchor}", "write the value out: no aliases here")
             self.add(alias)
         elif isinstance(event, pyyaml.DocumentStartEvent):
             self.documents += 1
@@ -336,6 +351,7 @@ class _Builder:
             self.document.problem(place, f"more than {MAX_NODES} values in one file", "split it")
             raise _StopReadingError
         if event.anchor:
+            self.anchors.add(event.anchor)
             self.document.problem(place, f"an anchor, &{event.anchor}", "remove it: aliases are not read here")
         tag = getattr(event, "tag", None)
         if tag:
