@@ -160,9 +160,9 @@ def run(
 def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
     if made.profile is None:
         return None
-    found = catalogue.find(roots, f"loadgen/{made.profile.user}")
+    found = catalogue.find(roots, f"loadgen/{made.profile.user}.py")
     if found is None:
-        raise Refused(f"profile {made.profile.name}: there is no loadgen/{made.profile.user}")
+        raise Refused(f"profile {made.profile.name}: there is no loadgen/{made.profile.user}.py")
     return found.absolute()
 
 

@@ -145,8 +145,19 @@ class _Session:
                 status = conductor.run()
         except KeeperGone:
             return self._succeed()
+        except Exception:
+            self._end_failed()
+            raise
         abort = conductor.state.abort
         return Ended(self.run_dir, status, conductor.head, abort.by if abort else "")
+
+    def _end_failed(self) -> None:
+        """A defect of stormdrill: whatever it was, everything is reverted and ended before it is told."""
+        try:
+            self.keeper.teardown()
+            self.keeper.close("failed", "a defect of stormdrill; see its report")
+        except KeeperGone:
+            take_over(self.run_dir, by="runner")
 
     def _succeed(self) -> Ended:
         """The keeper is gone: this process takes the journal over, reverts, and ends what lives."""
@@ -294,9 +305,10 @@ class _Session:
 
     def _judge_so_far(self, events: Sequence[ev.Recorded]) -> Sequence[ObjectiveVerdict]:
         from stormdrill.core.judge import judge_baseline
-        from stormdrill.store.evidence import read_record_files
+        from stormdrill.store import evidence
 
-        return judge_baseline(self.plan, events, read_record_files(self.run_dir))
+        found = evidence.so_far(self.run_dir, self.plan, tuple(events))
+        return judge_baseline(found.plan, found.events, found.records)
 
     def _show(self, gauges: Mapping[str, float]) -> None:
         self.observer(self.load.live() if self.load is not None else None, gauges)
