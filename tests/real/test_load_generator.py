@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -140,14 +141,14 @@ def test_every_intended_request_is_in_the_records_with_its_time_and_its_kind(tri
 
 
 def test_a_stalling_server_shows_as_theory_says_and_not_as_a_polite_client_sees_it(trial):
-    # Held for 0.6 of every 3 s: a fifth of the arrivals waits for 0 to 600 ms. A client that waits for its answer
+    # Held for 0.5 of every 2.5 s: a fifth of the arrivals waits for 0 to 500 ms. A client that waits for its answer
     # before it sends the next request would see a p90 below 10 ms.
-    with null_server("--stall-every", "3", "--stall-for", "0.6") as server:
-        trial.start(server.url, rate=150.0).end(9.0)
+    with null_server("--stall-every", "2.5", "--stall-for", "0.5") as server:
+        trial.start(server.url, rate=150.0).end(5.0)
     p90, p99 = np.percentile(trial.rows["latency_us"], [90, 99]) / 1e3
-    assert p90 == pytest.approx(300, rel=0.25)
-    assert p99 == pytest.approx(570, rel=0.25)
-    assert trial.outcomes() == {Outcome.ANSWERED: 1350}
+    assert p90 == pytest.approx(250, rel=0.25)
+    assert p99 == pytest.approx(475, rel=0.25)
+    assert trial.outcomes() == {Outcome.ANSWERED: 750}
 
 
 def test_in_flight_at_the_end_is_unfinished_and_beyond_the_pool_is_dropped(trial):
@@ -264,7 +265,18 @@ def test_records_of_a_killed_generator_are_readable_and_incomplete(trial):
     # Handed to the kernel every 50 ms: at most the last moment is missing.
     assert 100 <= len(trial.rows) <= 200
     assert trial.load.live().sent == 0
-    assert not trial.load.alive
+
+
+def test_a_full_disk_ends_the_load_and_keeps_what_was_written(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=200.0)
+        child = trial.children.children[INSTANCE]
+        resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (2000, 2000))
+        assert child.wait(5.0) == 1
+        ended, closed = trial.end(2.0)
+    assert "the records can't be written" in ended.detail
+    assert (ended.lost_workers, closed.complete) == (1, False)
+    assert 0 < len(trial.rows) <= 2000 // 24
 
 
 def test_the_generator_ends_when_the_runner_is_gone(trial):
@@ -302,18 +314,14 @@ def test_a_load_that_never_began_ends_without_records(trial):
     assert events[0].scheduled == 0
 
 
-def test_the_runner_sees_load_and_answers_while_they_happen(trial):
+def test_the_runner_sees_the_load_while_it_happens(trial):
     with null_server() as server:
         trial.start(server.url, rate=100.0)
         trial.until(1.6)
         live = trial.load.live()
-        (fared,) = trial.load.answers(1.0)
         trial.end(1.6)
     assert live.sent > 0
     assert live.sent == pytest.approx(live.scheduled, abs=2)
-    assert fared.labels == {"tier": "1"}
-    assert fared.succeeded == fared.n > 0
-    assert fared.p95_ms is not None
 
 
 @pytest.mark.parametrize(
@@ -362,3 +370,29 @@ def test_the_locustfile_is_an_ordinary_one_for_plain_locust(repository):
     total = next(line for line in done.stderr.splitlines() if "Aggregated" in line)
     assert int(total.split()[1]) == pytest.approx(100, abs=50)
     assert "POST /jobs api, tier 1" in done.stderr.replace("POST     ", "")
+
+
+def test_plain_locust_refuses_a_demand_that_is_not_there(repository):
+    command = [sys.executable, "-m", "locust", "-f", "loadgen/http_user.py", "--host", "http://127.0.0.1:9"]
+    options = ["--headless", "-t", "5s", "--demand", "nowhere"]
+    done = subprocess.run([*command, *options], cwd=repository, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert "loadgen/nowhere.yaml: no such file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plain_locust_counts_what_was_in_flight_when_it_ended(repository):
+    with null_server() as server:
+        os.kill(server.pid, signal.SIGSTOP)
+        command = [sys.executable, "-m", "locust", "-f", "loadgen/http_user.py", "--host", server.url, "--headless"]
+        options = ["-t", "1s", "--demand", "steady", "--rate", "20", "--only-summary"]
+        # batch-3 may take 30 s, and is waited for; killed while it waits, it is counted as well.
+        with subprocess.Popen([*command, *options], cwd=repository, stderr=subprocess.PIPE, text=True) as child:
+            time.sleep(2.5)
+            os.kill(server.pid, signal.SIGKILL)
+            _, told = child.communicate(timeout=30)
+    assert child.returncode == 1
+    total = next(line for line in told.splitlines() if "Aggregated" in line)
+    asked, failed = total.split()[1], total.split()[2]
+    assert 10 <= int(asked) <= 20
+    assert failed.startswith(asked + "(100.00%)")

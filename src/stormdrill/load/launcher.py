@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -17,33 +17,19 @@ from stormdrill.errors import Problem, Refused, SystemNotReady
 from stormdrill.load.ceiling import CEILING_PER_S, refuse_beyond_ceiling
 from stormdrill.load.line import GeneratorLine
 from stormdrill.load.messages import Begin, End, Ended, Failed, FromGenerator, Generator, Progress, Ready
-from stormdrill.load.tail import RecordTail
 from stormdrill.model.event import Event, LoadEnded, RecordClosed
 from stormdrill.model.profile import Profile
 from stormdrill.ports import LiveLoad, Spawned
 from stormdrill.store.identity import boot_id, stat
 from stormdrill.store.records import Outcome, read_records
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 INSTANCE = "generator-0"
 READY_LIMIT_S = 20.0
 _STOP_LIMIT_S = 2.0
 _LOG_LINES = 12
+_SILENT_LIMIT_S = 10.0
 _ANSWER_MARGIN_S = 3.0
 """Beyond the limit that `end` gives: closing the records, on a slow disk."""
-
-
-class Answers(NamedTuple):
-    """How one kind of request fared lately."""
-
-    labels: dict[str, str]
-    n: int
-    succeeded: int
-    """2xx within the deadline."""
-    p95_ms: float | None
 
 
 class Spawner(Protocol):
@@ -119,7 +105,6 @@ class LocustLoad:
         self._ended: Ended | None = None
         self._gone = ""
         self._progress: deque[Progress] = deque(maxlen=12)
-        self._tail = RecordTail(str(self._path))
 
     def prepare(self, keeper: Spawner) -> None:
         """Start the process and wait until its user is ready to send.
@@ -142,15 +127,18 @@ class LocustLoad:
             labels={},
         )
         self._pid, self._start_ticks = spawned.pid, spawned.start_ticks
-        if not self._line.accept(spawned.pid, until_s, self._alive):
-            raise SystemNotReady(self._why_not_ready())
-        self._line.listen(self._hear, self._lose_line)
-        with self._heard:
-            self._heard.wait_for(lambda: self._ready or self._failed or self._gone, max(until_s - time.monotonic(), 0))
+        if self._line.accept(spawned.pid, until_s, self._alive):
+            self._line.listen(self._hear, self._lose_line)
+            with self._heard:
+                self._heard.wait_for(
+                    lambda: self._ready or self._failed or self._gone, max(until_s - time.monotonic(), 0)
+                )
+        if self._ready is not None:
+            return
+        self._line.close()
         if self._failed is not None and self._failed.input:
             raise Refused(self._failed.text)
-        if self._ready is None:
-            raise SystemNotReady(self._why_not_ready())
+        raise SystemNotReady(self._why_not_ready())
 
     def begin(self, epoch_mono_ms: float) -> None:
         """The first arrival counts from here; may lie in the future."""
@@ -172,29 +160,6 @@ class LocustLoad:
             lag_p99_ms=last.lag_p99_ms,
         )
 
-    def window(self, since_s: float) -> NDArray[np.void]:
-        """The records of the last `since_s` seconds, by the time at which they ended. At most two minutes back."""
-        return self._tail.since(time.monotonic() - since_s)
-
-    def answers(self, since_s: float) -> tuple[Answers, ...]:
-        """What guards look at: success and latency of each kind of request over the last `since_s` seconds."""
-        import numpy as np
-
-        rows = self.window(since_s)
-        fared: list[Answers] = []
-        for index, stream in enumerate(self._config.profile.streams):
-            mine = rows[rows["labels"] == index]
-            admitted = mine[(mine["status"] != 429) & (mine["status"] != 503)]
-            good = (
-                (mine["outcome"] == Outcome.ANSWERED)
-                & (mine["status"] >= 200)
-                & (mine["status"] < 300)
-                & (mine["latency_us"] <= stream.deadline_s * 1e6)
-            )
-            p95_ms = float(np.quantile(admitted["latency_us"], 0.95)) / 1e3 if admitted.size else None
-            fared.append(Answers(stream.labels, int(mine.size), int(good.sum()), p95_ms))
-        return tuple(fared)
-
     @property
     def generator_cpu_s(self) -> float:
         """CPU time that the generator says it used from begin to end; 0 before it ended."""
@@ -210,25 +175,30 @@ class LocustLoad:
             self._gone = self._gone or detail
             self._heard.notify_all()
 
-    @property
-    def alive(self) -> bool:
-        return not self._gone and self._failed is None and self._alive()
-
     def end(self, last_intended_mono_ms: float, timeout_s: float) -> Sequence[Event]:
         """No arrivals after that; waits for what is in flight, ends the process, closes its records.
 
         A generator that died, failed or doesn't answer is a lost worker, and its file is closed as incomplete.
         """
         self._line.send(End(last_intended_mono_ms, timeout_s))
-        until_s = max(last_intended_mono_ms / 1e3, time.monotonic()) + timeout_s + _ANSWER_MARGIN_S
-        with self._heard:
-            self._heard.wait_for(lambda: self._ended or self._failed or self._gone, timeout=until_s - time.monotonic())
-            if not (self._ended or self._failed or self._gone):
-                self._gone = "the generator did not answer when it was asked to end"
+        self._await_end(max(last_intended_mono_ms / 1e3, time.monotonic()) + timeout_s + _ANSWER_MARGIN_S)
         if self._keeper is not None and self._pid:
             self._keeper.stop(INSTANCE, _STOP_LIMIT_S)
         self._line.close()
         return self._close_records()
+
+    def _await_end(self, until_s: float) -> None:
+        """Until it ended, is gone, or fell silent: it reports four times a second for as long as it works."""
+        silent_at_s = time.monotonic() + _SILENT_LIMIT_S
+        with self._heard:
+            while not (self._ended or self._failed or self._gone):
+                if self._progress:
+                    silent_at_s = max(silent_at_s, self._progress[-1].mono_ms / 1e3 + _SILENT_LIMIT_S)
+                remaining_s = min(until_s, silent_at_s) - time.monotonic()
+                if remaining_s <= 0:
+                    self._gone = "the generator did not answer when it was asked to end"
+                else:
+                    self._heard.wait(remaining_s)
 
     def _close_records(self) -> Sequence[Event]:
         complete = self._ended is not None

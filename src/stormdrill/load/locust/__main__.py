@@ -160,7 +160,7 @@ class Process:
         self._cpu_at_begin = _cpu_s()
         self._driver.begin(epoch_s, RecordFile(writer, epoch_s))
 
-    def _user_failed(self, user_instance: object, exception: Exception, **_: object) -> None:
+    def _user_failed(self, exception: Exception, **_: object) -> None:
         """`on_start` raised, or the driver itself did, which is a defect of ours."""
         if not self._driver.waiting.is_set():
             where = _where(exception, self._config.locustfile)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 import logging
 import secrets
+import sys
 import time
 from pathlib import Path
 
 from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.exception import StopTest, StopUser
+from locust.exception import StopUser
 
 from stormdrill.errors import Refused
-from stormdrill.load.arrivals import arrivals
+from stormdrill.load.arrivals import Demand, arrivals
 from stormdrill.load.locust.driver import Driver
 from stormdrill.load.locust.flights import Arrival, Flight
 from stormdrill.load.locust.session import ArrivalSession
@@ -103,19 +104,31 @@ def _add_arguments(parser: LocustArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=7, help="same seed, same arrivals (default 7)")
 
 
-def _standalone_driver(user: OpenLoopUser, environment: Environment) -> Driver:
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def _read_demand(environment: Environment, **_: object) -> None:
+    """Under plain Locust: what is wrong with the demand is said before anything starts."""
+    if hasattr(environment, "stormdrill_driver"):
+        return
     from stormdrill.spec.profile import read_profile
 
     options = environment.parsed_options
-    try:
-        profile = read_profile(Path(inspect.getfile(type(user))).parent / f"{options.demand}.yaml")
-        planned = arrivals(profile, options.rate, options.seed)
-    except (Refused, ValueError) as error:
-        raise StopTest(str(error)) from error
-    runner = environment.runner
+    for user in environment.user_classes:
+        if not issubclass(user, OpenLoopUser):
+            continue
+        try:
+            environment.stormdrill_profile = read_profile(Path(inspect.getfile(user)).parent / f"{options.demand}.yaml")
+            Demand(environment.stormdrill_profile, options.rate)
+        except (Refused, ValueError) as error:
+            sys.stderr.write(f"{error}\n")
+            sys.exit(Refused.exit_code)
+
+
+def _standalone_driver(user: OpenLoopUser, environment: Environment) -> Driver:
+    options, profile, runner = environment.parsed_options, environment.stormdrill_profile, environment.runner
     # With several Locust workers each takes every W-th arrival.
     workers = max(getattr(runner, "worker_count", 1), 1)
     index = max(getattr(runner, "worker_index", 0), 0)
+    planned = arrivals(profile, options.rate, options.seed)
     return Driver(
         (item for item in planned if item.job % workers == index),
         run=f"locust-{secrets.token_hex(3)}",
