@@ -27,13 +27,16 @@ from stormdrill.targets.process.wiring import FreePorts, wire
 
 SYSTEM = Path(__file__).parents[2] / "experiments" / "systems" / "platform.yaml"
 READY_LIMIT_S = 30.0
-PEAK = (  # share, kind, tier, deadline in ms
-    (0.35, "api", 1, 1000),
-    (0.15, "inference", 1, 1000),
-    (0.15, "api", 2, 1000),
-    (0.15, "inference", 2, 1000),
-    (0.10, "report", 2, 2000),
-    (0.10, "batch", 3, 20000),
+PEAK = (  # loadgen/peak.yaml: share, kind, tier, deadline in ms, residency
+    (0.35, "api", 1, 1000, None),
+    (0.15, "inference", 1, 1500, None),
+    (0.18, "inference", 2, 2000, None),
+    (0.12, "report", 2, 3000, None),
+    (0.15, "batch", 3, 30000, None),
+    (0.01, "inference", 2, 2000, "eu"),
+    (0.01, "inference", 2, 2000, "us"),
+    (0.015, "batch", 3, 30000, "eu"),
+    (0.015, "batch", 3, 30000, "us"),
 )
 
 
@@ -201,6 +204,7 @@ class Answered:
     tier: int
     intended_s: float
     """Since the load began."""
+    residency: str | None = None
     status: int = 0
     took_s: float = 0.0
     deadline_s: float = 0.0
@@ -214,7 +218,7 @@ class Answered:
 async def _one(session: aiohttp.ClientSession, url: str, asked: Answered, began_s: float) -> None:
     job = {
         "id": asked.id, "kind": asked.kind, "tier": asked.tier, "deadline_ms": asked.deadline_s * 1000,
-        "wait": asked.kind != "batch",
+        "wait": asked.kind != "batch", "residency": asked.residency,
     }  # fmt: skip
     try:
         limit = aiohttp.ClientTimeout(total=asked.deadline_s if asked.kind != "batch" else 3.0)
@@ -230,13 +234,13 @@ async def load(
     it: Platform, rate_per_s: float, for_s: float, seed: int, at: Mapping[float, Callable[[], None]] | None = None
 ) -> list[Answered]:
     """Open-loop Poisson arrivals of the peak mix, alternating over the edges; `at` runs things meanwhile."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311
     asked: list[Answered] = []
     clock_s = 0.0
     while (clock_s := clock_s + rng.expovariate(rate_per_s)) < for_s:
-        _, kind, tier, deadline_ms = rng.choices(PEAK, [stream[0] for stream in PEAK])[0]
+        _, kind, tier, deadline_ms, residency = rng.choices(PEAK, [stream[0] for stream in PEAK])[0]
         number = len(asked)
-        asked.append(Answered(f"{seed}-{number}", kind, tier, clock_s, deadline_s=deadline_ms / 1000))
+        asked.append(Answered(f"{seed}-{number}", kind, tier, clock_s, residency, deadline_s=deadline_ms / 1000))
     urls = [it.url(edge) for edge in it.edges]
     began_s = time.monotonic()
     todo = sorted((at or {}).items())

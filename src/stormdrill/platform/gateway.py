@@ -19,7 +19,7 @@ from stormdrill.platform.messages import (
     Checkpoint,
     CheckpointAnswer,
     Claims,
-    ClaimsHeld,
+    ClaimsAnswer,
     Completions,
     CompletionsAnswer,
     Health,
@@ -83,7 +83,7 @@ class Gateway:
         tier = str(attempt.job.tier)
         self._metrics.count("requests_total", code=str(response.status), tier=tier)
         if response.status == 429:
-            self._metrics.count("shed_total", tier=tier)
+            self._metrics.count("shed_total", tier=tier, reason=admission.reason)
         return response
 
     def _at_once(self, admission: Admission, attempt: Attempt) -> web.Response:
@@ -177,13 +177,12 @@ class Gateway:
 
     async def claims(self, request: web.Request) -> web.StreamResponse:
         taken = await read(request, Claims)
-        self._region.supersede(taken.owner, taken.ids)
-        return answer(Claims(self._region.name, ()))
+        return answer(ClaimsAnswer(self._region.supersede(taken.owner, taken.claims)))
 
     async def claims_held(self, request: web.Request) -> web.StreamResponse:
-        against = request.query.get("against", "")
-        ids = tuple(job_id for _, job_id in self._region.store.claims_against(against, EVERYTHING))
-        return answer(ClaimsHeld(self._region.name, ids, self._region.control.snapshot()))
+        region = self._region
+        held = region.store.claims_against(request.query.get("against", ""), EVERYTHING)
+        return answer(Claims(region.name, tuple(held), region.control.snapshot()))
 
     # views
 

@@ -90,9 +90,9 @@ class Work(Struct, frozen=True):
 
 
 WORK: dict[Kind, Work] = {
-    "api": Work("cpu", 1, 0.080),
-    "report": Work("cpu", 1, 0.150),
-    "batch": Work("cpu", 4, 0.200),
+    "api": Work("cpu", 1, 0.100),
+    "report": Work("cpu", 1, 0.200),
+    "batch": Work("cpu", 4, 0.140),
     "inference": Work("gpu", 1, 0.180),
 }
 """Inference: the time of a full batch; see `gpu_batch_s`."""

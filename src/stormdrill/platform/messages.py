@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from stormdrill.platform.control import Register
 from stormdrill.platform.jobs import JobRequest, Kind, Pool
+from stormdrill.platform.store import Claim
 
 
 class Attempt(Struct, frozen=True):
@@ -87,18 +88,16 @@ class CheckpointAnswer(Struct, frozen=True):
 
 
 class Claims(Struct, frozen=True):
-    """`owner` has taken these jobs from the region that this is sent to."""
+    """All that `owner` has taken from the region that hears this and that was not confirmed, and its settings."""
 
     owner: str
-    ids: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    control: tuple[Register, ...] = ()
 
 
-class ClaimsHeld(Struct, frozen=True):
-    """All that `owner` has taken from the region that asks and that was not confirmed, and its settings."""
-
-    owner: str
-    ids: tuple[str, ...]
-    control: tuple[Register, ...]
+class ClaimsAnswer(Struct, frozen=True):
+    done_here: tuple[str, ...]
+    """Claimed jobs that had been completed before the claim came: the claimant must yield, or insist when done."""
 
 
 class PoolHealth(Struct, frozen=True):

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from aiohttp import ClientSession, ClientTimeout
 from msgspec.json import decode, encode
 
-from stormdrill.platform.messages import Claims, ClaimsHeld, Health, Report
+from stormdrill.platform.messages import Claims, ClaimsAnswer, Health, Report
 from stormdrill.platform.region import Region
 from stormdrill.platform.service import CALL_ERRORS, JSON, log, repeat
+from stormdrill.platform.store import Claim
 from stormdrill.platform.wiring import Peer
 
 EVERYTHING = 1_000_000
@@ -73,10 +74,10 @@ class Peers:
         url = f"{peer.url}/claims?against={self._region.name}"
         try:
             async with self._session.get(url, timeout=ClientTimeout(total=CLAIMS_LIMIT_S)) as response:
-                held = decode(await response.read(), type=ClaimsHeld)
+                held = decode(await response.read(), type=Claims)
         except CALL_ERRORS:
             return False
-        self._region.supersede(held.owner, held.ids)
+        self._region.supersede(held.owner, held.claims)
         self._region.control.merge(held.control)
         return True
 
@@ -102,21 +103,25 @@ class Peers:
         """Deliver claims until they are confirmed, in order, for ever if need be."""
         while True:
             held = self._region.store.claims_against(name, CLAIMS_A_CALL)
-            body = encode(Claims(self._region.name, tuple(job_id for _, job_id in held)))
-            if held and await self._post(peer, "/claims", body, CLAIMS_LIMIT_S):
-                self._region.store.confirm_claims(sequence for sequence, _ in held)
+            if held:
+                await self._deliver(name, peer, held)
             if len(held) < CLAIMS_A_CALL:
                 await asyncio.sleep(OUTBOX_EVERY_S)
 
-    async def _post(self, peer: Peer, path: str, body: bytes, limit_s: float) -> bool:
+    async def _deliver(self, name: str, peer: Peer, held: Sequence[Claim]) -> None:
+        body = await self._post(peer, "/claims", encode(Claims(self._region.name, tuple(held))), CLAIMS_LIMIT_S)
+        if body is not None:
+            self._region.settle(name, held, set(decode(body, type=ClaimsAnswer).done_here))
+
+    async def _post(self, peer: Peer, path: str, body: bytes, limit_s: float) -> bytes | None:
         try:
             async with self._session.post(
                 f"{peer.url}{path}", data=body, headers=_HEADERS, timeout=ClientTimeout(total=limit_s)
             ) as response:
-                await response.read()
-                return response.status == 200
+                payload = await response.read()
+                return payload if response.status == 200 else None
         except CALL_ERRORS:
-            return False
+            return None
 
     def _prober(self, name: str, peer: Peer) -> Callable[[], Awaitable[None]]:
         view = self.views[name]

@@ -11,7 +11,9 @@ from stormdrill.platform.jobs import TIERS, Pool
 from stormdrill.platform.store import StoredJob
 
 PATIENCE_SHARE = 0.25
-"""An acknowledged job that has waited this share of its deadline goes before tier 1: it was promised."""
+"""An acknowledged job that has waited this share of its deadline may go before tier 1: it was promised."""
+PROMOTED_SHARE = 0.25
+"""Part of a pool's slots that promoted jobs may hold, so that they never push tier 1 aside."""
 
 End = Literal["done", "refused", "superseded"]
 
@@ -63,16 +65,16 @@ class WorkQueue:
     def remove(self, entry: Entry) -> None:
         self._tiers[self._rank(entry.job.tier)].pop(entry.job.id, None)
 
-    def head(self, now_s: float) -> Entry | None:
-        """What is to run next, still in the queue."""
+    def head(self, now_s: float, promote: bool = False) -> Entry | None:
+        """What is to run next, still in the queue; `promote`: impatient jobs may go before tier 1 now."""
         heads = [next(iter(entries.values())) for entries in self._tiers.values() if entries]
-        return min(heads, key=lambda entry: self.urgency(entry, now_s)) if heads else None
+        return min(heads, key=lambda entry: self.urgency(entry, now_s, promote)) if heads else None
 
-    def urgency(self, entry: Entry, now_s: float) -> tuple[int, float]:
+    def urgency(self, entry: Entry, now_s: float, promote: bool = False) -> tuple[int, float]:
         """Smaller runs first."""
         if self._in_arrival_order:
             return (0, entry.queued_s)
-        return (0 if entry.impatient(now_s) else entry.job.tier, entry.queued_s)
+        return (0 if promote and entry.impatient(now_s) else entry.job.tier, entry.queued_s)
 
     def work_ahead_s(self, tier: int) -> float:
         """Slot time of everything that runs before a newcomer of this tier."""

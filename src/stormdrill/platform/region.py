@@ -4,14 +4,15 @@ No socket and no clock of its own; every public method runs to its end without w
 promises, each durable before anybody hears of it:
   1. a job is accepted in the commit that also holds the claim against its home, when it is taken over;
   2. a completion counts in the commit that ends the job, once, and only under the lease's own token;
-  3. a job claimed by another region is never admitted, leased or completed here again, and what was completed is void;
+  3. a job claimed by another region is never admitted, leased or completed here again; where both had completed it,
+     the claimant's counts and ours is void; where only we had, the claimant yields;
   4. after a pause or a restart nothing is leased or completed before the claims of the others were asked for.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from msgspec import Struct, structs
 from msgspec.json import Encoder
@@ -23,15 +24,15 @@ from stormdrill.platform.control import Control
 from stormdrill.platform.jobs import KINDS, POOLS, WORK, Pool, place, slot_cost_s, work_of
 from stormdrill.platform.messages import Attempt, JobResult, Lease, Outcome, PoolHealth
 from stormdrill.platform.pools import PoolState
-from stormdrill.platform.queue import End, Entry, WorkQueue
+from stormdrill.platform.queue import PROMOTED_SHARE, End, Entry, WorkQueue
 from stormdrill.platform.rates import Arrivals
-from stormdrill.platform.store import Store, StoredJob
+from stormdrill.platform.store import Claim, Store, StoredJob
 
 PAUSE_LIMIT_S = 0.5
 """A longer gap in our own clock means that the world may have gone on without us."""
 LEASE_MARGIN_S = 1.5
 """A lease lasts one step and this much longer; a checkpoint renews it."""
-USUAL_MIX = {"api": 0.5, "inference": 0.3, "report": 0.1, "batch": 0.1}
+USUAL_MIX = {"api": 0.35, "inference": 0.35, "report": 0.12, "batch": 0.18}
 """What is expected to arrive before anything has: for the capacity estimate only."""
 POLICIES: dict[str, Policy] = {bugs.NO_SHEDDING: "full-queue", bugs.UNBOUNDED_QUEUE: "everything"}
 
@@ -207,9 +208,11 @@ class Region:
         return Admission(429, reason=reason, retry_after_s=self._retry_after(wait_s))
 
     def predicted_wait_s(self, pool: Pool, tier: int) -> float:
-        """Slot time ahead of a newcomer of this tier, over the slots; running work counts by half."""
+        """Slot time ahead of a newcomer of this tier, over the slots; running work counts by half, of what gives way
+        at its next checkpoint only the step."""
         state = self.pools[pool]
-        running_s = sum(entry.cost_s for entry in self._entries.values() if entry.token and entry.pool == pool) / 2
+        running = (entry for entry in self._entries.values() if entry.token and entry.pool == pool)
+        running_s = sum(WORK[e.job.kind].step_s if e.job.tier > tier else e.cost_s for e in running) / 2
         if state.leased < state.places and not len(self._queues[pool]):
             return 0.0
         return (self._queues[pool].work_ahead_s(tier) + running_s) / max(state.slots, 1)
@@ -236,11 +239,13 @@ class Region:
         return self.active and state.leased < state.places and self._candidate(pool, now_s) is not None
 
     def _candidate(self, pool: Pool, now_s: float) -> Entry | None:
-        heads = [self._queues[pool].head(now_s)]
+        promised = sum(1 for e in self._entries.values() if e.token and e.pool == pool and e.expires_s is None)
+        promote = promised < max(1.0, PROMOTED_SHARE * self.pools[pool].slots)
+        heads = [self._queues[pool].head(now_s, promote)]
         if pool == "cpu" and not self.pools["gpu"].ready(now_s):
-            heads.append(self._queues["gpu"].head(now_s))
+            heads.append(self._queues["gpu"].head(now_s, promote))
         there = [head for head in heads if head is not None]
-        return min(there, key=lambda entry: self._queues[pool].urgency(entry, now_s)) if there else None
+        return min(there, key=lambda entry: self._queues[pool].urgency(entry, now_s, promote)) if there else None
 
     def _next(self, pool: Pool, now_s: float) -> Entry | None:
         while (entry := self._candidate(pool, now_s)) is not None:
@@ -327,19 +332,45 @@ class Region:
 
     # other regions
 
-    def supersede(self, owner: str, job_ids: Iterable[str]) -> None:
-        """`owner` has taken these jobs: durable before it is confirmed. Served in any state."""
+    def supersede(self, owner: str, claims: Iterable[Claim]) -> tuple[str, ...]:
+        """`owner` has taken these jobs: durable before it is confirmed. Served in any state.
+
+        Returns those that stay ours, because they are done here and not yet there.
+        """
         self.pulse()
         at_ms = self._clock.wall_ms()
-        for job_id in job_ids:
-            if self.store.owner_elsewhere(job_id) is not None:
+        done_here = []
+        for claim in claims:
+            if self.store.owner_elsewhere(claim.id) is not None:
                 continue
-            with self.store.together():
-                self.store.supersede(job_id, owner, at_ms)
-            self.tally.superseded += 1
-            entry = self._entries.get(job_id)
-            if entry is not None:
-                self._close(entry, "superseded", f"taken over by {owner}", b"")
+            if not claim.done and self.store.done(claim.id):
+                done_here.append(claim.id)
+                continue
+            self._hand_over(claim.id, owner, at_ms)
+        return tuple(done_here)
+
+    def settle(self, peer: str, claims: Iterable[Claim], done_there: Collection[str]) -> None:
+        """The peer has answered our claims: what it has done is left to it, unless it is done here by now.
+
+        In the latter case the claim stays open and goes out again as done, which is final.
+        """
+        self.pulse()
+        settled = []
+        for claim in claims:
+            if claim.id in done_there:
+                if self.store.done(claim.id):
+                    continue
+                self._hand_over(claim.id, peer, self._clock.wall_ms())
+            settled.append(claim.sequence)
+        self.store.confirm_claims(settled)
+
+    def _hand_over(self, job_id: str, owner: str, at_ms: float) -> None:
+        with self.store.together():
+            self.store.supersede(job_id, owner, at_ms)
+        self.tally.superseded += 1
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            self._close(entry, "superseded", f"taken over by {owner}", b"")
 
     # the view from outside
 

@@ -59,6 +59,16 @@ class StoredJob(Struct):
     result: bytes | None = None
 
 
+class Claim(Struct, frozen=True):
+    """A job that its claimant has taken over from the region that this is sent to."""
+
+    sequence: int
+    """In the claimant's outbox."""
+    id: str
+    done: bool
+    """The claimant has completed it: final, whatever the other side has done."""
+
+
 class LedgerRow(Struct, frozen=True):
     """What this region knows of one job that it accepted."""
 
@@ -147,13 +157,14 @@ class Store:
         Call inside `together`. Hearing it twice changes nothing.
         """
         self._db.execute("INSERT OR IGNORE INTO claims_in VALUES (?, ?, ?)", (job_id, owner, at_ms))
-        for _ in range(self._done(job_id)):
+        for _ in range(self.done(job_id)):
             self._db.execute(
                 "INSERT INTO completions (id, what, at_ms, token) VALUES (?, 'void', ?, ?)", (job_id, at_ms, owner)
             )
         self.end(job_id, "superseded", f"taken over by {owner}")
 
-    def _done(self, job_id: str) -> int:
+    def done(self, job_id: str) -> int:
+        """Completions that are not void."""
         query = "SELECT COALESCE(SUM(CASE what WHEN 'done' THEN 1 ELSE -1 END), 0) FROM completions WHERE id = ?"
         return int(self._db.execute(query, (job_id,)).fetchone()[0])
 
@@ -175,12 +186,14 @@ class Store:
     def claim(self, job_id: str, against: str, at_ms: float) -> None:
         self._db.execute("INSERT INTO claims_out (id, against, at_ms) VALUES (?, ?, ?)", (job_id, against, at_ms))
 
-    def claims_against(self, region: str, limit: int) -> list[tuple[int, str]]:
-        """(sequence, job) of what that region has not confirmed yet, oldest first."""
+    def claims_against(self, region: str, limit: int) -> list[Claim]:
+        """What that region has not confirmed yet, oldest first."""
         rows = self._db.execute(
-            "SELECT seq, id FROM claims_out WHERE against = ? AND delivered = 0 ORDER BY seq LIMIT ?", (region, limit)
+            "SELECT seq, id, EXISTS (SELECT 1 FROM jobs WHERE jobs.id = claims_out.id AND state = 'done') "
+            "FROM claims_out WHERE against = ? AND delivered = 0 ORDER BY seq LIMIT ?",
+            (region, limit),
         )
-        return [(int(row[0]), str(row[1])) for row in rows]
+        return [Claim(row[0], row[1], bool(row[2])) for row in rows]
 
     def confirm_claims(self, sequences: Iterable[int]) -> None:
         with self.together():
