@@ -5,7 +5,7 @@ experiment.yaml ─ read ─▶ Plan ─ conduct ─▶ run directory ─ judge 
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -99,7 +99,7 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
         offers=here,
         inventory=here.inventory(),
         faults=_faults(),
-        seed=seed if seed is not None else secrets.randbelow(2**31),
+        seed=seed if seed is not None else int.from_bytes(os.urandom(4)) >> 1,
     )
     broken = violations(loaded.policy, made, datetime.now(UTC))
     if broken:
