@@ -52,6 +52,10 @@ class _Reading:
     lines: list[str]
     metrics: Collection[str] | None
     blocks: list[Block] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    """Ids of blocks that could not be read, so that nobody is told that they don't exist."""
+    shaky: bool = False
+    """True when ways between steps may be missing only because something else is wrong."""
 
     def problem(self, line: int, token: str, what: str, fix: str = "", *, offset: int = 0) -> None:
         text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
@@ -83,9 +87,9 @@ def parse_runbook(name: str, text: str, *, templates: bool = True, metrics: Coll
     if not steps and not reading.document.problems:
         reading.problem(1, "", "there is no step in it", "write a fenced block: ```check id=… timeout=5s")
     contents = {step.id: reading.block(step.id).content for step in steps}
-    troubles = flow_troubles(steps, contents)
+    troubles = flow_troubles(steps, contents, lost=reading.lost, shaky=reading.shaky)
     troubles += _undo_troubles(reading, steps, undos)
-    if templates:
+    if templates and start:
         from stormdrill.spec.runbook_names import name_troubles
 
         undo_contents = {undo.id: reading.block(undo.id).content for undo in undos}
@@ -172,6 +176,7 @@ def _blocks(reading: _Reading, start: int) -> None:
             what = f"the id {id} stands here twice, first on line {ids[id]}"
             reading.problem(block.line, f"id={id}", what, "choose another id")
             block.attributes.id = ""
+            reading.shaky = True
         ids.setdefault(id, block.line)
     reading.blocks = [block for block in reading.blocks if block.attributes.id]
     if len(reading.blocks) > MOST_STEPS:
@@ -186,6 +191,8 @@ def _fence(reading: _Reading, token: Token, title: str) -> None:
     if kind not in (*KINDS, "undo"):
         if "id=" in info or kind.lower() in (*KINDS, "undo") or nearest(kind, KINDS).startswith("did"):
             reading.problem(line, kind, f"{kind} is no kind of step", nearest(kind.lower(), (*KINDS, "undo")))
+            reading.lost.update(word[3:] for word in info.split() if word.startswith("id="))
+            reading.shaky = True
         return
     last = reading.lines[min(token.map[1], len(reading.lines)) - 1].strip(" >")
     if not (token.map[1] - token.map[0] > 1 and last.startswith(token.markup) and not last.strip(token.markup[0])):
@@ -193,7 +200,11 @@ def _fence(reading: _Reading, token: Token, title: str) -> None:
     attributes, faults = read_attributes(kind, info)
     for fault in faults:
         reading.problem(line, fault.token or kind, fault.what, fault.fix)
+    if faults and not attributes.id:
+        reading.lost.update(word[3:] for word in info.split() if word.startswith("id="))
+        reading.shaky = True
     content, wrong = read_body(kind, token.content)
+    reading.shaky = reading.shaky or (kind == "decision" and bool(wrong))
     for one in wrong:
         _body_problem(reading, line, one)
     block = Block(kind, line, token.content, title, attributes, content)
@@ -223,14 +234,11 @@ def _complete(reading: _Reading, block: Block) -> None:
     if kind == "decision":
         branches = content.branches
         needs.append((bool(content.readings), "the decision looks at nothing", "add name: GET address .path"))
-        needs.append(
-            (
-                bool(branches) and not branches[-1].conditions,
-                "no way out when nothing holds",
-                "end with - otherwise go: …",
-            )
-        )
-        needs.append((len(branches) != 1, "only one way to go is no decision", "add - when: name >= 0 go: …"))
+        ends = bool(branches) and not branches[-1].conditions
+        alone = ends and len(branches) == 1
+        needs.append((ends, "no way out when nothing holds", "end with - otherwise go: …"))
+        needs.append((not alone, "only one way to go is no decision", "add - when: name >= 0 go: …"))
+        reading.shaky = reading.shaky or not ends
     if kind == "wait-until":
         count = len(content.waits) + len(content.expressions)
         needs.append(
@@ -284,18 +292,17 @@ def _steps(reading: _Reading) -> tuple[tuple[Step, ...], tuple[UndoBlock, ...]]:
 
 def _undo_troubles(reading: _Reading, steps: Iterable[Step], undos: Iterable[UndoBlock]) -> list[Trouble]:
     known = [undo.id for undo in undos]
-    wanted = [step.undo for step in steps if step.undo]
+    wanted = {step.undo for step in steps if step.undo}
     found = [
         Trouble(step.id, 0, f"no undo block {step.undo!r}", nearest(step.undo, (*known, "none")), "undo=")
         for step in steps
-        if step.undo and step.undo not in known
+        if step.undo and step.undo not in known and step.undo not in reading.lost
     ]
-    found += [
-        Trouble(id, 0, f"no action uses the undo {id}", "write undo=… in the action that it takes back, or remove it")
-        for id in known
-        if id not in wanted
-    ]
-    return found
+    unsaid = any(block.kind == "action" and not block.attributes.undo for block in reading.blocks)
+    if found or unsaid or reading.shaky:
+        return found
+    fix = "write undo=… in the action that it takes back, or remove it"
+    return [Trouble(id, 0, f"no action uses the undo {id}", fix) for id in known if id not in wanted]
 
 
 def _report(reading: _Reading, troubles: Iterable[Trouble]) -> None:

@@ -23,6 +23,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "manual": ("id", "timeout", "on_failure", "then", "at_most", "risk", "unattended"),
     "undo": ("id",),
 }
+_A = {kind: f"{'an' if kind[0] in 'au' else 'a'} {kind}" for kind in ALLOWED}
 RISKS = ("low", "medium", "high")
 
 
@@ -54,7 +55,7 @@ def read_attributes(kind: str, info: str) -> tuple[Attributes, list[Wrong]]:
     for token in info.split():
         key, equals, value = token.partition("=")
         if key not in ALLOWED[kind]:
-            wrong.append(Wrong(token, f"a {kind} has no attribute {key}", nearest(key, ALLOWED[kind])))
+            wrong.append(Wrong(token, f"{_A[kind]} has no attribute {key}", nearest(key, ALLOWED[kind])))
             continue
         if key in seen:
             wrong.append(Wrong(token, f"{key} stands here twice", "remove one"))
@@ -83,7 +84,7 @@ def _missing(kind: str, found: Attributes, seen: set[str]) -> list[Wrong]:
             wrong.append(Wrong("", "the action doesn't say its risk", "add risk=low, risk=medium or risk=high"))
         if "undo" not in seen:
             wrong.append(Wrong("", "the action doesn't say what takes it back", "add undo=block-id, or undo=none"))
-        if found.risk == "high" and not found.approvals:
+        if found.risk == "high" and "approval" not in seen:
             wrong.append(Wrong("risk=high", "a high risk that nobody approves", "add approval=1"))
     if kind == "action" and found.retry and not found.idempotent:
         wrong.append(
@@ -106,7 +107,7 @@ def _read_timeout(found: Attributes, value: str) -> _Problem:
     try:
         found.timeout_s = parse_duration(value)
     except ValueError as error:
-        return str(error), ""
+        return str(error), "write for example timeout=10s"
     if not 0 < found.timeout_s <= LONGEST_TIMEOUT_S:
         return f"a time-out of {value}", "between 1ms and 24h"
     return None

@@ -120,6 +120,7 @@ def read_body(kind: str, body: str) -> tuple[Content, list[Fault]]:
     content, faults = Content(), []
     for number, line, rest in _joined(kind, body):
         try:
+            pieces(rest)
             _READERS[kind](content, rest, number)
         except (_BadLineError, UnrenderableError) as error:
             token = getattr(error, "token", "") or rest.split(maxsplit=1)[0]
@@ -173,6 +174,8 @@ def _source(text: str, line: int, *, reads_only: bool) -> tuple[Source, str]:
         raise _BadLineError(
             f"{url!r} is not a whole address", "start it with http://, https:// or a parameter as in {{ admin }}", url
         )
+    if re.match(r"https?://[^/\s]*@", url):
+        raise _BadLineError("the address holds a user name or a password", "secrets don't belong in a runbook", url)
     body = ""
     if method in CHANGING and after[:1] in {"{", "["}:
         body, after = after, ""
@@ -211,7 +214,8 @@ def _condition(text: str, line: int, names: tuple[str, ...] | None = None) -> Co
         return Condition("exit", (), "==", rest, text, line)
     op = next((word for word in OPS if rest.startswith(word)), None)
     if op is None:
-        raise _BadLineError(f"{text!r} is no condition", "write for example .healthy == true", head)
+        single = f"write {head} =={rest[1:]}" if rest.startswith("=") else "write for example .healthy == true"
+        raise _BadLineError(f"{text!r} is no condition", single, head)
     value = rest[len(op) :].strip()
     _check_value(value, op)
     if names is not None:
@@ -230,7 +234,7 @@ def _path(text: str) -> tuple[str | int, ...]:
     try:
         return parse_path(text)
     except ValueError as error:
-        raise _BadLineError(str(error), "", text) from error
+        raise _BadLineError(str(error), "write for example .regions[0].name", text) from error
 
 
 def _check_value(value: str, op: str) -> None:
@@ -242,7 +246,8 @@ def _check_value(value: str, op: str) -> None:
     try:
         parsed = json.loads(value)
     except ValueError:
-        quoted = json.dumps(value.strip("'"))
+        lower = value.lower() in {"true", "false", "null"}
+        quoted = value.lower() if lower else json.dumps(value.strip("'"))
         raise _BadLineError(
             f"{value!r} is not a value", f"write {quoted}, a number, true, false or null", value
         ) from None
@@ -283,7 +288,7 @@ def _duration(text: str) -> float:
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise _BadLineError(str(error), "", text) from error
+        raise _BadLineError(str(error), "write for example 5s", text) from error
 
 
 def _capture(text: str, line: int, content: Content) -> Capture:
@@ -383,11 +388,12 @@ def _read_decision(content: Content, text: str, line: int) -> None:
         raise _BadLineError(f"{text!r} is not understood", "write name: GET address .path, or a branch - when: … go: …")
     if any(name == reading.name for reading in content.readings):
         raise _BadLineError(f"{name!r} is read twice", "choose another name", name)
+    content.readings.append(Capture(name, None, (), line))  # known by its name even when the rest is wrong
     source, after = _source(rest, line, reads_only=True)
     if not after:
         raise _BadLineError(f"{name!r} needs the place of its value", "add for example .headroom", name)
     path = ("exit",) if isinstance(source, Program) and after == "exit" else _path(after)
-    content.readings.append(Capture(name, source, path, line))
+    content.readings[-1] = Capture(name, source, path, line)
 
 
 def _read_wait(content: Content, text: str, line: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -21,6 +21,8 @@ class Trouble(NamedTuple):
     what: str
     fix: str = ""
     token: str = ""
+    target: str = ""
+    """The step that was meant and isn't there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +61,22 @@ def edges_of(steps: tuple[Step, ...], contents: Mapping[str, Content]) -> dict[s
     return found
 
 
-def flow_troubles(steps: tuple[Step, ...], contents: Mapping[str, Content]) -> list[Trouble]:
-    """Everything wrong with the order of things. Pure."""
+def flow_troubles(
+    steps: tuple[Step, ...], contents: Mapping[str, Content], *, lost: Collection[str] = (), shaky: bool = False
+) -> list[Trouble]:
+    """Everything wrong with the order of things. Pure.
+
+    `lost`: ids of blocks that could not be read. `shaky`: ways may be missing only because of another problem.
+    """
     if not steps:
         return []
-    found = _unknown_targets(steps, contents)
+    found = [trouble for trouble in _unknown_targets(steps, contents) if trouble.target not in lost]
     edges = edges_of(steps, contents)
     reached = _reached(steps[0].id, edges)
-    found += [
-        Trouble(step.id, 0, f"nothing leads to the step {step.id}", "let a step go to it, or remove it")
-        for step in steps
-        if step.id not in reached
-    ]
+    if not found and not shaky:
+        fix = "let a step go to it, or remove it"
+        unreached = [step.id for step in steps if step.id not in reached]
+        found += [Trouble(id, 0, f"nothing leads to the step {id}", fix) for id in unreached]
     found += _unbounded(steps, edges)
     return found
 
@@ -82,13 +88,17 @@ def _unknown_targets(steps: tuple[Step, ...], contents: Mapping[str, Content]) -
         for branch in contents[step.id].branches:
             if branch.go not in (*ids, *ENDINGS):
                 fix = nearest(branch.go, (*ids, *ENDINGS))
-                found.append(Trouble(step.id, branch.line, f"no step {branch.go!r} to go to", fix, branch.go))
+                found.append(
+                    Trouble(step.id, branch.line, f"no step {branch.go!r} to go to", fix, branch.go, branch.go)
+                )
         if step.on_failure not in (*ids, *ON_FAILURE):
             fix = nearest(step.on_failure, (*ON_FAILURE, *ids))
-            found.append(Trouble(step.id, 0, f"on_failure={step.on_failure} names no step", fix, "on_failure="))
+            found.append(
+                Trouble(step.id, 0, f"on_failure={step.on_failure} names no step", fix, "on_failure=", step.on_failure)
+            )
         if step.then and step.then not in (*ids, *ENDINGS):
             fix = nearest(step.then, (*ids, *ENDINGS))
-            found.append(Trouble(step.id, 0, f"then={step.then} names no step", fix, "then="))
+            found.append(Trouble(step.id, 0, f"then={step.then} names no step", fix, "then=", step.then))
     return found
 
 

@@ -128,7 +128,7 @@ def _parameter(document: Document, key: Scalar, node: Node) -> Parameter | None:
     )
     if (default := node.get("default")) is not None and parameter.default and not default.broken:
         for wrong in wrong_with(parameter, parameter.default):
-            document.problem(default, f"the default of {name}: {wrong}")
+            document.problem(default, f"the default of {name}: {wrong}", "give a default that may be given")
     return parameter
 
 

@@ -45,7 +45,7 @@ def _troubles(
     try:
         variables, wanted = names_in(text)
     except UnrenderableError as error:
-        return [Trouble(where, line, str(error), "", "{{")]
+        return [Trouble(where, line, str(error), error.fix, "{{")]
     found = [
         Trouble(where, line, f"no parameter {name!r}", nearest(name, (*names, "captured")), _token(text, name))
         for name in sorted(variables - set(names) - {"captured"})

@@ -21,6 +21,8 @@ def parse_path(text: str) -> tuple[str | int, ...]:
     """`.a.b[0]`, `.["odd key"]`, `.` for the whole answer. Raises ValueError."""
     if text == ".":
         return ()
+    if not text.startswith("."):
+        raise ValueError(f"{text!r} is not a path; it starts with a dot: .{text}")
     parts: list[str | int] = []
     at = 0
     while at < len(text):
@@ -32,8 +34,6 @@ def parse_path(text: str) -> tuple[str | int, ...]:
         else:
             parts.append(match["key"] if match["key"] is not None else match["quoted"])
         at = match.end()
-    if not text.startswith("."):
-        raise ValueError(f"{text!r} is not a path; it starts with a dot: .{text}")
     return tuple(parts)
 
 

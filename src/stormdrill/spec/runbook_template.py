@@ -50,6 +50,10 @@ _KEPT_TESTS = ("defined", "undefined", "none", "number", "string", "eq", "ne", "
 class UnrenderableError(ValueError):
     """A template that cannot be read, or a value that may not stand where it was asked for."""
 
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what)
+        self.fix = fix
+
 
 class Piece(NamedTuple):
     """Literal text, or the inside of one `{{ … }}`."""
@@ -74,7 +78,7 @@ def pieces(template: str) -> list[Piece]:
     if end < len(template):
         found.append(Piece(template[end:], False))
     if any("{{" in piece.text for piece in found):
-        raise UnrenderableError("a {{ is never closed by }}")
+        raise UnrenderableError("a {{ is never closed", "close it with }} on the same line")
     return found
 
 
@@ -235,7 +239,7 @@ def body_shape(template: str) -> tuple[object, list[str]]:
         return json.loads("".join(text)), expressions
     except ValueError as error:
         shown = str(error).replace("\ue000", "").replace("\ue001", "")
-        raise UnrenderableError(f'the body is not JSON ({shown}); write for example {{"level": 3}}') from error
+        raise UnrenderableError(f"the body is not JSON ({shown})", 'write for example {"level": 3}') from error
 
 
 def _inside_string(text: str, inside: bool) -> bool:
@@ -295,10 +299,11 @@ def names_in(template: str) -> tuple[set[str], set[str]]:
             tree = _environment().parse("{{ " + piece.text + " }}")
             _environment().compile_expression(piece.text)
         except (TemplateError, RecursionError) as error:
-            raise UnrenderableError(f"{{{{ {piece.text} }}}}: {error}") from error
+            fix = f"filters here: {', '.join(_KEPT_FILTERS)}" if "filter" in str(error) else "write {{ name }}"
+            raise UnrenderableError(f"{{{{ {piece.text} }}}}: {str(error).rstrip('.')}", fix) from error
         variables |= meta.find_undeclared_variables(tree)
         if tree.find(nodes.Call) is not None:
-            raise UnrenderableError(f"{{{{ {piece.text} }}}} calls something; templates here only look values up")
+            raise UnrenderableError(f"{{{{ {piece.text} }}}} calls something", "templates here only look values up")
         for attribute in tree.find_all((nodes.Getattr, nodes.Getitem)):
             captured |= _captured(attribute, piece.text)
     return variables, captured
@@ -307,12 +312,12 @@ def names_in(template: str) -> tuple[set[str], set[str]]:
 def _captured(node: object, text: str) -> set[str]:
     from jinja2 import nodes
 
-    if not isinstance(node, nodes.Getattr | nodes.Getitem) or not isinstance(node.node, nodes.Name):
-        return set()
-    if node.node.name != "captured":
-        raise UnrenderableError(f"{{{{ {text} }}}}: only captured has parts, as in captured.level_before")
+    assert isinstance(node, nodes.Getattr | nodes.Getitem)
+    fix = "only captured has parts, as in captured.level_before"
+    if not isinstance(node.node, nodes.Name) or node.node.name != "captured":
+        raise UnrenderableError(f"{{{{ {text} }}}} looks into a value", fix)
     if isinstance(node, nodes.Getattr):
         return {node.attr}
     if isinstance(node.arg, nodes.Const):
         return {str(node.arg.value)}
-    raise UnrenderableError(f"{{{{ {text} }}}}: name what is captured, as in captured.level_before")
+    raise UnrenderableError(f"{{{{ {text} }}}} doesn't name what is captured", fix)
