@@ -66,7 +66,7 @@ def pieces(template: str) -> list[Piece]:
     """Raises UnrenderableError for statements, comments and braces that don't close."""
     if _STATEMENT.search(template):
         raise UnrenderableError(
-            "a step's shape may not depend on a value: no {% … %} and no {# … #} here, only {{ … }}"
+            "a step's shape may not depend on a value", "no {% … %} and no {# … #} here, only {{ … }}"
         )
     found: list[Piece] = []
     end = 0
