@@ -103,12 +103,6 @@ def _interval_ms(times: Iterable[float]) -> float:
 def _longest_gap_ms(times: list[float], window: Span, halted: list[tuple[float, float]]) -> float:
     """Between fresh readings, over the window, leaving out when the instance could not answer by design."""
     edges = [window.start_ms, *(t for t in times if window.start_ms < t < window.end_ms), window.end_ms]
-    before = [t for t in times if t <= window.start_ms]
-    after = [t for t in times if t >= window.end_ms]
-    if before:
-        edges[0] = max(before)
-    if after:
-        edges[-1] = min(after)
     longest = 0.0
     for start_ms, end_ms in pairwise(edges):
         gaps = [(start_ms, end_ms)]

@@ -1,0 +1,91 @@
+"""TTD, TTM, TTR by definition; the timeline's rows; the error budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from judging import evidence, judged, run, with_events
+from msgspec.structs import replace
+
+from stormdrill.core.budget import budgets
+from stormdrill.core.timeline import timeline
+from stormdrill.model import event as ev
+from stormdrill.model.verdict import Times
+
+
+def test_times_count_from_the_first_inject_call(tmp_path: Path) -> None:
+    times = run(tmp_path).times
+    assert times.bit_s == 0.002
+    assert times.detect_s == 2.4
+    assert times.reverted_s == pytest.approx(30.0, abs=0.05)
+
+
+@pytest.mark.parametrize("outage_s", [2.0, 6.0])
+def test_mitigated_is_when_the_fault_objectives_held_for_good(tmp_path: Path, outage_s: float) -> None:
+    times = run(tmp_path, outage_s=outage_s).times
+    assert times.mitigate_s == pytest.approx(outage_s, abs=0.6)
+    assert times.recover_s == pytest.approx(outage_s, abs=0.6)
+
+
+def test_harm_until_the_revert_was_recovered_from_but_never_mitigated(tmp_path: Path) -> None:
+    times = run(tmp_path, "fail").times
+    assert times.mitigate_s is None
+    assert times.recover_s == pytest.approx(30.0, abs=0.6)
+
+
+def test_what_did_not_happen_has_no_time(tmp_path: Path) -> None:
+    assert run(tmp_path, "unhealthy-baseline").times == Times()
+    assert run(tmp_path / "silent", "no-alert").times.detect_s is None
+    assert run(tmp_path / "dull", "not-bitten").times.bit_s is None
+
+
+def test_rows_are_ordered_by_observation_and_count_from_the_inject(tmp_path: Path) -> None:
+    found = evidence(tmp_path)
+    rows = timeline(found.events)
+    assert [row.at_ms for row in rows] == sorted(row.at_ms for row in rows)
+    first = next(row for row in rows if "inject call" in row.text)
+    assert (first.at_ms, first.kind) == (0.0, "fault")
+    assert rows[0].at_ms < 0
+    told = {row.seq for row in rows}
+    quiet = ("reading", "host-sampled", "process-spawned", "instance-ready", "keeper-started", "record-closed")
+    untold = {r.event.type for r in found.events if r.seq not in told} - set(quiet)
+    assert untold <= {"armed"}  # those of the runbook's actions, which their steps tell
+
+
+def test_an_unexpected_exit_is_told_and_an_expected_one_is_not(tmp_path: Path) -> None:
+    found = evidence(tmp_path)
+
+    def exits(*, expected: bool) -> list[str]:
+        event = ev.ProcessExited("edge-1", 4200, None, "SIGSEGV", expected)
+        events = (*found.events, ev.Recorded(9000, "", 5_010_000.0, event))
+        return [row.text for row in timeline(events) if row.seq == 9000]
+
+    assert exits(expected=True) == []
+    assert exits(expected=False) == ["edge-1 ended by SIGSEGV, unexpected"]
+
+
+def test_an_empty_journal_has_no_rows() -> None:
+    assert timeline(()) == ()
+
+
+def test_the_budget_is_what_the_objective_allows_to_fail(tmp_path: Path) -> None:
+    found = evidence(tmp_path, "fail")
+    rows = {(item.phase, item.name): item for item in budgets(found.plan, found.events, found.records)}
+    spent = rows["fault after 10s", "success{tier=1} > 95%"]
+    assert spent.allowed == 0.05
+    assert spent.spent == pytest.approx(spent.bad / (0.05 * spent.n), abs=1e-3)
+    assert spent.spent > 5
+    assert rows["baseline", "success{tier=1} > 98%"].spent == 0.0
+    assert rows["fault after 10s", "p95{tier=1} < 400ms"].spent > 1
+    assert len(rows) == 4
+
+
+def test_a_phase_never_reached_has_no_budget(tmp_path: Path) -> None:
+    found = evidence(tmp_path, "unhealthy-baseline")
+    assert {item.phase for item in budgets(found.plan, found.events, found.records)} == {"baseline"}
+
+
+def test_ttr_of_a_run_without_requests_is_unknown(tmp_path: Path) -> None:
+    found = with_events(evidence(tmp_path), lambda recorded: recorded)
+    assert judged(replace(found, records=())).times.recover_s is None
