@@ -85,7 +85,7 @@ def test_the_sdist_holds_what_it_takes_to_build_and_test_and_no_run(built: Path)
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
-    assert {"pyproject.toml", "LICENSE", "README.md", "policy.yaml", "src/stormdrill/api.py", "Makefile"} <= names
+    assert {"pyproject.toml", "LICENSE", "README.md", "policy.yaml", "src/stormdrill/ports.py", "Makefile"} <= names
     assert any(name.startswith("tests/") for name in names)
     assert not [name for name in names if name.startswith(("runs/", ".venv/", "build/"))]
 

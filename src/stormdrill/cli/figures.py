@@ -23,7 +23,7 @@ def milliseconds(value: float) -> str:
         return f"{value / 1000:.1f} s"
     if value >= 1000:
         return f"{value / 1000:.2f} s"
-    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
 
 
 def seconds(value: float) -> str:
@@ -37,26 +37,25 @@ def seconds(value: float) -> str:
 
 
 def measured(value: float | None, unit: str) -> str:
-    """`value` as the verdict carries it (percent, seconds, per second or plain) in the unit that was asked for."""
+    """`value` as the verdict carries it: in the unit that was asked for."""
     if value is None:
         return NOTHING
     if unit == "%":
         return share(value)
     if unit in ("ms", "s"):
-        return milliseconds(value * 1000) if unit == "ms" else seconds(value)
+        return milliseconds(value) if unit == "ms" else seconds(value)
     if unit == "/s":
         return rate(value)
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
 def interval(low: float | None, high: float | None, unit: str) -> str:
-    """The 95% interval without its unit, which stands beside the value; exact counts have none."""
+    """The 95% interval in the unit that was asked for, which stands beside the value; exact counts have none."""
     if low is None or high is None:
         return ""
     if unit == "%":
         return f"[{_digits(low, 100.0)}, {_digits(high, 100.0)}]"
-    scale = 1000.0 if unit == "ms" else 1.0
-    return f"[{_plain(low * scale)}, {_plain(high * scale)}]"
+    return f"[{_plain(low)}, {_plain(high)}]"
 
 
 def _digits(value: float, whole: float) -> str:

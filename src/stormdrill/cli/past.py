@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from stormdrill.cli.outline import plan_lines
-from stormdrill.cli.report import verdict_lines
+from stormdrill.cli.report import near, verdict_lines
 from stormdrill.cli.scene import Scene
 from stormdrill.cli.terminal import layout
 from stormdrill.model.event import RunEnded
@@ -34,7 +34,7 @@ def story_lines(directory: Path, width: int) -> list[str]:
     if not any(isinstance(recorded.event, RunEnded) for recorded in found.events):
         lines.append("  the record has no end: the run goes on, or was killed (stormdrill runs says which)")
     lines += [f"  {problem}" for problem in found.problems]
-    lines.append(f"  record   {directory}   head {found.head[:4]}…{found.head[-2:]}")
+    lines.append(f"  record   {near(directory)}   head {found.head[:4]}…{found.head[-2:]}")
     return lines
 
 

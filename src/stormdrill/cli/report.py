@@ -14,6 +14,7 @@ from stormdrill.errors import Problem
 from stormdrill.model.verdict import ObjectiveVerdict, Verdict
 
 SPLIT = re.compile(r"(?P<subject>(?:[^{<>=]|\{[^}]*\})*?)\s*(?P<asked>(?:<=|>=|<|>|=|\bwithin\b).*)")
+UNIT = re.compile(r"(\d)(ms|s|m|h)\b")
 EXACT = {"jobs_lost": "jobs lost", "jobs_doubled": "jobs doubled"}
 EXIT_DIRTY = 5
 
@@ -76,7 +77,7 @@ def _asked(one: ObjectiveVerdict) -> tuple[str, str]:
     match = SPLIT.fullmatch(one.name)
     if match is None:
         return one.name, ""
-    subject, asked = match["subject"], match["asked"]
+    subject, asked = match["subject"], UNIT.sub(r"\1 \2", match["asked"])
     if asked.startswith("within"):
         return subject, f"< {asked.removeprefix('within').strip()}"
     return EXACT.get(subject, subject), asked.removeprefix("= ") if subject in EXACT else asked
@@ -111,9 +112,9 @@ def closing_lines(ended: Ended, width: int = 100) -> list[str]:
     review = "review.html" if (ended.dir / "review.html").exists() else "review.md"
     lines = ["", *verdict_lines(ended.verdict, width), ""]
     if (ended.dir / review).exists():
-        lines.append(f"  review   {_near(ended.dir / review)}")
+        lines.append(f"  review   {near(ended.dir / review)}")
     head = f"   head {ended.head[:4]}…{ended.head[-2:]}" if ended.head else ""
-    lines.append(f"  record   {_near(ended.dir)}{head}   stormdrill verify {ended.run}")
+    lines.append(f"  record   {near(ended.dir)}{head}   stormdrill verify {ended.run}")
     if ended.exit_code == EXIT_DIRTY:
         lines += ["", *dirty_lines(ended)]
     return lines
@@ -197,7 +198,7 @@ def _if_there(place: Path) -> str | None:
     return str(place) if place.exists() else None
 
 
-def _near(place: Path) -> str:
+def near(place: Path) -> str:
     """The path as short as it can be written from here."""
     relative = os.path.relpath(place)
     return str(place) if relative.startswith("..") else relative

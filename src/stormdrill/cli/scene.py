@@ -18,6 +18,8 @@ DONE_WORDS = {"freeze": "frozen", "crash": "killed"}
 UNDONE_WORDS = {"freeze": "thawed", "crash": "restarted"}
 STEP_MARKS = {"ok": "✓", "failed": "✗", "timed-out": "✗ timed out", "skipped": "–"}
 NAMES_SHOWN = 4
+LOOKS_BACK_MS = 1000.0
+"""A live figure covers the last second: only after that much of a phase does it speak of the phase alone."""
 
 
 class Line(NamedTuple):
@@ -66,11 +68,11 @@ class Scene:
     def tell(self, recorded: e.Recorded) -> list[Line]:
         return self._tell(recorded.event, recorded.mono_ms)
 
-    def figures_are(self, live: LiveLoad | None, gauges: Mapping[str, float]) -> None:
+    def figures_are(self, live: LiveLoad | None, gauges: Mapping[str, float], now_ms: float) -> None:
         """The generator's last second and the live gauges, keyed as objectives write them."""
         if live is not None:
             self._live = live
-            if self._phase:
+            if self._phase and now_ms - self._phase_from_ms >= LOOKS_BACK_MS:
                 self._sent.append(live.sent)
         self._gauges = dict(gauges)
 

@@ -63,7 +63,7 @@ class PlainView:
     def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None:
         with self._lock:
             if not isinstance(what, Recorded):
-                self.scene.figures_are(what, gauges or {})
+                self.scene.figures_are(what, gauges or {}, self._clock() * 1000)
                 self._beat()
                 return
             for line in self.scene.tell(what):

@@ -26,7 +26,7 @@ def test_only_all_reads_as_all_and_only_none_as_none(percent: float) -> None:
 @pytest.mark.parametrize(
     ("value", "unit", "shown"),
     [
-        (0.238, "ms", "238 ms"),
+        (238.0, "ms", "238 ms"),
         (2.4, "s", "2.4 s"),
         (0.4, "s", "400 ms"),
         (60.0, "/s", "60/s"),
@@ -42,4 +42,4 @@ def test_a_measured_value_carries_the_unit_that_was_asked_for(value: float | Non
 def test_an_exact_count_has_no_interval() -> None:
     assert figures.interval(None, None, "") == ""
     assert figures.interval(98.1, 99.7, "%") == "[98.1, 99.7]"
-    assert figures.interval(0.221, 0.262, "ms") == "[221, 262]"
+    assert figures.interval(221.0, 262.0, "ms") == "[221, 262]"

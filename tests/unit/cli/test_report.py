@@ -60,7 +60,7 @@ def verdict_of(*objectives: ObjectiveVerdict, word: Word = "PASS", reverted: boo
 
 HELD = (
     objective("success{tier=1} > 95%", "PASS", 99.2, 98.1, 99.7, unit="%"),
-    objective("p95{tier=1} < 400ms", "PASS", 0.238, 0.221, 0.262, unit="ms"),
+    objective("p95{tier=1} < 400ms", "PASS", 238.0, 221.0, 262.0, unit="ms"),
     objective("alert(RegionDown) within 10s", "PASS", 2.4, None, None, unit="s", n=0),
     objective("jobs_lost = 0", "PASS", 0.0, None, None, n=4006),
 )
@@ -68,9 +68,9 @@ HELD = (
 
 def test_asked_and_measured_stand_side_by_side_with_their_units() -> None:
     text = "\n".join(report.table_lines(verdict_of(*HELD)))
-    for row in ("> 95%     99.2%  [98.1, 99.7]    600", "< 400ms    238 ms    [221, 262]    600", "4,006"):
+    for row in ("> 95%     99.2%  [98.1, 99.7]    600", "< 400 ms    238 ms    [221, 262]    600", "4,006"):
         assert row in text
-    assert "< 10s     2.4 s" in text
+    assert "< 10 s     2.4 s" in text
     assert "jobs lost" in text
 
 
