@@ -60,11 +60,12 @@
       const shift = toPx(g, whole[0]) - g.left * factor;
       for (const node of chart.querySelectorAll(".zx")) node.setAttribute("transform", `matrix(${factor} 0 0 1 ${shift} 0)`);
       for (const node of chart.querySelectorAll(".mv:not(.time)")) {
-        const px = Number(node.dataset.x) * factor + shift;
-        const sticky = node.querySelector(":scope > text.phase, :scope > text.limit-n");
-        const inside = px >= g.left - 1 && px <= g.right + 1;
+        let px = Number(node.dataset.x) * factor + shift;
+        const until = node.dataset.until === undefined ? px : Number(node.dataset.until) * factor + shift;
+        const seen = until >= g.left - 1 && px <= g.right + 1 && (until === px || (until > g.left + 20 && px < g.right - 20));
+        if (until > px) px = Math.max(px, g.left);
         node.setAttribute("transform", `translate(${px.toFixed(1)},0)`);
-        node.setAttribute("visibility", inside || (sticky && factor === 1) ? "visible" : "hidden");
+        node.setAttribute("visibility", seen ? "visible" : "hidden");
       }
       ticks(chart, g);
     }
@@ -105,7 +106,7 @@
         for (const node of grouped) {
           const on = node.dataset.group === (has ? chosen : "all");
           node.classList.toggle("on", on);
-          node.setAttribute("visibility", on ? "visible" : "hidden");
+          node.classList.toggle("off", !on);
         }
       }
     }

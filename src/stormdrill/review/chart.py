@@ -11,6 +11,7 @@ from html import escape
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stormdrill.review.clock import Clock
 from stormdrill.review.svg import Point, Range, Scale, band, line, number, spread, steps, tag, text, time_step
@@ -116,6 +117,8 @@ _CHARACTER = 6.6
 
 def draw(chart: Chart, size: Size, *, prefix: str, style: str = "", links: bool = True, filters: bool = True) -> str:
     """The chart as one SVG element. `style` makes it stand alone; `filters` adds the hidden lines of each tier."""
+    longest = max((len(item.label) for panel in chart.panels for item in panel.lines), default=0)
+    size = replace(size, right=min(max(size.right, longest * _CHARACTER + 10), size.width / 4))
     x = Scale(chart.start_ms, chart.end_ms, size.left, size.plot_right)
     lanes = _lanes(chart.marks, x)
     lane_count = max(lanes, default=-1) + 1
@@ -158,8 +161,9 @@ def draw(chart: Chart, size: Size, *, prefix: str, style: str = "", links: bool 
     )
 
 
-def _moved(px: float, content: str, class_: str = "mv") -> str:
-    return tag("g", content, class_=class_, data_x=px, transform=f"translate({number(px)},0)")
+def _moved(px: float, content: str, class_: str = "mv", until: float | None = None) -> str:
+    """What keeps its shape when zooming. With `until` it stays in sight while any of [px, until] is."""
+    return tag("g", content, class_=class_, data_x=px, data_until=until, transform=f"translate({number(px)},0)")
 
 
 def _stretched(content: str, prefix: str) -> str:
@@ -176,7 +180,7 @@ def _phases(phases: Sequence[Phase], x: Scale, top: float, bottom: float, prefix
         name = {"warmup": "warm-up", "failback": "fail-back"}.get(phase.name, phase.name)
         wide = len(name) * _CHARACTER + 6
         if right - left >= wide and left >= last_px:
-            names.append(_moved(left, text(name, 3, 11, "phase")))
+            names.append(_moved(left, text(name, 3, 11, "phase"), until=right))
             last_px = left + wide
     return _stretched("".join(shades), prefix) + "".join(names)
 
@@ -237,7 +241,7 @@ def _panel(panel: Panel, top: float, x: Scale, size: Size, prefix: str, filters:
     for value, label in panel.ticks:
         grid.append(tag("path", class_="grid", d=f"M{left},{number(y(value))}H{right}"))
         grid.append(text(label, size.left - 5, y(value) + 4, "tick end"))
-    shapes, names = [], []
+    shapes = []
     for shade in panel.bands:
         if shade.group in (ALL, panel.tier) or filters:
             shapes.append(band(shade.points, x, y, shade.class_, data_group=shade.group))
@@ -253,7 +257,7 @@ def _panel(panel: Panel, top: float, x: Scale, size: Size, prefix: str, filters:
         shapes.append(drawn)
     rules, rule_names = _rules(panel, x, y, size)
     title = f"{panel.title}, {panel.unit}" if panel.unit else panel.title
-    names = _labels(panel, y, size)
+    names = _labels(panel, y, size, filters)
     return tag(
         "g",
         [
@@ -272,11 +276,11 @@ def _panel(panel: Panel, top: float, x: Scale, size: Size, prefix: str, filters:
     )
 
 
-def _labels(panel: Panel, y: Scale, size: Size) -> list[str]:
-    """Names beside the lines' ends, pushed apart where they would overlap."""
+def _labels(panel: Panel, y: Scale, size: Size, filters: bool) -> list[str]:
+    """Names beside the lines' ends, pushed apart where they would overlap; each tier's own, for the filter."""
     found: list[str] = []
     for group in dict.fromkeys(item.group for item in panel.lines):
-        if group not in (ALL, panel.tier):
+        if group not in (ALL, panel.tier) and not filters:
             continue
         ends = []
         for item in panel.lines:
@@ -285,7 +289,7 @@ def _labels(panel: Panel, y: Scale, size: Size) -> list[str]:
                 ends.append((y(last) + 4, item))
         low, high = y.to_px + 4, y.from_px + 4
         for at, (_, item) in zip(spread([place for place, _ in ends], 12.5, low, high), ends, strict=True):
-            found.append(text(item.label, size.plot_right + 5, at, f"name {item.class_}"))
+            found.append(text(item.label, size.plot_right + 5, at, f"name {item.class_}", data_group=group))
     return found
 
 
@@ -308,5 +312,5 @@ def _rules(panel: Panel, x: Scale, y: Scale, size: Size) -> tuple[str, list[str]
         while any(abs(baseline - row) < 11 and start < end and start + wide > begin for row, begin, end in taken):
             baseline += 11
         taken.append((baseline, start, start + wide))
-        names.append(_moved(start, text(rule.label, 0, baseline, "limit-n")))
+        names.append(_moved(start, text(rule.label, 0, baseline, "limit-n"), until=right))
     return "".join(shapes), names

@@ -15,13 +15,14 @@ from msgspec import Struct
 
 from stormdrill.errors import Refused
 from stormdrill.model.event import HostSampled, Reading, RunbookStarted
-from stormdrill.review import facts, impact, pictures
+from stormdrill.review import course, facts, impact, pictures
 from stormdrill.review.budget import budget
 from stormdrill.review.clock import Clock, anchored, drift_ms
 from stormdrill.review.judgement import PROMPTS, due
 from stormdrill.review.source import Source, read
 from stormdrill.review.story import appendix, marks, timeline
 from stormdrill.review.view import Figure, Review
+from stormdrill.review.words import sentence
 
 FILES = ("review.md.j2", "review.html.j2", "review.css", "chart.css", "review.js")
 _WORTH_TELLING_MS = 250.0
@@ -43,7 +44,7 @@ def render(run_dir: Path, templates: Path | None = None) -> RenderedReview:
     folder = _settle_templates(run_dir, templates)
     source = read(run_dir)
     clock = anchored(source.events)
-    rows = timeline(source, clock, facts.zero_ms(source))
+    rows = timeline(source, clock)
     drawn = pictures.chart_of(source, clock, marks(source, rows))
     view = _view(source, clock, drawn)
     style = (folder / "chart.css").read_text(encoding="utf-8")
@@ -96,9 +97,8 @@ def _write(path: Path, text: str) -> Path:
 
 def _view(source: Source, clock: Clock, drawn: pictures.Drawn) -> Review:
     verdict, plan, started = source.verdict, source.plan, source.started
-    zero = facts.zero_ms(source)
-    rows = timeline(source, clock, zero)
-    load, times = facts.load(source), facts.times(source)
+    rows = timeline(source, clock)
+    load, times = course.load(source), facts.times(source)
     ended_ms = max((recorded.mono_ms for recorded in source.events), default=0.0)
     runbook_started = source.first(RunbookStarted)
     experiment = plan.experiment if plan else None
@@ -111,9 +111,9 @@ def _view(source: Source, clock: Clock, drawn: pictures.Drawn) -> Review:
         state="draft",
         verdict=verdict.verdict if verdict else "NOT JUDGED",
         status=verdict.status if verdict else "unknown",
-        sentence=verdict.sentence if verdict else "This run has not been judged.",
+        sentence=sentence(verdict.sentence) if verdict else "This run has not been judged.",
         summary=facts.summary(source, clock),
-        reasons=verdict.reasons if verdict else (),
+        reasons=tuple(sentence(text) for text in verdict.reasons if text != verdict.sentence) if verdict else (),
         date=clock.date(source.events[0].mono_ms) if source.events else "",
         clock_note=_clock_note(source, clock),
         missing=source.missing,
@@ -123,7 +123,7 @@ def _view(source: Source, clock: Clock, drawn: pictures.Drawn) -> Review:
         picture=pictures.picture(drawn.chart) if drawn.chart else None,
         read_out=pictures.read_out(drawn, source),
         timeline=rows,
-        impact=impact.facts(source, clock, zero),
+        impact=impact.facts(source, clock),
         outcomes=impact.outcomes(source),
         budget=budget(source),
         severity=facts.severity(source),
@@ -131,8 +131,8 @@ def _view(source: Source, clock: Clock, drawn: pictures.Drawn) -> Review:
         conditions=facts.conditions(source),
         times=times,
         attended=bool(runbook_started and runbook_started[1].attended),
-        faults=facts.faults(source, clock),
-        runbook=facts.runbook(source, clock),
+        faults=course.faults(source, clock),
+        runbook=course.runbook(source, clock),
         load=load,
         due=due(clock.moment(ended_ms).date()),
         reproduce=facts.reproduce(source),
@@ -170,8 +170,8 @@ def _clock_note(source: Source, clock: Clock) -> str:
     if drift < _WORTH_TELLING_MS:
         return ""
     return (
-        f"The wall clock strayed by up to {drift / 1000:.1f} s from the monotonic clock during the run; times here follow "
-        "the monotonic clock from the run's start."
+        f"The wall clock strayed by up to {drift / 1000:.1f} s from the monotonic clock during the run; times here "
+        "follow the monotonic clock from the run's start."
     )
 
 
@@ -188,20 +188,16 @@ def _environment(folder: Path) -> ImmutableSandboxedEnvironment:
 def _markdown(folder: Path) -> ImmutableSandboxedEnvironment:
     """Escapes each value for Markdown, and for the HTML that Markdown may hold."""
     environment = _environment(folder)
-    environment.autoescape = False
     environment.finalize = lambda value: value if isinstance(value, Markup) else markdown_text(str(value))
     environment.filters["code"] = code_text
     environment.filters["fenced"] = lambda text: Markup(" ".join(text.split()).replace("`", "'"))  # noqa: S704
     return environment
 
 
-def markdown_text(text: str) -> str:
+def markdown_text(text: str) -> Markup:
     """Text that Markdown shows as it is, on one line."""
-    return (
-        _SPECIAL.sub(r"\\\1", " ".join(text.split()).replace("&", "&amp;"))
-        .replace("\\<", "&lt;")
-        .replace("\\>", "&gt;")
-    )
+    escaped = _SPECIAL.sub(r"\\\1", " ".join(text.split()).replace("&", "&amp;"))
+    return Markup(escaped.replace("\\<", "&lt;").replace("\\>", "&gt;"))  # noqa: S704  # escaped on the line above
 
 
 def code_text(text: str) -> Markup:

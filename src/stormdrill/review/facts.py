@@ -5,28 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from stormdrill.core.sentences import quantity
+from stormdrill.core.windows import Span
 from stormdrill.model import event as ev
 from stormdrill.model.expression import Comparison
 from stormdrill.model.units import show_duration
-from stormdrill.model.verdict import FaultVerdict, ObjectiveVerdict
+from stormdrill.model.verdict import ObjectiveVerdict, Times
 from stormdrill.review import impact
 from stormdrill.review.clock import Clock
 from stormdrill.review.source import Source
-from stormdrill.review.story import mechanism_of
-from stormdrill.review.view import Fact, FaultRow, Figure, ObjectiveRow, RunbookView, StepRow
-from stormdrill.review.words import NOTHING, count, interval, listed, measured, percent, plural
+from stormdrill.review.view import Fact, Figure, ObjectiveRow
+from stormdrill.review.words import NOTHING, count, interval, listed, measured, sentence
 
 _TIER = re.compile(r"\{[^}]*?\b(?P<label>\w+)=(?P<value>[\w.-]+)")
 
 
-def zero_ms(source: Source) -> float | None:
-    """When the first inject call began: the trigger, from which times count."""
-    return min((recorded.mono_ms for recorded in _injects(source)), default=None)
-
-
 def _injects(source: Source) -> list[ev.Recorded]:
+    """Inject calls of the plan's faults; what a runbook did is none."""
     ours = {armed.injection for _, armed in source.all(ev.Armed) if armed.fault != "runbook"}
-    return [recorded for recorded, event in source.all(ev.InjectStarted) if event.injection in ours or not ours]
+    return [recorded for recorded, event in source.all(ev.InjectStarted) if event.injection in ours]
+
+
+def _fault_span(source: Source) -> Span | None:
+    return next((span for span in source.spans if span.name == "fault"), None)
 
 
 # --- asked and measured ----------------------------------------------------------------------------------
@@ -46,7 +47,7 @@ def _objective(source: Source, judged: ObjectiveVerdict) -> ObjectiveRow:
         interval=interval(judged.low, judged.high, judged.unit),
         n=count(judged.n) if judged.n else NOTHING,
         verdict=judged.verdict,
-        sentence=judged.sentence,
+        sentence=sentence(judged.sentence),
     )
 
 
@@ -62,10 +63,10 @@ def _asked(source: Source, judged: ObjectiveVerdict) -> str:
         if asked.text != judged.name:
             continue
         if isinstance(asked, Comparison):
-            limit = measured(judged.limit, judged.unit)
-            return f"{asked.op} {limit}" + (f" ({asked.limit:g} x baseline)" if asked.relative else "")
-        return f"within {measured(judged.limit, judged.unit)}"
-    return measured(judged.limit, judged.unit)
+            relative = f" ({asked.limit:g} x baseline)" if asked.relative else ""
+            return f"{asked.op} {quantity(judged.limit, judged.unit)}{relative}"
+        return f"within {quantity(judged.limit, judged.unit)}"
+    return quantity(judged.limit, judged.unit)
 
 
 def summary(source: Source, clock: Clock) -> str:
@@ -81,10 +82,10 @@ def summary(source: Source, clock: Clock) -> str:
     lasted = f" for {show_duration((max(ends) - start) / 1000)}" if ends else ""
     text = f"At {clock.time(start)} UTC {what} hit {listed(names)}{lasted}"
     requests = source.requests
-    fault = next((phase for phase in source.phases if phase[0] == "fault"), None)
+    fault = _fault_span(source)
     if fault is None or not len(requests):
         return f"{text}."
-    inside = impact.within(source, fault[1], fault[2])
+    inside = impact.within(source, fault.start_ms, fault.end_ms)
     label = "requests"
     if requests.tier_label:
         inside = inside & (requests.tier == 0)
@@ -98,9 +99,8 @@ def summary(source: Source, clock: Clock) -> str:
 
 def times(source: Source) -> tuple[Fact, ...]:
     """TTD, TTA, TTM, TTR and what lies between, each with its definition."""
-    found = source.verdict.times if source.verdict else None
-    injects = _injects(source)
-    zero = injects[0] if injects else None
+    found = source.verdict.times if source.verdict else Times()
+    zero = source.inject
     start = (zero.seq,) if zero else ()
     acknowledged = source.first(ev.RunbookStarted)
     tta = (acknowledged[0].mono_ms - zero.mono_ms) / 1000 if acknowledged and zero else None
@@ -110,24 +110,24 @@ def times(source: Source) -> tuple[Fact, ...]:
     started = (acknowledged[0].seq,) if acknowledged else ()
     held = impact.record_events(source)
     return (
-        _time("Bit", found and found.bit_s, start + bit, "the first witness other than the inject call saw it."),
+        _time("Bit", found.bit_s, start + bit, "the first witness other than the inject call saw it."),
         _time(
             "TTD, to detect",
-            found and found.detect_s,
+            found.detect_s,
             start + alert,
             "the first alert that the experiment names fired.",
         ),
-        _time("TTA, to acknowledge", tta, start + started, "the runbook started; nobody was paged."),
+        _time("TTA, to acknowledge", tta, start + started, "the runbook started."),
         _time(
             "TTM, to mitigate",
-            found and found.mitigate_s,
+            found.mitigate_s,
             start + held,
             "the fault's objectives held from then on, while the cause was still there.",
         ),
-        _time("Reverted", found and found.reverted_s, start + gone, "the last cause was seen to be gone."),
+        _time("Reverted", found.reverted_s, start + gone, "the last cause was seen to be gone."),
         _time(
             "TTR, to recover",
-            found and found.recover_s,
+            found.recover_s,
             start + held,
             "the recovery objectives held again from then on.",
         ),
@@ -178,10 +178,10 @@ def severity(source: Source) -> tuple[Fact, ...]:
     rows = [Fact("Severity and criteria", Figure(front.severity or "not stated"), "From the runbook's front matter.")]
     rows += [Fact("Owner team", Figure(front.owner))] if front.owner else []
     rows += [Fact("Escalation", Figure(front.escalation))] if front.escalation else []
-    fault = next((phase for phase in source.phases if phase[0] == "fault"), None)
+    fault = _fault_span(source)
     if fault is not None:
         name = "Measured during the fault"
-        success = impact.success_between(source, fault[1], fault[2], name, (fault[3],))
+        success = impact.success_between(source, fault.start_ms, fault.end_ms, name, fault.events)
         rows += [success] if success else []
     return tuple(rows)
 
@@ -219,154 +219,6 @@ def conditions(source: Source) -> tuple[Fact, ...]:
         healthy = "healthy" if baseline[1].healthy else "not healthy"
         found.append(Fact("Baseline", Figure(healthy, (baseline[0].seq,)), baseline[1].detail))
     return tuple(found)
-
-
-# --- faults ----------------------------------------------------------------------------------------------
-
-
-def faults(source: Source, clock: Clock) -> tuple[FaultRow, ...]:
-    judged = {(item.name, item.target): item for item in (source.verdict.faults if source.verdict else ())}
-    rows = []
-    for recorded, armed in source.all(ev.Armed):
-        if armed.fault != "runbook":
-            rows.append(_fault(source, clock, recorded, armed, judged.get((armed.fault, armed.instance))))
-    return tuple(rows)
-
-
-def _fault(
-    source: Source, clock: Clock, recorded: ev.Recorded, armed: ev.Armed, judged: FaultVerdict | None
-) -> FaultRow:
-    def last(kind: type[ev.Event]) -> tuple[ev.Recorded, ev.Event] | None:
-        rows = [row for row in source.all(kind) if getattr(row[1], "injection", "") == armed.injection]
-        return rows[-1] if rows else None
-
-    inject, reverted = last(ev.InjectStarted), last(ev.Reverted)
-    effects = [row for row in source.all(ev.EffectObserved) if row[1].injection == armed.injection]
-    effect = next((row for row in effects if row[1].bit), effects[-1] if effects else None)
-    checks = [row for row in source.all(ev.RevertVerified) if row[1].injection == armed.injection]
-    bit, undone, gone = Figure("not seen"), Figure("not reverted"), Figure("not looked at")
-    if effect is not None:
-        after = show_duration(effect[1].after_ms / 1000)
-        text = f"after {after}, {effect[1].witness}" if effect[1].bit else f"no, {effect[1].witness}"
-        bit = Figure(text, (effect[0].seq,))
-    if reverted is not None and isinstance(reverted[1], ev.Reverted):
-        undone = Figure(f"{reverted[1].outcome} at {clock.time(reverted[0].mono_ms)}", (reverted[0].seq,))
-    if checks:
-        seen, event = checks[-1]
-        after = show_duration(event.after_ms / 1000)
-        gone = Figure(
-            f"gone after {after}, {event.witness}" if event.gone else f"STILL THERE, {event.witness}", (seen.seq,)
-        )
-    return FaultRow(
-        name=armed.fault,
-        instance=armed.instance,
-        mechanism=armed.mechanism or mechanism_of(source, armed.injection),
-        started=Figure(clock.time(inject[0].mono_ms), (inject[0].seq,)) if inject else Figure("never", (recorded.seq,)),
-        bit=bit,
-        reverted=undone,
-        gone=gone,
-        exposed=NOTHING if judged is None else "yes" if judged.exposed else "no",
-    )
-
-
-# --- the runbook -----------------------------------------------------------------------------------------
-
-
-def runbook(source: Source, clock: Clock) -> RunbookView | None:
-    judged = source.verdict.runbook if source.verdict else None
-    started = source.first(ev.RunbookStarted)
-    if judged is None and started is None:
-        return None
-    finished = source.first(ev.RunbookFinished)
-    zero = zero_ms(source)
-    fault_end = next((end for name, _, end, _ in source.phases if name == "fault"), None)
-    before = after = None
-    if started and zero is not None:
-        seqs = (started[0].seq,)
-        before = impact.success_between(source, zero, started[0].mono_ms, "Before it started", seqs)
-    if finished and fault_end is not None and finished[0].mono_ms < fault_end:
-        seqs = (finished[0].seq,)
-        after = impact.success_between(
-            source, finished[0].mono_ms, fault_end, "After it ended, fault still there", seqs
-        )
-    name = judged.name if judged else started[1].runbook if started else ""
-    return RunbookView(
-        name=name,
-        title=source.front.title if source.front else "",
-        verdict=judged.verdict if judged else NOTHING,
-        sentence=judged.sentence if judged else (finished[1].detail if finished else "It did not finish."),
-        started_by=Figure(f"{started[1].trigger} at {clock.time(started[0].mono_ms)}", (started[0].seq,))
-        if started
-        else Figure("never started"),
-        steps=_steps(source, clock),
-        before=before,
-        after=after,
-    )
-
-
-def _steps(source: Source, clock: Clock) -> tuple[StepRow, ...]:
-    ends = list(source.all(ev.StepFinished))
-    rows = []
-    for recorded, event in source.all(ev.StepStarted):
-        end = next((row for row in ends if row[1].step == event.step and row[0].seq > recorded.seq), None)
-        if end:
-            ends.remove(end)
-        rows.append(
-            StepRow(
-                step=event.step,
-                kind=event.kind,
-                started=clock.time(recorded.mono_ms),
-                took=show_duration(end[1].took_ms / 1000) if end else NOTHING,
-                outcome=end[1].outcome if end else "unknown",
-                detail=" → ".join(text for text in (end[1].detail, end[1].goes_to) if text) if end else "",
-                events=(recorded.seq, end[0].seq) if end else (recorded.seq,),
-            )
-        )
-    return tuple(rows)
-
-
-# --- the load's honesty ----------------------------------------------------------------------------------
-
-
-def load(source: Source) -> tuple[Fact, ...]:
-    judged = source.verdict.load if source.verdict else None
-    ended = source.first(ev.LoadEnded)
-    seqs = (ended[0].seq,) if ended else ()
-    if judged is None:
-        return (Fact("Load", Figure("none was driven, or none was recorded", seqs)),)
-    rate = f" ({percent(100 * judged.sent / judged.scheduled)}%)" if judged.scheduled else ""
-    found = [
-        Fact("Evidence", Figure("valid" if judged.valid else "INVALID", seqs), judged.reason),
-        Fact("Sent of scheduled", Figure(f"{count(judged.sent)} of {count(judged.scheduled)}{rate}", seqs)),
-        Fact("Dropped, never sent", Figure(count(judged.dropped), seqs)),
-        Fact("Unfinished at the end", Figure(count(judged.unfinished), seqs), "Counted as time-outs."),
-        Fact("Lag p99", Figure(show_duration(judged.lag_p99_ms / 1000), seqs), "Sent minus intended."),
-    ]
-    return tuple([*found, *_host(source)])
-
-
-def _host(source: Source) -> list[Fact]:
-    samples = source.all(ev.HostSampled)
-    if not samples:
-        return [Fact("Host", Figure("not sampled"), "Whether strangers starved the system is not known.")]
-    rows = (
-        ("Foreign CPU, most", "foreign_cpu", "cores", "Used by processes that are not of this run."),
-        ("System's run delay, most", "platform_run_delay", "share", "Of the time in which it wanted a core."),
-        ("Generator's run delay, most", "generator_run_delay", "share", ""),
-        ("Generator's CPU, most", "generator_cpu", "cores", ""),
-        ("Load average, most", "load1", "", "Over one minute."),
-    )
-    found = []
-    for name, field, unit, note in rows:
-        recorded, sample = max(samples, key=lambda row: (getattr(row[1], field), -row[0].seq))
-        value = float(getattr(sample, field))
-        text = f"{percent(100 * value)}%" if unit == "share" else f"{value:.2f} {unit}".strip()
-        found.append(Fact(name, Figure(text, (recorded.seq,)), note))
-    started = source.first(ev.RunStarted)
-    if started:
-        text = f"{plural(started[1].cores, 'core')}, {started[1].kernel}"
-        found.append(Fact("Machine", Figure(text, (started[0].seq,))))
-    return found
 
 
 # --- doing it again --------------------------------------------------------------------------------------

@@ -35,10 +35,10 @@ def outcomes(source: Source) -> tuple[Outcomes, ...]:
     """A row for each phase and tier that had requests; warm-up is left out, since nothing is judged there."""
     requests = source.requests
     found = []
-    for phase, start, end, seq in source.phases:
-        if phase == "warmup":
+    for span in source.spans:
+        if span.name == "warmup":
             continue
-        inside = within(source, start, end)
+        inside = within(source, span.start_ms, span.end_ms)
         for index, tier in enumerate(requests.tiers):
             mine = inside & (requests.tier == index)
             n = int(mine.sum())
@@ -49,7 +49,7 @@ def outcomes(source: Source) -> tuple[Outcomes, ...]:
             found.append(
                 Outcomes(
                     tier=f"{requests.tier_label} {tier}".strip() or "all",
-                    phase=_NAMES.get(phase, phase),
+                    phase=_NAMES.get(span.name, span.name),
                     asked=count(n),
                     failed=count(failed),
                     share=f"{percent(100 * failed / n)}%",
@@ -57,7 +57,7 @@ def outcomes(source: Source) -> tuple[Outcomes, ...]:
                     timed_out=count(timed_out),
                     late=count(late),
                     broken=count(broken),
-                    events=(seq, *record_events(source)),
+                    events=(*span.events, *record_events(source)),
                 )
             )
     return tuple(found)
@@ -72,20 +72,20 @@ def _reasons(source: Source) -> tuple[Mask, Mask, Mask, Mask]:
     return away, timed_out, late, ~requests.good & ~away & ~timed_out & ~late
 
 
-def facts(source: Source, clock: Clock, zero_ms: float | None) -> tuple[Fact, ...]:
+def facts(source: Source, clock: Clock) -> tuple[Fact, ...]:
     """Requests, duration, jobs; and what nobody measured, said as that."""
-    found = [*_requests(source, clock, zero_ms), *_jobs(source)]
+    found = [*_requests(source, clock), *_jobs(source)]
     found.append(Fact("Users", Figure("not measured"), "The record knows requests and jobs, not who sent them."))
     found.append(Fact("Money", Figure("not measured"), "No prices were given for this system."))
     return tuple(found)
 
 
-def _requests(source: Source, clock: Clock, zero_ms: float | None) -> list[Fact]:
+def _requests(source: Source, clock: Clock) -> list[Fact]:
     requests = source.requests
-    fault = next((phase for phase in source.phases if phase[0] == "fault"), None)
-    if not len(requests) or fault is None or zero_ms is None:
+    if not len(requests) or source.inject is None:
         return [Fact("Requests", Figure("no requests were recorded while a fault lasted"))]
-    events = (fault[3], *record_events(source))
+    zero_ms = source.inject.mono_ms
+    events = (source.inject.seq, *record_events(source))
     inside = within(source, zero_ms, np.inf)
     failed = inside & ~requests.good
     n, bad = int(inside.sum()), int(failed.sum())

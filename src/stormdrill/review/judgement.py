@@ -30,16 +30,16 @@ PROMPTS: tuple[Prompt, ...] = (
     ),
     Prompt("well", "What went well", "What worked as designed, and what worked although nobody had designed it?"),
     Prompt("poorly", "What went poorly", "What was slow, confusing or missing: in the system, the tools, the runbook?"),
-    Prompt("lucky", "Where we were lucky", "What would have made this worse at another hour, load or place?"),
+    Prompt("lucky", "Where we were lucky", "What makes this worse at another hour, load or place?"),
     Prompt(
         "surprises",
         "Surprises",
-        "What did people expect, what did they see, and what did they know at the time? How and what; never who and why.",
+        "What did people expect, see, and know at the time? How and what; never who and why.",
     ),
     Prompt(
         "mitigation",
         "Mitigation and resolution",
-        "What stopped the harm, and what removed the cause? Would the runbook have done it alone?",
+        "What stopped the harm, and what removed the cause? Did the runbook do it alone?",
     ),
     Prompt(
         "similar",

@@ -54,7 +54,8 @@ _ACTIONS = re.compile(r"^#{1,6}\s+.*\bactions?\b", re.IGNORECASE)
 _HEADING = re.compile(r"^#{1,6}\s")
 _CODE = re.compile(r"`[^`]*`")
 _QUOTED = re.compile(r"[\"“][^\"”]*[\"”]")
-_JUDGEMENT = ("<!-- judgement -->", "<!-- /judgement -->")
+_BEGIN = re.compile(r"<!-- judgement: [a-z-]+ -->")
+_END = "<!-- /judgement -->"
 
 
 def lint(markdown: str, where: str = "") -> list[Problem]:
@@ -62,14 +63,14 @@ def lint(markdown: str, where: str = "") -> list[Problem]:
 
     Where the review carries judgement markers, only what stands between them is read; else the whole text.
     """
-    marked = _JUDGEMENT[0] in markdown
+    marked = _BEGIN.search(markdown) is not None
     inside = not marked
     fenced = comment = actions = False
     found: list[Problem] = []
     for number, raw in enumerate(markdown.splitlines(), start=1):
-        if raw.strip() == _JUDGEMENT[0]:
+        if _BEGIN.fullmatch(raw.strip()):
             inside = True
-        elif raw.strip() == _JUDGEMENT[1]:
+        elif raw.strip() == _END:
             inside = not marked
         if raw.lstrip().startswith(("```", "~~~")):
             fenced = not fenced

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
+from msgspec.structs import replace
 
-from stormdrill.model.event import Reading
+from stormdrill.core.windows import WHOLE, window_of
+from stormdrill.model.event import PhaseEntered, Reading
 from stormdrill.model.experiment import Objective
 from stormdrill.model.expression import Comparison
 from stormdrill.model.units import show_duration
@@ -57,11 +59,11 @@ def _linear(top: float, about: int = 4) -> tuple[float, tuple[tuple[float, str],
 def _phase_means(source: Source, buckets: Buckets, values: Floats, unit: str) -> str:
     """ "baseline 60.0/s, fault 46.1/s": what a picture shows, in words."""
     found = []
-    for name, start, end, _ in source.phases:
-        inside = (buckets.middles_ms >= start) & (buckets.middles_ms < end) & ~np.isnan(values)
+    for span in source.spans:
+        inside = (buckets.middles_ms >= span.start_ms) & (buckets.middles_ms < span.end_ms) & ~np.isnan(values)
         if inside.any():
             mean = float(np.average(values[inside], weights=buckets.widths_s[inside]))
-            found.append(f"{name} {mean:.1f}{unit}")
+            found.append(f"{span.name} {mean:.1f}{unit}")
     return ", ".join(found) or "nothing"
 
 
@@ -193,9 +195,9 @@ def _success(group: Group, series: Series, source: Source, index: int, floor: fl
         title,
         "% of intended",
         alt,
-        62,
+        92 if rules else 58,
         floor,
-        100.0,
+        100.0 + (100.0 - floor) * (0.16 if rules else 0.04),
         False,
         tuple((value, number(value)) for value in (floor, (floor + 100.0) / 2, 100.0)),
         (Line(f"l-tier{rank}", "" if alone else f"{label} {group.name}", _points(middles, group.success), group.name),),
@@ -231,16 +233,17 @@ def _rules(source: Source, metrics: Sequence[str], factor: float, tier: str) -> 
                 asked.limit * factor,
                 f"{what.replace('{}', '')}{asked.op} {limit}",
                 judged.verdict if judged else "",
-                _scaled(judged.value if judged else None, factor),
-                _scaled(judged.low if judged else None, factor),
-                _scaled(judged.high if judged else None, factor),
+                _drawn(judged.value, judged.unit) if judged else None,
+                _drawn(judged.low, judged.unit) if judged else None,
+                _drawn(judged.high, judged.unit) if judged else None,
             )
         )
     return tuple(found)
 
 
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None or not math.isfinite(value) else value * factor
+def _drawn(value: float | None, unit: str) -> float | None:
+    """A verdict's value in the panel's unit: times in ms, all else as it is."""
+    return None if value is None or not math.isfinite(value) else value * (1000.0 if unit == "s" else 1.0)
 
 
 def _judged(verdicts: Iterable[ObjectiveVerdict], objective: Objective) -> ObjectiveVerdict | None:
@@ -251,18 +254,22 @@ def _judged(verdicts: Iterable[ObjectiveVerdict], objective: Objective) -> Objec
 
 
 def _window(source: Source, objective: Objective) -> tuple[float, float]:
-    if objective.window.phase == "whole run":
-        start, end = span_ms(source)
-        return start + objective.window.after_s * 1000.0, end
-    for name, start, end, _ in source.phases:
-        if name == objective.window.phase:
-            return start + objective.window.after_s * 1000.0, end
-    return 0.0, 0.0
+    """Where the objective is judged, by the same rule as `judge`."""
+    spans = {span.name: span for span in source.spans}
+    if source.spans:
+        judged = [span for span in source.spans if span.name != "warmup"] or list(source.spans)
+        spans[WHOLE] = replace(judged[0], name=WHOLE, end_ms=judged[-1].end_ms)
+    span = spans.get(objective.window.phase)
+    if span is None:
+        return 0.0, 0.0
+    window = window_of(objective, span, source.inject)
+    return window.start_ms, window.end_ms
 
 
 def span_ms(source: Source) -> tuple[float, float]:
-    """What the pictures show: the phases, or the whole journal when the run never came that far."""
-    if source.phases:
-        return source.phases[0][1], source.phases[-1][2]
-    times = [recorded.mono_ms for recorded in source.events] or [0.0]
-    return min(times), max(times)
+    """What the pictures show: the phases and what followed them, or the whole journal if none was reached."""
+    if not source.spans:
+        times = [recorded.mono_ms for recorded in source.events] or [0.0]
+        return min(times), max(times)
+    ended = [recorded.mono_ms for recorded, event in source.all(PhaseEntered) if event.phase == "end"]
+    return source.spans[0].start_ms, max([source.spans[-1].end_ms, *ended])

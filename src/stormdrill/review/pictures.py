@@ -12,12 +12,12 @@ from msgspec import Struct
 
 from stormdrill.review.chart import NARROW, WIDE, Chart, Mark, Panel, Phase, draw
 from stormdrill.review.clock import Clock, anchored
-from stormdrill.review.facts import zero_ms
 from stormdrill.review.panels import panels, span_ms
 from stormdrill.review.series import Floats, Series, series
 from stormdrill.review.source import Source, read
 from stormdrill.review.story import marks, timeline
 from stormdrill.review.view import Picture
+from stormdrill.review.words import plural
 
 FOLDER = "pictures"
 STORY = "story"
@@ -34,8 +34,8 @@ class Drawn(Struct, frozen=True):
 
 def chart_of(source: Source, clock: Clock, events: tuple[Mark, ...]) -> Drawn:
     start, end = span_ms(source)
-    phases = tuple(Phase(name, begin, until) for name, begin, until, _ in source.phases)
-    edges = [start, *(phase.start_ms for phase in phases[1:]), end]
+    phases = tuple(Phase(span.name, span.start_ms, span.end_ms) for span in source.spans)
+    edges = sorted({start, end, *(edge for phase in phases for edge in (phase.start_ms, phase.end_ms))})
     found = series(source.requests, edges)
     drawn = panels(source, found)
     if not drawn or end <= start:
@@ -43,7 +43,8 @@ def chart_of(source: Source, clock: Clock, events: tuple[Mark, ...]) -> Drawn:
     shown = tuple(mark for mark in events if start <= mark.at_ms <= end)[:_MOST_MARKS]
     told = ", ".join(phase.name for phase in phases)
     words = " ".join(f"{panel.title}: {panel.alt}" for panel in drawn)
-    alt = f"{len(drawn)} panels over one time axis in UTC, phases {told or 'not reached'}, {len(shown)} numbered events. {words}"
+    alt = f"{plural(len(drawn), 'panel')} over one time axis in UTC; phases: {told or 'not reached'}; "
+    alt += f"{plural(len(shown), 'numbered event')}. {words}"
     title = f"{source.run}: what happened, over time"
     return Drawn(Chart(title, alt, drawn, phases, shown, start, end, clock), found)
 
@@ -53,7 +54,8 @@ def picture(chart: Chart) -> Picture:
     return Picture(
         file=f"{FOLDER}/{STORY}.svg",
         title=chart.title,
-        alt=chart.alt,
+        alt=chart.alt.partition(". ")[0] + ".",
+        panels=tuple((panel.title, panel.alt) for panel in chart.panels),
         wide=Markup(draw(chart, WIDE, prefix="w")),  # noqa: S704  # every text in it was escaped by svg.text and svg.tag
         narrow=Markup(draw(chart, NARROW, prefix="n")),  # noqa: S704
     )
@@ -81,7 +83,7 @@ def write(run_dir: Path, folder: Path, names: Iterable[str] = (), *, style: str)
     """
     source = read(run_dir)
     clock = anchored(source.events)
-    rows = timeline(source, clock, zero_ms(source))
+    rows = timeline(source, clock)
     chart = chart_of(source, clock, marks(source, rows)).chart
     drawn = files(chart, style) if chart else {}
     folder.mkdir(parents=True, exist_ok=True)

@@ -184,19 +184,18 @@ def tiered(requests: core.Requests) -> Requests:
     tiers = tuple(value for _, value in named) if label else ("",)
     of_kind = np.array([tiers.index(tier_of(kind.labels)[1]) if label else 0 for kind in requests.kinds] or [0])
     ordered = requests.where(np.argsort(requests.at_ms, kind="stable"))  # type: ignore[arg-type]  # an index does as well
-    refused = ordered.outcome == core.REFUSED
     dropped = ordered.outcome == core.DROPPED
     turned_away = (ordered.outcome == core.ANSWERED) & ((ordered.status == 429) | (ordered.status == 503))
     return Requests(
         intended_ms=ordered.at_ms,
         lag_ms=ordered.lag_us / 1000.0,
-        latency_ms=ordered.latency_us / 1000.0,
+        latency_ms=ordered.judged_latency_us / 1000.0,
         dropped=dropped,
         good=ordered.good,
         turned_away=turned_away,
         timed_out=ordered.timed_out,
         late=ordered.acknowledged & ~ordered.good,
-        admitted=~turned_away & ~dropped & ~refused,
+        admitted=ordered.admitted,
         tier=of_kind[ordered.kind].astype(np.int32),
         tiers=tiers,
         tier_label=label,

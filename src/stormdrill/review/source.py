@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import numpy as np
 
-from stormdrill.core.evidence import Kind, RecordFile, requests_of
+from stormdrill.core.evidence import RecordFile, requests_of
+from stormdrill.core.windows import WHOLE, Span, first_inject, phases
 from stormdrill.errors import JournalBroken, Refused
-from stormdrill.model.event import Event, PhaseEntered, Recorded, RunStarted
+from stormdrill.model.event import Armed, Event, Recorded, RunStarted
 from stormdrill.model.plan import Plan
 from stormdrill.model.verdict import Verdict
 from stormdrill.review.series import Requests, tiered
+from stormdrill.store.evidence import read_record_files
 from stormdrill.store.journal import salvage
-from stormdrill.store.records import DTYPE, FORMAT, RECORD
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Event)
@@ -41,54 +40,71 @@ class Source(msgspec.Struct, frozen=True):
     """SHA-256 of the journal's last whole line."""
     plan: Plan | None
     verdict: Verdict | None
+    records: tuple[RecordFile, ...]
     requests: Requests
     front: Front | None
     """None when the run directory has no runbook."""
     missing: tuple[str, ...]
     """Sentences: what could not be read, and what that means for this review."""
+    by_type: dict[type[Event], tuple[Recorded, ...]]
+    spans: tuple[Span, ...]
+    """The phases as they are judged: fault from the first inject call, nothing after an abort."""
+    inject: Recorded | None
+    """The first inject call of the plan's faults: the trigger, from which times count."""
 
     def all(self, kind: type[_E]) -> tuple[tuple[Recorded, _E], ...]:
-        return tuple((recorded, recorded.event) for recorded in self.events if isinstance(recorded.event, kind))
+        """Events of exactly this type, with their envelopes, as observed."""
+        return tuple((row, row.event) for row in self.by_type.get(kind, ()))  # type: ignore[misc]  # sorted by type
 
     def first(self, kind: type[_E]) -> tuple[Recorded, _E] | None:
         return next(iter(self.all(kind)), None)
+
+    def armed(self, injection: str) -> Armed | None:
+        return next((event for _, event in self.all(Armed) if event.injection == injection), None)
+
+    def instance_of(self, injection: str) -> str:
+        found = self.armed(injection)
+        return found.instance if found else injection.rpartition("/")[2]
+
+    def fault_of(self, injection: str) -> str:
+        found = self.armed(injection)
+        return found.fault if found else injection.partition("/")[0]
+
+    def mechanism_of(self, injection: str) -> str:
+        found = self.armed(injection)
+        return found.mechanism if found else ""
 
     @property
     def started(self) -> RunStarted | None:
         found = self.first(RunStarted)
         return found[1] if found else None
 
-    @property
-    def phases(self) -> tuple[tuple[str, float, float, int], ...]:
-        """Name, start and end in monotonic ms, and the event's number; the last phase of a cut run ends with it."""
-        entered = self.all(PhaseEntered)
-        last = max((recorded.mono_ms for recorded in self.events), default=0.0)
-        ends = [recorded.mono_ms for recorded, _ in entered[1:]] + [last]
-        return tuple(
-            (event.phase, recorded.mono_ms, max(end, recorded.mono_ms), recorded.seq)
-            for (recorded, event), end in zip(entered, ends, strict=True)
-            if event.phase != "end"
-        )
-
 
 def read(run_dir: Path) -> Source:
     """Raises Refused when the directory holds no journal: without one there is nothing to review."""
     missing: list[str] = []
     events, head = _journal(run_dir / "journal.ndjson", missing)
-    plan = _decode(run_dir / "plan.json", Plan, missing, "what was planned is not shown")
+    plan = _decode(run_dir / "plan.json", Plan, missing, "phases, limits and faults are not shown")
     verdict = _decode(run_dir / "verdict.json", Verdict, missing, "this run has not been judged: stormdrill judge")
+    records = read_record_files(run_dir, sorted((run_dir / "load").glob("*.records")), missing.append, {})
     runbook = run_dir / "runbook.md"
+    by_type: dict[type[Event], list[Recorded]] = {}
+    for recorded in events:
+        by_type.setdefault(type(recorded.event), []).append(recorded)
+    started = next((row.event.run for row in events if isinstance(row.event, RunStarted)), run_dir.name)
     return Source(
-        run=verdict.run
-        if verdict
-        else next((e.event.run for e in events if isinstance(e.event, RunStarted)), run_dir.name),
+        run=verdict.run if verdict and verdict.run else started,
         events=events,
         head=head,
         plan=plan,
         verdict=verdict,
-        requests=_records(run_dir, missing),
+        records=records,
+        requests=tiered(requests_of(records)),
         front=front_matter(runbook.read_text(encoding="utf-8", errors="replace")) if runbook.is_file() else None,
         missing=tuple(missing),
+        by_type={kind: tuple(rows) for kind, rows in by_type.items()},
+        spans=tuple(span for name, span in phases(plan, events).items() if name != WHOLE) if plan else (),
+        inject=first_inject(plan, events) if plan else None,
     )
 
 
@@ -113,23 +129,6 @@ def _journal(path: Path, missing: list[str]) -> tuple[tuple[Recorded, ...], str]
     if len(found.problems) > _TOLD:
         missing.append(f"{len(found.problems) - _TOLD} more problems in the journal: stormdrill verify lists them.")
     return tuple(sorted(found.events, key=lambda recorded: (recorded.mono_ms, recorded.seq))), found.head
-
-
-def _records(run_dir: Path, missing: list[str]) -> Requests:
-    files = []
-    for path in sorted((run_dir / "load").glob("*.records")):
-        try:
-            with path.open("rb") as file:
-                header = json.loads(file.readline())
-                body = file.read()
-            if header["format"] != FORMAT:
-                raise ValueError(f"format {header['format']!r}, not {FORMAT!r}")
-            rows = np.frombuffer(body[: len(body) // RECORD.size * RECORD.size], dtype=DTYPE)
-            kinds = tuple(Kind(entry["labels"], float(entry["deadline_ms"])) for entry in header["labels"])
-            files.append(RecordFile(f"load/{path.name}", header["boot_id"], header["epoch_mono_ns"], kinds, rows))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            missing.append(f"load/{path.name} cannot be read ({error}) and is left out.")
-    return tiered(requests_of(files))
 
 
 def front_matter(markdown: str) -> Front:

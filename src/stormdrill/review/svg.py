@@ -90,7 +90,7 @@ def time_step(span_s: float, about: int) -> float:
     return next((step for step in TIME_STEPS_S if span_s / step <= about), TIME_STEPS_S[-1])
 
 
-def line(points: Sequence[Point], x: Scale, y: Scale, class_: str, **attributes: str | float | int | None) -> str:
+def line(points: Sequence[Point], x: Scale, y: Scale, class_: str, data_group: str | None = None) -> str:
     """A polyline that stops at gaps; a lonely point becomes a short dash so that it is seen."""
     commands: list[str] = []
     run: list[tuple[float, float]] = []
@@ -108,26 +108,25 @@ def line(points: Sequence[Point], x: Scale, y: Scale, class_: str, **attributes:
         else:
             run.append((x(at), y(value)))
     flush()
-    return tag("path", d="".join(commands), class_=class_, **attributes) if commands else ""
+    return tag("path", d="".join(commands), class_=class_, data_group=data_group) if commands else ""
 
 
 def steps(
-    edges: Sequence[float], values: Sequence[float | None], x: Scale, y: Scale, class_: str, **attributes: str | None
+    edges: Sequence[float],
+    values: Sequence[float | None],
+    x: Scale,
+    y: Scale,
+    class_: str,
+    data_group: str | None = None,
 ) -> str:
     """A staircase: `values[i]` holds from `edges[i]` to `edges[i + 1]`."""
     points: list[Point] = []
     for index, value in enumerate(values):
         points += [(edges[index], value), (edges[index + 1], value)]
-    return line(points, x, y, class_, **attributes)
+    return line(points, x, y, class_, data_group)
 
 
-def band(
-    points: Sequence[tuple[float, float | None, float | None]],
-    x: Scale,
-    y: Scale,
-    class_: str,
-    **attributes: str | None,
-) -> str:
+def band(points: Sequence[Range], x: Scale, y: Scale, class_: str, data_group: str | None = None) -> str:
     """The area between low and high, broken at gaps."""
     commands: list[str] = []
     run: list[tuple[float, float, float]] = []
@@ -145,7 +144,7 @@ def band(
         else:
             run.append((x(at), y(low), y(high)))
     flush()
-    return tag("path", d="".join(commands), class_=class_, **attributes) if commands else ""
+    return tag("path", d="".join(commands), class_=class_, data_group=data_group) if commands else ""
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

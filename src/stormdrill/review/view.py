@@ -51,9 +51,11 @@ class Outcomes(Struct, frozen=True):
 
 class BudgetRow(Struct, frozen=True):
     objective: str
+    where: str
     allowed: str
+    bad: str
     spent: Figure
-    note: str
+    """Of the window's budget; 100% is all of it."""
 
 
 class FaultRow(Struct, frozen=True):
@@ -95,6 +97,8 @@ class Picture(Struct, frozen=True):
     """Relative to the run directory."""
     title: str
     alt: str
+    panels: tuple[tuple[str, str], ...]
+    """Each panel's title, and in words what it shows."""
     wide: Markup
     narrow: Markup
 

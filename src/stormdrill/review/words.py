@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stormdrill.model.units import show_duration
+from stormdrill.core.sentences import interval_text, quantity
 
 NOTHING = "–"
 
@@ -25,23 +25,19 @@ def percent(value: float) -> str:
 
 
 def measured(value: float | None, unit: str) -> str:
-    """A value as verdicts carry it (percent, seconds, per second or plain) in the unit in which it was asked."""
-    if value is None:
-        return NOTHING
-    if unit == "%":
-        return f"{percent(value)}%"
-    if unit in ("ms", "s"):
-        return show_duration(value)
-    if unit == "/s":
-        return f"{value:.3g}/s" if value < 1000 else f"{value:,.0f}/s"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
+    """A value as verdicts carry it, in the unit in which it was asked, with that unit."""
+    return NOTHING if value is None else quantity(value, unit)
 
 
 def interval(low: float | None, high: float | None, unit: str) -> str:
-    """`[98.1%, 99.7%]`; empty for exact counts."""
-    if low is None or high is None:
-        return ""
-    return f"[{measured(low, unit)}, {measured(high, unit)}]"
+    """`[98.1, 99.7] %`; empty for exact counts."""
+    return " ".join(part for part in (interval_text(low, high).strip(), unit) if part) if low is not None else ""
+
+
+def sentence(text: str) -> str:
+    """With a full stop behind; no capital in front, since it may begin with a name that has none."""
+    text = text.strip()
+    return text if not text or text[-1] in ".!?" else f"{text}."
 
 
 def since(seconds: float) -> str:

@@ -1,0 +1,241 @@
+"""One plain, short, exact sentence for each type of event, with its figures and their units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from stormdrill.model import event as ev
+from stormdrill.model.units import show_duration
+from stormdrill.review.source import Source
+from stormdrill.review.words import count, listed, measured, plural
+
+
+class Told(Struct):
+    """Events that are told together, in one sentence."""
+
+    first: ev.Recorded
+    key: tuple[str, ...]
+    """What they share."""
+    seqs: list[int]
+    who: list[str]
+    """The instances that they are about."""
+    events: list[ev.Event]
+    source: Source
+
+
+_E = TypeVar("_E", bound=ev.Event)
+_SAY: dict[type[ev.Event], Callable[[Any, Told], str]] = {}
+
+
+def sentence(row: Told) -> str | None:
+    """None for a type that has no sentence of its own yet."""
+    say = _SAY.get(type(row.first.event))
+    return say(row.first.event, row) if say else None
+
+
+def _says(kind: type[_E]) -> Callable[[Callable[[_E, Told], str]], None]:
+    def register(function: Callable[[_E, Told], str]) -> None:
+        _SAY[kind] = function
+
+    return register
+
+
+def _because(text: str) -> str:
+    return f": {text}" if text else ""
+
+
+def _range(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return (
+        show_duration(low / 1000)
+        if high - low < 0.05
+        else f"{show_duration(low / 1000)} to {show_duration(high / 1000)}"
+    )
+
+
+@_says(ev.RunStarted)
+def _(event: ev.RunStarted, row: Told) -> str:
+    fast = ", fast" if event.fast else ""
+    return f"Run started: {event.experiment} on {event.system} ({event.target}), seed {event.seed}{fast}."
+
+
+@_says(ev.JournalTakenOver)
+def _(event: ev.JournalTakenOver, row: Told) -> str:
+    return f"The journal was taken over by {event.by}; {plural(event.cut_bytes, 'byte')} of a torn line cut."
+
+
+@_says(ev.PhaseEntered)
+def _(event: ev.PhaseEntered, row: Told) -> str:
+    if event.phase == "end":
+        return "The last phase ended."
+    name = {"warmup": "Warm-up", "failback": "Fail-back"}.get(event.phase, event.phase.capitalize())
+    return f"{name} began, {show_duration(event.planned_s)} planned."
+
+
+@_says(ev.BaselineJudged)
+def _(event: ev.BaselineJudged, row: Told) -> str:
+    found = "healthy" if event.healthy else "not healthy, so nothing may be injected"
+    return f"The baseline was {found}{_because(event.detail)}."
+
+
+@_says(ev.ConditionHeld)
+def _(event: ev.ConditionHeld, row: Told) -> str:
+    value = "" if event.value is None else f" ({measured(event.value, '')})"
+    return f"The condition {event.condition} held{value}."
+
+
+@_says(ev.AbortRequested)
+def _(event: ev.AbortRequested, row: Told) -> str:
+    return f"Abort requested by {event.by}{_because(event.reason)}."
+
+
+@_says(ev.TornDown)
+def _(event: ev.TornDown, row: Told) -> str:
+    left = f"; still alive: {listed(event.left)}" if event.left else ""
+    ended = plural(event.ended, "process", "processes")
+    return f"{ended} ended by {event.by} in {show_duration(event.took_ms / 1000)}{left}."
+
+
+@_says(ev.RunEnded)
+def _(event: ev.RunEnded, row: Told) -> str:
+    return f"Run ended: {event.status}{_because(event.reason)}."
+
+
+@_says(ev.Warned)
+def _(event: ev.Warned, row: Told) -> str:
+    return f"Warning: {event.text}"
+
+
+@_says(ev.ProcessSpawned)
+def _(event: ev.ProcessSpawned, row: Told) -> str:
+    return f"Started {plural(len(row.who), f'{event.role} process', f'{event.role} processes')}: {listed(row.who)}."
+
+
+@_says(ev.ProcessExited)
+def _(event: ev.ProcessExited, row: Told) -> str:
+    how = event.signal or f"exit code {event.code}"
+    if event.expected:
+        return f"Ended by stormdrill: {listed(row.who)}."
+    return f"Ended by itself ({how}): {listed(row.who)}."
+
+
+@_says(ev.SystemReady)
+def _(event: ev.SystemReady, row: Told) -> str:
+    return f"{plural(event.instances, 'instance')} ready after {show_duration(event.after_ms / 1000)}."
+
+
+@_says(ev.Restored)
+def _(event: ev.Restored, row: Told) -> str:
+    return f"{'Restored' if event.ok else 'Not restored'}{_because(event.detail)}."
+
+
+@_says(ev.LoadStarted)
+def _(event: ev.LoadStarted, row: Told) -> str:
+    load = row.source.plan.experiment.load if row.source.plan else None
+    rate = f" at {load.rate_per_s:g}/s" if load else ""
+    return f"Load ready: profile {event.profile}{rate}, {plural(event.workers, 'worker')}."
+
+
+@_says(ev.LoadEnded)
+def _(event: ev.LoadEnded, row: Told) -> str:
+    lost = f", {plural(event.lost_workers, 'worker')} lost" if event.lost_workers else ""
+    return (
+        f"Load ended: {count(event.sent)} of {count(event.scheduled)} requests sent, {count(event.dropped)} dropped, "
+        f"{count(event.unfinished)} unfinished, lag p99 {show_duration(event.lag_p99_ms / 1000)}{lost}"
+        f"{_because(event.detail)}."
+    )
+
+
+@_says(ev.RecordClosed)
+def _(event: ev.RecordClosed, row: Told) -> str:
+    torn = "" if event.complete else ", its writer died before closing it"
+    return f"Records closed: {event.file}, {count(event.bytes)} bytes{torn}."
+
+
+@_says(ev.Armed)
+def _(event: ev.Armed, row: Told) -> str:
+    undo = f"Undo of {event.fault} ({event.mechanism}) written down for {listed(row.who)}"
+    return f"{undo}; expires {event.expires_at[11:19]}."
+
+
+@_says(ev.InjectStarted)
+def _(event: ev.InjectStarted, row: Told) -> str:
+    mechanism = row.source.mechanism_of(event.injection)
+    how = f" ({mechanism})" if mechanism else ""
+    return f"Injection of {row.source.fault_of(event.injection)}{how} into {listed(row.who)} began."
+
+
+@_says(ev.Injected)
+def _(event: ev.Injected, row: Told) -> str:
+    took = _range([item.took_ms for item in row.events if isinstance(item, type(event))])
+    return f"Inject call {event.outcome} on {listed(row.who)} after {took}{_because(event.detail)}."
+
+
+@_says(ev.EffectObserved)
+def _(event: ev.EffectObserved, row: Told) -> str:
+    after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
+    verb = "Bit" if event.bit else "Did not bite"
+    return f"{verb}: {listed(row.who)}, seen by {event.witness} after {after}{_because(event.detail)}."
+
+
+@_says(ev.Reverted)
+def _(event: ev.Reverted, row: Told) -> str:
+    return f"Revert {event.outcome} on {listed(row.who)}{_because(event.detail)}."
+
+
+@_says(ev.RevertVerified)
+def _(event: ev.RevertVerified, row: Told) -> str:
+    after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
+    verb = "Seen to be gone" if event.gone else "STILL THERE after the revert"
+    return f"{verb}: {listed(row.who)}, by {event.witness}, {after} after the revert began{_because(event.detail)}."
+
+
+@_says(ev.AlertChanged)
+def _(event: ev.AlertChanged, row: Told) -> str:
+    labels = ", ".join(f"{key}={event.labels[key]}" for key in sorted(event.labels))
+    return f"Alert {event.alert}{f' ({labels})' if labels else ''} {'fired' if event.firing else 'cleared'}."
+
+
+@_says(ev.GuardTripped)
+def _(event: ev.GuardTripped, row: Told) -> str:
+    return f"Guard tripped: {event.guard}{_because(event.detail)}."
+
+
+@_says(ev.RunbookStarted)
+def _(event: ev.RunbookStarted, row: Told) -> str:
+    how = "attended" if event.attended else "unattended"
+    return f"Runbook {event.runbook} started by {event.trigger}, {how}."
+
+
+@_says(ev.StepStarted)
+def _(event: ev.StepStarted, row: Told) -> str:
+    again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+    end = row.events[-1]
+    if isinstance(end, ev.StepFinished):
+        return f"Step {event.step} ({event.kind}{again}): {_ended(end)}"
+    return f"Step {event.step} ({event.kind}) started{again}."
+
+
+@_says(ev.StepFinished)
+def _(event: ev.StepFinished, row: Told) -> str:
+    return f"Step {event.step}: {_ended(event)}"
+
+
+def _ended(event: ev.StepFinished) -> str:
+    goes = f", goes to {event.goes_to}" if event.goes_to else ""
+    return f"{event.outcome} after {show_duration(event.took_ms / 1000)}{goes}{_because(event.detail)}."
+
+
+@_says(ev.Approval)
+def _(event: ev.Approval, row: Told) -> str:
+    return f"Step {event.step} {'approved' if event.granted else 'refused'} by {event.by}."
+
+
+@_says(ev.RunbookFinished)
+def _(event: ev.RunbookFinished, row: Told) -> str:
+    return (
+        f"Runbook {event.runbook} {event.outcome} after {show_duration(event.took_ms / 1000)}{_because(event.detail)}."
+    )
