@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 10.0
 """Without a terminal, this often a line says that a long phase goes on."""
-BAR = 26
+WIDE_BAR = 26
+NARROW_BAR = 12
 GLUE = "\u00a0"
 UNIT = re.compile(r"(\d) (ms|s|min|bytes)\b")
 """A number stays on one line with its unit."""
@@ -168,8 +169,8 @@ def moving_line(moment: Moment, width: int) -> str:
     """The line that shows progress: a bar where the length is known, the remaining time, the figures."""
     if moment.share_done is None or moment.remaining_s is None:
         return f"  {moment.label:<9} {moment.text} …"[:width]
-    bar_width = BAR if width >= 90 else 10
+    bar_width = WIDE_BAR if width >= 116 else NARROW_BAR
     full = round(moment.share_done * bar_width)
     bar = f"▏{'█' * full}{' ' * (bar_width - full)}▏"
-    left = f"{figures.seconds(moment.remaining_s)} left" if moment.remaining_s else "over its time"
+    left = f"{figures.seconds(moment.remaining_s)} left" if moment.remaining_s else "ending"
     return f"  {moment.label:<9} {bar} {left}   {moment.text}"[:width]
