@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from stormdrill.engine.runbook_action import redo_unknown, run_action
 from stormdrill.engine.runbook_hands import HaltedError, Hands, RecordLostError, Result
-from stormdrill.engine.runbook_person import Person
+from stormdrill.engine.runbook_person import Person, Question
 from stormdrill.engine.runbook_progress import EXIT, GOOD, Progress, following, next_step, step_of
 from stormdrill.engine.runbook_steps import Runner, run_check, run_decision, run_manual, run_wait, wait_for
 from stormdrill.errors import StormdrillError
@@ -178,6 +178,12 @@ class RunbookExecutor:
         failed = [name for name, outcome in results if outcome.startswith("failed")]
         self._hands.armed[:] = [name for name in self._hands.armed if name in failed]
         return results
+
+    def ask_afterwards(self, question: Question, timeout_s: float = 300.0) -> str | None:
+        """A person's answer after the end; None without a person or an answer."""
+        person = self._hands.person
+        answer = person.ask(question, timeout_s, threading.Event()) if person is not None else None
+        return answer if answer in question.choices else None
 
     # --- running -----------------------------------------------------------------------------------------
 
