@@ -25,7 +25,7 @@ CHECKS = (
     Check("imports", ("lint-imports", "--no-cache")),
     Check("format", ("ruff", "format", "--check", ".")),
     Check("lint", ("ruff", "check", ".")),
-    Check("dead code", ("vulture",)),
+    Check("dead code", ("python", "dev/dead_code.py")),
 )
 
 
