@@ -80,7 +80,10 @@ ParameterValue = Annotated[
     str | int | float | bool | list[Scalar] | ParameterFile | None,
     Meta(description="The default, which also gives the type; or {default, choices}.", extra={"kind": "parameter"}),
 ]
-Parameters = dict[Identifier, ParameterValue]
+Parameters = Annotated[
+    dict[Identifier, ParameterValue],
+    Meta(description="Names for $name below, with their defaults; --set KEY=VALUE sets them."),
+]
 
 
 class PhasesFile(FileModel, frozen=True, kw_only=True):
@@ -145,9 +148,7 @@ class ExperimentFile(FileModel, frozen=True, kw_only=True):
     hypothesis: Annotated[Text, Meta(description="What is expected to hold, and why it matters.")]
     owner: Annotated[Text, Meta(description="The team that answers for it.")]
     system: Annotated[Word, Meta(description="A file of experiments/systems/, without its ending.")]
-    parameters: Annotated[
-        Parameters, Meta(description="Names for $name below, with their defaults; --set KEY=VALUE sets them.")
-    ] = {}
+    parameters: Parameters = {}
     load: LoadFile | None = None
     phases: PhasesFile
     faults: Annotated[Faults, Meta(description="What is broken.")]
@@ -291,7 +292,9 @@ class PolicyFile(FileModel, frozen=True, kw_only=True):
     """What is allowed here. Experiments may only tighten it."""
 
     faults: Annotated[list[Word], Meta(description="The faults that are allowed; all when empty.")] = []
-    targets: Annotated[list[Target], Meta(min_length=1)] = field(default_factory=lambda: ["process"])
+    targets: Annotated[list[Target], Meta(min_length=1, description="Where experiments may run.")] = field(
+        default_factory=lambda: ["process"]
+    )
     max_share: Annotated[Share, Meta(description="Of all instances, hit at once by one experiment.")] = "50%"
     max_instances: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)], Meta(description="Hit at once by one experiment.")
@@ -325,8 +328,10 @@ class StreamFile(FileModel, frozen=True, kw_only=True):
 class ProfileFile(FileModel, frozen=True, kw_only=True):
     """Demand as a function of time, and who asks for what."""
 
-    description: Text = ""
+    description: Annotated[Text, Meta(description="What demand this is.")] = ""
     user: Annotated[str, _kind("module", r"^[a-z][a-z0-9_]*$", "A file in loadgen/ without its ending.", "platform")]
-    arrivals: Literal["constant", "poisson"] = "poisson"
+    arrivals: Annotated[Literal["constant", "poisson"], Meta(description="Evenly spaced, or as strangers arrive.")] = (
+        "poisson"
+    )
     shape: Annotated[list[PieceFile], Meta(description="The demand's course; the rate stays as asked when empty.")] = []
-    streams: Annotated[dict[Word, StreamFile], Meta(min_length=1)]
+    streams: Annotated[dict[Word, StreamFile], Meta(min_length=1, description="Who asks for what.")]

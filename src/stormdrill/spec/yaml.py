@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import yaml as pyyaml
 
 from stormdrill.errors import Problem, Refused
+from stormdrill.spec.syntax import explain
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
@@ -185,13 +186,13 @@ def read_text(path: Path) -> str:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             kind = "a directory" if path.is_dir() else "not an ordinary file"
-            raise Refused([Problem(name, 0, 0, f"{kind}", "name a file")])
+            raise Refused([Problem(name, 0, 0, kind, "name a file")])
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except ValueError:
-        raise Refused([Problem(repr(name), 0, 0, "no such file")]) from None
+        raise Refused([Problem(repr(name), 0, 0, "no such file", "check the path")]) from None
     except OSError as error:
-        raise Refused([Problem(name, 0, 0, _reason(error))]) from None
+        raise Refused([Problem(name, 0, 0, *_reason(error))]) from None
     if len(raw) > MAX_BYTES:
         what = f"more than {MAX_BYTES // 1024} KB"
         raise Refused([Problem(name, 0, 0, what, "this is not a file that a person wrote: split it")])
@@ -203,12 +204,12 @@ def read_text(path: Path) -> str:
         raise Refused([Problem(name, line, column, "this is not UTF-8", "save the file as UTF-8")]) from None
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError) -> tuple[str, str]:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return "no such file"
+        return "no such file", "check the path"
     if isinstance(error, PermissionError):
-        return "may not be read by this user"
-    return f"cannot be read: {error.strerror or error}"
+        return "may not be read by this user", "change its permissions"
+    return f"cannot be read: {error.strerror or error}", "check the path"
 
 
 def parse(name: str, text: str) -> Document:
@@ -222,7 +223,8 @@ def parse(name: str, text: str) -> Document:
     except _StopReadingError:
         return document
     except pyyaml.MarkedYAMLError as error:
-        _syntax(document, error)
+        line, column, what, fix = explain(text, error)
+        document.problem(Place(line, column), what, fix)
         return document
     except pyyaml.YAMLError as error:
         document.problem(Place(1, 1), f"cannot be read as YAML: {error}")
@@ -254,56 +256,6 @@ def _forbidden_characters(document: Document) -> bool:
         if found == 10:
             break
     return bool(found)
-
-
-_HINTS = (
-    ("mapping values are not allowed", "a colon where no key can be", "put the text before or after it into quotes"),
-    ("could not find expected ':'", "a key without its colon", "write key: value"),
-    ("did not find expected key", "the indentation does not fit the lines above", "align the keys of one table"),
-    ("did not find expected '-' indicator", "the indentation does not fit the list above", "align the dashes"),
-    (
-        "did not find expected ',' or '}'",
-        "a { } that is not closed or has an odd entry",
-        "write {key: value, key: value}",
-    ),
-    ("did not find expected ',' or ']'", "a [ ] that is not closed or has an odd entry", "write [one, two]"),
-    ("cannot start any token", "a character that cannot start a value", "put the value into quotes"),
-    ("found unexpected end of stream", "a quote that is not closed", "close it"),
-    ("did not find expected node content", "a value is missing or starts oddly", "put the value into quotes"),
-    ("did not find expected alphabetic", "a * or & that starts a value", "put the value into quotes"),
-    ("block sequence entries are not allowed", "a dash where no list can begin", "start the list on a line of its own"),
-    ("found unknown escape character", "an unknown escape in a text with double quotes", "use single quotes"),
-    ("block collections are not allowed", "a table that begins on its key's line", "start it on a line of its own"),
-)
-
-
-def _syntax(document: Document, error: pyyaml.MarkedYAMLError) -> None:
-    mark = error.problem_mark or error.context_mark
-    opened = error.context_mark
-    if (
-        mark
-        and opened
-        and opened.line != mark.line
-        and ("expected ','" in str(error.problem) or "end of stream" in str(error.problem))
-    ):
-        mark = opened
-    place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-    said = str(error.problem or error.context or "cannot be read as YAML")
-    lines = document.text.split("\n")
-    line = lines[place.line - 1] if place.line <= len(lines) else ""
-    before = line[: place.column]
-    if "${" in before:
-        column = line.index("${") + 1
-        document.problem(Place(place.line, column), "${…} does not parse in YAML", "write $name, without braces")
-        return
-    if ("{" in said or "[" in said or "," in said) and re.search(r"[\w)]\{", before):
-        document.problem(place, "an expression with { } inside { } or [ ]", "put the expression into quotes")
-        return
-    for part, what, fix in _HINTS:
-        if part in said:
-            document.problem(place, what, fix)
-            return
-    document.problem(place, f"this is not YAML: {said}", "put the value into quotes, or look at the line above")
 
 
 class _Builder:

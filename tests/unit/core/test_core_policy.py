@@ -1,0 +1,149 @@
+"""What a policy refuses, and when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from msgspec.structs import replace
+
+from stormdrill.core.policy import violations
+from stormdrill.model.experiment import Experiment, FaultUse, LoadUse, Phases
+from stormdrill.model.plan import Injection, Plan
+from stormdrill.model.policy import Policy
+from stormdrill.model.profile import Piece, Profile
+from stormdrill.model.system import ServiceInstance, System
+
+NOON = datetime(2026, 11, 18, 12, tzinfo=UTC)
+"""A Wednesday."""
+
+
+def injection(instance: str, start_s: float = 0.0, for_s: float = 30.0) -> Injection:
+    return Injection(
+        id=f"region-loss/{instance}",
+        fault="region-loss",
+        use=0,
+        instance=instance,
+        mechanism="freeze",
+        undo="thaw",
+        start_s=start_s,
+        for_s=for_s,
+    )
+
+
+def plan_of(*injections: Injection, rate: float = 60.0, shape: tuple[Piece, ...] = ()) -> Plan:
+    experiment = Experiment(
+        name="x",
+        title="x",
+        hypothesis="x",
+        owner="x",
+        system="s",
+        phases=Phases(warmup_s=5, baseline_s=20, fault_s=30, recovery_s=20),
+        faults=(FaultUse("region-loss", {}),),
+        objectives=(),
+        load=LoadUse("peak", rate),
+    )
+    instances = tuple(ServiceInstance(name=f"i-{n}", service="i", command=("x",)) for n in range(10))
+    return Plan(
+        experiment=experiment,
+        system=System(name="s", entry="i", instances=instances),
+        target="process",
+        seed=7,
+        injections=injections,
+        duration_s=75.0,
+        worst_case="",
+        irreversible=(),
+        permissions=(),
+        profile=Profile(name="peak", user="u", arrivals="poisson", shape=shape, streams=()),
+    )
+
+
+def said(policy: Policy, plan: Plan, now: datetime = NOON) -> list[str]:
+    return [problem.what for problem in violations(policy, plan, now)]
+
+
+def test_the_default_policy_allows_a_modest_plan() -> None:
+    assert said(Policy(), plan_of(injection("i-0"), injection("i-1"))) == []
+
+
+def test_only_listed_faults_and_targets_are_allowed() -> None:
+    policy = Policy(faults=("late-dependency",), targets=("docker",))
+    assert said(policy, plan_of()) == [
+        "the target process is not allowed here",
+        "the fault region-loss is not allowed here",
+    ]
+
+
+def test_the_share_counts_distinct_instances_hit_at_the_same_time() -> None:
+    policy = Policy(max_share=0.2, max_instances=2)
+    one_after_another = [injection(f"i-{n}", start_s=n * 10.0, for_s=10.0) for n in range(3)]
+    assert said(policy, plan_of(*one_after_another)) == []
+    twice_the_same = [injection("i-0"), injection("i-0"), injection("i-1")]
+    assert said(policy, plan_of(*twice_the_same)) == []
+    assert said(policy, plan_of(*[injection(f"i-{n}", start_s=n * 10.0, for_s=30.0) for n in range(3)])) == [
+        "3 instances are hit at once, 2 is the most",
+        "3 of 10 instances (30%) are hit at once, 20% is the most",
+    ]
+
+
+def test_the_rate_is_that_of_the_profile_s_peak() -> None:
+    policy = Policy(max_rate_per_s=100.0)
+    assert said(policy, plan_of(rate=60.0)) == []
+    assert said(policy, plan_of(rate=60.0, shape=(Piece(0, 1), Piece(5, 3)))) == [
+        "the load reaches 180/s, 100/s is the most"
+    ]
+
+
+def test_the_fault_may_not_last_longer_than_allowed() -> None:
+    assert said(Policy(max_fault_s=29.0), plan_of()) == ["the fault lasts 30 s, 29 s is the most"]
+
+
+@pytest.mark.parametrize(
+    ("window", "now", "allowed"),
+    [
+        ("mon-fri 09:00-17:00 UTC", NOON, True),
+        ("wed 12:00-13:00 UTC", NOON, True),
+        ("mon-tue 09:00-17:00 UTC", NOON, False),
+        ("sat-mon 09:00-17:00 UTC", NOON, False),
+        ("sat-wed 09:00-17:00 UTC", NOON, True),
+        ("mon-fri 12:01-17:00 UTC", NOON, False),
+        ("mon-fri 09:00-12:01 UTC", NOON, False),  # it would end after the window
+        ("mon-fri 09:00-12:02 UTC", NOON, True),
+        ("wed 13:00-13:30 Europe/Berlin", NOON, True),
+        ("wed 12:00-12:30 Europe/Berlin", NOON, False),
+        ("wed 00:00-24:00 UTC", NOON.replace(hour=23, minute=58), True),
+        ("wed 00:00-24:00 UTC", NOON.replace(hour=23, minute=59), False),  # it would reach into Thursday
+        ("mon-fri 09:00-17:00 UTC", NOON.astimezone(timezone(timedelta(hours=9))), True),
+    ],
+)
+def test_the_whole_run_must_lie_in_a_window(window: str, now: datetime, allowed: bool) -> None:
+    assert (said(Policy(windows=(window,)), plan_of(), now) == []) is allowed
+
+
+@pytest.mark.parametrize(
+    ("freeze", "allowed"),
+    [
+        ("2026-11-18/2026-11-18", False),
+        ("2026-11-01/2026-11-17", True),
+        ("2026-11-19/2026-11-30", True),
+        ("2026-11-01/2026-12-31", False),
+    ],
+)
+def test_nothing_runs_in_a_freeze(freeze: str, allowed: bool) -> None:
+    assert (said(Policy(freeze=(freeze,)), plan_of()) == []) is allowed
+
+
+def test_a_run_may_not_reach_into_a_freeze() -> None:
+    late = NOON.replace(hour=23, minute=59)
+    assert said(Policy(freeze=("2026-11-19/2026-11-30",)), plan_of(), late) == ["2026-11-19/2026-11-30 is frozen"]
+
+
+def test_a_plan_without_load_has_no_rate() -> None:
+    plan = plan_of()
+    plan = replace(plan, experiment=replace(plan.experiment, load=None))
+    assert said(Policy(max_rate_per_s=1.0), plan) == []
+
+
+def test_a_time_without_an_offset_is_a_defect_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="offset"):
+        violations(Policy(), plan_of(), datetime(2026, 11, 18))  # noqa: DTZ001

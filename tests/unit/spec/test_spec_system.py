@@ -1,0 +1,146 @@
+"""How services become instances, and what else a system file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stormdrill.errors import Refused
+from stormdrill.model.policy import Policy
+from stormdrill.model.profile import Piece
+from stormdrill.model.system import AlertSource, Dependency, JobLedger, MetricSource, Ready
+from stormdrill.spec.policy import read_policy
+from stormdrill.spec.profile import read_profile
+from stormdrill.spec.system import read_system
+
+REPOSITORY = Path(__file__).parent / "repository"
+SYSTEM = REPOSITORY / "experiments" / "systems" / "platform.yaml"
+
+
+def test_services_are_expanded_into_named_and_labelled_instances() -> None:
+    instances = {one.name: one for one in read_system(SYSTEM).instances}
+    assert list(instances) == ["edge-1", "edge-2", "gateway-eu", "gateway-us", "cpu-eu", "cpu-us", "feed"]
+    assert instances["gateway-eu"].labels == {"region": "eu"}
+    assert instances["cpu-us"].labels == {"region": "us", "pool": "cpu"}
+    assert instances["edge-1"].labels == {}
+    assert instances["edge-1"].ready == Ready("GET", "/healthz")
+    assert instances["cpu-eu"].ready is None
+
+
+def test_parameters_are_filled_in_and_the_port_is_left_to_the_target() -> None:
+    instances = {one.name: one for one in read_system(SYSTEM).instances}
+    assert instances["edge-1"].command == ("python", "-m", "service", "edge", "--port", "$port")
+    assert instances["gateway-us"].command[-4:] == ("--region", "us", "--bug", "none")
+    assert instances["gateway-us"].env == {"REGION_NAME": "in-us"}
+
+
+def test_the_rest_of_the_system_is_resolved() -> None:
+    system = read_system(SYSTEM, {"bug": "no-failover"})
+    assert (system.name, system.entry, system.admin) == ("platform", "edge", "gateway")
+    assert system.dependencies == (Dependency("feed", ("gateway", "cpu"), "feed"),)
+    assert system.metrics == (
+        MetricSource("queue_age", "gateway", "queue_oldest_age_seconds"),
+        MetricSource("queue_depth", "gateway", "queue_depth", labels=("queue",)),
+    )
+    assert system.served == MetricSource("served", "gateway", "requests_served_total")
+    assert system.alerts == (AlertSource("RegionDown", "edge", "alerts"),)
+    assert system.jobs == JobLedger("gateway", "/jobs")
+    assert system.capacity == {"cpu": "16 slots"}
+    assert (system.ready_timeout_s, system.stop_timeout_s) == (20.0, 3.0)
+    assert system.parameters == {"bug": "no-failover", "regions": "eu,us"}
+
+
+def system_of(tmp_path: Path, services: str, head: str = "") -> Path:
+    file = tmp_path / "app.yaml"
+    file.write_text(f"name: app\nentry: app\n{head}process:\n  services:\n{services}")
+    return file
+
+
+def test_each_and_instances_multiply(tmp_path: Path) -> None:
+    file = system_of(
+        tmp_path,
+        "    app: {command: [app, $zone], each: zones, instances: 2, ready: GET /}\n",
+        "parameters: {zones: [a, b]}\n",
+    )
+    instances = read_system(file).instances
+    assert [one.name for one in instances] == ["app-a-1", "app-a-2", "app-b-1", "app-b-2"]
+    assert [one.command for one in instances][::2] == [("app", "a"), ("app", "b")]
+    assert instances[0].labels == {}, "an item becomes a label only where the system declares it"
+
+
+def test_numbers_stand_as_written_in_commands_and_labels(tmp_path: Path) -> None:
+    file = system_of(
+        tmp_path,
+        "    app: {command: [app, 8080, 0.50, 1e3], labels: {tier: 1}, env: {LEVEL: 3}, ready: HEAD /up, port: 8080}\n",
+        "labels: [tier]\n",
+    )
+    (app,) = read_system(file).instances
+    assert app.command == ("app", "8080", "0.50", "1e3")
+    assert (app.labels, app.env, app.port) == ({"tier": "1"}, {"LEVEL": "3"}, 8080)
+    assert app.ready == Ready("HEAD", "/up")
+
+
+def test_an_argument_may_be_empty_text(tmp_path: Path) -> None:
+    (app,) = read_system(system_of(tmp_path, "    app: {command: [app, ''], ready: GET /}\n")).instances
+    assert app.command == ("app", "")
+
+
+def test_two_services_may_not_make_one_name(tmp_path: Path) -> None:
+    file = system_of(
+        tmp_path,
+        "    app: {command: [app, $zone], each: zones, ready: GET /}\n    app-a: {command: [app]}\n",
+        "parameters: {zones: [a, b]}\n",
+    )
+    with pytest.raises(Refused, match="two instances are named app-a"):
+        read_system(file)
+
+
+def test_a_literal_dollar_before_port_is_refused_because_the_target_would_fill_it(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"\$\$ before port"):
+        read_system(system_of(tmp_path, "    app: {command: [app, $$port], ready: GET /}\n"))
+
+
+def test_an_unknown_setting_of_a_system_is_refused() -> None:
+    with pytest.raises(Refused, match="no parameter bugs in the system; write bug"):
+        read_system(SYSTEM, {"bugs": "none"})
+
+
+def test_a_profile_is_resolved() -> None:
+    profile = read_profile(REPOSITORY / "loadgen" / "peak.yaml")
+    assert (profile.name, profile.user, profile.arrivals) == ("peak", "platform_user", "poisson")
+    assert profile.shape == (Piece(0.0, 1.0), Piece(5.0, 1.5))
+    assert [(one.name, one.share, one.deadline_s) for one in profile.streams] == [
+        ("api", 0.5, 1.0),
+        ("batch", 0.5, 10.0),
+    ]
+    assert profile.streams[0].labels == {"tier": "1", "kind": "api"}
+    assert profile.streams[1].parameters == {"slots": 2}
+
+
+def test_a_policy_is_resolved(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "faults: [region-loss]\ntargets: [process, docker]\nmax_share: 12.5%\nmax_instances: 3\nmax_fault: 2m\n"
+        "max_rate: 60/m\nwindows: [mon-fri 09:00-17:00 Europe/Berlin]\nfreeze: [2026-12-20/2027-01-03]\n"
+        "min_memory: 1GB\nmin_disk: 512KB\n"
+    )
+    assert read_policy(file) == Policy(
+        faults=("region-loss",),
+        targets=("process", "docker"),
+        max_share=0.125,
+        max_instances=3,
+        max_fault_s=120.0,
+        max_rate_per_s=1.0,
+        windows=("mon-fri 09:00-17:00 Europe/Berlin",),
+        freeze=("2026-12-20/2027-01-03",),
+        min_memory_mb=1024,
+        min_disk_mb=0,
+    )
+
+
+def test_an_empty_policy_is_refused_rather_than_taken_for_no_limits(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("# nothing\n")
+    with pytest.raises(Refused, match="the file is empty"):
+        read_policy(file)
