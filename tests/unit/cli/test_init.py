@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stormdrill import api
 from stormdrill.cli import main as line
 from stormdrill.cli.scaffold import Own, command_text, files_for
 from stormdrill.model.policy import Policy
 from stormdrill.spec.policy import read_policy
 from stormdrill.spec.profile import read_profile
+from stormdrill.spec.runbook import read_runbook
 from stormdrill.spec.system import read_system
 
 SERVER = ("python3", "-m", "http.server", "--bind", "127.0.0.1", "$port")
@@ -45,6 +47,15 @@ def test_a_fixed_port_gives_one_instance_that_the_policy_lets_be_hit(tmp_path: P
     assert (instance.port, instance.ready and instance.ready.path) == (8080, "/healthz")
     assert read_policy(folder / "policy.yaml").max_share == 1.0
     assert read_profile(folder / "loadgen/steady.yaml").streams[0].parameters["path"] == "/healthz"
+
+
+@pytest.mark.parametrize("own", [Own(SERVER, "free"), Own(("./serve",), 8080, "GET /healthz")])
+@pytest.mark.parametrize("fast", [False, True])
+def test_everything_that_is_laid_out_validates(own: Own, fast: bool, tmp_path: Path) -> None:
+    folder = laid_out(tmp_path, own)
+    api.validate(folder / "experiments/first-drill.yaml", {}, fast)
+    api.plan(folder / "experiments/first-drill.yaml", fast=fast)
+    assert read_runbook(folder / "runbooks/instance-silent.md").steps
 
 
 def test_the_policy_that_is_laid_out_is_tighter_than_none(tmp_path: Path) -> None:

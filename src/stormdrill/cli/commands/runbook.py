@@ -11,6 +11,9 @@ import click
 from stormdrill.cli import options
 
 if TYPE_CHECKING:
+    from stormdrill.engine.runbook import StepReport
+    from stormdrill.engine.runbook_alone import AloneRun
+    from stormdrill.engine.runbook_person import Person
     from stormdrill.model.runbook import Runbook
 
 approve = click.option("--approve", multiple=True, metavar="STEP", help="Approve this step beforehand. Repeatable.")
@@ -67,58 +70,47 @@ def show(name: str) -> None:
 
 @runbook.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-def check(files: tuple[str, ...]) -> None:
-    """Check runbooks and say everything that is wrong with them."""
+@click.option("--live", is_flag=True, help="Also look once at the live system, changing nothing.")
+@parameters
+@click.pass_context
+def check(ctx: click.Context, files: tuple[str, ...], live: bool, settings: dict[str, str]) -> None:
+    """Check runbooks: what is wrong with the files, and what they need that isn't here."""
+    from stormdrill.api import runbooks
     from stormdrill.errors import Problem, Refused
-    from stormdrill.spec.runbook import read_runbook
 
     problems: list[Problem] = []
     for file in files:
         try:
-            read_runbook(Path(file))
+            found = runbooks.check(Path(file))
         except Refused as error:
-            problems += error.problems
-        else:
+            found = error.problems
+        problems += found
+        if not found:
             click.echo(f"{file}: valid")
     if problems:
         raise Refused(problems)
+    if live:
+        looks = [look for file in files for look in runbooks.look(Path(file), settings)]
+        for look in looks:
+            click.echo(f"  {'ok' if look.ok else 'NO':<3} {look.step:<20} {look.detail}")
+        ctx.exit(0 if all(look.ok for look in looks) else 1)
 
 
 @runbook.command("run")
 @click.argument("name", metavar="NAME")
-@click.option("--system", default=None, metavar="NAME|URL", help="Whose admin address it calls, when it needs one.")
 @parameters
 @approve
 @options.runs_dir
 @click.pass_context
-def execute(
-    ctx: click.Context,
-    name: str,
-    system: str | None,
-    settings: dict[str, str],
-    approve: tuple[str, ...],
-    runs_dir: Path,
-) -> None:
+def execute(ctx: click.Context, name: str, settings: dict[str, str], approve: tuple[str, ...], runs_dir: Path) -> None:
     """Execute a runbook step by step, with its checks, approvals and a record.
 
     Without a terminal nobody is asked: a step that needs an approval which wasn't given beforehand fails.
     """
-    from stormdrill import api
-    from stormdrill.cli.person import person_at
-    from stormdrill.cli.screen import width_of
-    from stormdrill.cli.terminal import PlainView
+    from stormdrill.api import runbooks
 
-    width = width_of(sys.stdout)
-    done = api.runbook_run(
-        _find(name),
-        settings,
-        system=system,
-        approved=approve,
-        person=person_at(sys.stdin, sys.stdout, width),
-        runs_dir=runs_dir,
-        observer=PlainView(sys.stdout, width),
-    )
-    ctx.exit(_ended(done.outcome, done.detail, done.dir))
+    done = runbooks.run(_find(name), settings, approved=approve, person=_person(), runs_dir=runs_dir, on_step=_say_step)
+    ctx.exit(_ended(done))
 
 
 @runbook.command("resume")
@@ -128,28 +120,38 @@ def execute(
 @click.pass_context
 def resume(ctx: click.Context, run: str, approve: tuple[str, ...], runs_dir: Path) -> None:
     """Go on with a runbook that was interrupted: nothing that is done is done again without asking."""
-    from stormdrill import api
-    from stormdrill.cli.person import person_at
-    from stormdrill.cli.screen import width_of
-    from stormdrill.cli.terminal import PlainView
+    from stormdrill.api import runbooks
     from stormdrill.store import rundir
 
-    width = width_of(sys.stdout)
-    done = api.runbook_resume(
-        rundir.find(run, runs_dir),
-        approved=approve,
-        person=person_at(sys.stdin, sys.stdout, width),
-        observer=PlainView(sys.stdout, width),
-    )
-    ctx.exit(_ended(done.outcome, done.detail, done.dir))
+    directory = rundir.find(run, runs_dir)
+    ctx.exit(_ended(runbooks.resume(directory, approved=approve, person=_person(), on_step=_say_step)))
 
 
-def _ended(outcome: str, detail: str, directory: Path) -> int:
+def _person() -> Person | None:
+    from stormdrill.cli.person import person_at
+    from stormdrill.cli.screen import width_of
+
+    return person_at(sys.stdin, sys.stdout, width_of(sys.stdout))
+
+
+def _say_step(report: StepReport) -> None:
+    from stormdrill.cli.figures import milliseconds
+
+    detail = f"  {report.detail}" if report.detail else ""
+    click.echo(f"  {report.step:<20} {report.kind:<10} {report.outcome:<10} {milliseconds(report.took_ms):>8}{detail}")
+
+
+def _ended(done: AloneRun) -> int:
     """The last lines, and the exit code: 0 done, 4 cancelled by a person, 1 for everything else."""
-    click.echo(f"\n  {outcome}{f': {detail}' if detail else ''}\n  record   {directory}")
-    if outcome not in ("done", "cancelled"):
-        click.echo(f"  next     stormdrill runbook resume {directory.name}")
-    return {"done": 0, "cancelled": 4}.get(outcome, 1)
+    from stormdrill.cli.report import near
+
+    click.echo(f"\n  {done.outcome}{f': {done.detail}' if done.detail else ''}")
+    for standing in done.standing:
+        click.echo(f"  still stands: {standing}")
+    click.echo(f"  record   {near(done.dir)}   head {done.head[:4]}…{done.head[-2:]}")
+    if done.outcome != "done":
+        click.echo(f"  next     stormdrill runbook resume {done.dir.name}")
+    return {"done": 0, "cancelled": 4}.get(done.outcome, 1)
 
 
 def _find(name: str) -> Path:
