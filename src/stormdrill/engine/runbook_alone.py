@@ -1,4 +1,4 @@
-"""A runbook in a person's hands: run alone on a live system, with a record; gone on with after a crash; checked live."""
+"""A runbook in a person's hands: run alone on a live system, with a record; gone on with after a crash; looked at."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class Finding(Struct, frozen=True):
 def missing_tools(runbook: Runbook, which: Callable[[str], str | None] = shutil.which) -> list[Problem]:
     """Programs that its steps run and that are not on this machine."""
     found: dict[str, Problem] = {}
-    blocks = [(step.kind, step.body, step.line) for step in runbook.steps]
+    blocks: list[tuple[str, str, int]] = [(step.kind, step.body, step.line) for step in runbook.steps]
     blocks += [("undo", undo.body, undo.line) for undo in runbook.undos]
     for kind, body, line in blocks:
         content = read_body(kind, body)[0]
