@@ -81,7 +81,7 @@
     zoom.append(made);
   };
   button("Whole run", ...whole);
-  for (const [name, from, to] of data.phases || []) button(name, Math.max(from, whole[0]), Math.min(to, whole[1]));
+  for (const [name, from, to] of data.phases || []) button({warmup: "warm-up", failback: "fail-back"}[name] || name, Math.max(from, whole[0]), Math.min(to, whole[1]));
   const nudge = (name, label, change) => {
     const made = document.createElement("button");
     made.type = "button"; made.textContent = name; made.setAttribute("aria-label", label);

@@ -5,4 +5,5 @@ nothing computed here that `core` has computed already.
 """
 
 from stormdrill.review.documents import RenderedReview as RenderedReview
+from stormdrill.review.documents import publish as publish
 from stormdrill.review.documents import render as render

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 import shutil
 from pathlib import Path
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from markupsafe import Markup
 from msgspec import Struct
 
-from stormdrill.errors import Refused
 from stormdrill.model.event import HostSampled, Reading, RunbookStarted
 from stormdrill.review import course, facts, impact, pictures
 from stormdrill.review.budget import budget
 from stormdrill.review.clock import Clock, anchored, drift_ms
-from stormdrill.review.judgement import PROMPTS, due
+from stormdrill.review.judgement import carry_over, due
 from stormdrill.review.source import Source, read
 from stormdrill.review.story import appendix, marks, timeline
+from stormdrill.review.templates import STYLE, html_of, markdown_of, settle
 from stormdrill.review.view import Figure, Review
 from stormdrill.review.words import sentence
 
-FILES = ("review.md.j2", "review.html.j2", "review.css", "chart.css", "review.js")
 _WORTH_TELLING_MS = 250.0
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
 class RenderedReview(Struct, frozen=True):
@@ -41,50 +33,38 @@ def render(run_dir: Path, templates: Path | None = None) -> RenderedReview:
     `templates` may override any of the shipped templates, file by file; what was used is kept in the run directory's
     `templates/`, which wins from then on. Raises Refused when there is no journal or a template is wrong.
     """
-    folder = _settle_templates(run_dir, templates)
+    folder = settle(run_dir, templates)
     source = read(run_dir)
     clock = anchored(source.events)
     rows = timeline(source, clock)
     drawn = pictures.chart_of(source, clock, marks(source, rows))
     view = _view(source, clock, drawn)
-    style = (folder / "chart.css").read_text(encoding="utf-8")
+    style = (folder / STYLE).read_text(encoding="utf-8")
     svgs = pictures.files(drawn.chart, style) if drawn.chart else {}
     (run_dir / pictures.FOLDER).mkdir(exist_ok=True)
     written = [_write(run_dir / pictures.FOLDER / f"{name}.svg", text) for name, text in svgs.items()]
-    try:
-        markdown = _markdown(folder).get_template("review.md.j2").render(review=view, prompts=PROMPTS)
-        html = _html(folder, view)
-    except TemplateError as error:
-        line = getattr(error, "lineno", None)
-        where = f"{getattr(error, 'name', None) or 'template'}{f':{line}' if line else ''}"
-        raise Refused(f"{folder}: {where}: {error}; mend the template or remove it to get the shipped one") from error
+    markdown, html = markdown_of(folder, view), html_of(folder, view)
     return RenderedReview(
-        _write(run_dir / "review.md", re.sub(r"\n{3,}", "\n\n", markdown)),
+        _write(run_dir / "review.md", markdown),
         _write(run_dir / "review.html", html),
         tuple(written),
     )
 
 
-def shipped_templates() -> Path:
-    """Where the shipped templates are: in the wheel's catalogue, else in the repository. Raises Refused."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "catalogue" / "reviews" / "templates", package.parents[1] / "reviews" / "templates"):
-        if (folder / FILES[0]).is_file():
-            return folder
-    raise Refused("the review's templates are not installed; install stormdrill again")
-
-
-def _settle_templates(run_dir: Path, given: Path | None) -> Path:
-    """The run directory's templates, completed from what was given and from what ships."""
-    folder = run_dir / "templates"
-    wanted = [name for name in FILES if not (folder / name).is_file()]
-    if wanted:
-        folder.mkdir(exist_ok=True)
-        shipped = shipped_templates()
-        for name in wanted:
-            own = given / name if given else None
-            shutil.copyfile(own if own is not None and own.is_file() else shipped / name, folder / name)
-    return folder
+def publish(rendered: RenderedReview, folder: Path) -> tuple[Path, ...]:
+    """Copy a rendered review to `folder`, where people work on it; what they wrote there between the markers stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = rendered.markdown.read_text(encoding="utf-8")
+    place = folder / rendered.markdown.name
+    edited = place.read_text(encoding="utf-8") if place.is_file() else ""
+    copies = [
+        _write(place, carry_over(fresh, edited)),
+        Path(shutil.copyfile(rendered.html, folder / rendered.html.name)),
+    ]
+    (folder / pictures.FOLDER).mkdir(exist_ok=True)
+    for path in rendered.pictures:
+        shutil.copyfile(path, folder / pictures.FOLDER / path.name)
+    return _write(place, carry_over(fresh, edited) if edited else fresh), html
 
 
 def _write(path: Path, text: str) -> Path:
@@ -173,53 +153,3 @@ def _clock_note(source: Source, clock: Clock) -> str:
         f"The wall clock strayed by up to {drift / 1000:.1f} s from the monotonic clock during the run; times here "
         "follow the monotonic clock from the run's start."
     )
-
-
-# --- templates -------------------------------------------------------------------------------------------
-
-
-def _environment(folder: Path) -> ImmutableSandboxedEnvironment:
-    return ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader(folder), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, autoescape=True,
-    )  # fmt: skip
-
-
-def _markdown(folder: Path) -> ImmutableSandboxedEnvironment:
-    """Escapes each value for Markdown, and for the HTML that Markdown may hold."""
-    environment = _environment(folder)
-    environment.finalize = lambda value: value if isinstance(value, Markup) else markdown_text(str(value))
-    environment.filters["code"] = code_text
-    environment.filters["fenced"] = lambda text: Markup(" ".join(text.split()).replace("`", "'"))  # noqa: S704
-    return environment
-
-
-def markdown_text(text: str) -> Markup:
-    """Text that Markdown shows as it is, on one line."""
-    escaped = _SPECIAL.sub(r"\\\1", " ".join(text.split()).replace("&", "&amp;"))
-    return Markup(escaped.replace("\\<", "&lt;").replace("\\>", "&gt;"))  # noqa: S704  # escaped on the line above
-
-
-def code_text(text: str) -> Markup:
-    """A code span that holds the text as it is, pipes included."""
-    one_line = " ".join(text.split())
-    longest = max((len(run) for run in re.findall(r"`+", one_line)), default=0)
-    fence = "`" * (longest + 1)
-    pad = " " if one_line.startswith("`") or one_line.endswith("`") else ""
-    return Markup(f"{fence}{pad}{one_line}{pad}{fence}".replace("|", "\\|"))  # noqa: S704  # a code span shows, not runs
-
-
-def _html(folder: Path, view: Review) -> str:
-    environment = _environment(folder)
-    style = Markup(environment.get_template("review.css").render(review=view))  # noqa: S704  # templates, not data
-    script = Markup(environment.get_template("review.js").render(review=view))  # noqa: S704
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    template = environment.get_template("review.html.j2")
-    return template.render(review=view, prompts=PROMPTS, style=style, script=script, policy=policy)
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -71,18 +71,18 @@ def _asked(source: Source, judged: ObjectiveVerdict) -> str:
 
 def summary(source: Source, clock: Clock) -> str:
     """The summary's second sentence: what was done to which instances, when, and what users met."""
-    injects = _injects(source)
-    if not injects:
+    if source.inject is None:
         return "Nothing was injected."
-    start = injects[0].mono_ms
+    start = source.inject.mono_ms
     rows = [armed for _, armed in source.all(ev.Armed) if armed.fault != "runbook"]
     what = listed(sorted({f"{armed.fault} ({armed.mechanism})" for armed in rows}))
-    names = [armed.instance for armed in rows]
     ends = [recorded.mono_ms for recorded, event in source.all(ev.RevertVerified) if event.gone]
-    lasted = f" for {show_duration((max(ends) - start) / 1000)}" if ends else ""
-    text = f"At {clock.time(start)} UTC {what} hit {listed(names)}{lasted}"
-    requests = source.requests
-    fault = _fault_span(source)
+    left = [fault.target for fault in source.verdict.faults if not fault.reverted] if source.verdict else []
+    lasted = f" for {show_duration((max(ends) - start) / 1000)}" if ends and not left else ""
+    text = f"At {clock.time(start)} UTC {what} hit {listed([armed.instance for armed in rows])}{lasted}"
+    if left:
+        text += f" and was not seen to be gone from {listed(left)}"
+    requests, fault = source.requests, _fault_span(source)
     if fault is None or not len(requests):
         return f"{text}."
     inside = impact.within(source, fault.start_ms, fault.end_ms)

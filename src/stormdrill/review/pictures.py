@@ -16,6 +16,7 @@ from stormdrill.review.panels import panels, span_ms
 from stormdrill.review.series import Floats, Series, series
 from stormdrill.review.source import Source, read
 from stormdrill.review.story import marks, timeline
+from stormdrill.review.templates import STYLE, shipped_templates
 from stormdrill.review.view import Picture
 from stormdrill.review.words import plural
 
@@ -75,16 +76,16 @@ def _alone(chart: Chart, panel: Panel) -> Chart:
     return Chart(title, panel.alt, (panel,), chart.phases, chart.marks, chart.start_ms, chart.end_ms, chart.clock)
 
 
-def write(run_dir: Path, folder: Path, names: Iterable[str] = (), *, style: str) -> list[Path]:
+def write(run_dir: Path, folder: Path, names: Iterable[str] = ()) -> list[Path]:
     """Write pictures of a run into `folder`, all or those named; returns their paths. For READMEs and pages.
 
-    `style` is the text of the template `chart.css`. Raises Refused when the directory holds no journal, KeyError for
-    a picture that this run doesn't have.
+    Raises Refused when the directory holds no journal, KeyError for a picture that this run doesn't have.
     """
     source = read(run_dir)
     clock = anchored(source.events)
     rows = timeline(source, clock)
     chart = chart_of(source, clock, marks(source, rows)).chart
+    style = (shipped_templates() / STYLE).read_text(encoding="utf-8")
     drawn = files(chart, style) if chart else {}
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

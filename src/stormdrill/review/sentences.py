@@ -25,6 +25,11 @@ class Told(Struct):
     events: list[ev.Event]
     source: Source
 
+    @property
+    def names(self) -> list[str]:
+        """Each instance once."""
+        return list(dict.fromkeys(self.who))
+
 
 _E = TypeVar("_E", bound=ev.Event)
 _SAY: dict[type[ev.Event], Callable[[Any, Told], str]] = {}
@@ -111,15 +116,15 @@ def _(event: ev.Warned, row: Told) -> str:
 
 @_says(ev.ProcessSpawned)
 def _(event: ev.ProcessSpawned, row: Told) -> str:
-    return f"Started {plural(len(row.who), f'{event.role} process', f'{event.role} processes')}: {listed(row.who)}."
+    return f"Started {plural(len(row.names), f'{event.role} process', f'{event.role} processes')}: {listed(row.names)}."
 
 
 @_says(ev.ProcessExited)
 def _(event: ev.ProcessExited, row: Told) -> str:
     how = event.signal or f"exit code {event.code}"
     if event.expected:
-        return f"Ended by stormdrill: {listed(row.who)}."
-    return f"Ended by itself ({how}): {listed(row.who)}."
+        return f"Ended by stormdrill: {listed(row.names)}."
+    return f"Ended by itself ({how}): {listed(row.names)}."
 
 
 @_says(ev.SystemReady)
@@ -157,7 +162,8 @@ def _(event: ev.RecordClosed, row: Told) -> str:
 
 @_says(ev.Armed)
 def _(event: ev.Armed, row: Told) -> str:
-    undo = f"Undo of {event.fault} ({event.mechanism}) written down for {listed(row.who)}"
+    what = f"the runbook's {event.mechanism}" if event.fault == "runbook" else f"{event.fault} ({event.mechanism})"
+    undo = f"Undo of {what} written down for {listed(row.names)}"
     return f"{undo}; expires {event.expires_at[11:19]}."
 
 
@@ -165,32 +171,35 @@ def _(event: ev.Armed, row: Told) -> str:
 def _(event: ev.InjectStarted, row: Told) -> str:
     mechanism = row.source.mechanism_of(event.injection)
     how = f" ({mechanism})" if mechanism else ""
-    return f"Injection of {row.source.fault_of(event.injection)}{how} into {listed(row.who)} began."
+    return f"Injection of {row.source.fault_of(event.injection)}{how} into {listed(row.names)} began."
 
 
 @_says(ev.Injected)
 def _(event: ev.Injected, row: Told) -> str:
     took = _range([item.took_ms for item in row.events if isinstance(item, type(event))])
-    return f"Inject call {event.outcome} on {listed(row.who)} after {took}{_because(event.detail)}."
+    return f"Inject call {event.outcome} on {listed(row.names)} after {took}{_because(event.detail)}."
 
 
 @_says(ev.EffectObserved)
 def _(event: ev.EffectObserved, row: Told) -> str:
     after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
     verb = "Bit" if event.bit else "Did not bite"
-    return f"{verb}: {listed(row.who)}, seen by {event.witness} after {after}{_because(event.detail)}."
+    return f"{verb}: {listed(row.names)}, seen by {event.witness} after {after}{_because(event.detail)}."
 
 
 @_says(ev.Reverted)
 def _(event: ev.Reverted, row: Told) -> str:
-    return f"Revert {event.outcome} on {listed(row.who)}{_because(event.detail)}."
+    if row.source.fault_of(event.injection) == "runbook":
+        done = [row.source.mechanism_of(item.injection) for item in row.events if isinstance(item, ev.Reverted)]
+        return f"The runbook's {listed(done)} undone on {listed(row.names)}: {event.outcome}{_because(event.detail)}."
+    return f"Revert {event.outcome} on {listed(row.names)}{_because(event.detail)}."
 
 
 @_says(ev.RevertVerified)
 def _(event: ev.RevertVerified, row: Told) -> str:
     after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
     verb = "Seen to be gone" if event.gone else "STILL THERE after the revert"
-    return f"{verb}: {listed(row.who)}, by {event.witness}, {after} after the revert began{_because(event.detail)}."
+    return f"{verb}: {listed(row.names)}, by {event.witness}, {after} after the revert began{_because(event.detail)}."
 
 
 @_says(ev.AlertChanged)

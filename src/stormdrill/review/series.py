@@ -92,9 +92,16 @@ class Series(Struct, frozen=True):
 
 
 def bucket(edges_ms: Sequence[float], width_s: float) -> Buckets:
-    """Cuts each phase into buckets of `width_s`; a rest shorter than half joins its neighbour."""
+    """Cuts each phase into buckets of `width_s`; a rest shorter than half joins its neighbour, a phase too."""
+    kept = [edges_ms[0]]
+    for edge in edges_ms[1:-1]:
+        if edge - kept[-1] >= width_s * 500.0:
+            kept.append(edge)
+    if len(kept) > 1 and edges_ms[-1] - kept[-1] < width_s * 500.0:
+        kept.pop()
+    kept.append(edges_ms[-1])
     found: list[float] = []
-    for start, end in pairwise(edges_ms):
+    for start, end in pairwise(kept):
         count = max(1, round((end - start) / 1000.0 / width_s))
         inner = [start + index * width_s * 1000.0 for index in range(count)]
         found += [edge for edge in inner if edge < end]

@@ -60,7 +60,7 @@ def timeline(source: Source, clock: Clock) -> tuple[Row, ...]:
     told: list[Told] = []
     for recorded in source.events:
         event = recorded.event
-        if isinstance(event, _SKIPPED) and not _went_wrong(event):
+        if isinstance(event, _SKIPPED) and not _worth_a_row(event, source):
             continue
         key, who = _key(event, source), _who(event, source)
         if isinstance(event, ev.StepFinished) and _joins(told, recorded, event):
@@ -140,8 +140,9 @@ def _row(told: Told, clock: Clock) -> Row:
     )
 
 
-def _went_wrong(event: ev.Event) -> bool:
-    return isinstance(event, ev.Reverted) and event.outcome != "done"
+def _worth_a_row(event: ev.Event, source: Source) -> bool:
+    """A revert is told by whoever saw the cause gone; unless it went wrong, or nobody looks: a runbook's undo."""
+    return isinstance(event, ev.Reverted) and (event.outcome != "done" or source.fault_of(event.injection) == "runbook")
 
 
 def _key(event: ev.Event, source: Source) -> tuple[str, ...]:
