@@ -48,13 +48,15 @@ def create(runs: Path, experiment: str) -> Path:
 
 def find(run: str, runs: Path) -> Path:
     """The directory of a run given by its id, by the start of its id, or by its directory. Raises Refused."""
+    if not run:
+        raise Refused("no run is named; see stormdrill runs")
     given = Path(run)
     for candidate in (given, runs / run):
         if (candidate / NAME).is_file():
             return candidate.resolve()
     if given.is_dir():
         raise Refused(f"{run} is not a run: it has no {NAME}")
-    matches = [path for path in all_runs(runs) if path.name.startswith(run)] if run else []
+    matches = [path for path in all_runs(runs) if path.name.startswith(run)]
     if len(matches) == 1:
         return matches[0].resolve()
     if matches:
