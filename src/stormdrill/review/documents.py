@@ -57,10 +57,7 @@ def publish(rendered: RenderedReview, folder: Path) -> tuple[Path, ...]:
     fresh = rendered.markdown.read_text(encoding="utf-8")
     place = folder / rendered.markdown.name
     edited = place.read_text(encoding="utf-8") if place.is_file() else ""
-    copies = [
-        _write(place, carry_over(fresh, edited)),
-        Path(shutil.copyfile(rendered.html, folder / rendered.html.name)),
-    ]
+    html = Path(shutil.copyfile(rendered.html, folder / rendered.html.name))
     (folder / pictures.FOLDER).mkdir(exist_ok=True)
     for path in rendered.pictures:
         shutil.copyfile(path, folder / pictures.FOLDER / path.name)
