@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,9 +52,13 @@ def until(true: Callable[[], bool], limit_s: float, what: str) -> float:
 
 
 def get(url: str, limit_s: float = 2.0) -> tuple[int, str]:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=limit_s) as response:  # noqa: S310
-        return response.status, response.read().decode()
-    return 0, ""
+    try:
+        with urllib.request.urlopen(url, timeout=limit_s) as response:  # noqa: S310
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
 
 
 def post(url: str, body: object = None, limit_s: float = 5.0) -> tuple[int, dict[str, object], Mapping[str, str]]:
@@ -234,7 +239,7 @@ async def load(
     it: Platform, rate_per_s: float, for_s: float, seed: int, at: Mapping[float, Callable[[], None]] | None = None
 ) -> list[Answered]:
     """Open-loop Poisson arrivals of the peak mix, alternating over the edges; `at` runs things meanwhile."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)
     asked: list[Answered] = []
     clock_s = 0.0
     while (clock_s := clock_s + rng.expovariate(rate_per_s)) < for_s:

@@ -105,10 +105,11 @@ class Edge:
         return await self._try(second, job, self._limit_s(job, began_s, False), 2)
 
     async def _storm(self, job: JobRequest, placement: Placement, began_s: float) -> Tried:
-        """The bug retry-storm: no budget, no breaker, no patience; refusals are tried again at once as well."""
+        """The bug retry-storm: tries instead of looking. No budget, no breaker, no patience, and no eye for what is
+        drained; refusals are tried again at once as well.
+        """
         tried = Tried(503, encode(Refusal("no region can take this job now")), self._later())
         ways = [region for region in (placement.home, placement.fallback) if region is not None]
-        ways = [region for region in ways if not self._control.drained(region)] or ways
         for number in range(STORM_TRIES):
             if self._left_s(job, began_s) < SHORTEST_TRY_S:
                 break
