@@ -59,6 +59,9 @@ class Halt(Protocol):
     def freeze(self, instance: str) -> None: ...
     def crash(self, instance: str) -> None: ...
     def life(self, instance: str) -> Life: ...
+    def answers(self, instance: str) -> bool:
+        """Whether it answers its ready check now; bounded to a second."""
+        ...
 
 
 class Target(Protocol):
@@ -138,7 +141,8 @@ class Keeper(Protocol):
         ...
 
     def revert(self, injection: str, cause: str) -> str:
-        """Execute the undo now. Returns done, failed or superseded. Reverting twice does nothing the second time."""
+        """Execute the undo now. Returns done, failed or superseded. Reverting twice does nothing the second time, unless
+        the cause is `again`: a look has shown that the first time did not help."""
         ...
 
     def disarm(self, injection: str) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from stormdrill.core.fold import REVERTED, VERIFY_LIMIT_MS, InjectionState, State
+from stormdrill.core.fold import REVERTED, InjectionState, State
 from stormdrill.model.experiment import PHASES
 from stormdrill.model.expression import AlertWithin
 from stormdrill.model.plan import Injection, Plan
@@ -110,7 +110,7 @@ def _settle(plan: Plan, state: State, now_ms: float) -> list[Command]:
             commands.append(Revert(injection.id, cause))
         elif now.stage == "reverted":
             waited = now_ms - (now.revert_ms or now_ms)
-            commands.append(Verify(injection.id, last=waited >= VERIFY_LIMIT_MS))
+            commands.append(Verify(injection.id, last=waited >= injection.verify_timeout_s * 1000))
         elif now.stage in ("injecting", "injected") and now.bit_ms is None:
             commands.append(Observe(injection.id))
     return commands

@@ -13,9 +13,8 @@ from stormdrill.model.plan import Plan
 
 Stage = Literal["planned", "armed", "injecting", "injected", "reverting", "reverted", "verified", "dirty"]
 REVERTED: tuple[Stage, ...] = ("reverted", "verified", "dirty")
-VERIFY_LIMIT_MS = 15_000.0
-"""How long an undo may take to be seen before it is tried again, at most `REVERT_TRIES` times."""
-REVERT_TRIES = 3
+REVERT_TRIES = 2
+"""How often an undo is executed before what it should have undone counts as still there."""
 
 
 class InjectionState(Struct, frozen=True):

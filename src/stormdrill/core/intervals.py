@@ -1,21 +1,24 @@
 """Intervals over blocks of time: what requests, which are not independent, allow to be claimed.
 
 A window is cut into blocks of about one second; requests of one second share their luck, those of different seconds
-less so. Every interval is the hull of three, each 95% and two-sided:
+less so. An interval is 95%, two-sided, and the hull of
 
-- the block bootstrap: blocks drawn with replacement, 2.5% and 97.5% quantiles of the draws;
 - Clopper–Pearson over the requests: the floor on the width, and all that is left when nothing went wrong;
-- Clopper–Pearson over the *effective* number of requests (Korn and Graubard 1998): the design effect comes from the
-  variance between blocks, Student's t accounts for few of them, wider blocks and the correlation of neighbours for
-  what lasts longer than a second.
+- block bootstraps: blocks drawn with replacement, 2.5% and 97.5% quantiles of the draws. Over blocks of one second, and
+  of two, four and eight while there are six of them, because harm that lasts makes neighbours alike. To the blocks that
+  were seen comes one more that could have been: for the lower end a second worst one, for the upper end a second best
+  (one stall is n = 1: it might as well have been two or none). Few blocks are drawn fewer times, as Student's t asks.
 
-The draws come from a counter-based bit generator's raw stream, which is stable over versions of numpy, and all
-sums are sums of whole numbers: the same input gives the same interval to the last bit.
+Every part only falls when a request turns bad: more harm never makes an interval better.
+
+The draws come from a counter-based bit generator's raw stream, which is stable over versions of numpy, and the sums
+over blocks are sums of whole numbers: the same input gives the same interval to the last bit.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -28,8 +31,9 @@ BLOCK_S = 1.0
 DRAWS = 2000
 MOST_BLOCKS = 600
 """Longer windows get longer blocks: as honest, and the draws stay small."""
-_MOST_CORRELATION = 0.8
-_FEWEST_WIDE = 6
+WIDTHS = (1, 2, 4, 8)
+"""Blocks that a block of the bootstrap spans."""
+FEWEST_WIDE = 6
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -55,125 +59,102 @@ def block_of(at_ms: Floats, start_ms: float, end_ms: float, blocks: int) -> Ints
     return np.clip(found, 0, blocks - 1)
 
 
-@lru_cache(maxsize=4)
-def draws(blocks: int, seed: int) -> Floats:
-    """How often each block is drawn, a row a draw: `DRAWS` × `blocks`."""
-    raw = np.random.Philox(key=seed & (2**64 - 1)).random_raw(DRAWS * blocks)
-    picked = ((raw >> np.uint64(32)) * np.uint64(blocks)) >> np.uint64(32)
-    picked += np.repeat(np.arange(DRAWS, dtype=np.uint64) * np.uint64(blocks), blocks)
-    times = np.bincount(picked.astype(np.int64), minlength=DRAWS * blocks)
-    return times.reshape(DRAWS, blocks).astype(np.float64)
+@lru_cache(maxsize=12)
+def draws(blocks: int, seed: int) -> tuple[Floats, Floats]:
+    """How often each block is drawn, a row a draw; and how often the one that could have been as well."""
+    spread = (student_t(10**6) / student_t(blocks - 1)) ** 2 * (blocks - 1) / blocks
+    drawn, columns = max(1, round(blocks * spread)), blocks + 1
+    raw = np.random.Philox(key=seed & (2**64 - 1)).random_raw(DRAWS * drawn)
+    picked = ((raw >> np.uint64(32)) * np.uint64(columns)) >> np.uint64(32)
+    picked += np.repeat(np.arange(DRAWS, dtype=np.uint64) * np.uint64(columns), drawn)
+    times = np.bincount(picked.astype(np.int64), minlength=DRAWS * columns).reshape(DRAWS, columns)
+    return times[:, :-1].astype(np.float64), times[:, -1].astype(np.float64)
 
 
-class Share:
-    """A share of good requests, from the good and all of each block."""
+def _sums(times: Floats, of_block: Ints) -> Floats:
+    """A sum a draw. Not by BLAS: its threads cost more than they save here, thirty times so on a busy machine."""
+    found: Floats = np.einsum("ij,j->i", times, of_block.astype(np.float64))
+    return found
 
-    def __init__(self, good: Ints, total: Ints, seed: int) -> None:
-        self.good, self.n = int(good.sum()), int(total.sum())
-        self.effective = _effective(good, total)
-        self._drawn: tuple[Floats, Floats] | None = None
-        if 0 < self.good < self.n and len(total) > 1:
-            times = draws(len(total), seed)
-            self._drawn = times @ good, times @ total
 
-    def interval(self) -> Interval:
+class Resampled:
+    """The draws of one block width over a window's requests, asked for any part of them that is good."""
+
+    def __init__(self, total: Ints, width: int, seed: int) -> None:
+        self._starts = np.arange(0, len(total), width)
+        self._of_block = np.add.reduceat(total, self._starts)
+        self._times, again = draws(len(self._starts), seed)
+        self._again = again * (int(total.sum()) / len(self._starts))
+        self._asked = self._of_block > 0
+        self._total = _sums(self._times, self._of_block) + self._again
+        self._cut = math.floor(TAIL * DRAWS)
+
+    def ends(self, good: Ints) -> tuple[float, float]:
+        """The 2.5% quantile of the draws with the worst block again, the 97.5% quantile of those with the best."""
+        seen, worst, best = self._sums(good)
+        low = np.partition((seen + worst * self._again) / self._total, self._cut)
+        high = np.partition((seen + best * self._again) / self._total, DRAWS - 1 - self._cut)
+        return float(low[self._cut]), float(high[DRAWS - 1 - self._cut])
+
+    def above(self, good: Ints, share: float) -> bool:
+        """Whether the lower end lies above `share`."""
+        seen, worst, _ = self._sums(good)
+        return int(np.count_nonzero((seen + worst * self._again) / self._total <= share)) <= self._cut
+
+    def below(self, good: Ints, share: float) -> bool:
+        """Whether the upper end lies below `share`."""
+        seen, _, best = self._sums(good)
+        return int(np.count_nonzero((seen + best * self._again) / self._total >= share)) <= self._cut
+
+    def _sums(self, good: Ints) -> tuple[Floats, float, float]:
+        of_block = np.add.reduceat(good, self._starts)
+        shares = of_block[self._asked] / self._of_block[self._asked]
+        return _sums(self._times, of_block), float(shares.min()), float(shares.max())
+
+
+class Blocks:
+    """A window's requests, block by block: what share of them is good, with what certainty."""
+
+    def __init__(self, total: Ints, seed: int) -> None:
+        self.n = int(total.sum())
+        self._resampled: list[Resampled] = []
+        for width in WIDTHS:
+            if not self.n or len(total) < 2 or (width > 1 and len(total) // width < FEWEST_WIDE):
+                break
+            self._resampled.append(Resampled(total, width, seed))
+
+    def ends(self, good: Ints) -> list[tuple[float, float]]:
+        """Of every bootstrap; none where there is but one block."""
+        return [resampled.ends(good) for resampled in self._resampled]
+
+    def interval(self, good: Ints) -> Interval:
         """As shares of 1."""
+        count = int(good.sum())
         if not self.n:
             return Interval(math.nan, 0.0, 1.0, 0)
-        share = self.good / self.n
-        ends = [clopper_pearson(self.good, self.n)]
-        if self.effective < self.n:
-            ends.append(clopper_pearson(share * self.effective, self.effective))
-        if self._drawn is not None:
-            good, total = self._drawn
-            drawn = np.sort(good[total > 0] / total[total > 0])
-            ends.append(_middle(drawn))
-        return Interval(share, min(low for low, _ in ends), max(high for _, high in ends), self.n)
+        ends = [clopper_pearson(count, self.n)]
+        if 0 < count < self.n:
+            ends += self.ends(good)
+        return Interval(count / self.n, min(low for low, _ in ends), max(high for _, high in ends), self.n)
 
-    def surely_above(self, share: float) -> bool:
+    def surely_above(self, good: Ints, share: float) -> bool:
         """Whether the whole interval lies above `share`; cheaper than the interval."""
-        if self.good <= share * self.n or beta_cdf(share, self.good, self.n - self.good + 1) >= TAIL:
+        count = int(good.sum())
+        if count <= share * self.n or beta_cdf(share, count, self.n - count + 1) >= TAIL:
             return False
-        few = self.effective
-        ours = self.good / self.n
-        if few < self.n and beta_cdf(share, ours * few, few - ours * few + 1) >= TAIL:
-            return False
-        return not self._drawn_beyond(share, 1)
+        return count == self.n or all(resampled.above(good, share) for resampled in self._resampled)
 
-    def surely_below(self, share: float) -> bool:
+    def surely_below(self, good: Ints, share: float) -> bool:
         """Whether the whole interval lies below `share`."""
-        if self.good >= share * self.n or beta_cdf(share, self.good + 1, self.n - self.good) <= 1 - TAIL:
+        count = int(good.sum())
+        if count >= share * self.n or beta_cdf(share, count + 1, self.n - count) <= 1 - TAIL:
             return False
-        few = self.effective
-        ours = self.good / self.n
-        if few < self.n and beta_cdf(share, ours * few + 1, few - ours * few) <= 1 - TAIL:
-            return False
-        return not self._drawn_beyond(share, -1)
-
-    def _drawn_beyond(self, share: float, sign: int) -> bool:
-        """Whether the bootstrap's own interval reaches to the other side of `share`."""
-        if self._drawn is None:
-            return False
-        good, total = self._drawn
-        wrong = np.count_nonzero((sign * (good - share * total) <= 0) & (total > 0))
-        return bool(wrong > _cut(int(np.count_nonzero(total))))
-
-
-def _cut(drawn: int) -> int:
-    """How many draws each tail leaves out."""
-    return math.floor(TAIL * drawn)
-
-
-def _middle(drawn: Floats) -> tuple[float, float]:
-    """The ends of the middle 95% of sorted draws."""
-    cut = _cut(len(drawn))
-    return float(drawn[cut]), float(drawn[len(drawn) - 1 - cut])
-
-
-def _effective(good: Ints, total: Ints) -> float:
-    """How many independent requests would say as much as these; never more than there are.
-
-    The least of what blocks of one, two, four and eight seconds say, as long as there are six of them: what ties
-    requests together over seconds shows in the wider ones.
-    """
-    n, all_good = int(total.sum()), int(good.sum())
-    if len(total) < 2 or all_good in (0, n):
-        return float(n)
-    few = _independent(good, total, neighbours=True)
-    for width in (2, 4, 8):
-        if len(total) // width < _FEWEST_WIDE:
-            break
-        starts = np.arange(0, len(total), width)
-        wide = np.add.reduceat(good, starts), np.add.reduceat(total, starts)
-        few = min(few, _independent(*wide, neighbours=False))
-    return few
-
-
-def _independent(good: Ints, total: Ints, *, neighbours: bool) -> float:
-    n, blocks = int(total.sum()), len(total)
-    share = int(good.sum()) / n
-    rest = good - share * total
-    squares = _inflated(rest) if neighbours else math.fsum((rest * rest).tolist())
-    between = squares * blocks / (blocks - 1) / n**2
-    effect = between / (share * (1 - share) / n)
-    if effect <= 1:
-        return float(n)
-    return float(min(n, n / effect * (student_t(10**6) / student_t(blocks - 1)) ** 2))
-
-
-def _inflated(rest: Floats) -> float:
-    """The sum of squares, larger where neighbouring blocks go the same way."""
-    squares = math.fsum((rest * rest).tolist())
-    if squares <= 0:
-        return 0.0
-    correlation = math.fsum((rest[1:] * rest[:-1]).tolist()) / squares
-    correlation = min(max(correlation, 0.0), _MOST_CORRELATION)
-    return squares * (1 + correlation) / (1 - correlation)
+        return count == 0 or all(resampled.below(good, share) for resampled in self._resampled)
 
 
 def share_interval(good: Ints, total: Ints, seed: int) -> Interval:
     """The share of good requests, given the good and all of each block."""
-    return Share(good, total, seed).interval()
+    return Blocks(total, seed).interval(good)
 
 
 def quantile_interval(values: NDArray[np.uint32], block: Ints, blocks: int, share: float, seed: int) -> Interval:
@@ -188,21 +169,22 @@ def quantile_interval(values: NDArray[np.uint32], block: Ints, blocks: int, shar
     packed = np.sort((values.astype(np.uint64) << np.uint64(10)) | block.astype(np.uint64))
     ordered, where = packed >> np.uint64(10), (packed & np.uint64(1023)).astype(np.int64)
     total = np.bincount(where, minlength=blocks)
+    asked = Blocks(total, seed)
 
-    def of_first(count: int) -> Share:
+    def of_first(count: int) -> Ints:
         if 2 * count < n:
-            return Share(np.bincount(where[:count], minlength=blocks), total, seed)
-        return Share(total - np.bincount(where[count:], minlength=blocks), total, seed)
+            return np.bincount(where[:count], minlength=blocks)
+        return total - np.bincount(where[count:], minlength=blocks)
 
     rank = min(n, max(1, math.ceil(round(share * n, 6))))
-    above = _first(rank, n + 1, lambda count: of_first(count).surely_above(share))
-    below = _first(0, rank, lambda count: not of_first(count).surely_below(share))
+    above = _first(rank, n + 1, lambda count: asked.surely_above(of_first(count), share))
+    below = _first(0, rank, lambda count: not asked.surely_below(of_first(count), share))
     high = float(ordered[above - 1]) if above <= n else math.inf
     low = float(ordered[below - 1]) if below > 0 else 0.0
     return Interval(float(ordered[rank - 1]), low, high, n)
 
 
-def _first(low: int, high: int, holds) -> int:  # type: ignore[no-untyped-def]  # (int) -> bool
+def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
     """The smallest number of [low, high) for which `holds`, `high` when there is none."""
     while low < high:
         middle = (low + high) // 2
@@ -219,8 +201,6 @@ def rate_interval(counts: Ints, width_s: float, seed: int) -> Interval:
     rate = n / (blocks * width_s)
     if blocks < 2:
         return Interval(rate, 0.0, math.inf, n)
-    drawn = np.sort(draws(blocks, seed) @ counts) / (blocks * width_s)
-    low, high = _middle(drawn)
-    spread = math.sqrt(_inflated(counts.astype(np.float64) - n / blocks) / (blocks - 1) / blocks) / width_s
-    half = student_t(blocks - 1) * spread
-    return Interval(rate, max(0.0, min(low, rate - half)), max(high, rate + half), n)
+    ends = Blocks(np.ones(blocks, np.int64), seed).ends(counts)
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return Interval(rate, min(low / width_s, rate), max(high / width_s, rate), n)

@@ -49,7 +49,7 @@ def make_plan(
         else:
             for_s = use.for_s if use.for_s is not None else experiment.phases.fault_s - use.start_s
             try:
-                injections.extend(fault.plan(use, index, inventory, for_s))
+                injections.extend(_timed(item, system) for item in fault.plan(use, index, inventory, for_s))
             except Refused as refused:
                 problems.extend(refused.problems)
     problems.extend(_twice(experiment, injections))
@@ -77,6 +77,12 @@ def digest(plan: Plan) -> str:
     """Over what is asked, who is hit, how and how long; not over the seed, which changes nothing that is harmed."""
     value = (plan.experiment, plan.target, plan.injections, [item.name for item in plan.system.instances])
     return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:12]
+
+
+def _timed(injection: Injection, system: System) -> Injection:
+    if injection.verify_timeout_s:
+        return injection
+    return replace(injection, verify_timeout_s=system.ready_timeout_s)
 
 
 def _problem(experiment: Experiment, what: str) -> Problem:

@@ -131,8 +131,9 @@ class Conductor:
                     self._turn()
                 except JournalUnwritable as error:
                     self.abort("machine", str(error))
-            for future in self._under_way.values():  # `run-ended` is read before the keeper has said goodbye
-                future.result(timeout=END_LIMIT_S)
+            for command, future in self._under_way.items():
+                if isinstance(command, do.Finish):  # `run-ended` is read before the keeper has said goodbye
+                    future.result(timeout=END_LIMIT_S)
         finally:
             self._unwatch()
             self._pool.shutdown(wait=False, cancel_futures=True)

@@ -50,6 +50,7 @@ class RegionLoss:
                 undo=UNDO[wanted.mode],
                 start_s=use.start_s,
                 for_s=for_s,
+                verify_timeout_s=0.0 if wanted.mode == "crash" else 5.0,
             )
             for item in hit
         )
@@ -62,10 +63,15 @@ class RegionLoss:
             halt.crash(injection.instance)
 
     def observe(self, injection: Injection, via: object) -> Effect:
-        life = cast(Halt, via).life(injection.instance)
-        return Effect(
-            bit=life == STOPPED[injection.mechanism],
-            gone=life == "running",
-            witness="process state",
-            detail=f"{injection.instance} is {life}",
-        )
+        halt = cast(Halt, via)
+        life = halt.life(injection.instance)
+        bit = life == STOPPED[injection.mechanism]
+        if injection.mechanism == "freeze":
+            # a frozen process that somebody killed is no longer frozen: the cause is gone, though nothing is restored
+            return Effect(bit, life in ("running", "gone"), "process state", f"{injection.instance} is {life}")
+        if life != "running":
+            return Effect(bit, False, "process state", f"{injection.instance} is {life}")
+        # a process that was started again and dies, or never answers, is as lost as before
+        answers = halt.answers(injection.instance)
+        said = "answers" if answers else "runs, and does not answer"
+        return Effect(bit, answers, "its ready check", f"{injection.instance} {said}")

@@ -24,6 +24,8 @@ from stormdrill.keeper.undo import (
 from stormdrill.model.event import Armed, ProcessSpawned, Reverted, RevertStarted, RevertVerified
 from stormdrill.model.undo import Signal, Spawn, Undo, undo_to_json
 
+AGAIN = "again"
+"""The cause of a revert that is executed although the first one was done: a look has shown that it did not help."""
 UNDO_LIMIT_S = 120.0
 """How long a second revert of the same injection waits for the first."""
 
@@ -125,7 +127,7 @@ class Custody:
         """Once only, unless it failed before. Depends on nothing: not on the journal, not on other undos."""
         if held.state == "reverting":
             yield Wait(lambda: held.state != "reverting", UNDO_LIMIT_S)
-        if held.state == "reverted" and held.outcome is not None:
+        if held.state == "reverted" and held.outcome is not None and cause != AGAIN:
             return held.outcome
         held.state = "reverting"
         started_s = time.monotonic()

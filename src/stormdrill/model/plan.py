@@ -27,6 +27,9 @@ class Injection(Struct, frozen=True):
     start_s: float
     for_s: float
     inject_timeout_s: float = 5.0
+    verify_timeout_s: float = 5.0
+    """How long the undo may take to be seen before it is tried again; a fault's 0 means: as long as the system may
+    take to get ready, which the plan fills in."""
 
 
 class Plan(Struct, frozen=True):
