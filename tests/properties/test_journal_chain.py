@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from stormdrill.model.event import Reading, Reverted, RunEnded, Warned
 from stormdrill.store.journal import NAME, JournalWriter, head, read
 from stormdrill.store.verify import verify
 
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+"""What is proved here has nothing to do with a disk's speed."""
 texts = st.text(max_size=30)
 events = st.lists(
     st.one_of(
@@ -38,7 +41,7 @@ def written(directory: str, recorded: list[Warned | Reverted | Reading]) -> tupl
 @settings(max_examples=20, deadline=None)
 @given(recorded=events, data=st.data())
 def test_any_changed_byte_is_told(recorded: list[Warned | Reverted | Reading], data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         path, printed = written(directory, recorded)
         whole = path.read_bytes()
         assert verify(path.parent, printed) == []
@@ -54,7 +57,7 @@ def test_any_changed_byte_is_told(recorded: list[Warned | Reverted | Reading], d
 def test_any_line_dropped_doubled_or_swapped_is_told(
     recorded: list[Warned | Reverted | Reading], data: st.DataObject
 ) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         path, printed = written(directory, recorded)
         lines = path.read_bytes().splitlines(keepends=True)
         for _ in range(10):
@@ -74,7 +77,7 @@ def test_any_line_dropped_doubled_or_swapped_is_told(
 def test_wherever_the_writer_was_killed_every_whole_line_is_kept_and_the_chain_goes_on(
     recorded: list[Warned | Reverted | Reading], data: st.DataObject
 ) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         path, _ = written(directory, recorded)
         whole = path.read_bytes()
         for _ in range(10):
