@@ -29,36 +29,10 @@ FILES = {
 }
 FAULTS: dict[str, type[Struct]] = {"region-loss": Parameters}
 KINDS = st.sampled_from(sorted(FILES))
-MARKS = [
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-    ",",
-    "#",
-    "$",
-    "|",
-    ">",
-    "%",
-    "@",
-    "'",
-    '"',
-    "${x}",
-    "$$",
-    "&a",
-    "*a",
-    "<<:",
-    "-",
-    "?",
-    "!",
-    "on",
-    "no",
-    "~",
-    "é",
-]
+MARKS = list("{}[]:,#$|>%@'\"-?!~é")
+WORDS = ["${x}", "$$", "&a ", "*a", "<<: ", "on", "no", "null", "1e9", "0x1"]
 BREAKS = ["\t", "\n", "\r", "\0", "\x85", "\u2028", "\ufeff", "  ", "---\n", "...\n", "- ", "? ", "!t "]
-PIECES = st.one_of(st.sampled_from([*MARKS, *BREAKS]), st.text(max_size=3))
+PIECES = st.one_of(st.sampled_from([*MARKS, *WORDS, *BREAKS]), st.text(max_size=3))
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=6), st.just("$region")),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),

@@ -47,7 +47,6 @@ def resolve_experiment(
     filled = Filler(document, values).tree(document.root, skip=unfilled(document.root, ExperimentFile))
     assert isinstance(filled, Table)
     document.root = filled
-    Walker(document).table(filled, ExperimentFile, "the experiment")  # says everything that is wrong in `fast:` too
     if fast and not filled.get("fast"):
         document.problem(Place(1, 1), "this experiment has no fast: section", "add one, or run it without --fast")
     forms = {}

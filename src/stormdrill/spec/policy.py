@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 from stormdrill.errors import Refused
@@ -65,6 +64,8 @@ def _check_windows(document: Document, file: PolicyFile) -> None:
     for index, freeze in enumerate(file.freeze):
         if not freeze:
             continue
+        from datetime import date
+
         place = document.place("freeze", index)
         try:
             first, last = (date.fromisoformat(day) for day in freeze.split("/"))

@@ -24,15 +24,18 @@ MAX_PROBLEMS = 100
 
 Loader: type[pyyaml.CSafeLoader] | type[pyyaml.SafeLoader] = getattr(pyyaml, "CSafeLoader", pyyaml.SafeLoader)
 
-_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]+|(?<=[0-9])\.|(?<=[0-9])(?=[eE]))([eE][-+]?[0-9]+)?")
-_ODD_NUMBER = re.compile(
-    r"[-+]?(0[0-7_]+|0o[0-7]+|0x[0-9a-fA-F_]+|0b[01_]+|[0-9][0-9_]*_[0-9_]*|[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?|\.inf|\.Inf|\.INF)"
-    r"|\.nan|\.NaN|\.NAN"
+# Patterns are compiled when they are first needed: most values begin with a letter and need none of them.
+_INT = r"[-+]?(0|[1-9][0-9]*)"
+_FLOAT = r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]+|(?<=[0-9])\.|(?<=[0-9])(?=[eE]))([eE][-+]?[0-9]+)?"
+_ODD_NUMBER = (
+    r"[-+]?(0[0-7_]+|0o[0-7]+|0x[0-9a-fA-F_]+|0b[01_]+|[0-9][0-9_]*_[0-9_]*|[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?"
+    r"|\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN"
 )
-_ODD_BOOLEAN = re.compile(r"y|Y|yes|Yes|YES|n|N|no|No|NO|True|TRUE|False|FALSE|on|On|ON|off|Off|OFF")
+_ODD_BOOLEANS = frozenset(("y", "Y", "n", "N")) | {
+    form for word in ("yes", "no", "on", "off", "true", "false") for form in (word, word.title(), word.upper())
+}
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]|\t|\r(?!\n)")
+_FORBIDDEN = "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
 
 Sense = Literal["text", "int", "float", "bool", "null", "odd boolean", "odd number"]
 
@@ -91,13 +94,15 @@ class Scalar(Node):
             return "bool"
         if text in _NULL:
             return "null"
-        if _INT.fullmatch(text):
-            return "int"
-        if _FLOAT.fullmatch(text):
-            return "float"
-        if _ODD_BOOLEAN.fullmatch(text):
+        if text in _ODD_BOOLEANS:
             return "odd boolean"
-        return "odd number" if _ODD_NUMBER.fullmatch(text) else "text"
+        if text[0] not in "+-.0123456789":
+            return "text"
+        if re.fullmatch(_INT, text):
+            return "int"
+        if re.fullmatch(_FLOAT, text):
+            return "float"
+        return "odd number" if re.fullmatch(_ODD_NUMBER, text) else "text"
 
 
 class Listing(Node):
@@ -244,7 +249,8 @@ def _forbidden_characters(document: Document) -> bool:
     """Tabs and control characters, found before YAML sees them: its own message would not name them."""
     found = 0
     for number, line in enumerate(document.text.split("\n"), 1):
-        match = _FORBIDDEN.search(line.removesuffix("\r"))
+        line = line.removesuffix("\r")
+        match = None if line.isprintable() else re.search(_FORBIDDEN, line)
         if match is None:
             continue
         place = Place(number, match.start() + 1)
