@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from stormdrill import __version__
 from stormdrill.engine.conductor import Conductor, Parts
-from stormdrill.engine.drill import DrilledRunbook
 from stormdrill.engine.gate import gate
 from stormdrill.engine.guards import Guards
 from stormdrill.engine.host import HostWatch
@@ -36,6 +35,7 @@ from stormdrill.store.identity import boot_id, own_identity
 from stormdrill.targets.process.target import ProcessTarget
 
 if TYPE_CHECKING:
+    from stormdrill.engine.drill import DrilledRunbook
     from stormdrill.load.launcher import LocustLoad
     from stormdrill.spec.load import Source
 
@@ -257,6 +257,7 @@ class _Session:
         use = self.plan.experiment.runbook
         if use is None or self.inputs.runbook is None:
             return None
+        from stormdrill.engine.drill import DrilledRunbook
         from stormdrill.probes.call import Calls
         from stormdrill.spec.runbook import read_runbook
 

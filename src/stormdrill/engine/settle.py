@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from stormdrill.errors import Unreachable
 from stormdrill.model.event import Event, RecordClosed, Warned
 from stormdrill.ports import Instance, LedgerRow, ReadLedger
@@ -56,6 +54,8 @@ class Settling:
 
     def _acknowledged(self) -> tuple[set[int], float]:
         """Jobs that a 2xx answered, and when (monotonic ms) the last one's deadline passes."""
+        import numpy as np
+
         jobs: set[int] = set()
         last_ms = 0.0
         for path in self._files():

@@ -1,0 +1,93 @@
+"""The run's own overhead: what a drill takes beyond its declared durations and its system's own start and stop."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.figure import Figure
+from stormdrill.model.event import SystemReady, TornDown
+from stormdrill.store import journal
+
+RUNS = 5
+SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"served_total 50\\nqueue_depth 3\\n"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+SYSTEM = """
+name: bench-small
+entry: web
+labels: [region]
+parameters: {{regions: [eu, us]}}
+process:
+  services:
+    web: {{command: [python, {server}, $port], each: regions, labels: {{region: $region}}, ready: GET /}}
+served: {{prometheus: served_total, from: web}}
+metrics:
+  queue_depth: {{prometheus: queue_depth, from: web}}
+"""
+EXPERIMENT = """
+title: No load, one probe, one fault
+hypothesis: the tool itself takes no time
+owner: bench
+system: bench-small
+phases: {warmup: 0s, baseline: 1s, fault: 1s, recovery: 1s}
+faults:
+  - region-loss: {region: eu, mode: freeze}
+objectives:
+  baseline, recovery:
+    - queue_depth < 10
+"""
+DECLARED_S = 3.0
+
+
+def run_overhead() -> Figure:
+    """Asked: at most 0.5 s, from the command to its end, the review included."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "experiments" / "systems").mkdir(parents=True)
+        server = root / "server.py"
+        server.write_text(SERVER)
+        (root / "experiments" / "systems" / "bench-small.yaml").write_text(SYSTEM.format(server=server))
+        (root / "experiments" / "overhead.yaml").write_text(EXPERIMENT)
+        beyond = [_one(root) for _ in range(RUNS)]
+    value = statistics.median(beyond)
+    return Figure("run_overhead_s", round(value, 3), "s", "<= 0.5", value <= 0.5)
+
+
+def _one(root: Path) -> float:
+    runs = root / "runs"
+    started_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "stormdrill", "run", "experiments/overhead.yaml"],
+        cwd=root,
+        env={**os.environ, "XDG_STATE_HOME": str(root / "state")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    took_s = time.monotonic() - started_s
+    if done.returncode not in (0, 3):
+        raise RuntimeError(done.stdout + done.stderr)
+    newest = max(runs.iterdir(), key=lambda path: path.stat().st_mtime)
+    own_ms = 0.0
+    for recorded in journal.read(newest / journal.NAME):
+        if isinstance(recorded.event, SystemReady):
+            own_ms += recorded.event.after_ms
+        elif isinstance(recorded.event, TornDown):
+            own_ms += recorded.event.took_ms
+    return took_s - DECLARED_S - own_ms / 1000
