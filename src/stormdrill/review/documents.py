@@ -7,11 +7,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from stormdrill.errors import Problem
 from stormdrill.model.event import HostSampled, Reading, RunbookStarted
 from stormdrill.review import course, facts, impact, pictures
 from stormdrill.review.budget import budget
 from stormdrill.review.clock import Clock, anchored, drift_ms
 from stormdrill.review.judgement import carry_over, due
+from stormdrill.review.lint import lint
 from stormdrill.review.source import Source, read
 from stormdrill.review.story import appendix, marks, timeline
 from stormdrill.review.templates import STYLE, html_of, markdown_of, settle
@@ -25,6 +27,15 @@ class RenderedReview(Struct, frozen=True):
     markdown: Path
     html: Path
     pictures: tuple[Path, ...] = ()
+
+
+class Published(Struct, frozen=True):
+    """A review's copy, for people to work on."""
+
+    markdown: Path
+    html: Path
+    problems: tuple[Problem, ...]
+    """What the judgement text should lose: advice, never a reason to refuse."""
 
 
 def render(run_dir: Path, templates: Path | None = None) -> RenderedReview:
@@ -51,7 +62,7 @@ def render(run_dir: Path, templates: Path | None = None) -> RenderedReview:
     )
 
 
-def publish(rendered: RenderedReview, folder: Path) -> tuple[Path, ...]:
+def publish(rendered: RenderedReview, folder: Path) -> Published:
     """Copy a rendered review to `folder`, where people work on it; what they wrote there between the markers stays."""
     folder.mkdir(parents=True, exist_ok=True)
     fresh = rendered.markdown.read_text(encoding="utf-8")
@@ -61,7 +72,8 @@ def publish(rendered: RenderedReview, folder: Path) -> tuple[Path, ...]:
     (folder / pictures.FOLDER).mkdir(exist_ok=True)
     for path in rendered.pictures:
         shutil.copyfile(path, folder / pictures.FOLDER / path.name)
-    return _write(place, carry_over(fresh, edited) if edited else fresh), html
+    text = carry_over(fresh, edited) if edited else fresh
+    return Published(_write(place, text), html, tuple(lint(text, str(place))))
 
 
 def _write(path: Path, text: str) -> Path:

@@ -176,6 +176,7 @@ def severity(source: Source) -> tuple[Fact, ...]:
     if front is None:
         return (Fact("Severity", Figure("not stated"), "No runbook, so no criteria: people decide."),)
     rows = [Fact("Severity and criteria", Figure(front.severity or "not stated"), "From the runbook's front matter.")]
+    rows += _severity_said(source)
     rows += [Fact("Owner team", Figure(front.owner))] if front.owner else []
     rows += [Fact("Escalation", Figure(front.escalation))] if front.escalation else []
     fault = _fault_span(source)
@@ -184,6 +185,13 @@ def severity(source: Source) -> tuple[Fact, ...]:
         success = impact.success_between(source, fault.start_ms, fault.end_ms, name, fault.events)
         rows += [success] if success else []
     return tuple(rows)
+
+
+def _severity_said(source: Source) -> list[Fact]:
+    """What the first alert after the trigger carried."""
+    seqs = _alert_seqs(source, source.inject.mono_ms if source.inject else None)
+    said = [event.labels.get("severity", "") for recorded, event in source.all(ev.AlertChanged) if recorded.seq in seqs]
+    return [Fact("Severity that the alert carried", Figure(text, seqs)) for text in said if text]
 
 
 def trigger(source: Source, clock: Clock) -> Figure:

@@ -19,11 +19,12 @@ _NAMES = {"warmup": "warm-up", "failback": "fail-back"}
 
 def record_events(source: Source) -> tuple[int, ...]:
     """The events that vouch for the request records: their hashes, or at least the load's end or start."""
-    for kind in (ev.RecordClosed, ev.LoadEnded, ev.LoadStarted):
-        found = tuple(recorded.seq for recorded, _ in source.all(kind))
-        if found:
-            return found
-    return ()
+    closed = tuple(row.seq for row, event in source.all(ev.RecordClosed) if event.file.endswith(".records"))
+    ends = (
+        tuple(row.seq for row, _ in source.all(ev.LoadEnded)),
+        tuple(row.seq for row, _ in source.all(ev.LoadStarted)),
+    )
+    return next((found for found in (closed, *ends) if found), ())
 
 
 def within(source: Source, start_ms: float, end_ms: float) -> Mask:

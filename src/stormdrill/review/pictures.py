@@ -36,8 +36,10 @@ class Drawn(Struct, frozen=True):
 def chart_of(source: Source, clock: Clock, events: tuple[Mark, ...]) -> Drawn:
     start, end = span_ms(source)
     phases = tuple(Phase(span.name, span.start_ms, span.end_ms) for span in source.spans)
-    edges = sorted({start, end, *(edge for phase in phases for edge in (phase.start_ms, phase.end_ms))})
-    found = series(source.requests, edges)
+    asked = source.requests.intended_ms
+    last = min(end, float(asked[-1]) + 1.0) if len(asked) else end  # beyond the last arrival nothing was asked: a gap
+    edges = {start, *(edge for phase in phases for edge in (phase.start_ms, phase.end_ms) if edge < last), last}
+    found = series(source.requests, sorted(edges))
     drawn = panels(source, found)
     if not drawn or end <= start:
         return Drawn(None, found)

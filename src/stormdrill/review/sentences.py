@@ -52,6 +52,16 @@ def _because(text: str) -> str:
     return f": {text}" if text else ""
 
 
+def _at(row: Told, word: str = "on") -> str:
+    return f" {word} {listed(row.names)}" if row.names else ""
+
+
+def _shared(row: Told) -> str:
+    """The detail that all events of the row have; empty where they differ."""
+    details = {getattr(event, "detail", "") for event in row.events}
+    return details.pop() if len(details) == 1 else ""
+
+
 def _range(values: list[float]) -> str:
     low, high = min(values), max(values)
     return (
@@ -163,8 +173,7 @@ def _(event: ev.RecordClosed, row: Told) -> str:
 @_says(ev.Armed)
 def _(event: ev.Armed, row: Told) -> str:
     what = f"the runbook's {event.mechanism}" if event.fault == "runbook" else f"{event.fault} ({event.mechanism})"
-    undo = f"Undo of {what} written down for {listed(row.names)}"
-    return f"{undo}; expires {event.expires_at[11:19]}."
+    return f"Undo of {what} written down{_at(row, 'for')}; expires {event.expires_at[11:19]}."
 
 
 @_says(ev.InjectStarted)
@@ -177,21 +186,21 @@ def _(event: ev.InjectStarted, row: Told) -> str:
 @_says(ev.Injected)
 def _(event: ev.Injected, row: Told) -> str:
     took = _range([item.took_ms for item in row.events if isinstance(item, type(event))])
-    return f"Inject call {event.outcome} on {listed(row.names)} after {took}{_because(event.detail)}."
+    return f"Inject call {event.outcome} on {listed(row.names)} after {took}{_because(_shared(row))}."
 
 
 @_says(ev.EffectObserved)
 def _(event: ev.EffectObserved, row: Told) -> str:
     after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
     verb = "Bit" if event.bit else "Did not bite"
-    return f"{verb}: {listed(row.names)}, seen by {event.witness} after {after}{_because(event.detail)}."
+    return f"{verb}: {listed(row.names)}, seen by {event.witness} after {after}{_because(_shared(row))}."
 
 
 @_says(ev.Reverted)
 def _(event: ev.Reverted, row: Told) -> str:
     if row.source.fault_of(event.injection) == "runbook":
         done = [row.source.mechanism_of(item.injection) for item in row.events if isinstance(item, ev.Reverted)]
-        return f"The runbook's {listed(done)} undone on {listed(row.names)}: {event.outcome}{_because(event.detail)}."
+        return f"The runbook's {listed(done)} taken back{_at(row)}, {event.outcome}{_because(event.detail)}."
     return f"Revert {event.outcome} on {listed(row.names)}{_because(event.detail)}."
 
 
@@ -199,7 +208,7 @@ def _(event: ev.Reverted, row: Told) -> str:
 def _(event: ev.RevertVerified, row: Told) -> str:
     after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
     verb = "Seen to be gone" if event.gone else "STILL THERE after the revert"
-    return f"{verb}: {listed(row.names)}, by {event.witness}, {after} after the revert began{_because(event.detail)}."
+    return f"{verb}: {listed(row.names)}, by {event.witness}, {after} after the revert began{_because(_shared(row))}."
 
 
 @_says(ev.AlertChanged)

@@ -102,11 +102,13 @@ def test_what_people_wrote_stays_when_a_review_is_published_again(passing: Path,
     review = place / "review.md"
     text = review.read_text(encoding="utf-8")
     marker = "<!-- judgement: lucky -->\n"
-    review.write_text(text.replace(marker, f"{marker}It was noon.\n"), encoding="utf-8")
-    publish(render(run), place)
-    assert "It was noon." in review.read_text(encoding="utf-8")
+    review.write_text(text.replace(marker, f"{marker}It should have been noon.\n"), encoding="utf-8")
+    (problem,) = publish(render(run), place).problems
+    assert problem.where == str(review)
+    assert review.read_text(encoding="utf-8").splitlines()[problem.line - 1].startswith("It should")
+    assert "It should have been noon." in review.read_text(encoding="utf-8")
     assert (place / "pictures" / "story.svg").is_file()
-    assert "It was noon." not in (run / "review.md").read_text(encoding="utf-8")
+    assert "It should have been noon." not in (run / "review.md").read_text(encoding="utf-8")
 
 
 # --- colours ---------------------------------------------------------------------------------------------
