@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from stormdrill.engine.runbook_action import redo_unknown, run_action
-from stormdrill.engine.runbook_hands import HaltedError, Hands, RecordLostError, Result
+from stormdrill.engine.runbook_hands import LOOK_LIMIT_S, HaltedError, Hands, RecordLostError, Result
 from stormdrill.engine.runbook_person import Person, Question
 from stormdrill.engine.runbook_progress import EXIT, GOOD, Progress, following, next_step, step_of
 from stormdrill.engine.runbook_steps import Runner, run_check, run_decision, run_manual, run_wait, wait_for
@@ -28,6 +28,8 @@ from stormdrill.spec.runbook_parameters import typed
 from stormdrill.spec.runbook_template import UnrenderableError
 
 RETRY_AFTER_S = 1.0
+GRACE_S = 2.0
+"""Beyond a call's own limit, for what is written around it."""
 _RUNNERS: dict[str, Runner] = {
     "check": run_check,
     "action": run_action,
@@ -127,11 +129,14 @@ class RunbookExecutor:
         self._thread: threading.Thread | None = None
         self._outcome: RunbookOutcome | None = None
         self._at = ""
+        self._running = False
+        self._ended = threading.Event()
 
     # --- from other threads ------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Run in a thread of its own."""
+        self._running = True
         self._thread = threading.Thread(target=self.run, name=f"runbook-{self.runbook.name}", daemon=True)
         self._thread.start()
 
@@ -165,10 +170,19 @@ class RunbookExecutor:
         return tuple(self._hands.armed)
 
     def undo_all(self, cause: str) -> list[tuple[str, str]]:
-        """Undo this runbook's actions, the last one first; (injection, outcome) each. Not while it runs.
+        """Undo this runbook's actions, the last one first; (injection, outcome) each.
 
-        An undo that fails doesn't keep the others from being tried.
+        While it runs it is cancelled, and the call that is under way is waited for: an undo that overtakes its action
+        would leave the action standing. An undo that fails doesn't keep the others from being tried.
         """
+        if self._outcome is None:
+            self.cancel()
+        if self._running:
+            steps = [step.timeout_s for step in self.runbook.steps if step.kind in {"check", "action", "decision"}]
+            self._ended.wait(max([*steps, LOOK_LIMIT_S]) + GRACE_S)
+        return self._undo_armed(cause)
+
+    def _undo_armed(self, cause: str) -> list[tuple[str, str]]:
         results: list[tuple[str, str]] = []
         for name in reversed(self._hands.armed):
             try:
@@ -189,6 +203,7 @@ class RunbookExecutor:
 
     def run(self) -> RunbookOutcome:
         """Carry it out in this thread. Never raises for what the world does; the outcome says it."""
+        self._running = True
         began = self._hands.clock()
         lost = False
         try:
@@ -213,6 +228,8 @@ class RunbookExecutor:
             except RecordLostError as error:
                 lost, detail = True, f"{detail}; its end could not be written: {error}"
         self._outcome = RunbookOutcome(outcome, detail, tuple(self._reports), took_ms, lost)
+        self._running = False
+        self._ended.set()
         return self._outcome
 
     def _announce(self) -> None:
@@ -251,7 +268,7 @@ class RunbookExecutor:
         if result.outcome in GOOD:
             return following(self.runbook, step.id)
         if step.on_failure == "rollback":
-            self.undo_all("rollback")
+            self._undo_armed("rollback")
         return "stop"
 
     def _attempts(self, step: Step, first: int, *, unknown: bool) -> Result:

@@ -364,6 +364,7 @@ def _read_undo(content: Content, text: str, line: int) -> None:
 
 
 _WHEN = re.compile(r"-\s*when:\s*(?P<when>.+?)\s+go:\s*(?P<go>\S+)\s*")
+_AND = re.compile(r"\s+and\s+(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)")
 _OTHERWISE = re.compile(r"-\s*otherwise:?\s+go:\s*(?P<go>\S+)\s*")
 
 
@@ -380,7 +381,7 @@ def _read_decision(content: Content, text: str, line: int) -> None:
                 f"{text!r} is no branch", "write - when: name >= 0 go: step, or - otherwise go: step", "-"
             )
         names = tuple(reading.name for reading in content.readings)
-        conditions = tuple(_condition(part, line, names) for part in match["when"].split(" and "))
+        conditions = tuple(_condition(part, line, names) for part in _AND.split(match["when"]))
         content.branches.append(Branch(conditions, match["go"], line, match["when"]))
         return
     name, colon, rest = (part.strip() for part in text.partition(":"))

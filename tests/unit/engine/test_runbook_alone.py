@@ -38,7 +38,7 @@ def admin() -> Iterator[Admin]:
 @pytest.fixture
 def book(tmp_path: Path) -> Path:
     path = tmp_path / "book.md"
-    path.write_text(FRONT + "\n\n".join((DRAIN, UNDRAIN, LOOK)) + "\n")
+    path.write_text(FRONT.replace("for 1s", "for 50ms") + "\n\n".join((DRAIN, UNDRAIN, LOOK)) + "\n")
     return path
 
 

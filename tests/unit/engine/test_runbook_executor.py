@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -204,6 +206,18 @@ def test_without_eyes_a_person_says_whether_it_holds_and_without_a_person_it_fai
     assert executor(admin, keeper, step, person=Answers(observe="yes")).run().outcome == "done"
     outcome = executor(admin, keeper, step).run()
     assert outcome.detail == "watch: nothing here can see success"
+
+
+def test_a_branch_may_have_several_conditions(admin: Admin, keeper: MemoryKeeper) -> None:
+    step = block(
+        "decision id=both timeout=300ms",
+        "headroom: GET {{ admin }}/capacity .headroom",
+        "level: GET {{ admin }}/shed-level .level",
+        '- when: headroom < 0 and level == "x and y" go: stop',
+        "- when: headroom < 0 and level == 0 go: done",
+        "- otherwise go: stop",
+    )
+    assert executor(admin, keeper, step).run().outcome == "done"
 
 
 # --- actions ---------------------------------------------------------------------------------------------
@@ -482,6 +496,17 @@ def test_cancelling_during_a_call_waits_for_the_call_and_leaves_its_undo_armed(
     assert not admin.regions["eu"]["draining"]
 
 
+def test_an_undo_never_overtakes_its_action(admin: Admin, keeper: MemoryKeeper) -> None:
+    admin.on_post = lambda path: (200, 0.5 if path.endswith("/drain") else 0.0)
+    run = executor(admin, keeper, DRAIN.replace("300ms", "5s"), UNDRAIN)
+    run.start()
+    assert wait_for(lambda: any(call.startswith("POST") for call in admin.calls))
+    assert run.undo_all("abort") == [("runbook/drain", "done")]
+    assert run.outcome is not None
+    assert [call for call in admin.calls if call.startswith("POST")][-1] == "POST /regions/eu/admit"
+    assert not admin.regions["eu"]["draining"]
+
+
 def test_cancelling_while_a_person_is_asked_does_not_execute(admin: Admin, keeper: MemoryKeeper) -> None:
     asked = threading.Event()
 
@@ -622,3 +647,13 @@ def test_going_on_at_every_single_point_of_the_record_ends_well(admin: Admin) ->
         assert run.outcome.outcome == "done", (keep, run.outcome)
         assert (admin.level, admin.regions["eu"]["draining"]) == (3, True)
         assert run.armed == ("runbook/drain", "runbook/shed"), keep
+
+
+def test_the_executor_is_imported_without_the_rest_of_the_engine() -> None:
+    program = (
+        "import sys, stormdrill.engine.runbook, stormdrill.engine.runbook_alone\n"
+        "found = [name for name in sys.modules if name.startswith('stormdrill.engine.') and 'runbook' not in name]\n"
+        "found += [name for name in ('jinja2', 'markdown_it', 'numpy', 'rich', 'aiohttp') if name in sys.modules]\n"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

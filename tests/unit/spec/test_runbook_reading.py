@@ -13,7 +13,10 @@ from stormdrill.errors import Refused
 from stormdrill.model.expression import Comparison
 from stormdrill.model.runbook import Runbook
 from stormdrill.spec.runbook import parse_runbook, read_runbook
+from stormdrill.spec.runbook_attributes import ALLOWED
+from stormdrill.spec.runbook_front import _KEYS, _PARAMETER_KEYS
 from stormdrill.spec.runbook_parameters import resolve, typed
+from stormdrill.spec.runbook_template import _KEPT_FILTERS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BAD = REPOSITORY / "tests" / "corpus" / "bad-runbooks"
@@ -70,7 +73,7 @@ def test_every_bad_runbook_says_what_to_write_instead() -> None:
 
 def test_no_mutation_of_a_good_runbook_leads_to_a_traceback() -> None:
     good = (REPOSITORY / "runbooks" / "region-loss.md").read_text()
-    rng = random.Random(7)  # noqa: S311  (a test's seed)
+    rng = random.Random(7)
     pieces = [
         "{{",
         "}}",
@@ -218,3 +221,20 @@ def test_a_value_of_an_alert_may_not_hold_a_line_end_or_be_endless() -> None:
 def test_integers_are_numbers_where_templates_see_them() -> None:
     found = runbook(LOOK)
     assert typed(found.parameters, {"level": "2", "region": "eu"}) == {"level": 2, "region": "eu"}
+
+
+# --- what the pages say ----------------------------------------------------------------------------------
+
+
+def test_the_runbook_in_the_how_to_reads() -> None:
+    page = (REPOSITORY / "docs" / "how-to" / "write-a-runbook.md").read_text()
+    text = page.partition("````markdown\n")[2].partition("````\n")[0]
+    assert [step.id for step in parse_runbook("queue-age.md", text).steps] == ["old-work", "scale", "drained"]
+
+
+def test_the_reference_names_every_attribute_kind_filter_and_front_matter_key() -> None:
+    page = (REPOSITORY / "docs" / "reference" / "runbook.md").read_text()
+    words = {f"`{kind}`" for kind in ALLOWED} | {f"`{key}`" for key in (*_KEYS, *_PARAMETER_KEYS)}
+    words |= {f"`{name}" for attributes in ALLOWED.values() for name in attributes}
+    words |= {name for name in _KEPT_FILTERS if len(name) > 1}
+    assert [word for word in sorted(words) if word not in page] == []
