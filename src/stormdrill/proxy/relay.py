@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -10,6 +12,8 @@ from stormdrill.proxy.config import Route
 
 BUFFER_BYTES = 64 * 1024
 """Above this, in either direction, reading from the faster side pauses."""
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of no time."""
 
 
 @dataclass(slots=True)
@@ -36,7 +40,7 @@ class Hop:
     def cut(self) -> None:
         """Reset every connection of this hop."""
         for pair in tuple(self.pairs):
-            pair.abort()
+            pair.cut()
 
 
 class _Side(asyncio.Protocol):
@@ -52,8 +56,13 @@ class _Side(asyncio.Protocol):
             self.transport.write(data)
 
     def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+        """Reset, so that the other end doesn't take it for an orderly end."""
+        if self.transport is None:
+            return
+        end = self.transport.get_extra_info("socket")
+        if end is not None and end.fileno() >= 0:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
     def pause_writing(self) -> None:
         other = self.other
@@ -84,7 +93,7 @@ class _Side(asyncio.Protocol):
         if exc is None:
             other.transport.close()
         else:
-            other.transport.abort()
+            other.abort()
 
 
 class Callee(_Side):
@@ -139,10 +148,10 @@ class Caller(_Side):
         if self.other is not None:
             self.other.send(data)
 
-    def abort(self) -> None:
-        super().abort()
+    def cut(self) -> None:
         if self.other is not None:
             self.other.abort()
+        self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.hop.traffic.open -= 1

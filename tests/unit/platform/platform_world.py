@@ -70,7 +70,7 @@ class Asked:
 class World:
     def __init__(self, seed: int, bug: str = bugs.NONE) -> None:
         self.clock = HandClock()
-        self.rng = random.Random(seed)  # noqa: S311
+        self.rng = random.Random(seed)
         self.bug = bug
         self.hosts = {name: Host(name, self._store(), None) for name in REGIONS}
         for host in self.hosts.values():

@@ -1,0 +1,199 @@
+"""A region's promises, one at a time, with a clock moved by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from platform_world import HandClock
+
+from stormdrill.platform import bugs
+from stormdrill.platform.jobs import JobRequest, place
+from stormdrill.platform.messages import Attempt, Lease, Outcome
+from stormdrill.platform.queue import End
+from stormdrill.platform.region import LEASE_MARGIN_S, PAUSE_LIMIT_S, Admission, Region
+from stormdrill.platform.store import Claim, Store
+
+REGIONS = ("eu", "us")
+WORKER = "cpu-eu"
+
+
+def names_at(home: str, count: int) -> list[str]:
+    placed = ((f"job-{number}", place(f"job-{number}", None, REGIONS)) for number in range(1000))
+    return [name for name, placement in placed if placement is not None and placement.home == home][:count]
+
+
+OWN, OTHER = names_at("eu", 3), names_at("us", 3)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store(Path(":memory:"))
+
+
+@pytest.fixture
+def eu(store: Store, clock: HandClock) -> Region:
+    return at_work(store, clock)
+
+
+def at_work(store: Store, clock: HandClock) -> Region:
+    region = Region("eu", REGIONS, store, clock, bug=bugs.NONE, seed=1)
+    if not region.active:
+        region.finish_rejoin()
+    region.lease("cpu", WORKER, 0)
+    return region
+
+
+def admit(region: Region, clock: HandClock, name: str, wait: bool = True, expires_in_s: float = 1.0) -> Admission:
+    request = JobRequest(name, "api" if wait else "batch", 1, 1000.0 if wait else 30_000.0, None, wait)
+    return region.admit(Attempt(request, clock.wall_ms() + expires_in_s * 1000.0))
+
+
+def leased(region: Region) -> Lease:
+    (lease,) = region.lease("cpu", WORKER, 1)
+    return lease
+
+
+def hand_in(region: Region, lease: Lease) -> bool:
+    return region.complete(WORKER, Outcome(lease.id, lease.token))
+
+
+def pause(region: Region, clock: HandClock, for_s: float) -> None:
+    clock.now_s += for_s
+    region.tick()
+
+
+def test_an_attempt_that_was_given_up_is_not_admitted(eu: Region, clock: HandClock, store: Store) -> None:
+    assert admit(eu, clock, OWN[0], expires_in_s=0.0).status == 504
+    assert store.job(OWN[0]) is None
+
+
+def test_work_completed_after_its_caller_gave_up_does_not_count(eu: Region, clock: HandClock, store: Store) -> None:
+    admit(eu, clock, OWN[0], expires_in_s=0.3)
+    lease = leased(eu)
+    clock.now_s += 0.4
+    hand_in(eu, lease)
+    assert [(row.state, row.done) for row in store.ledger("eu")] == [("refused", 0)]
+
+
+def test_a_lease_that_ran_out_is_fenced_when_another_worker_has_the_job(eu: Region, clock: HandClock) -> None:
+    admit(eu, clock, OWN[0], wait=False)
+    first = leased(eu)
+    for _ in range(int((LEASE_MARGIN_S + 1) / 0.1)):
+        pause(eu, clock, 0.1)
+    second = leased(eu)
+    assert not hand_in(eu, first)
+    assert hand_in(eu, second)
+    assert not hand_in(eu, second)
+
+
+def test_after_a_pause_nothing_is_completed_or_admitted_before_the_claims_are_in(
+    eu: Region, clock: HandClock, store: Store
+) -> None:
+    admit(eu, clock, OWN[0], wait=False)
+    lease = leased(eu)
+    clock.now_s += PAUSE_LIMIT_S + 0.1
+    assert not hand_in(eu, lease)
+    assert not eu.active
+    assert admit(eu, clock, OWN[1]).status == 503
+    assert eu.lease("cpu", WORKER, 5) == []
+    eu.supersede("us", [Claim(1, OWN[0], False)])
+    eu.finish_rejoin()
+    assert eu.lease("cpu", WORKER, 5) == []
+    assert [(row.state, row.done) for row in store.ledger("eu")] == [("superseded", 0)]
+
+
+def test_a_restart_keeps_what_was_acknowledged_with_its_progress(eu: Region, clock: HandClock, store: Store) -> None:
+    admit(eu, clock, OWN[0], wait=False)
+    lease = leased(eu)
+    assert eu.checkpoint(lease.id, lease.token, 2)
+    again = at_work(store, clock)
+    assert again.epoch > eu.epoch
+    assert not again.complete(WORKER, Outcome(lease.id, lease.token))
+    assert leased(again).steps_done == 2
+
+
+def test_a_restart_gives_up_jobs_that_somebody_waited_for(eu: Region, clock: HandClock, store: Store) -> None:
+    admit(eu, clock, OWN[0])
+    again = at_work(store, clock)
+    assert again.lease("cpu", WORKER, 5) == []
+    assert [row.state for row in store.ledger("eu")] == ["refused"]
+
+
+def test_taking_over_a_job_records_the_claim_with_it(eu: Region, clock: HandClock, store: Store) -> None:
+    admit(eu, clock, OWN[0])
+    admit(eu, clock, OTHER[0])
+    assert [claim.id for claim in store.claims_against("us", 10)] == [OTHER[0]]
+
+
+def test_a_claim_cancels_what_waits_and_tells_who_waited(eu: Region, clock: HandClock) -> None:
+    entry = admit(eu, clock, OWN[0]).entry
+    assert entry is not None
+    heard: list[End] = []
+    entry.watchers.append(lambda end, reason, result: heard.append(end))
+    assert eu.supersede("us", [Claim(1, OWN[0], False)]) == ()
+    assert heard == ["superseded"]
+    again = admit(eu, clock, OWN[0])
+    assert (again.status, again.owner) == (409, "us")
+
+
+def test_a_claim_on_what_is_done_here_yields_unless_it_is_done_there_too(
+    eu: Region, clock: HandClock, store: Store
+) -> None:
+    admit(eu, clock, OWN[0])
+    hand_in(eu, leased(eu))
+    assert eu.supersede("us", [Claim(1, OWN[0], False)]) == (OWN[0],)
+    assert store.done(OWN[0]) == 1
+    assert eu.supersede("us", [Claim(1, OWN[0], True)]) == ()
+    assert store.done(OWN[0]) == 0
+
+
+def test_a_claimant_that_yields_never_does_the_job(eu: Region, clock: HandClock, store: Store) -> None:
+    admit(eu, clock, OTHER[0])
+    (claim,) = store.claims_against("us", 10)
+    eu.settle("us", [claim], {OTHER[0]})
+    assert eu.lease("cpu", WORKER, 5) == []
+    assert admit(eu, clock, OTHER[0]).status == 409
+    assert store.claims_outstanding() == 0
+
+
+def test_a_claimant_that_is_done_insists(eu: Region, clock: HandClock, store: Store) -> None:
+    admit(eu, clock, OTHER[0])
+    (claim,) = store.claims_against("us", 10)
+    hand_in(eu, leased(eu))
+    eu.settle("us", [claim], {OTHER[0]})
+    assert [(claim.id, claim.done) for claim in store.claims_against("us", 10)] == [(OTHER[0], True)]
+
+
+def test_the_same_job_again_joins_the_first_or_gets_its_result(eu: Region, clock: HandClock, store: Store) -> None:
+    first, second = admit(eu, clock, OWN[0]), admit(eu, clock, OWN[0])
+    assert first.entry is second.entry
+    hand_in(eu, leased(eu))
+    assert b'"state":"done"' in admit(eu, clock, OWN[0]).result
+    assert [row.done for row in store.ledger("eu")] == [1]
+
+
+def test_a_batch_job_gives_its_slot_to_more_urgent_work_at_a_checkpoint(eu: Region, clock: HandClock) -> None:
+    request = JobRequest(OWN[0], "batch", 3, 30_000.0, None, False)
+    eu.admit(Attempt(request, clock.wall_ms() + 1000.0))
+    batch = leased(eu)
+    assert eu.checkpoint(batch.id, batch.token, 1)
+    admit(eu, clock, OWN[1])
+    assert not eu.checkpoint(batch.id, batch.token, 2)
+    assert leased(eu).id == OWN[1]
+    assert leased(eu).steps_done == 2
+
+
+def test_without_workers_nothing_is_accepted(store: Store, clock: HandClock) -> None:
+    region = Region("eu", REGIONS, store, clock, bug=bugs.NONE, seed=1)
+    assert admit(region, clock, OWN[0]).status == 503
+
+
+def test_a_job_of_no_business_here_is_refused(eu: Region, clock: HandClock) -> None:
+    request = JobRequest("x", residency="us")
+    assert eu.admit(Attempt(request, clock.wall_ms() + 1000.0)).status == 421
