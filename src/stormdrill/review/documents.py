@@ -109,7 +109,7 @@ def _view(source: Source, clock: Clock, drawn: pictures.Drawn) -> Review:
         objectives=facts.objectives(source),
         tiers=source.requests.tiers if source.requests.tier_label else (),
         tier_label=source.requests.tier_label,
-        picture=pictures.picture(drawn.chart) if drawn.chart else None,
+        picture=pictures.picture(drawn.chart, source) if drawn.chart else None,
         read_out=pictures.read_out(drawn, source),
         timeline=rows,
         impact=impact.facts(source, clock),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +19,7 @@ from stormdrill.review.chart import ALL, Band, Line, Panel, Rule
 from stormdrill.review.series import QUANTILES, Buckets, Floats, Group, Series
 from stormdrill.review.source import Source
 from stormdrill.review.svg import Point, log_ticks, number, ticks
+from stormdrill.review.words import count, percent
 
 _COLOURS = 6
 
@@ -56,14 +57,34 @@ def _linear(top: float, about: int = 4) -> tuple[float, tuple[tuple[float, str],
     return high, tuple((mark, number(mark, 3)) for mark in ticks(0.0, high, about))
 
 
-def _phase_means(source: Source, buckets: Buckets, values: Floats, unit: str) -> str:
-    """ "baseline 60.0/s, fault 46.1/s": what a picture shows, in words."""
+def _by_phase(source: Source, buckets: Buckets, values: Floats, tell: Callable[[Floats, Floats], str]) -> str:
+    """ "baseline 60.0/s, fault 46.1/s": what a picture shows, in words. `tell` is given values and their weights."""
     found = []
     for span in source.spans:
         inside = (buckets.middles_ms >= span.start_ms) & (buckets.middles_ms < span.end_ms) & ~np.isnan(values)
         if inside.any():
-            mean = float(np.average(values[inside], weights=buckets.widths_s[inside]))
-            found.append(f"{span.name} {mean:.1f}{unit}")
+            found.append(f"{span.name} {tell(values[inside], buckets.widths_s[inside])}")
+    return ", ".join(found) or "nothing"
+
+
+def _mean_rate(values: Floats, widths_s: Floats) -> str:
+    return f"{float(np.average(values, weights=widths_s)):.1f}/s"
+
+
+def _highest(values: Floats, _: Floats) -> str:
+    return show_duration(float(values.max()) / 1000.0)
+
+
+def _shares(source: Source, group: Group) -> str:
+    """Good of all intended requests, phase by phase, counted and not averaged."""
+    requests, found = source.requests, []
+    mine = np.ones(len(requests), np.bool_) if group.name == ALL else requests.tier == requests.tiers.index(group.name)
+    for span in source.spans:
+        inside = mine & (requests.intended_ms >= span.start_ms) & (requests.intended_ms < span.end_ms)
+        n = int(inside.sum())
+        if n:
+            good = int((inside & requests.good).sum())
+            found.append(f"{span.name} {percent(100 * good / n)}% of {count(n)}")
     return ", ".join(found) or "nothing"
 
 
@@ -76,8 +97,8 @@ def _rate(series: Series, source: Source) -> Panel:
         lines.append(Line("l-sent", "sent", sent, group.name, edges))
         lines.append(Line("l-asked", "asked", asked, group.name, edges))
     everyone = series.groups[0]
-    asked_words = _phase_means(source, series.buckets, everyone.asked_per_s, "/s")
-    sent_words = _phase_means(source, series.buckets, everyone.sent_per_s, "/s")
+    asked_words = _by_phase(source, series.buckets, everyone.asked_per_s, _mean_rate)
+    sent_words = _by_phase(source, series.buckets, everyone.sent_per_s, _mean_rate)
     alt = f"Requests intended and sent a second. Mean asked: {asked_words}; sent: {sent_words}."
     return Panel("rate", "Rate", "requests/s", alt, 84, 0.0, high, False, marks, tuple(lines))
 
@@ -89,7 +110,7 @@ def _goodput(series: Series, source: Source) -> Panel:
     for group in series.groups:
         lines.append(Line("l-asked", "asked", _points(middles, group.asked_per_s), group.name, edges))
         lines.append(Line("l-good", "good", _points(middles, group.good_per_s), group.name, edges))
-    good = _phase_means(source, series.buckets, series.groups[0].good_per_s, "/s")
+    good = _by_phase(source, series.buckets, series.groups[0].good_per_s, _mean_rate)
     alt = f"Requests a second answered with 2xx within their deadline, by intended start. Mean: {good}."
     rules = _rules(source, ("goodput", "throughput"), 1.0, "")
     return Panel("goodput", "Goodput", "requests/s", alt, 84, 0.0, high, False, marks, tuple(lines), rules=rules)
@@ -113,12 +134,12 @@ def _latency(series: Series, source: Source) -> Panel | None:
     marks = tuple((value, show_duration(value / 1000.0)) for value in log_ticks(low, high))
     everyone = series.groups[0]
     told = "; ".join(
-        f"{name}: {_phase_means(source, series.wide, everyone.quantiles[name], ' ms')}" for _, name, _ in QUANTILES
+        f"{name}: {_by_phase(source, series.wide, everyone.quantiles[name], _highest)}" for _, name, _ in QUANTILES
     )
     width = show_duration(float(np.median(series.wide.widths_s)))
     alt = (
         f"Latency quantiles of admitted requests from their intended start, logarithmic, a point every {width}; a "
-        f"quantile is left out where too few requests speak for it. Means over each phase: {told}."
+        f"quantile is left out where too few requests speak for it. The highest point of each phase: {told}."
     )
     return Panel(
         "latency", "Latency", "from intended start, log", alt, 150, low, high, True, marks, tuple(lines), rules=rules
@@ -187,7 +208,7 @@ def _success(group: Group, series: Series, source: Source, index: int, floor: fl
     title = "Success, all requests" if alone else f"Success, {label} {group.name}"
     alt = (
         "Requests answered with 2xx within their deadline, of all intended, with 95% Wilson intervals. "
-        f"Mean: {_phase_means(source, series.buckets, group.success, '%')}; {int(group.n.sum())} requests in all."
+        f"{_shares(source, group)}."
     )
     rules = _rules(source, ("success",), 1.0, "" if alone else group.name)
     return Panel(

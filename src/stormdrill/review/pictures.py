@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from stormdrill.review.chart import NARROW, WIDE, Chart, Mark, Panel, Phase, draw
 from stormdrill.review.clock import Clock, anchored
+from stormdrill.review.impact import record_events
 from stormdrill.review.panels import panels, span_ms
 from stormdrill.review.series import Floats, Series, series
 from stormdrill.review.source import Source, read
@@ -52,13 +53,14 @@ def chart_of(source: Source, clock: Clock, events: tuple[Mark, ...]) -> Drawn:
     return Drawn(Chart(title, alt, drawn, phases, shown, start, end, clock), found)
 
 
-def picture(chart: Chart) -> Picture:
+def picture(chart: Chart, source: Source) -> Picture:
     """The story as the HTML review shows it: one drawing for wide screens and paper, one for narrow screens."""
     return Picture(
         file=f"{FOLDER}/{STORY}.svg",
         title=chart.title,
         alt=chart.alt.partition(". ")[0] + ".",
         panels=tuple((panel.title, panel.alt) for panel in chart.panels),
+        events=tuple(dict.fromkeys([*(seq for span in source.spans for seq in span.events), *record_events(source)])),
         wide=Markup(draw(chart, WIDE, prefix="w")),  # noqa: S704  # every text in it was escaped by svg.text and svg.tag
         narrow=Markup(draw(chart, NARROW, prefix="n")),  # noqa: S704
     )

@@ -99,6 +99,8 @@ class Picture(Struct, frozen=True):
     alt: str
     panels: tuple[tuple[str, str], ...]
     """Each panel's title, and in words what it shows."""
+    events: tuple[int, ...]
+    """What it was drawn from, apart from readings: the records, and the phases' edges."""
     wide: Markup
     narrow: Markup
 
