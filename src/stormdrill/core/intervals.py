@@ -34,6 +34,8 @@ MOST_BLOCKS = 600
 WIDTHS = (1, 2, 4, 8)
 """Blocks that a block of the bootstrap spans."""
 FEWEST_WIDE = 6
+FEW = 20
+"""Fewer blocks than this are drawn fewer times, as Student's t asks: the spread of few is underestimated."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -62,8 +64,8 @@ def block_of(at_ms: Floats, start_ms: float, end_ms: float, blocks: int) -> Ints
 @lru_cache(maxsize=12)
 def draws(blocks: int, seed: int) -> tuple[Floats, Floats]:
     """How often each block is drawn, a row a draw; and how often the one that could have been as well."""
-    spread = (student_t(10**6) / student_t(blocks - 1)) ** 2 * (blocks - 1) / blocks
-    drawn, columns = max(1, round(blocks * spread)), blocks + 1
+    few = (student_t(10**6) / student_t(blocks - 1)) ** 2 * (blocks - 1) / blocks if blocks < FEW else 1.0
+    drawn, columns = max(1, round(blocks * few)), blocks + 1
     raw = np.random.Philox(key=seed & (2**64 - 1)).random_raw(DRAWS * drawn)
     picked = ((raw >> np.uint64(32)) * np.uint64(columns)) >> np.uint64(32)
     picked += np.repeat(np.arange(DRAWS, dtype=np.uint64) * np.uint64(columns), drawn)
@@ -84,9 +86,11 @@ class Resampled:
         self._starts = np.arange(0, len(total), width)
         self._of_block = np.add.reduceat(total, self._starts)
         self._times, again = draws(len(self._starts), seed)
-        self._again = again * (int(total.sum()) / len(self._starts))
+        again = again * (int(total.sum()) / len(self._starts))
         self._asked = self._of_block > 0
-        self._total = _sums(self._times, self._of_block) + self._again
+        drawn = _sums(self._times, self._of_block) + again
+        empty = drawn == 0  # nothing but blocks without a request: it says the worst, and the best
+        self._again, self._total = np.where(empty, 1.0, again), np.where(empty, 1.0, drawn)
         self._cut = math.floor(TAIL * DRAWS)
 
     def ends(self, good: Ints) -> tuple[float, float]:

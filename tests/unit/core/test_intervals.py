@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from stormdrill.core.intervals import (
+    DRAWS,
     MOST_BLOCKS,
-    Share,
+    Blocks,
+    Ints,
     block_count,
     block_of,
     draws,
@@ -20,15 +22,15 @@ from stormdrill.core.intervals import (
 from stormdrill.core.statistics import clopper_pearson
 
 EVEN = np.full(20, 30)
-PINNED = [[1, 1, 2, 0, 1, 1], [1, 1, 0, 2, 1, 1], [1, 0, 1, 2, 1, 1]]
+PINNED = [[0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0]]
 
 
 def test_the_draws_are_the_same_with_every_numpy() -> None:
     """Pinned: another stream of the bit generator would change every verdict.json."""
-    times = draws(6, 7)
-    assert times.shape == (2000, 6)
-    assert times.sum() == 2000 * 6
-    assert times[:3].astype(int).tolist() == PINNED
+    times, again = draws(6, 7)
+    assert times.shape == (DRAWS, 6)
+    assert set((times.sum(axis=1) + again).tolist()) == {3.0}  # Student's t asks six blocks to be drawn three times
+    assert [[*row, one] for row, one in zip(times[:3].tolist(), again[:3].tolist(), strict=True)] == PINNED
 
 
 def test_a_window_without_a_failure_is_as_wide_as_its_count_allows() -> None:
@@ -74,11 +76,11 @@ def test_without_samples_nothing_is_known() -> None:
 def test_surely_above_and_below_say_what_the_interval_says() -> None:
     good = EVEN.copy()
     good[::3] -= 2
-    share = Share(good, EVEN, 7)
-    found = share.interval()
+    blocks = Blocks(EVEN, 7)
+    found = blocks.interval(good)
     for limit in np.linspace(0.9, 1.0, 41)[:-1]:
-        assert share.surely_above(limit) == (found.low > limit)
-        assert share.surely_below(limit) == (found.high < limit)
+        assert blocks.surely_above(good, limit) == (found.low > limit)
+        assert blocks.surely_below(good, limit) == (found.high < limit)
 
 
 @pytest.mark.parametrize(("n", "bounded"), [(72, True), (71, False)])
@@ -94,13 +96,14 @@ def test_a_quantiles_interval_is_the_share_question_turned_round() -> None:
     found = quantile_interval(values, block, 20, 0.9, 7)
     assert found.low <= found.value == 539 <= found.high
 
-    def below(limit: float) -> Share:
-        return Share(np.bincount(block[values < limit], minlength=20), EVEN, 7)
+    def below(limit: float) -> Ints:
+        return np.bincount(block[values < limit], minlength=20)
 
-    assert below(found.high + 1).surely_above(0.9)
-    assert not below(found.high).surely_above(0.9)
-    assert below(found.low).surely_below(0.9)
-    assert not below(found.low + 1).surely_below(0.9)
+    blocks = Blocks(EVEN, 7)
+    assert blocks.surely_above(below(found.high + 1), 0.9)
+    assert not blocks.surely_above(below(found.high), 0.9)
+    assert blocks.surely_below(below(found.low), 0.9)
+    assert not blocks.surely_below(below(found.low + 1), 0.9)
 
 
 def test_one_block_says_nothing_of_a_rates_spread() -> None:
