@@ -42,6 +42,14 @@ def repository() -> Path:
     return REPOSITORY
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts real processes comes last: a mistake in a law is told before the long part begins."""
+    for item in items:
+        if (REPOSITORY / "tests" / "real") in item.path.parents:
+            item.add_marker("real")
+    items.sort(key=lambda item: item.get_closest_marker("real") is not None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield

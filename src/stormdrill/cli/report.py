@@ -179,7 +179,7 @@ def result_object(ended: Ended) -> dict[str, object]:
 
 
 def refusal_object(problems: Sequence[Problem]) -> dict[str, object]:
-    """The same keys for a run that never began, and `problems`: stdout holds one object whatever happens."""
+    """The same keys for a run that was refused or broke off, and `problems`: stdout always holds one object."""
     return {
         "run": None,
         "dir": None,

@@ -40,7 +40,7 @@ def run(
     from stormdrill.cli import report
     from stormdrill.cli.screen import width_of
     from stormdrill.cli.terminal import open_view
-    from stormdrill.errors import Refused
+    from stormdrill.errors import Problem, Refused
 
     out = sys.stderr if as_json else sys.stdout
     try:
@@ -57,9 +57,10 @@ def run(
                 observer=view,
                 yes=yes,
             )
-    except Refused as error:
+    except Exception as error:
         if as_json:
-            click.echo(json.dumps(report.refusal_object(error.problems)))
+            problems = error.problems if isinstance(error, Refused) else (Problem("", 0, 0, str(error)),)
+            click.echo(json.dumps(report.refusal_object(problems)))
         raise
     if as_json:
         click.echo(json.dumps(report.result_object(result)))
