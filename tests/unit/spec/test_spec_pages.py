@@ -1,0 +1,73 @@
+"""The reference pages name every key that the models know, and their examples are read as they stand."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from stormdrill.faults.region_loss import Parameters
+from stormdrill.spec import files
+from stormdrill.spec.expression import LOAD_METRICS
+from stormdrill.spec.load import read_experiment
+from stormdrill.spec.policy import read_policy
+from stormdrill.spec.profile import read_profile
+from stormdrill.spec.system import read_system
+
+PAGES = Path(__file__).parents[3] / "docs" / "reference"
+REPOSITORY = Path(__file__).parent / "repository"
+MODELS: dict[str, tuple[type[Struct], ...]] = {
+    "experiment": (
+        files.ExperimentFile,
+        files.PhasesFile,
+        files.LoadFile,
+        files.FaultTimes,
+        files.RunbookFile,
+        files.FastFile,
+    ),
+    "system": (
+        files.SystemFile,
+        files.ProcessFile,
+        files.ServiceFile,
+        files.DependencyFile,
+        files.MetricFile,
+        files.AlertFile,
+        files.JobsFile,
+    ),
+    "policy": (files.PolicyFile,),
+    "profile": (files.ProfileFile, files.PieceFile, files.StreamFile),
+}
+
+
+def example(page: str, tmp_path: Path, name: str) -> Path:
+    found = re.search(r"^```yaml\n(.*?)^```", (PAGES / f"{page}.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(found[1])
+    return path
+
+
+@pytest.mark.parametrize("page", sorted(MODELS))
+def test_a_page_names_every_key(page: str) -> None:
+    text = (PAGES / f"{page}.md").read_text()
+    keys = {key for model in MODELS[page] for key in model.__struct_encode_fields__}
+    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
+
+
+def test_the_page_on_expressions_names_every_metric() -> None:
+    text = (PAGES / "expressions.md").read_text()
+    assert [metric for metric in LOAD_METRICS if f"`{metric}`" not in text] == []
+
+
+def test_the_examples_are_read_as_they_stand(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY, tmp_path / "repository")
+    path = example("experiment", tmp_path / "repository" / "experiments", "example.yaml")
+    for fast in (False, True):
+        read_experiment(path, faults={"region-loss": Parameters}, fast=fast)
+    assert len(read_system(example("system", tmp_path, "shop.yaml")).instances) == 4
+    assert read_policy(example("policy", tmp_path, "policy.yaml")).windows
+    assert len(read_profile(example("profile", tmp_path, "burst.yaml")).shape) == 3
