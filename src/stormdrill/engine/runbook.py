@@ -16,7 +16,15 @@ from msgspec import Struct
 from stormdrill.engine.runbook_action import redo_unknown, run_action
 from stormdrill.engine.runbook_hands import LOOK_LIMIT_S, HaltedError, Hands, RecordLostError, Result
 from stormdrill.engine.runbook_person import Person, Question
-from stormdrill.engine.runbook_progress import EXIT, GOOD, Progress, following, next_step, step_of
+from stormdrill.engine.runbook_progress import (
+    EXIT,
+    GOOD,
+    Progress,
+    following,
+    next_step,
+    step_of,
+    surely_not_done,
+)
 from stormdrill.engine.runbook_steps import Runner, run_check, run_decision, run_manual, run_wait, wait_for
 from stormdrill.errors import StormdrillError
 from stormdrill.model.event import RunbookFinished, RunbookStarted, StepFinished
@@ -247,7 +255,8 @@ class RunbookExecutor:
             step = step_of(self.runbook, id)
             self._at = id
             unknown = resumed is not None and resumed.step == id
-            self._hands.kept = set(resumed.captured) if unknown and resumed else set()
+            fresh = self._progress is None or surely_not_done(step, self._progress)
+            self._hands.kept = set(resumed.captured) if unknown and resumed and not fresh else set()
             if not unknown:
                 self._visits[id] = self._visits.get(id, 0) + 1
             if step.at_most and self._visits[id] > step.at_most:
@@ -300,12 +309,11 @@ class RunbookExecutor:
 
     def _execute(self, step: Step, attempt: int, *, unknown: bool) -> Result:
         content = self._contents[step.id]
-        if unknown and step.kind == "action":
-            harmless = bool(step.undo) and self._progress is not None and not self._progress.open_armed
-            if not harmless:
-                decided = redo_unknown(self._hands, step, content, attempt)
-                if decided is not None:
-                    return decided
+        done_before = self._progress is not None and not surely_not_done(step, self._progress)
+        if unknown and step.kind == "action" and done_before:
+            decided = redo_unknown(self._hands, step, content, attempt)
+            if decided is not None:
+                return decided
         return _RUNNERS[step.kind](self._hands, step, content, attempt)
 
     def _goes(self, step: Step, result: Result) -> str:

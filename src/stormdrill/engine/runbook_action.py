@@ -66,12 +66,12 @@ def redo_unknown(hands: Hands, step: Step, content: Content, attempt: int) -> Re
 
     None: do it again.
     """
-    seen = [verified(hands, one, min(step.timeout_s, 5.0)) for one in content.verifies]
-    held = all(one for one, _ in seen)
     if step.idempotent:
         return None
+    seen = [verified(hands, one, min(step.timeout_s, 5.0)) for one in content.verifies]
+    held = all(one for one, _ in seen)
     state = "its verification holds now" if held else f"its verification does not hold now ({seen[-1][1]})"
-    text = f"{step.id} was started and nobody knows whether it happened; it is not idempotent, and {state}."
+    text = f"{step.id} was started, and whether it happened is not known; it is not idempotent, and {state}."
     answer = hands.ask(Question("unknown", step.id, text, ("happened", "again", "stop")), hands.approval_expires_s)
     if answer == "again":
         return None

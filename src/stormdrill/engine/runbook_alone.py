@@ -97,6 +97,9 @@ def resume_alone(run_dir: Path, means: Means, *, terms: Terms | None = None, doc
         raise Refused(f"{run_dir.name} is an experiment: its runbook ended with it, and what it did was undone")
     if progress.finished is not None and progress.finished.outcome == "done":
         raise Refused(f"{run_dir.name} was carried out to its end; start it anew with stormdrill runbook run")
+    if progress.undone:
+        steps = ", ".join(name.partition("/")[2] for name in progress.undone)
+        raise Refused(f"{run_dir.name}: {steps} was undone meanwhile; start the runbook anew")
     runbook = _unchanged(run_dir, progress, document)
     masked = [name for name, value in progress.started.parameters.items() if MASK in value]
     if masked:

@@ -26,10 +26,10 @@ class Progress:
     """Injections that still wait to be undone, oldest first."""
     undos: dict[str, list[dict[str, object]]] = field(default_factory=dict)
     """Injection → its undo as journalled."""
+    undone: list[str] = field(default_factory=list)
+    """Injections that were undone: what rested on them no longer holds."""
     open: StepStarted | None = None
-    """Started and never finished: its outcome is unknown."""
-    open_armed: bool = False
-    """Its undo was armed: what follows may have happened."""
+    """Started, and not finished well: what it did is unknown, or it did nothing and is to be done again."""
     last: StepFinished | None = None
     outcomes: list[StepFinished] = field(default_factory=list)
 
@@ -42,17 +42,20 @@ def progress_of(events: Iterable[Event]) -> Progress:
         elif isinstance(event, StepStarted):
             if event.attempt == 1:
                 found.visits[event.step] = found.visits.get(event.step, 0) + 1
-            found.open, found.open_armed = event, False
+            found.open = event
             found.captured.update(_values(event.captured))
         elif isinstance(event, Armed) and event.injection.startswith(PREFIX):
             found.armed.append(event.injection)
             found.undos[event.injection] = event.undo
-            found.open_armed = True
         elif isinstance(event, Reverted) and event.injection in found.armed and event.outcome != "failed":
             found.armed.remove(event.injection)
+            if event.outcome == "done":
+                found.undone.append(event.injection)
         elif isinstance(event, StepFinished):
             found.captured.update(_values(event.captured))
-            found.last, found.open = event, None
+            found.last = event
+            if event.outcome in GOOD or event.goes_to:
+                found.open = None
             found.outcomes.append(event)
         elif isinstance(event, RunbookFinished):
             found.finished = event
@@ -64,7 +67,7 @@ def _values(texts: dict[str, str]) -> dict[str, Value]:
 
 
 def next_step(runbook: Runbook, progress: Progress) -> str:
-    """Where to go on: the open step, the failed one again, what follows the last good one; `done` at the end.
+    """Where to go on: the step that is open or did not end well, or what follows the last good one.
 
     Raises KeyError for a step that the document doesn't have (its digest was not compared).
     """
@@ -79,9 +82,13 @@ def next_step(runbook: Runbook, progress: Progress) -> str:
         return progress.last.goes_to
     if progress.last.goes_to == "stop":
         return progress.last.step
-    if progress.last.outcome not in GOOD:
-        return progress.last.step
     return following(runbook, progress.last.step)
+
+
+def surely_not_done(step: Step, progress: Progress) -> bool:
+    """True when its undo would be armed had it done anything: arming comes before the call."""
+    mine = (PREFIX + step.id, f"{PREFIX}{step.id}/")
+    return bool(step.undo) and not any(name == mine[0] or name.startswith(mine[1]) for name in progress.armed)
 
 
 def following(runbook: Runbook, id: str) -> str:

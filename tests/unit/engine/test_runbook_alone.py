@@ -107,6 +107,13 @@ def test_a_failed_runbook_is_gone_on_with_at_the_failed_step(admin: Admin, book:
     assert verify(second.dir, second.head) == []
 
 
+def test_what_was_undone_is_not_gone_on_with(admin: Admin, book: Path, tmp_path: Path) -> None:
+    admin.regions["eu"]["healthy"] = True
+    first = run_alone(book, {}, means(admin, person=Answers(undo="undo")), runs_dir=tmp_path / "runs")
+    with pytest.raises(Refused, match="drain was undone meanwhile"):
+        resume_alone(first.dir, means(admin))
+
+
 def test_after_a_crash_it_goes_on_and_the_torn_line_is_cut(admin: Admin, book: Path, tmp_path: Path) -> None:
     first = run_alone(book, {}, means(admin), runs_dir=tmp_path / "runs")
     cut(first.dir, Armed)

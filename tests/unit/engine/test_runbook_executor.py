@@ -632,6 +632,29 @@ def test_a_failed_runbook_goes_on_at_the_step_that_failed(admin: Admin) -> None:
     assert outcomes(keeper) == [("drain", "ok")]
 
 
+@pytest.mark.parametrize(("status", "outcome"), [(503, "unknown"), (200, "timed-out")])
+def test_an_action_that_ended_in_doubt_is_not_repeated_without_a_person_either(
+    admin: Admin, status: int, outcome: str
+) -> None:
+    step = DRAIN.replace(" idempotent", "").replace(".draining == true", ".draining == 7")
+    admin.on_post = lambda path: (status, 0.0)
+    record = crashed(admin, (step, UNDRAIN), 99)
+    assert outcomes(record) == [("drain", outcome)]
+    admin.calls.clear()
+    _, keeper = resumed(admin, record, (step, UNDRAIN))
+    assert outcomes(keeper) == [("drain", "unknown")]
+    assert not [call for call in admin.calls if call.startswith("POST")]
+
+
+def test_an_action_that_was_never_sent_is_done_without_asking(admin: Admin) -> None:
+    step = DRAIN.replace(" idempotent", "").replace("POST {{ admin }}", "POST http://127.0.0.1:1")
+    record = crashed(admin, (step, UNDRAIN), 99)
+    person = Answers(unknown="stop")
+    _, keeper = resumed(admin, record, (step, UNDRAIN), person=person)
+    assert person.asked == []
+    assert outcomes(keeper) == [("drain", "failed")]
+
+
 def test_going_on_at_every_single_point_of_the_record_ends_well(admin: Admin) -> None:
     blocks = (CHECK, DRAIN, UNDRAIN, ROOM, SHED, UNSHED, block("wait-until id=watch timeout=5s", "success > 1%"))
     whole = MemoryKeeper()
