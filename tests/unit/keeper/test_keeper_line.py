@@ -165,18 +165,14 @@ def test_what_cannot_be_reverted_makes_the_run_dirty_and_keeps_the_system_held(r
 
 def test_a_process_leads_its_session_inherits_nothing_and_logs_to_the_run(run: KeptRun) -> None:
     look = "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd'))); print(os.environ['COLOUR'])"
-    who = run.spawn(
-        "one", [sys.executable, "-S", "-c", f"{look}; import time; time.sleep(1000)"], env={"COLOUR": "red"}
-    )
-    found = procfs.stat(who.pid)
+    sleeping = run.spawn("sleeping")
+    found = procfs.stat(sleeping.pid)
     assert found is not None
-    assert found.session == who.pid
-    log = run.dir / "logs" / "one.log"
-    run.keeper.stop("one", 5.0)
-    assert log.read_text() == ""  # it was ended before it could print its buffer
-    run.spawn("two", [sys.executable, "-S", "-u", "-c", look], env={"COLOUR": "red"})
-    eventually(lambda: "red" in (run.dir / "logs" / "two.log").read_text())
-    assert (run.dir / "logs" / "two.log").read_text().startswith("[0, 1, 2, 3]")  # 3 is the listing itself
+    assert found.session == sleeping.pid
+    run.spawn("looking", [sys.executable, "-S", "-u", "-c", look], env={"COLOUR": "red"})
+    log = run.dir / "logs" / "looking.log"
+    eventually(lambda: "red" in log.read_text())
+    assert log.read_text().startswith("[0, 1, 2, 3]")  # 3 is the listing itself
 
 
 def test_a_command_that_cannot_be_started_is_told_and_the_keeper_lives(run: KeptRun) -> None:

@@ -1,0 +1,240 @@
+"""Every word of the undo vocabulary means the same to the keeper that holds it and to the successor that finds it.
+
+The same suite runs against both executors: the living keeper (`revert`), and `take_over` after both were killed.
+"""
+
+from __future__ import annotations
+
+import http.server
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from keeping import KeptRun, eventually, kept_run, thaw
+from stormdrill.keeper import procfs
+from stormdrill.keeper.takeover import take_over
+from stormdrill.keeper.undo import perform
+from stormdrill.model.event import Reverted
+from stormdrill.model.undo import WORDS, Call, Command, EndTree, Signal, Spawn, Undo, undo_from_json, undo_to_json
+
+Execute = Callable[[KeptRun, str], str]
+"""Revert one armed injection; returns its outcome."""
+
+
+def by_the_keeper(run: KeptRun, injection: str) -> str:
+    return run.keeper.revert(injection, "planned")
+
+
+def by_the_successor(run: KeptRun, injection: str) -> str:
+    run.keeper.on_push = None
+    procfs.kill_until_gone([run.keeper.identity], 5.0)
+    result = take_over(run.dir, "runner")
+    return {name: outcome for name, outcome, _ in result.reverted}[injection]
+
+
+EXECUTORS = pytest.mark.parametrize("execute", [by_the_keeper, by_the_successor])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[KeptRun]:
+    with kept_run(tmp_path / "runs") as kept:
+        yield kept
+
+
+@pytest.fixture
+def stranger() -> Iterator[procfs.Identity]:
+    """A process that is no child of the keeper's: what an undo may name after the keeper is gone."""
+    process = subprocess.Popen(["sh", "-c", "sleep 1001 & sleep 1002"], start_new_session=True)
+    who = procfs.identity_of(process.pid)
+    assert who is not None
+    eventually(lambda: len(procfs.descendants([process.pid])) == 2)
+    below = [procfs.identity_of(item.pid) for item in procfs.descendants([process.pid])]
+    yield who
+    procfs.kill_until_gone([who, *(item for item in below if item)], 5.0)
+    process.wait()
+
+
+@dataclass
+class Admin:
+    """An admin endpoint outside of the run's own system."""
+
+    answer: int = 200
+    seen: list[tuple[str, str, bytes]] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def admin() -> Iterator[Admin]:
+    state = Admin()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            state.seen.append((self.command, self.path, body))
+            self.send_response(state.answer)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{server.server_address[1]}/drain?region=eu"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield state
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_this_suite_runs_every_word() -> None:
+    assert set(WORDS) == {"signal", "spawn", "end-tree", "call", "command"}
+
+
+@pytest.mark.parametrize(
+    "undo",
+    [
+        Signal("i", 1, 2, "b", "SIGCONT"),
+        Spawn("i"),
+        EndTree("i", 1, 2, "b"),
+        Call("POST", "http://h/p", '{"a": 1}', 2.5),
+        Command(("a", "b c"), 3.0),
+    ],
+)
+def test_every_word_comes_back_from_the_journal_as_it_was(undo: Undo) -> None:
+    assert undo_from_json(undo_to_json(undo)) == undo
+
+
+@EXECUTORS
+def test_signal_thaws_exactly_the_process_that_was_frozen(
+    run: KeptRun, stranger: procfs.Identity, execute: Execute
+) -> None:
+    run.arm("freeze/x", thaw("x", stranger))
+    procfs.send(stranger, signal.SIGSTOP)
+    eventually(lambda: procfs.frozen(stranger.pid, stranger.start_ticks))
+    assert execute(run, "freeze/x") == "done"
+    assert not procfs.frozen(stranger.pid, stranger.start_ticks)
+
+
+@EXECUTORS
+@pytest.mark.parametrize("changed", ["start_ticks", "boot_id"])
+def test_signal_touches_no_process_that_merely_has_the_pid(
+    run: KeptRun, stranger: procfs.Identity, execute: Execute, changed: str
+) -> None:
+    other = stranger._replace(start_ticks=1) if changed == "start_ticks" else stranger._replace(boot_id="another")
+    run.arm("freeze/x", thaw("x", other))
+    procfs.send(stranger, signal.SIGSTOP)
+    eventually(lambda: procfs.frozen(stranger.pid, stranger.start_ticks))
+    assert execute(run, "freeze/x") == "superseded"
+    assert procfs.frozen(stranger.pid, stranger.start_ticks)
+
+
+@EXECUTORS
+def test_end_tree_ends_a_process_and_its_descendants_once(
+    run: KeptRun, stranger: procfs.Identity, execute: Execute
+) -> None:
+    below = [procfs.identity_of(item.pid) for item in procfs.descendants([stranger.pid])]
+    run.arm("leak/x", EndTree("x", *stranger), fault="leak")
+    assert execute(run, "leak/x") == "done"
+    assert not stranger.lives
+    assert not [who for who in below if who and who.lives]
+    assert perform(EndTree("x", *stranger)).word == "superseded"
+
+
+@EXECUTORS
+def test_call_sends_the_request_with_its_body(run: KeptRun, admin: Admin, execute: Execute) -> None:
+    run.arm("drain", Call("POST", admin.url, '{"drained": false}'), fault="runbook")
+    assert execute(run, "drain") == "done"
+    assert admin.seen == [("POST", "/drain?region=eu", b'{"drained": false}')]
+
+
+@EXECUTORS
+@pytest.mark.parametrize("status", [302, 404, 503])
+def test_call_is_done_by_2xx_only(run: KeptRun, admin: Admin, execute: Execute, status: int) -> None:
+    admin.answer = status
+    run.arm("drain", Call("POST", admin.url), fault="runbook")
+    assert execute(run, "drain") == "failed"
+
+
+@EXECUTORS
+def test_call_that_is_never_answered_fails_at_its_limit(run: KeptRun, execute: Execute) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        run.arm("drain", Call("POST", url, timeout_s=0.2), fault="runbook")
+        assert execute(run, "drain") == "failed"
+
+
+def test_call_that_is_answered_byte_by_byte_fails_at_its_limit_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stop = threading.Event()
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while not stop.wait(0.05):
+                    try:
+                        connection.sendall(b"H")
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+            assert perform(Call("GET", url, timeout_s=0.3)).word == "failed"
+        finally:
+            stop.set()
+            thread.join()
+
+
+@EXECUTORS
+@pytest.mark.parametrize("url", ["ftp://h/", "nonsense", "http://127.0.0.1:1/"])
+def test_call_to_what_cannot_be_reached_fails_and_says_so(run: KeptRun, execute: Execute, url: str) -> None:
+    run.arm("drain", Call("POST", url, timeout_s=1.0), fault="runbook")
+    assert execute(run, "drain") == "failed"
+    assert all(event.detail for event in run.events(Reverted))
+
+
+@EXECUTORS
+def test_command_runs_its_arguments_as_they_are_and_no_shell(run: KeptRun, tmp_path: Path, execute: Execute) -> None:
+    target = tmp_path / "a b; $HOME"
+    run.arm("fix", Command(("touch", str(target))), fault="runbook")
+    assert execute(run, "fix") == "done"
+    assert target.exists()
+
+
+@EXECUTORS
+@pytest.mark.parametrize("argv", [("false",), ("/no/such/program",)])
+def test_command_is_done_by_exit_0_only(run: KeptRun, execute: Execute, argv: tuple[str, ...]) -> None:
+    run.arm("fix", Command(argv), fault="runbook")
+    assert execute(run, "fix") == "failed"
+
+
+@EXECUTORS
+def test_command_is_ended_at_its_limit(run: KeptRun, execute: Execute) -> None:
+    run.arm("fix", Command(("sleep", "1009"), timeout_s=0.2), fault="runbook")
+    assert execute(run, "fix") == "failed"
+    assert procfs.marked(run.dir.name) == []
+
+
+@EXECUTORS
+def test_an_undo_that_fails_does_not_stop_the_one_after_it(run: KeptRun, tmp_path: Path, execute: Execute) -> None:
+    run.arm("fix", Command(("false",)), Command(("touch", str(tmp_path / "second"))), fault="runbook")
+    assert execute(run, "fix") == "failed"
+    assert (tmp_path / "second").exists()
+
+
+def test_spawn_starts_it_again_while_the_run_goes_on_and_not_when_it_is_ended(run: KeptRun) -> None:
+    who = run.spawn("one")
+    run.arm("crash/one", Spawn("one"), fault="crash")
+    procfs.send(who, signal.SIGKILL)
+    assert by_the_keeper(run, "crash/one") == "done"
+    run.arm("crash/one", Spawn("one"), fault="crash")
+    assert by_the_successor(run, "crash/one") == "superseded"
+    assert procfs.marked(run.dir.name) == []
