@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 from random import Random
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
@@ -25,12 +25,14 @@ from stormdrill.store.records import Outcome
 from synthetic_run import SCENARIOS, make_run
 
 FEW = settings(max_examples=12, deadline=None, derandomize=True)
+FOLDER = TemporaryDirectory(prefix="judge-")
+"""Removed when the interpreter ends."""
 GOODNESS = {"FAIL": 0, "INCONCLUSIVE": 1, "PASS": 2}
 
 
 @cache
 def evidence(scenario: str = "pass") -> Evidence:
-    return load(make_run(Path(mkdtemp(prefix="judge-")) / scenario, scenario=scenario))
+    return load(make_run(Path(FOLDER.name) / scenario, scenario=scenario))
 
 
 def judged(found: Evidence) -> Verdict:
@@ -107,7 +109,8 @@ TAINTS = {
 @FEW
 @given(st.sampled_from(sorted(SCENARIOS)), st.sampled_from(sorted(TAINTS)))
 def test_no_run_passes_on_tainted_evidence_and_none_fails_but_for_jobs(scenario: str, taint: str) -> None:
-    run = make_run(Path(mkdtemp(prefix="judge-")), **{"scenario": scenario, **TAINTS[taint]})  # type: ignore[arg-type]
+    place = Path(FOLDER.name) / f"{scenario} with {taint}"
+    run = make_run(place, **{"scenario": scenario, **TAINTS[taint]})  # type: ignore[arg-type]
     verdict = judged(load(run))
     assert verdict.verdict != "PASS"
     for objective in verdict.objectives:

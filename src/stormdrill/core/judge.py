@@ -34,6 +34,8 @@ from stormdrill.model.verdict import (
 )
 from stormdrill.ports import LedgerRow
 
+GIVEN_UP_MS = 500.0
+"""After its deadline, by when a request's record has been written whatever became of it."""
 Ruling = tuple[Word, str]
 """A word and the sentence that says why."""
 
@@ -84,7 +86,8 @@ def judge_baseline(
         if objective.window.phase != "baseline":
             continue
         if whole is not None:
-            in_flight_ms = min(_deadline_ms(case, objective.expression.labels), (last_ms - whole.start_ms) / 2)
+            in_flight_ms = _deadline_ms(case, objective.expression.labels) + GIVEN_UP_MS
+            in_flight_ms = min(in_flight_ms, (last_ms - whole.start_ms) / 2)
             case.spans["baseline"] = Span("baseline", whole.start_ms, last_ms - in_flight_ms, True, whole.events)
         found.append(judge_objective(case, objective))
     return tuple(found)
