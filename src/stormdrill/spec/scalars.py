@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from stormdrill.model.units import parse_duration, parse_rate
-from stormdrill.spec.yaml import Document, Place, Scalar
+from stormdrill.spec.yaml import Document, Scalar
 
 LONGEST_S = 30 * 86400.0
 HIGHEST_PER_S = 1_000_000.0
@@ -204,7 +204,3 @@ def percent(text: str) -> float:
 def megabytes(text: str) -> float:
     """MB in an authored size; nan for a refused one."""
     return float(text[:-2]) * {"KB": 1 / 1024, "MB": 1.0, "GB": 1024.0}[text[-2:]] if text else float("nan")
-
-
-def start_of(node: Scalar | None) -> Place:
-    return node.place if node else Place(1, 1)
