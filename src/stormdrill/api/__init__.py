@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stormdrill.model.plan import Plan
     from stormdrill.model.verdict import Verdict
     from stormdrill.ports import Fault, LiveLoad
-    from stormdrill.review import RenderedReview
+    from stormdrill.review import Published, RenderedReview
     from stormdrill.spec.load import Loaded
 
 VERDICT = "verdict.json"
@@ -51,6 +51,8 @@ class RunResult(Struct, frozen=True):
     html: Path | None
     head: str
     """Hash of the journal's last line: posted elsewhere, it makes the record tamper-evident."""
+    note: str = ""
+    """Why there is no review; the verdict stands all the same."""
 
 
 def silent(what: object, gauges: Mapping[str, float] | None = None) -> None:
@@ -144,17 +146,28 @@ def run(
     )
     ended = conduct(inputs, observer)
     verdict = judge(ended.run_dir)
-    rendered = _render(ended.run_dir)
+    rendered, note = _render(ended.run_dir)
     return RunResult(
         run=ended.run_dir.name,
         dir=ended.run_dir,
         status=verdict.status,
         verdict=verdict,
         exit_code=exit_code(verdict, ended.stopped_by),
-        markdown=rendered.markdown,
-        html=rendered.html,
+        markdown=rendered.markdown if rendered else None,
+        html=rendered.html if rendered else None,
         head=ended.head,
+        note=note,
     )
+
+
+def _render(run_dir: Path) -> tuple[RenderedReview | None, str]:
+    """A template of the user's that is broken costs the review, never the verdict."""
+    from stormdrill.review import render
+
+    try:
+        return render(run_dir), ""
+    except Refused as refused:
+        return None, str(refused)
 
 
 def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
@@ -208,27 +221,12 @@ def exit_code_of(run_dir: Path, verdict: Verdict) -> int:
     return exit_code(verdict, stopped[0] if stopped else "")
 
 
-def review(run_dir: Path, to: Path) -> tuple[Path, ...]:
-    """Render again, and copy the review to `to`; returns the copies."""
-    import shutil
+def review(run_dir: Path, to: Path) -> Published:
+    """Render again, and copy the review to `to`, keeping what people wrote there; its problems are theirs to mend."""
+    from stormdrill.review import publish, render
 
     judge(run_dir)
-    rendered = _render(run_dir)
-    place = to / run_dir.name
-    place.mkdir(parents=True, exist_ok=True)
-    copies = []
-    for made in (rendered.markdown, rendered.html):
-        copies.append(Path(shutil.copyfile(made, place / made.name)))
-    pictures = run_dir / "pictures"
-    if pictures.is_dir():
-        shutil.copytree(pictures, place / "pictures", dirs_exist_ok=True)
-    return tuple(copies)
-
-
-def _render(run_dir: Path) -> RenderedReview:
-    from stormdrill.review import render
-
-    return render(run_dir)
+    return publish(render(run_dir), to / run_dir.name)
 
 
 def verify(run_dir: Path, head: str = "") -> Sequence[Problem]:

@@ -32,6 +32,8 @@ class Ended(Protocol):
     def exit_code(self) -> int: ...
     @property
     def head(self) -> str: ...
+    @property
+    def note(self) -> str: ...
 
 
 def table_lines(verdict: Verdict, width: int = 100) -> list[str]:
@@ -113,6 +115,8 @@ def closing_lines(ended: Ended, width: int = 100) -> list[str]:
     lines = ["", *verdict_lines(ended.verdict, width), ""]
     if (ended.dir / review).exists():
         lines.append(f"  review   {near(ended.dir / review)}")
+    if ended.note:
+        lines.append(f"  review   none: {ended.note}")
     head = f"   head {ended.head[:4]}…{ended.head[-2:]}" if ended.head else ""
     lines.append(f"  record   {near(ended.dir)}{head}   stormdrill verify {ended.run}")
     if ended.exit_code == EXIT_DIRTY:

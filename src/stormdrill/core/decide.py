@@ -168,8 +168,8 @@ def _advance(plan: Plan, state: State, now_ms: float, settling: list[Command]) -
         case "recovery":
             return _leave_recovery(plan, state) if over else []
         case "failback":
-            return _leave_load(state) if over else []
-    return _leave_load(state)
+            return _leave_load(plan, state) if over else []
+    return _leave_load(plan, state)
 
 
 def _length_s(plan: Plan, phase: str) -> float:
@@ -231,12 +231,13 @@ def _leave_recovery(plan: Plan, state: State) -> list[Command]:
         return [UndoRunbook()]
     if plan.experiment.phases.failback_s > 0:
         return [Enter("failback")]
-    return _leave_load(state)
+    return _leave_load(plan, state)
 
 
-def _leave_load(state: State) -> list[Command]:
+def _leave_load(plan: Plan, state: State) -> list[Command]:
     if state.epoch_ms is not None and not state.load_ended:
         return [EndLoad()]
     if state.phase != "end":
-        return [Enter("end")]
+        # requests were intended up to here; what followed was waiting for those in flight
+        return [Enter("end", state.phases[state.phase] + _length_s(plan, state.phase) * 1000)]
     return [Finish(_status(state, "completed"), "")]

@@ -441,6 +441,6 @@ def event_from_json(word: str, values: dict[str, object]) -> Event:
     if extra:
         raise ValueError(f"event {word!r} has unknown fields {', '.join(sorted(extra))}")
     try:
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)
     except TypeError as error:
         raise ValueError(f"event {word!r}: {error}") from error

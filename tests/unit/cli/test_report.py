@@ -34,6 +34,7 @@ class Ended:
     verdict: Verdict
     exit_code: int
     head: str = "8d02aa00c1"
+    note: str = ""
 
 
 def objective(name: str, verdict: Word, value: float | None, low: float | None, high: float | None, **more: object):  # type: ignore[no-untyped-def]

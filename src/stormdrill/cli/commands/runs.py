@@ -111,8 +111,11 @@ def review(run: str, runs_dir: Path, to: Path) -> None:
     """Render the review again, from the run's record alone, and copy it to reviews/."""
     from stormdrill import api
 
-    for place in api.review(_directory(run, runs_dir), to):
+    published = api.review(_directory(run, runs_dir), to)
+    for place in (published.markdown, published.html):
         click.echo(str(place))
+    for problem in published.problems:
+        click.echo(f"  {problem}")
 
 
 def _directory(run: str, runs_dir: Path) -> Path:
