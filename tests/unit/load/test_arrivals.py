@@ -28,9 +28,11 @@ def test_constant_arrivals_are_evenly_apart_and_exactly_as_many_as_asked():
 
 def test_the_rate_is_as_asked_before_the_first_piece_and_then_the_pieces():
     demand = Demand(profile(shape=[(30, 3), (40, 1), (50, 1), (50, 2)]), 10)
-    assert [demand.rate_at(at_s) for at_s in (0, 29.9, 30, 35, 40, 49.9, 50, 1e6)] == [10, 10, 30, 20, 10, 10, 20, 20]
     assert demand.expected(30) == 300
-    assert demand.expected(40) == pytest.approx(300 + 200)
+    assert demand.expected(35) == pytest.approx(300 + 5 * 25)
+    assert demand.expected(40) == pytest.approx(300 + 10 * 20)
+    assert demand.expected(50) == pytest.approx(500 + 10 * 10)
+    assert demand.expected(60) == pytest.approx(600 + 10 * 20)
     assert demand.peak_rate() == 30
 
 
@@ -44,6 +46,16 @@ def test_a_pause_in_the_demand_is_waited_through():
     found = before(arrivals(profile(shape=[(0, 1), (5, 1), (5, 0), (8, 0), (8, 1)]), 10, seed=1), 10)
     assert len(found) == 70
     assert not [item for item in found if 5 < item.at_s < 8]
+
+
+def test_pieces_at_all_but_the_same_moment_are_a_step_and_not_an_endless_burst():
+    shape = [(0, 1), (2.2e-311, 1.8), (2.2e-308, 4), (4.5e-15, 2), (10, 2)]
+    assert len(before(arrivals(profile(shape=shape), 10, seed=1), 10)) == 200
+
+
+def test_a_ramp_may_begin_at_nothing():
+    found = before(arrivals(profile(shape=[(1, 0), (2, 1)]), 0.5, seed=1), 10)
+    assert [round(item.at_s, 6) for item in found[:2]] == [1.0, round(2 + 1.5, 6)]
 
 
 def test_poisson_counts_have_the_mean_and_the_variance_of_poisson():

@@ -41,9 +41,8 @@ class Alarm:
         if self._fd < 0:
             gevent.sleep(max(at_s - time.monotonic(), 0.0))
             return
-        value = self._spec.value
-        value.seconds = int(at_s)
-        value.nanoseconds = int((at_s - value.seconds) * 1e9)
+        seconds = int(at_s)
+        self._spec.value = _TimeSpec(seconds, int((at_s - seconds) * 1e9))
         if self._set(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(self._spec), None) != 0:
             gevent.sleep(max(at_s - time.monotonic(), 0.0))
             return
