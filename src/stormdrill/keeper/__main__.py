@@ -12,7 +12,7 @@ from pathlib import Path
 from stormdrill.errors import Refused
 from stormdrill.keeper.family import Family
 from stormdrill.keeper.loop import Loop
-from stormdrill.keeper.warden import Warden
+from stormdrill.keeper.warden import END_NOW, Warden
 from stormdrill.keeper.wire import Channel
 from stormdrill.store import holds
 from stormdrill.store.identity import own_identity
@@ -40,7 +40,7 @@ def main() -> int:
     def remember(number: int, _frame: object) -> None:
         warden.signalled = signal.Signals(number).name
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, END_NOW):
         signal.signal(number, remember)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # only to be woken
     loop.on_readable(channel.sock, warden.readable)

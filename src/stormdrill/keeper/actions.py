@@ -12,6 +12,7 @@ from pathlib import Path
 from stormdrill.errors import Refused
 from stormdrill.keeper import procfs
 from stormdrill.keeper.takeover import KILL_LIMIT_S, TakeOverResult, take_over
+from stormdrill.keeper.warden import END_NOW
 from stormdrill.model.event import AbortRequested, KeeperStarted, Recorded, RunEnded, RunStarted
 from stormdrill.store import holds, rundir
 from stormdrill.store.holds import Hold
@@ -73,14 +74,14 @@ def recover(run: str | None = None, runs: Path = Path("runs"), *, accept_left: b
 def abort(run: str, runs: Path = Path("runs"), *, react_limit_s: float = REACT_LIMIT_S) -> Aborted:
     """Stop a run: asks its runner, then its keeper, recovers when neither can. Raises Refused when it is over."""
     hold = _open_hold(run, runs)
-    asked: list[tuple[str, procfs.Identity]] = [("runner", hold.runner)]
+    asked = [("runner", hold.runner, signal.SIGTERM)]
     if hold.keeper is not None:
-        asked.append(("keeper", hold.keeper))
-    for name, who in asked:
+        asked.append(("keeper", hold.keeper, END_NOW))
+    for name, who, number in asked:
         seen = _last_seq(hold)
-        if procfs.send(who, signal.SIGTERM) and _ends(hold, who, seen, react_limit_s):
+        if procfs.send(who, number) and _ends(hold, who, seen, react_limit_s):
             return Aborted(hold.run, hold.dir, hold.ended() or "aborted", name)
-    procfs.kill_until_gone([who for _, who in asked], KILL_LIMIT_S)
+    procfs.kill_until_gone([who for _, who, _ in asked], KILL_LIMIT_S)
     result = _recover_held(hold, accept_left=False)
     return Aborted(hold.run, hold.dir, result.status, "recover")
 

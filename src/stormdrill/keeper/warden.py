@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from stormdrill.store.journal import JournalUnwritable, JournalWriter
 
 ABORT_LIMIT_S = 5.0
 """How long the runner has to end the run after an abort request before the keeper ends it."""
+END_NOW = signal.SIGUSR1
+"""Ends the run at once, without asking the runner: `stormdrill abort` sends it when the runner didn't react."""
 ORPHAN_GRACE_S = 0.3
 """Between SIGTERM and SIGKILL when there is no runner any more."""
 Message = Mapping[str, object]
@@ -62,8 +65,11 @@ class Warden:
         """Everything that is due; returns seconds to the next thing that will be."""
         self._collect()
         if self.signalled:
-            reason, self.signalled = f"the keeper received {self.signalled}", ""
-            self._request_abort("signal", reason)
+            name, self.signalled = self.signalled, ""
+            if name == END_NOW.name:
+                self.finish("person", "stopped by stormdrill abort; the runner did not react")
+            else:
+                self._request_abort("signal", f"the keeper received {name}")
         for held in self.custody.expired():
             self.loop.start(self.custody.revert_unasked(held, "expired"), _nothing_more)
         if self._abort_at_s is not None and time.monotonic() >= self._abort_at_s:
