@@ -50,6 +50,7 @@ class Scene:
         self._healthy: e.BaselineJudged | None = None
         self._spawned: set[str] = set()
         self._ready: set[str] = set()
+        self._places: set[str] = set()
         self._phase = ""
         self._phase_from_ms = 0.0
         self._phase_planned_s = 0.0
@@ -123,6 +124,7 @@ class Scene:
         if event.role == "system" and not self._phase:
             self._doing = "starting"
             self._spawned.add(event.instance)
+            self._places |= set(event.labels)
         return []
 
     @_tell.register
@@ -227,7 +229,7 @@ class Scene:
     @_tell.register
     def _(self, event: e.AlertChanged, at_ms: float) -> list[Line]:
         state = "alert" if event.firing else "alert over"
-        where = " ".join(f"{name}={value}" for name, value in sorted(event.labels.items()))
+        where = " ".join(f"{name}={value}" for name, value in sorted(event.labels.items()) if name in self._places)
         return [Line("", state, f"{event.alert}{f' {where}' if where else ''}{self._since_fault(at_ms)}")]
 
     @_tell.register
