@@ -21,12 +21,12 @@ from stormdrill.store import journal
 from stormdrill.store.verify import verify
 
 DRAIN = block(
-    "action id=drain timeout=300ms risk=medium idempotent undo=undrain",
+    "action id=drain timeout=20s risk=medium idempotent undo=undrain",
     "POST {{ admin }}/regions/{{ region }}/drain",
     "verify: GET {{ admin }}/regions/{{ region }} .draining == true",
 )
 UNDRAIN = block("undo id=undrain", "POST {{ admin }}/regions/{{ region }}/admit")
-LOOK = block("check id=look timeout=300ms", "GET {{ admin }}/regions/{{ region }}", "expect: .healthy == false")
+LOOK = block("check id=look timeout=1s", "GET {{ admin }}/regions/{{ region }}", "expect: .healthy == false")
 
 
 @pytest.fixture
