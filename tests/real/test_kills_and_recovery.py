@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,6 +213,7 @@ def test_what_cannot_be_reverted_stays_dirty_until_it_can_or_a_person_vouches_fo
 
 def test_a_stranger_that_has_the_pid_of_a_process_of_the_run_is_left_alone(tmp_path: Path) -> None:
     with kept_run(tmp_path / "runs") as run, subprocess.Popen(["sleep", "1008"]) as stranger:
+        time.sleep(0.03)  # start times count in hundredths of a second
         run.spawn("one")
         procfs.kill_until_gone([run.keeper.identity], 5.0)
         journal_path = run.dir / journal.NAME
