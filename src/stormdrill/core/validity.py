@@ -24,11 +24,13 @@ LEAST_SENT = 0.995
 """Of what was scheduled."""
 LAG_SHARE = 0.1
 """Of the tightest latency that is asked for: the lag that 99% of the requests must stay within."""
-FOREIGN_CORES = 0.25
-"""Share of all cores. On two cores half a core: a quiet machine's background stays far below, one hog is far above."""
+FOREIGN_CORES = 0.5
+"""Share of all cores that strangers use. Four hogs on two cores take 0.8 to 0.9, a quiet machine's background 0.05."""
 RUN_DELAY = 0.5
-"""Of the time: between the 24–29% that the platform's processes waited for a core without strangers and the 75%
-with four of them."""
+"""Share of the time in which a thread could have run that it waited for a core instead. Measured with the platform on
+two cores: 0.2 to 0.35 without strangers, 0.6 to 0.8 with four hogs; at higher rates 0.24 to 0.29 and 0.75."""
+LEAST_BUSY = 0.01
+"""Of a core: a generator that hardly runs says nothing of waiting."""
 STARVED_SHARE = 0.1
 """Of a window's time. A single busy second of twenty is no reason, two are."""
 
@@ -84,16 +86,16 @@ class Validity:
             if overlap_ms <= 0:
                 continue
             seen_ms += overlap_ms
+            waited = waiting_share(event)
             # a kernel that doesn't tell run delay leaves the strangers' CPU alone to judge by
-            waits = event.platform_run_delay >= RUN_DELAY or not measured
-            if waits and event.foreign_cpu >= FOREIGN_CORES * self._cores:
+            if event.foreign_cpu >= FOREIGN_CORES * self._cores and (waited >= RUN_DELAY or not measured):
                 starved_ms += overlap_ms
-                worst = max(worst or (0.0, 0.0, 0), (event.foreign_cpu, event.platform_run_delay, recorded.seq))
+                worst = max(worst or (0.0, 0.0, 0), (event.foreign_cpu, waited, recorded.seq))
         if worst is None or starved_ms <= STARVED_SHARE * seen_ms:
             return ()
         why = (
             f"other programs starved this machine for {starved_ms / 1000:.0f} of {seen_ms / 1000:.0f} s "
-            f"(up to {worst[0]:.1f} of {self._cores} cores; the system waited {worst[1]:.0%} of its time for a core)"
+            f"(up to {worst[0]:.1f} of {self._cores} cores used by them; ours waited {worst[1]:.0%} of the time for one)"
         )
         return (Taint("host", why, (worst[2],)),)
 
@@ -102,6 +104,14 @@ class Validity:
         if not from_records:
             return self.host(span)
         return (*self.records, *self.generator(span), *self.host(span))
+
+
+def waiting_share(event: ev.HostSampled) -> float:
+    """The worse of what the system and the generator say. The generator's sample has the time it ran beside the time
+    it waited, and shares the cores with the system: the ratio doesn't depend on how busy it is."""
+    could_run = event.generator_run_delay + event.generator_cpu
+    generator = event.generator_run_delay / could_run if could_run >= LEAST_BUSY else 0.0
+    return max(min(event.platform_run_delay, 1.0), generator)
 
 
 def lag_p99_ms(requests: Requests) -> float:

@@ -173,6 +173,19 @@ def test_one_busy_second_of_a_stranger_is_no_reason_and_two_are(tmp_path: Path) 
     assert named(busy(samples[40:44]), "success", "baseline").verdict == "PASS"
 
 
+@pytest.mark.parametrize(("run_delay", "word"), [(0.02, "PASS"), (0.12, "INVALID")])
+def test_the_generators_own_waiting_is_a_witness_too(tmp_path: Path, run_delay: float, word: str) -> None:
+    """As measured: a generator that uses 4% of a core waits 2% of the time on a quiet machine, 12% with four hogs."""
+
+    def beside(recorded: ev.Recorded) -> ev.Recorded:
+        if not isinstance(recorded.event, ev.HostSampled):
+            return recorded
+        sample = ev.HostSampled(1000.0, 1.75, 0.15, run_delay, 0.04, 7.0)
+        return ev.Recorded(recorded.seq, recorded.at, recorded.mono_ms, sample)
+
+    assert judged(with_events(evidence(tmp_path), beside)).verdict == word
+
+
 def test_a_kernel_without_run_delay_is_judged_by_foreign_cpu_alone(tmp_path: Path) -> None:
     def blind(recorded: ev.Recorded) -> ev.Recorded:
         if not isinstance(recorded.event, ev.HostSampled):
