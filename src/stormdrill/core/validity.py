@@ -95,7 +95,7 @@ class Validity:
             return ()
         why = (
             f"other programs starved this machine for {starved_ms / 1000:.0f} of {seen_ms / 1000:.0f} s "
-            f"(up to {worst[0]:.1f} of {self._cores} cores used by them; ours waited {worst[1]:.0%} of the time for one)"
+            f"(up to {worst[0]:.1f} of {self._cores} cores theirs; ours waited {worst[1]:.0%} of the time for one)"
         )
         return (Taint("host", why, (worst[2],)),)
 
