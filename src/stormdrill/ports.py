@@ -141,8 +141,11 @@ class Keeper(Protocol):
         ...
 
     def revert(self, injection: str, cause: str) -> str:
-        """Execute the undo now. Returns done, failed or superseded. Reverting twice does nothing the second time, unless
-        the cause is `again`: a look has shown that the first time did not help."""
+        """Execute the undo now. Returns done, failed or superseded.
+
+        Reverting twice does nothing the second time, unless the cause is `again`: a look has shown that the first
+        time did not help.
+        """
         ...
 
     def disarm(self, injection: str) -> None:

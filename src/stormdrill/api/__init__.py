@@ -64,11 +64,14 @@ def silent(what: object, gauges: Mapping[str, float] | None = None) -> None:
 
 def validate(path: str | Path, settings: Mapping[str, str] | None = None, fast: bool = False) -> Loaded:
     """Everything that the experiment names, read and checked. Raises Refused with all problems."""
-    from stormdrill.faults.builtin import BUILTIN
     from stormdrill.spec.load import read_experiment
 
-    known = {word: fault.parameters for word, fault in BUILTIN.items()}
-    return read_experiment(Path(path), faults=known, settings=settings or {}, fast=fast)
+    return read_experiment(Path(path), faults=fault_parameters(), settings=settings or {}, fast=fast)
+
+
+def fault_parameters() -> dict[str, type[Struct]]:
+    """Each known fault's word and its parameters."""
+    return {word: fault.parameters for word, fault in _faults().items()}
 
 
 def plan(

@@ -194,7 +194,7 @@ class _Session:
         plan = self.plan
         loaded = plan.experiment.load is not None
         watch = Watch(plan.system, self.target.inventory, scrape, self._record)
-        sight = LiveSight(self._record_files, lambda: watch.latest, lambda: self.conductor.state.firing)
+        sight = LiveSight(self._record_files, watch.latest, lambda: self.conductor.state.firing)
         host = HostWatch(
             lambda: dict(self.conductor.processes),
             self._record,

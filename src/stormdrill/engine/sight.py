@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stormdrill.engine.watch import Fresh
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.ports import Held
 from stormdrill.store.records import DTYPE, RECORD, Outcome, RecordHeader, read_header
@@ -68,7 +69,7 @@ class LiveSight:
     def __init__(
         self,
         files: Callable[[], Sequence[str]],
-        readings: Callable[[], Mapping[tuple[str, str], tuple[float, float]]],
+        readings: Callable[[], Sequence[Fresh]],
         firing: Callable[[], Mapping[str, Mapping[str, str]]],
     ) -> None:
         self._files = files
@@ -98,7 +99,7 @@ class LiveSight:
         metric = expression.metric
         if metric in ("success", "goodput", "throughput") or (metric[:1] == "p" and metric[1:2].isdigit()):
             return self._of_rows(metric, expression.labels, window_s)
-        return self._of_readings(metric, expression.op)
+        return self._of_readings(metric, expression.labels, expression.op)
 
     def _look_alert(self, expression: AlertWithin) -> Held:
         for key, labels in self._firing().items():
@@ -107,11 +108,13 @@ class LiveSight:
                 return Held(True)
         return Held(False)
 
-    def _of_readings(self, metric: str, op: str) -> float | None:
-        """The worst of all instances' newest readings, as long as it is fresh."""
+    def _of_readings(self, metric: str, labels: Mapping[str, str], op: str) -> float | None:
+        """The worst of the newest readings that carry the labels, as long as they are fresh."""
         oldest_ms = (time.monotonic() - STALE_S) * 1000
         fresh = [
-            value for (name, _), (value, at_ms) in self._readings().items() if name == metric and at_ms > oldest_ms
+            item.value
+            for item in self._readings()
+            if item.metric == metric and item.at_ms > oldest_ms and labels.items() <= item.labels.items()
         ]
         if not fresh:
             return None

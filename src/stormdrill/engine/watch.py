@@ -25,6 +25,15 @@ SERVED = "served"
 """Name under which the counter that shows exposure is journalled."""
 
 
+class Fresh(Struct, frozen=True):
+    """One reading, with the labels of its sample and of its instance."""
+
+    metric: str
+    value: float
+    at_ms: float
+    labels: dict[str, str]
+
+
 class Endpoint(Struct, frozen=True):
     instance: str
     url: str
@@ -44,15 +53,19 @@ class Watch:
         self._inventory = inventory
         self._scrape = scrape
         self._record = record
+        self._labels = {item.name: item.labels for item in system.instances}
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=24, thread_name_prefix="watch")
         self._under_way: dict[Endpoint, Future[None]] = {}
         self._firing: dict[str, dict[str, str]] = {}
         self._seen_by: dict[str, dict[str, dict[str, str]]] = {}
         self._lock = threading.Lock()
-        self.latest: dict[tuple[str, str], tuple[float, float]] = {}
-        """(metric, instance) → (value, monotonic ms): the newest fresh reading, for guards and the live view."""
+        self._latest: dict[tuple[str, str, str], Fresh] = {}
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def latest(self) -> list[Fresh]:
+        """The newest fresh reading of each series, for guards and the live view."""
+        return list(self._latest.values())
 
     def start(self) -> None:
         self._thread.start()
@@ -123,7 +136,8 @@ class Watch:
                 self._note(metric.name, endpoint.instance, item.value, item.labels, asked_ms)
 
     def _note(self, metric: str, instance: str, value: float, labels: Mapping[str, str], at_ms: float) -> None:
-        self.latest[metric, instance] = (value, at_ms)
+        known = {**self._labels.get(instance, {}), "instance": instance, **labels}
+        self._latest[metric, instance, repr(sorted(labels.items()))] = Fresh(metric, value, at_ms, known)
         self._record(Reading(metric, instance, value, dict(labels), ""), at_ms)
 
     def _read_alerts(self, endpoint: Endpoint, sources: list[AlertSource]) -> None:

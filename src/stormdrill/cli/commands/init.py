@@ -98,10 +98,14 @@ def _schemas() -> dict[str, str]:
     """What editors read: the first line of each file points here."""
     import json
 
+    from stormdrill import api
     from stormdrill.spec.schema import schema
 
     kinds = ("experiment", "system", "policy", "profile")
-    return {f".stormdrill/{kind}.schema.json": json.dumps(schema(kind), indent=1) + "\n" for kind in kinds}
+    return {
+        f".stormdrill/{kind}.schema.json": json.dumps(schema(kind, api.fault_parameters()), indent=1) + "\n"
+        for kind in kinds
+    }
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

@@ -13,6 +13,7 @@ KINDS = ("experiment", "system", "policy", "profile")
 @click.argument("kind", type=click.Choice(KINDS))
 def schema(kind: str) -> None:
     """Print the JSON Schema of a kind of file, made from the same models that read it."""
+    from stormdrill import api
     from stormdrill.spec.schema import schema as schema_of
 
-    click.echo(json.dumps(schema_of(kind), indent=2))
+    click.echo(json.dumps(schema_of(kind, api.fault_parameters()), indent=2))
