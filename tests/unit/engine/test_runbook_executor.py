@@ -244,13 +244,12 @@ def test_an_action_is_not_done_when_what_its_undo_needs_cannot_be_read(
     admin: Admin, keeper: MemoryKeeper, level: object
 ) -> None:
     admin.level = level
-    keeper_saw = executor(
-        admin, keeper, SHED if level is None else quick(SHED), UNSHED, approved=frozenset({"shed"})
-    ).run()
+    step = SHED if level is None else quick(SHED)
+    done = executor(admin, keeper, step, UNSHED, approved=frozenset({"shed"})).run()
     if level is None:  # null is a plain value, and what was there before
         assert keeper.of(Armed)[0].undo[0]["body"] == '{"level": null}'
     else:
-        assert outcome.outcome == "failed"
+        assert done.outcome == "failed"
         assert not [call for call in admin.calls if call.startswith("POST")]
 
 
