@@ -147,7 +147,7 @@ class KeeperClient:
     def arm(
         self, injection: str, *, fault: str, instance: str, mechanism: str, undo: Sequence[Undo], expires_in_s: float
     ) -> None:
-        """Raises ValueError when it is armed already or the run is being ended, JournalUnwritable."""
+        """Raises ValueError when it is armed already, JournalUnwritable when the undo could not be written down."""
         self._undo_s[injection] = sum(undo_limit_s(item) for item in undo)
         self._ask(
             "arm",

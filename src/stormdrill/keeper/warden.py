@@ -11,7 +11,7 @@ from typing import cast
 from stormdrill.errors import StormdrillError
 from stormdrill.keeper.custody import Custody, spawned_event
 from stormdrill.keeper.family import Exit, Family, Spec
-from stormdrill.keeper.loop import LONGEST_SLEEP_S, Loop, Steps
+from stormdrill.keeper.loop import LONGEST_SLEEP_S, Loop, Steps, Wait
 from stormdrill.keeper.scribe import Scribe
 from stormdrill.keeper.wire import Channel
 from stormdrill.model.event import (
@@ -146,10 +146,11 @@ class Warden:
         return {"pid": child.who.pid, "start_ticks": child.who.start_ticks}
 
     def _op_arm(self, message: Message) -> Steps[Reply]:
-        yield from ()
         injection = str(message["injection"])
-        if self._finishing or self._in_trouble or self._abort_at_s is not None:
-            raise ValueError(f"{injection} is not armed: the run is being ended")
+        if self._finishing:
+            yield from self._never()
+        if self._in_trouble:
+            raise JournalUnwritable(f"{injection} is not armed: the journal takes no more, the run must end")
         self.custody.arm(
             injection,
             str(message["fault"]),
@@ -188,7 +189,7 @@ class Warden:
         status, reason = str(message["status"]), str(message["reason"])
         left: list[str] = []
         if self._finishing:
-            raise ValueError("the keeper is ending the run already")
+            yield from self._never()
         self._finishing = True
         try:
             if self.family.living() or self.custody.anything_open:
@@ -197,6 +198,10 @@ class Warden:
             self._finishing = False  # when the runner goes, the keeper must still end the run
             raise
         return {"head": self._end(status, reason, left)}
+
+    def _never(self) -> Steps[None]:
+        """The keeper is ending the run itself: the answer is the end of the stream, which the runner reads as gone."""
+        yield Wait(lambda: False, float("inf"))
 
     # --- ending ---
 

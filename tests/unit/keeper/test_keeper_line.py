@@ -267,8 +267,6 @@ def test_faults_are_reverted_before_what_a_runbook_changed_each_in_reverse_order
 def test_an_abort_signal_is_pushed_to_the_runner_who_may_end_the_run_itself(run: KeptRun) -> None:
     procfs.send(run.keeper.identity, signal.SIGTERM)
     assert run.await_push("abort")["by"] == "signal"
-    with pytest.raises(ValueError, match="being ended"):
-        run.arm("late", Command(("true",)))
     run.keeper.close("aborted", "asked to")
     assert [event.status for event in run.events(RunEnded)] == ["aborted"]
 
@@ -285,6 +283,17 @@ def test_a_second_abort_signal_does_not_wait_for_the_runner(run: KeptRun) -> Non
     with pytest.raises(KeeperGone):
         run.keeper.record(Warned("too late"))
     assert holds.open_runs() == []
+
+
+def test_a_runner_that_closes_while_the_keeper_ends_the_run_finds_it_gone(run: KeptRun) -> None:
+    run.spawn("one", IGNORES_TERM)
+    procfs.send(run.keeper.identity, signal.SIGUSR1)
+    eventually(lambda: run.events(AbortRequested))
+    with pytest.raises(KeeperGone):
+        run.keeper.close("completed", "")
+    assert [(event.status, event.reason) for event in run.events(RunEnded)] == [
+        ("aborted", "stopped by stormdrill abort; the runner did not react")
+    ]
 
 
 def test_a_keeper_that_is_killed_is_told_to_the_runner_and_its_children_die(run: KeptRun) -> None:
@@ -352,7 +361,7 @@ def test_when_the_journal_takes_no_more_everything_is_reverted_first_and_the_run
     run.await_push("journal-failed")
     eventually(lambda: not procfs.frozen(who.pid, who.start_ticks))
     assert run.await_push("reverted")["cause"] == "abort"
-    with pytest.raises(ValueError, match="being ended"):
+    with pytest.raises(journal.JournalUnwritable, match="not armed"):
         run.arm("late", Command(("true",)))
     resource.prlimit(run.keeper.identity.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert run.keeper.teardown() == []
