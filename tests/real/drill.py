@@ -17,6 +17,7 @@ from small_system import SERVER
 from stormdrill.model.event import Recorded
 from stormdrill.store import journal
 
+TRIES = 3
 SYSTEM = """
 name: {name}
 entry: web
@@ -110,6 +111,16 @@ class Repository:
         process = self.start("run", "experiments/small.yaml", "--json", *arguments)
         return Drilled(self, process)
 
+    def conclude(self, *arguments: str) -> Outcome:
+        """A drill to its end. When strangers starved this machine the honest verdict is INVALID, and the drill is
+        repeated, as a person would, a bounded number of times."""
+        for _ in range(TRIES):
+            outcome = self.drill(*arguments).end()
+            if "other programs starved this machine" not in outcome.progress:
+                return outcome
+            wait_for_quiet()
+        raise AssertionError(f"this machine is too busy to judge anything:\n{outcome.progress}")
+
     @property
     def run_dir(self) -> Path:
         found = sorted((self.root / "runs").iterdir())
@@ -162,6 +173,20 @@ class Outcome:
     @property
     def words(self) -> tuple[int, object, object]:
         return self.code, self.told.get("status"), self.told.get("verdict")
+
+
+def wait_for_quiet(limit_s: float = 60.0) -> None:
+    """Until two seconds went by in which half of the machine was idle; bounded."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        before = idle_s()
+        time.sleep(2.0)
+        if idle_s() - before > (os.cpu_count() or 1):
+            return
+
+
+def idle_s() -> float:
+    return int(Path("/proc/stat").read_text().split()[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def lives(pid: int) -> bool:

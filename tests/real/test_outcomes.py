@@ -39,7 +39,7 @@ def reverted(repository: Repository) -> bool:
 
 
 def test_0_pass(repository: Repository) -> None:
-    outcome = repository.lay_out().drill().end()
+    outcome = repository.lay_out().conclude()
     assert outcome.words == (0, "completed", "PASS"), outcome.progress
     assert repository.alive() == []
     assert (repository.run_dir / "review.html").exists()
@@ -47,13 +47,13 @@ def test_0_pass(repository: Repository) -> None:
 
 
 def test_1_fail_when_an_objective_does_not_hold(repository: Repository) -> None:
-    outcome = repository.lay_out(during="success > 95%").drill().end()
+    outcome = repository.lay_out(during="success > 95%").conclude()
     assert outcome.words == (1, "completed", "FAIL"), outcome.progress
 
 
 def test_1_fail_when_a_guard_trips_and_the_revert_does_not_wait_for_the_phase(repository: Repository) -> None:
     repository.lay_out(fault="60s", guards='["success < 80% for 500ms"]')
-    outcome = repository.drill().end()
+    outcome = repository.conclude()
     assert outcome.words == (1, "aborted", "FAIL"), outcome.progress
     assert repository.alive() == []
     assert reverted(repository)
@@ -61,7 +61,7 @@ def test_1_fail_when_a_guard_trips_and_the_revert_does_not_wait_for_the_phase(re
 
 def test_3_inconclusive_without_a_healthy_baseline_and_nothing_is_injected(repository: Repository) -> None:
     broken = SERVER.replace("self.send_response(200)", "self.send_response(200 if self.path == '/metrics' else 404)")
-    outcome = repository.lay_out(server=broken).drill().end()
+    outcome = repository.lay_out(server=broken).conclude()
     assert outcome.words[0] == 3, outcome.progress
     assert outcome.words[2] == "INCONCLUSIVE"
     assert not [item for item in repository.events() if isinstance(item.event, ev.Armed)]
@@ -81,7 +81,7 @@ served:"""
     system.write_text(text.replace("\nserved:", idle, 1).replace("from: web}\nmetrics", "from: idle}\nmetrics"))
     experiment = repository.root / "experiments" / "small.yaml"
     experiment.write_text(experiment.read_text().replace("region: eu", "region: mars"))
-    outcome = repository.drill().end()
+    outcome = repository.conclude()
     assert outcome.words == (3, "completed", "INCONCLUSIVE"), outcome.progress
 
 
@@ -100,7 +100,7 @@ def test_3_inconclusive_when_the_system_never_gets_ready(repository: Repository)
     repository.lay_out(server=mute)
     system = repository.root / "experiments" / "systems" / "small.yaml"
     system.write_text(system.read_text().replace("process:", "process:\n  ready_timeout: 1s", 1))
-    outcome = repository.drill().end()
+    outcome = repository.conclude()
     assert outcome.words[0] == 3, outcome.progress
     assert outcome.words[2] == "INCONCLUSIVE"
     assert repository.alive() == []
@@ -285,7 +285,7 @@ def test_70_a_defect_of_our_own_reverts_everything_names_its_report_and_shows_no
 
 
 def test_the_same_directory_gives_the_same_verdict_to_the_byte(repository: Repository) -> None:
-    repository.lay_out().drill().end()
+    repository.lay_out().conclude()
     names = ("verdict.json", "review.md", "review.html")
     before = {name: (repository.run_dir / name).read_bytes() for name in names}
     for name in names:

@@ -102,7 +102,8 @@ def _schemas() -> dict[str, str]:
     from stormdrill.spec.schema import schema
 
     kinds = ("experiment", "system", "policy", "profile")
-    return {
+    parameters = api.fault_parameters()
+    return {f".stormdrill/{kind}.schema.json": json.dumps(schema(kind, parameters), indent=1) + "\n" for kind in kinds}
         f".stormdrill/{kind}.schema.json": json.dumps(schema(kind, api.fault_parameters()), indent=1) + "\n"
         for kind in kinds
     }
