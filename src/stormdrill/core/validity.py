@@ -45,7 +45,7 @@ class Taint(Struct, frozen=True):
 
 
 class Validity:
-    """Asked for each window; remembers nothing but the evidence."""
+    """Asked for each window; several objectives share one."""
 
     def __init__(
         self,
@@ -60,10 +60,17 @@ class Validity:
         self.lag_limit_ms = _lag_limit_ms(plan, requests)
         self.records = () if plan.experiment.load is None else tuple(_record_taints(events, records, requests, live))
         self._samples = all_of(events, ev.HostSampled)
+        self._generator: dict[tuple[float, float], tuple[Taint, ...]] = {}
         self._cores = next((event.cores for _, event in all_of(events, ev.RunStarted)), 1)
 
     def generator(self, span: Span) -> tuple[Taint, ...]:
         """Drops and lag of all requests intended in the window, whatever their labels: one generator makes them all."""
+        key = (span.start_ms, span.end_ms)
+        if key not in self._generator:
+            self._generator[key] = self._look(span)
+        return self._generator[key]
+
+    def _look(self, span: Span) -> tuple[Taint, ...]:
         requests = self.requests.between(span.start_ms, span.end_ms)
         taints = []
         dropped = int(np.count_nonzero(requests.outcome == DROPPED))
