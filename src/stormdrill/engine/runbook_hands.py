@@ -18,6 +18,8 @@ from stormdrill.spec.runbook_template import Value
 
 LOOK_LIMIT_S = 2.0
 """What one look may take while something is waited for: a frozen server must not eat the whole time-out."""
+LAST_LOOK_S = 0.5
+"""What the last look may take beyond the time-out: a look cut short would say nothing about what it looks at."""
 LOOK_EVERY_S = 0.2
 
 
@@ -115,7 +117,7 @@ class Hands:
         end = self.clock() + limit_s
         while True:
             self.check()
-            left = max(0.05, end - self.clock())
+            left = max(LAST_LOOK_S, end - self.clock())
             held, detail = ask(min(left, LOOK_LIMIT_S))
             if held or self.clock() >= end:
                 return held, detail

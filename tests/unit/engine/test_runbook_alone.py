@@ -103,7 +103,7 @@ def test_a_failed_runbook_is_gone_on_with_at_the_failed_step(admin: Admin, book:
     admin.calls.clear()
     second = resume_alone(first.dir, means(admin), document=book)
     assert second.outcome == "done"
-    assert admin.calls == ["GET /regions/eu"]
+    assert not [call for call in admin.calls if call.startswith("POST")]
     assert verify(second.dir, second.head) == []
 
 
