@@ -10,7 +10,7 @@ from stormdrill.core.case import Case
 from stormdrill.core.sentences import number
 from stormdrill.core.validity import Taint
 from stormdrill.core.windows import WHOLE, Span, all_of, anchor_ms
-from stormdrill.model.event import AlertChanged, Recorded
+from stormdrill.model.event import AlertChanged, Reading, Recorded
 from stormdrill.model.experiment import Objective
 from stormdrill.model.expression import AlertWithin
 from stormdrill.model.verdict import ObjectiveVerdict, Word
@@ -43,6 +43,9 @@ def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdic
         watched_s = max(0.0, (watched_to_ms - anchor) / 1000)
         sentence = f"{name} had not fired when the watch ended, {number(watched_s)} s {since}"
         found = _verdict(objective, "INCONCLUSIVE", None, asked_s, sentence, seqs)
+    elif blind := unread(case.events, anchor, due_ms):
+        sentence = f"{name} was not seen to fire, but nobody could look: {blind[1].detail}"
+        found = _verdict(objective, "INCONCLUSIVE", None, asked_s, sentence, (*seqs, blind[0].seq))
     else:
         sentence = f"{name} did not fire within {number(asked_s)} s {since}"
         found = _verdict(objective, "FAIL", None, asked_s, sentence, seqs)
@@ -73,6 +76,20 @@ def firing_from(
         elif not event.firing:
             firing.pop(key, None)
     return before, None
+
+
+def unread(events: Sequence[Recorded], start_ms: float, end_ms: float) -> tuple[Recorded, Reading] | None:
+    """The reading that says so, when no source of alerts could be read at any time from `start_ms` to `end_ms`."""
+    looks = [(recorded, event) for recorded, event in all_of(events, Reading) if event.metric == "alerts"]
+    last: dict[str, tuple[Recorded, Reading]] = {}
+    for recorded, event in sorted(looks, key=lambda item: (item[0].mono_ms, item[0].seq)):
+        if recorded.mono_ms > end_ms:
+            break
+        if recorded.mono_ms >= start_ms and event.value is not None:
+            return None
+        last[event.instance] = (recorded, event)
+    blind = list(last.values())
+    return blind[0] if blind and all(event.value is None for _, event in blind) else None
 
 
 def _matches(event: AlertChanged, expression: AlertWithin) -> bool:

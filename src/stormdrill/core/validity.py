@@ -29,8 +29,6 @@ FOREIGN_CORES = 0.5
 RUN_DELAY = 0.5
 """Share of the time in which a thread could have run that it waited for a core instead. Measured with the platform on
 two cores: 0.2 to 0.35 without strangers, 0.6 to 0.8 with four hogs; at higher rates 0.24 to 0.29 and 0.75."""
-LEAST_BUSY = 0.01
-"""Of a core: a generator that hardly runs says nothing of waiting."""
 STARVED_SHARE = 0.1
 """Of a window's time. A single busy second of twenty is no reason, two are."""
 
@@ -114,11 +112,8 @@ class Validity:
 
 
 def waiting_share(event: ev.HostSampled) -> float:
-    """The worse of what the system and the generator say. The generator's sample has the time it ran beside the time
-    it waited, and shares the cores with the system: the ratio doesn't depend on how busy it is."""
-    could_run = event.generator_run_delay + event.generator_cpu
-    generator = event.generator_run_delay / could_run if could_run >= LEAST_BUSY else 0.0
-    return max(min(event.platform_run_delay, 1.0), generator)
+    """The worse of what the system and the generator waited of the time in which they could have run."""
+    return max(event.platform_run_delay, event.generator_run_delay)
 
 
 def lag_p99_ms(requests: Requests) -> float:

@@ -58,6 +58,7 @@ class DrilledRunbook:
                     trigger=trigger,
                     approved=frozenset(self._use.approve),
                     undo_until_s=time.monotonic() + self._horizon_s,
+                    exit_within_s=self._horizon_s,  # the run's end cancels it: an exit never met is a FAIL
                 ),
             )
         self._executor.run()

@@ -16,6 +16,8 @@ from pathlib import Path
 from stormdrill.model.event import Event, HostSampled
 
 EVERY_S = 1.0
+LEAST_BUSY_S = 0.01
+"""With less to do than this between two samples, waiting is no measure of anything."""
 TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 GENERATOR = "generator"
 """Instances of the load generator are named so, with a number behind."""
@@ -78,7 +80,9 @@ class _Sample:
         self.busy_s = _busy_s()
         self.cpu_s = {name: _cpu_s(pid) for name, pid in processes.items()}
         self.own_s = _cpu_s(os.getpid())
-        self.delay_s = {name: _run_delay_s(pid) for name, pid in processes.items()}
+        shares = {name: _schedstat_s(pid) for name, pid in processes.items()}
+        self.ran_s = {name: ran_s for name, (ran_s, _) in shares.items()}
+        self.waited_s = {name: waited_s for name, (_, waited_s) in shares.items()}
 
     def since(self, before: _Sample) -> HostSampled:
         interval_s = max(self.at_s - before.at_s, 1e-6)
@@ -89,19 +93,23 @@ class _Sample:
         ours = sum(share(self.cpu_s, before.cpu_s, name) for name in self.cpu_s)
         ours += max(0.0, self.own_s - before.own_s) / interval_s
         busy = max(0.0, self.busy_s - before.busy_s) / interval_s
-        delays = {name: share(self.delay_s, before.delay_s, name) for name in self.delay_s}
+        generators = [name for name in self.ran_s if name.startswith(GENERATOR)]
+        others = [name for name in self.ran_s if not name.startswith(GENERATOR)]
         return HostSampled(
             interval_ms=round(interval_s * 1000, 1),
             foreign_cpu=round(max(0.0, busy - ours), 3),
-            platform_run_delay=round(
-                max((v for k, v in delays.items() if not k.startswith(GENERATOR)), default=0.0), 3
-            ),
-            generator_run_delay=round(max((v for k, v in delays.items() if k.startswith(GENERATOR)), default=0.0), 3),
-            generator_cpu=round(
-                sum(share(self.cpu_s, before.cpu_s, name) for name in self.cpu_s if name.startswith(GENERATOR)), 3
-            ),
+            platform_run_delay=round(self._waiting(before, others), 3),
+            generator_run_delay=round(self._waiting(before, generators), 3),
+            generator_cpu=round(sum(share(self.cpu_s, before.cpu_s, name) for name in generators), 3),
             load1=round(os.getloadavg()[0], 2),
         )
+
+    def _waiting(self, before: _Sample, names: list[str]) -> float:
+        """Waited ÷ (waited + ran): unlike a share of wall time it does not fade when a process is mostly idle."""
+        seen = [name for name in names if name in before.ran_s]
+        ran_s = sum(max(0.0, self.ran_s[name] - before.ran_s[name]) for name in seen)
+        waited_s = sum(max(0.0, self.waited_s[name] - before.waited_s[name]) for name in seen)
+        return waited_s / (waited_s + ran_s) if waited_s + ran_s >= LEAST_BUSY_S else 0.0
 
 
 def _busy_s() -> float:
@@ -118,15 +126,16 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK_S
 
 
-def _run_delay_s(pid: int) -> float:
-    """Summed over the threads that live now; a kernel without schedstat gives 0."""
-    total = 0
+def _schedstat_s(pid: int) -> tuple[float, float]:
+    """Time on a core and time waiting for one, over the threads that live now; zeros where the kernel has none."""
+    ran_ns = waited_ns = 0
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[1])
+            fields = (task / "schedstat").read_text().split()
+            ran_ns, waited_ns = ran_ns + int(fields[0]), waited_ns + int(fields[1])
     except (OSError, IndexError):
-        return total / 1e9
-    return total / 1e9
+        pass  # it has just ended: what was read until now is what it used
+    return ran_ns / 1e9, waited_ns / 1e9
 
 
 def _available_mb() -> int:

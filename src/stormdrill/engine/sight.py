@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from stormdrill.engine.watch import Fresh
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.ports import Held
 from stormdrill.store.records import DTYPE, RECORD, Outcome, RecordHeader, read_header
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 KEEP_S = 30.0
 WINDOW_S = 2.0
@@ -30,6 +32,25 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 
 
+class _Lately(NamedTuple):
+    """The last requests, a column each."""
+
+    good: NDArray[np.bool_]
+    """2xx within the deadline."""
+    served: NDArray[np.bool_]
+    """2xx, late ones too."""
+    admitted: NDArray[np.bool_]
+    """What latency is told of: served or timed out. Rejections are told apart."""
+    latency_s: NDArray[np.float64]
+
+
+def _nothing() -> _Lately:
+    import numpy as np
+
+    none = np.empty(0, dtype=np.bool_)
+    return _Lately(none, none, none, np.empty(0))
+
+
 class _Tail:
     """One growing record file, read as it grows."""
 
@@ -37,28 +58,43 @@ class _Tail:
         self.path = path
         self.header: RecordHeader | None = None
         self.offset = 0
-        self.rows: NDArray[np.void] = np.empty(0, dtype=np.dtype(DTYPE))
+        self.rows: NDArray[np.void] | None = None
 
     def poll(self, now_ms: float) -> None:
+        import numpy as np
+
         if self.header is None:
             try:
                 self.header, self.offset = read_header(self.path)
             except (OSError, ValueError):
-                return
+                return  # not there yet, or its first line is still being written
         with open(self.path, "rb") as file:  # noqa: PTH123  (on the hot path of the live view)
             file.seek(self.offset)
             data = file.read()
         whole = len(data) // RECORD.size
-        if whole:
-            self.offset += whole * RECORD.size
-            fresh = np.frombuffer(data, dtype=np.dtype(DTYPE), count=whole)
-            self.rows = np.concatenate((self.rows, fresh))
-        if len(self.rows):
-            self.rows = self.rows[self.done_ms() >= now_ms - KEEP_S * 1000]
+        self.offset += whole * RECORD.size
+        fresh = np.frombuffer(data, dtype=np.dtype(DTYPE), count=whole)
+        rows = fresh if self.rows is None else np.concatenate((self.rows, fresh))
+        self.rows = rows[self.done_ms(rows) >= now_ms - KEEP_S * 1000]
 
-    def done_ms(self) -> NDArray[np.float64]:
+    def since(self, labels: Mapping[str, str], since_ms: float) -> _Lately:
+        """Requests with these labels that ended since then, told apart as the judge does."""
+        import numpy as np
+
+        rows, header = self.rows, self.header
+        if header is None or rows is None or not len(rows):
+            return _nothing()
+        kinds = [i for i, item in enumerate(header["labels"]) if labels.items() <= item["labels"].items()]
+        deadlines_us = np.array([item["deadline_ms"] * 1000 for item in header["labels"]])
+        rows = rows[(self.done_ms(rows) >= since_ms) & np.isin(rows["labels"], kinds)]
+        served = (rows["outcome"] == Outcome.ANSWERED) & (rows["status"] // 100 == 2)
+        waited_out = np.isin(rows["outcome"], (Outcome.TIMED_OUT, Outcome.UNFINISHED))
+        in_time = rows["latency_us"] <= deadlines_us[rows["labels"]]
+        return _Lately(served & in_time, served, served | waited_out, rows["latency_us"] / 1e6)
+
+    def done_ms(self, rows: NDArray[np.void]) -> NDArray[np.float64]:
         assert self.header is not None
-        micros = self.rows["intended_us"].astype(np.float64) + self.rows["latency_us"]
+        micros = rows["intended_us"].astype("float64") + rows["latency_us"]
         done: NDArray[np.float64] = self.header["epoch_mono_ns"] / 1e6 + micros / 1000.0
         return done
 
@@ -99,7 +135,7 @@ class LiveSight:
         metric = expression.metric
         if metric in ("success", "goodput", "throughput") or (metric[:1] == "p" and metric[1:2].isdigit()):
             return self._of_rows(metric, expression.labels, window_s)
-        return self._of_readings(metric, expression.labels, expression.op)
+        return self._of_readings(metric, expression.labels, expression.op, expression.unit)
 
     def _look_alert(self, expression: AlertWithin) -> Held:
         for key, labels in self._firing().items():
@@ -108,7 +144,7 @@ class LiveSight:
                 return Held(True)
         return Held(False)
 
-    def _of_readings(self, metric: str, labels: Mapping[str, str], op: str) -> float | None:
+    def _of_readings(self, metric: str, labels: Mapping[str, str], op: str, unit: str) -> float | None:
         """The worst of the newest readings that carry the labels, as long as they are fresh."""
         oldest_ms = (time.monotonic() - STALE_S) * 1000
         fresh = [
@@ -118,38 +154,27 @@ class LiveSight:
         ]
         if not fresh:
             return None
-        return min(fresh) if op in (">", ">=") else max(fresh)
+        worst = min(fresh) if op in (">", ">=") else max(fresh)
+        return worst * 100 if unit == "%" else worst
 
     def _of_rows(self, metric: str, labels: Mapping[str, str], window_s: float) -> float | None:
-        since_ms = (time.monotonic() - window_s) * 1000
-        good, latency_s = self._select(labels, since_ms)
-        if not len(good):
+        import numpy as np
+
+        lately = self._lately(labels, (time.monotonic() - window_s) * 1000)
+        if not len(lately.good):
             return None
         if metric == "success":
-            return float(good.mean() * 100)
+            return float(lately.good.mean() * 100)
         if metric == "throughput":
-            return len(good) / window_s
+            return float(lately.served.sum() / window_s)
         if metric == "goodput":
-            return float(good.sum() / window_s)
-        return float(np.quantile(latency_s, float(metric[1:]) / 100)) if len(latency_s) else None
+            return float(lately.good.sum() / window_s)
+        admitted_s = lately.latency_s[lately.admitted]
+        return float(np.quantile(admitted_s, float(metric[1:]) / 100)) if len(admitted_s) else None
 
-    def _select(self, labels: Mapping[str, str], since_ms: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Of requests that ended since then: good or not; and the latencies of all but rejections."""
-        goods: list[NDArray[np.bool_]] = []
-        latencies: list[NDArray[np.float64]] = []
-        for tail in list(self._tails.values()):
-            rows, header = tail.rows, tail.header
-            if header is None or not len(rows):
-                continue
-            kinds = [i for i, item in enumerate(header["labels"]) if labels.items() <= item["labels"].items()]
-            deadlines_us = np.array([item["deadline_ms"] * 1000 for item in header["labels"]])
-            done_ms = header["epoch_mono_ns"] / 1e6 + (rows["intended_us"] + rows["latency_us"]) / 1000.0
-            rows = rows[(done_ms >= since_ms) & np.isin(rows["labels"], kinds)]
-            answered = rows["outcome"] == Outcome.ANSWERED
-            in_time = rows["latency_us"] <= deadlines_us[rows["labels"]]
-            goods.append(answered & (rows["status"] // 100 == 2) & in_time)
-            rejected = answered & np.isin(rows["status"], (429, 503))
-            latencies.append(rows["latency_us"][~rejected] / 1e6)
-        if not goods:
-            return np.empty(0, dtype=np.bool_), np.empty(0)
-        return np.concatenate(goods), np.concatenate(latencies)
+    def _lately(self, labels: Mapping[str, str], since_ms: float) -> _Lately:
+        """Requests that ended since then."""
+        import numpy as np
+
+        parts = [tail.since(labels, since_ms) for tail in list(self._tails.values())]
+        return _Lately(*(np.concatenate(column) for column in zip(_nothing(), *parts, strict=True)))

@@ -21,6 +21,8 @@ from stormdrill.ports import Instance, Scrape, Scraped
 ALERT_EVERY_S = 0.25
 METRIC_EVERY_S = 1.0
 LIMIT_S = 0.9
+ALERTS = "alerts"
+"""Journalled with 1 when an instance's alerts can be read, without a value when they can't, at each change."""
 SERVED = "served"
 """Name under which the counter that shows exposure is journalled."""
 
@@ -59,6 +61,7 @@ class Watch:
         self._under_way: dict[Endpoint, Future[None]] = {}
         self._firing: dict[str, dict[str, str]] = {}
         self._seen_by: dict[str, dict[str, dict[str, str]]] = {}
+        self._readable: dict[str, bool] = {}
         self._lock = threading.Lock()
         self._latest: dict[tuple[str, str, str], Fresh] = {}
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -141,7 +144,12 @@ class Watch:
         self._record(Reading(metric, instance, value, dict(labels), ""), at_ms)
 
     def _read_alerts(self, endpoint: Endpoint, sources: list[AlertSource]) -> None:
+        asked_ms = time.monotonic() * 1000
         scraped = self._scrape(endpoint.url, LIMIT_S)
+        if self._readable.get(endpoint.instance) != scraped.fresh:
+            self._readable[endpoint.instance] = scraped.fresh
+            seen = 1.0 if scraped.fresh else None
+            self._record(Reading(ALERTS, endpoint.instance, seen, {}, scraped.detail), asked_ms)
         if scraped.fresh:
             with self._lock:
                 self._seen_by[endpoint.instance] = _firing(scraped, {item.name for item in sources})

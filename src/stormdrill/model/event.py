@@ -248,15 +248,17 @@ class RecordClosed(Event):
 @_event("host-sampled")
 @dataclass(frozen=True, slots=True)
 class HostSampled(Event):
-    """Shares of wall time since the last sample, 0 to 1 (a share of one core)."""
+    """How the machine was shared since the last sample."""
 
     interval_ms: float
     foreign_cpu: float
     """CPU used by processes that are not of this run, in cores."""
     platform_run_delay: float
-    """Highest share of time a runnable thread of the system waited for a core (schedstat), among instances."""
+    """Of the time in which the system's threads could have run, the share that they waited for a core, 0 to 1."""
     generator_run_delay: float
+    """The same for the load generator."""
     generator_cpu: float
+    """CPU used by the load generator, in cores."""
     load1: float
 
 

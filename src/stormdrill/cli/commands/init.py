@@ -104,9 +104,6 @@ def _schemas() -> dict[str, str]:
     kinds = ("experiment", "system", "policy", "profile")
     parameters = api.fault_parameters()
     return {f".stormdrill/{kind}.schema.json": json.dumps(schema(kind, parameters), indent=1) + "\n" for kind in kinds}
-        f".stormdrill/{kind}.schema.json": json.dumps(schema(kind, api.fault_parameters()), indent=1) + "\n"
-        for kind in kinds
-    }
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

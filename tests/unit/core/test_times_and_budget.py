@@ -1,4 +1,4 @@
-"""TTD, TTM, TTR by definition; the timeline's rows; the error budget."""
+"""TTD, TTM, TTR by definition; the error budget."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from judging import evidence, judged, run, with_events
 from msgspec.structs import replace
 
 from stormdrill.core.budget import budgets
-from stormdrill.core.timeline import timeline
-from stormdrill.model import event as ev
 from stormdrill.model.verdict import Times
 
 
@@ -38,35 +36,6 @@ def test_what_did_not_happen_has_no_time(tmp_path: Path) -> None:
     assert run(tmp_path, "unhealthy-baseline").times == Times()
     assert run(tmp_path / "silent", "no-alert").times.detect_s is None
     assert run(tmp_path / "dull", "not-bitten").times.bit_s is None
-
-
-def test_rows_are_ordered_by_observation_and_count_from_the_inject(tmp_path: Path) -> None:
-    found = evidence(tmp_path)
-    rows = timeline(found.events)
-    assert [row.at_ms for row in rows] == sorted(row.at_ms for row in rows)
-    first = next(row for row in rows if "inject call" in row.text)
-    assert (first.at_ms, first.kind) == (0.0, "fault")
-    assert rows[0].at_ms < 0
-    told = {row.seq for row in rows}
-    quiet = ("reading", "host-sampled", "process-spawned", "instance-ready", "keeper-started", "record-closed")
-    untold = {r.event.type for r in found.events if r.seq not in told} - set(quiet)
-    assert untold <= {"armed"}  # those of the runbook's actions, which their steps tell
-
-
-def test_an_unexpected_exit_is_told_and_an_expected_one_is_not(tmp_path: Path) -> None:
-    found = evidence(tmp_path)
-
-    def exits(*, expected: bool) -> list[str]:
-        event = ev.ProcessExited("edge-1", 4200, None, "SIGSEGV", expected)
-        events = (*found.events, ev.Recorded(9000, "", 5_010_000.0, event))
-        return [row.text for row in timeline(events) if row.seq == 9000]
-
-    assert exits(expected=True) == []
-    assert exits(expected=False) == ["edge-1 ended by SIGSEGV, unexpected"]
-
-
-def test_an_empty_journal_has_no_rows() -> None:
-    assert timeline(()) == ()
 
 
 def test_the_budget_is_what_the_objective_allows_to_fail(tmp_path: Path) -> None:
