@@ -23,7 +23,7 @@ from stormdrill.keeper import procfs
 from stormdrill.keeper.actions import list_runs, recover
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.keeper.takeover import take_over
-from stormdrill.model.event import InjectStarted, KeeperStarted, ProcessSpawned, Reading, RunStarted
+from stormdrill.model.event import InjectStarted, KeeperStarted, ProcessSpawned, Reading, RevertStarted, RunStarted
 from stormdrill.model.undo import Signal, Spawn
 from stormdrill.store import holds, rundir
 from stormdrill.store.journal import NAME, salvage
@@ -160,20 +160,38 @@ def _crash_and_restart(keeper: KeeperClient, turn: int, run: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """When to kill: once the journal has so many lines (0: not even begun), and that much later."""
+
+    lines: int
+    after_s: float
+
+
+def random_moment(rng: random.Random) -> Moment:
+    """One in four while everything is only being started, the others while faults come and go."""
+    if rng.random() < 0.25:
+        return Moment(0, rng.uniform(0.0, 0.3))
+    return Moment(rng.randint(1, 60), rng.uniform(0.0, 0.01))
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """One kill and what was seen after it."""
 
     victims: str
     """runner, keeper, both."""
-    after_s: float
+    moment: Moment
+    alive: int
+    """Processes of the system that lived just before the kill."""
+    armed: int
+    """Undos that the one who was left had to carry out."""
     gone_s: float
     """From the kill until nothing of the run was alive (state Z counts as gone)."""
-    events: int
     faults: tuple[str, ...]
     """What should not have been; empty when the law held."""
 
 
-def kill_once(victims: str, after_s: float, limit_s: float = GONE_LIMIT_S) -> Kill:
+def kill_once(victims: str, moment: Moment, limit_s: float = GONE_LIMIT_S) -> Kill:
     """Start a run, kill at that moment, and look. `both`: also that the next run is refused until `recover`.
 
     `limit_s`: how long what was started may live after the kill.
@@ -184,7 +202,9 @@ def kill_once(victims: str, after_s: float, limit_s: float = GONE_LIMIT_S) -> Ki
         runner = subprocess.Popen(
             [sys.executable, "-P", __file__, "--as-runner", str(runs)], cwd=name, start_new_session=True
         )
-        time.sleep(after_s)
+        _await_lines(runs, moment.lines)
+        alive = sum(len(procfs.marked(path.name)) for path in rundir.all_runs(runs)) if moment.lines else 0
+        time.sleep(moment.after_s)
         killed_at_s = _kill(runner, victims, runs)
         faults: list[str] = []
         if victims == "both":
@@ -193,8 +213,22 @@ def kill_once(victims: str, after_s: float, limit_s: float = GONE_LIMIT_S) -> Ki
         faults += _left_behind(runs)
         if victims != "both" and gone_s > limit_s:
             faults.append(f"gone only after {gone_s:.2f} s")
-        events = sum(len(salvage(path / NAME).events) for path in rundir.all_runs(runs) if (path / NAME).exists())
-        return Kill(victims, after_s, gone_s, events, tuple(faults))
+        armed = sum(
+            isinstance(recorded.event, RevertStarted) and recorded.event.cause != "planned"
+            for path in rundir.all_runs(runs)
+            if (path / NAME).exists()
+            for recorded in salvage(path / NAME).events
+        )
+        return Kill(victims, moment, alive, armed, gone_s, tuple(faults))
+
+
+def _await_lines(runs: Path, lines: int) -> None:
+    until = time.monotonic() + 20.0
+    while lines and time.monotonic() < until:
+        for path in rundir.all_runs(runs):
+            if (path / NAME).exists() and (path / NAME).read_bytes().count(b"\n") >= lines:
+                return
+        time.sleep(0.001)
 
 
 def _kill(runner: subprocess.Popen[bytes], victims: str, runs: Path) -> float:
@@ -292,12 +326,25 @@ def _left_behind(runs: Path) -> list[str]:
     return faults
 
 
-def sweep(alone: int, both: int, seed: int, longest_s: float = 0.8) -> list[Kill]:
+def sweep(alone: int, both: int, seed: int) -> list[Kill]:
     """`alone` kills of runner or keeper and `both` of both at once, at random moments from the very start on."""
     rng = random.Random(seed)
     who = ["runner" if index % 2 else "keeper" for index in range(alone)] + ["both"] * both
     rng.shuffle(who)
-    return [kill_once(victims, rng.uniform(0.0, longest_s)) for victims in who]
+    return [kill_once(victims, random_moment(rng)) for victims in who]
+
+
+def figures_of(kills: list[Kill]) -> dict[str, float]:
+    """What a sweep showed; `with_armed` and `with_alive` say how many of the kills found something to undo."""
+    gone = sorted(kill.gone_s for kill in kills if kill.victims != "both") or [0.0]
+    return {
+        "kills": len(kills),
+        "held": sum(not kill.faults for kill in kills),
+        "with_alive": sum(kill.alive > 0 for kill in kills),
+        "with_armed": sum(kill.armed > 0 for kill in kills),
+        "gone_median_ms": round(1000 * gone[len(gone) // 2]),
+        "gone_worst_ms": round(1000 * gone[-1]),
+    }
 
 
 def main() -> int:
@@ -308,17 +355,9 @@ def main() -> int:
     alone, both, seed = int(sys.argv[1]), int(sys.argv[2]), int((sys.argv[3:] or ["1"])[0])
     kills = sweep(alone, both, seed)
     broken = [kill for kill in kills if kill.faults]
-    gone = sorted(kill.gone_s for kill in kills if kill.victims != "both")
-    figures = {
-        "kills": len(kills),
-        "held": len(kills) - len(broken),
-        "events": sum(kill.events for kill in kills),
-        "gone_median_ms": round(1000 * gone[len(gone) // 2]) if gone else None,
-        "gone_worst_ms": round(1000 * gone[-1]) if gone else None,
-    }
     for kill in broken:
         sys.stderr.write(f"{kill}\n")
-    sys.stdout.write(json.dumps(figures) + "\n")
+    sys.stdout.write(json.dumps(figures_of(kills)) + "\n")
     return 1 if broken else 0
 
 
