@@ -1,6 +1,6 @@
 """Fill the marked places of README.md from a real run: what the terminal showed, and the pictures of its review.
 
-    python dev/readme.py RUN_DIR [--output FILE]
+    python dev/readme.py RUN_DIR [--output FILE] [--picture NAME ...]
 
 A place is `<!-- output:NAME -->` or `<!-- pictures:NAME -->` up to its closing mark; NAME is the experiment's. FILE is
 what `stormdrill run` printed (`make demo | tee FILE`); without it, the run is told from its record. Nothing is typed by
@@ -13,6 +13,7 @@ import argparse
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 
@@ -52,11 +53,12 @@ def told(run_dir: Path, output: Path | None) -> str:
     return f"```text\n$ stormdrill run experiments/{experiment_of(run_dir)}.yaml\n\n{body}\n```\n"
 
 
-def pictures(run_dir: Path, name: str) -> str:
-    """Copy the review's pictures and return their Markdown, each with its own title as alternative text."""
+def pictures(run_dir: Path, name: str, chosen: Sequence[str]) -> str:
+    """Copy the chosen pictures of the review and return their Markdown, each with its own title as alternative text."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     links = []
-    for picture in sorted((run_dir / "pictures").glob("*.svg")):
+    for word in chosen:
+        picture = run_dir / "pictures" / f"{word}.svg"
         kept = PICTURES / f"{name}-{picture.name}"
         shutil.copyfile(picture, kept)
         title = re.search(r"<title[^>]*>(.*?)</title>", picture.read_text(encoding="utf-8"), re.DOTALL)
@@ -69,11 +71,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python dev/readme.py", description="Fill README.md from a real run.")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--output", type=Path, help="what the run printed; without it, its record is told")
+    parser.add_argument("--picture", action="append", help="a picture of the review; story when none is named")
     given = parser.parse_args()
     name = experiment_of(given.run_dir)
     text = README.read_text(encoding="utf-8")
     text = fill(text, "output", name, told(given.run_dir, given.output))
-    text = fill(text, "pictures", name, pictures(given.run_dir, name))
+    text = fill(text, "pictures", name, pictures(given.run_dir, name, given.picture or ["story"]))
     README.write_text(text, encoding="utf-8")
     print(f"README.md shows {given.run_dir.name}")
     return 0
