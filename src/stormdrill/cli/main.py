@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     code = _run(list(sys.argv[1:] if argv is None else argv))
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         _fall_silent()
     sys.exit(code)
 

@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from stormdrill.cli import figures
 from stormdrill.cli.outline import plan_lines
 from stormdrill.cli.scene import Line, Moment, Scene
-from stormdrill.cli.screen import NARROWEST, PLAIN_WIDTH, width_of
+from stormdrill.cli.screen import NARROWEST, PLAIN_WIDTH, Sink, width_of
 from stormdrill.model.event import Recorded
 from stormdrill.model.plan import Plan
 from stormdrill.ports import LiveLoad
@@ -48,13 +48,12 @@ class PlainView:
     """Prints lines as facts come in. No colour, no cursor movement."""
 
     def __init__(self, out: TextIO, width: int = PLAIN_WIDTH, clock: Callable[[], float] = time.monotonic) -> None:
-        self._out = out
+        self.out = Sink(out)
         self._width = max(NARROWEST, width)
         self._clock = clock
         self._last_s = clock()
         self._lock = threading.Lock()
         self.scene = Scene()
-        self.mute = False
 
     def announce(self, plan: Plan) -> None:
         load = plan.experiment.load
@@ -81,15 +80,9 @@ class PlainView:
         self._print(layout(Line(moment.label, "…", moment.text, left), self._width))
 
     def _print(self, lines: Iterable[str]) -> None:
-        if self.mute:
-            return
-        try:
-            for line in lines:
-                self._out.write(f"{line}\n")
-            self._out.flush()
-        except (OSError, ValueError):
-            # The terminal was closed or the pipe's reader left: the run matters more than its picture.
-            self.mute = True
+        for line in lines:
+            self.out.write(f"{line}\n")
+        self.out.flush()
 
 
 class LiveView(PlainView):
@@ -100,7 +93,9 @@ class LiveView(PlainView):
         from rich.console import Console
         from rich.live import Live
 
-        self._console = Console(file=out, highlight=False, markup=False, emoji=False, width=self._width)
+        self._console = Console(
+            file=cast(TextIO, self.out), highlight=False, markup=False, emoji=False, width=self._width
+        )
         self._drawn = Live(
             console=self._console, get_renderable=self._picture, refresh_per_second=4, transient=True, auto_refresh=True
         )
@@ -109,8 +104,7 @@ class LiveView(PlainView):
         self._drawn.start(refresh=True)
 
     def stop(self) -> None:
-        if not self.mute:
-            self._drawn.stop()
+        self._drawn.stop()
 
     def _beat(self) -> None:
         """The line that moves says it already."""
@@ -121,13 +115,8 @@ class LiveView(PlainView):
         return Text(moving_line(self.scene.moment(time.monotonic() * 1000), self._width), no_wrap=True)
 
     def _print(self, lines: Iterable[str]) -> None:
-        if self.mute:
-            return
-        try:
-            for line in lines:
-                self._console.print(line, soft_wrap=True)
-        except (OSError, ValueError):
-            self.mute = True
+        for line in lines:
+            self._console.print(line, soft_wrap=True)
 
 
 @contextmanager

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import pty
 import re
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from stormdrill.cli.scene import Line, Moment, Scene
-from stormdrill.cli.terminal import HEARTBEAT_S, PlainView, layout, moving_line
+from stormdrill.cli.terminal import HEARTBEAT_S, LiveView, PlainView, layout, moving_line
 from stormdrill.model import event as ev
 from stormdrill.model.plan import Plan
 from stormdrill.ports import LiveLoad
@@ -101,4 +105,36 @@ def test_a_closed_terminal_silences_the_view_and_stops_nothing() -> None:
     view = PlainView(Closed())
     view(ev.Recorded(1, "", 0.0, ev.SystemReady(9, 1400.0)))
     view(ev.Recorded(2, "", 0.0, ev.SystemReady(9, 1400.0)))
-    assert view.mute
+    assert view.out.gone
+
+
+def drawn_on_a_terminal(hang_up: bool) -> str:
+    """What a terminal of 100 columns gets from a start, a fact and an end; nothing when it is closed in between."""
+    master, slave = pty.openpty()
+    out = os.fdopen(slave, "w", encoding="utf-8")
+    view = LiveView(out, 100)
+    view.start()
+    view(ev.Recorded(1, "", 0.0, ev.SystemReady(9, 1400.0)))
+    view(ev.Recorded(2, "", time.monotonic() * 1000, ev.PhaseEntered("warmup", 60.0)))
+    if hang_up:
+        os.close(master)
+    view(ev.Recorded(3, "", time.monotonic() * 1000, ev.PhaseEntered("baseline", 60.0)))
+    view.stop()
+    assert view.out.gone == hang_up
+    text = "" if hang_up else os.read(master, 65536).decode()
+    with contextlib.suppress(OSError):  # what was still buffered for the closed terminal
+        out.close()
+    if not hang_up:
+        os.close(master)
+    return text
+
+
+def test_on_a_terminal_facts_stay_above_the_line_that_moves() -> None:
+    text = drawn_on_a_terminal(hang_up=False)
+    assert "system    ready      9 processes" in text
+    assert "\x1b[" in text
+    assert "warm-up" in text
+
+
+def test_a_terminal_that_is_closed_stops_neither_the_view_nor_the_run() -> None:
+    drawn_on_a_terminal(hang_up=True)

@@ -38,7 +38,7 @@ def run(
     """
     from stormdrill import api
     from stormdrill.cli import report
-    from stormdrill.cli.screen import width_of
+    from stormdrill.cli.screen import Sink, width_of
     from stormdrill.cli.terminal import open_view
     from stormdrill.errors import Problem, Refused
 
@@ -63,7 +63,9 @@ def run(
             click.echo(json.dumps(report.refusal_object(problems)))
         raise
     if as_json:
-        click.echo(json.dumps(report.result_object(result)))
+        Sink(sys.stdout).write(f"{json.dumps(report.result_object(result))}\n")
+    last = Sink(out)
     for line in report.closing_lines(result, width_of(out)):
-        click.echo(line, file=out)
+        last.write(f"{line}\n")
+    last.flush()
     ctx.exit(result.exit_code)
