@@ -140,7 +140,7 @@ def test_abort_asks_the_runner_and_the_run_is_over_when_it_returns(waiting: Wait
 
 def test_abort_of_a_runner_that_does_not_react_is_done_by_the_keeper(waiting: Waiting) -> None:
     procfs.send(waiting.runner, signal.SIGSTOP)
-    done = abort(str(waiting.dir), waiting.runs, react_limit_s=0.1)
+    done = abort(str(waiting.dir), waiting.runs, react_limit_s=2.0)
     assert (done.status, done.by) == ("aborted", "keeper")
     assert not waiting.victim.lives
     assert verify(waiting.dir) == []

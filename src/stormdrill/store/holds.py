@@ -54,6 +54,13 @@ class Hold:
         """Whether a process that can still revert lives: runner or keeper."""
         return self.runner.lives or (self.keeper is not None and self.keeper.lives)
 
+    @property
+    def spent(self) -> bool:
+        """Whether its run only died before giving it back: it had ended clean, or had not even a keeper yet."""
+        if self.left or self.alive:
+            return False
+        return self.keeper is None or self.ended() in ("completed", "aborted", "failed")
+
     def ended(self) -> str:
         """The status with which the journal says that the run ended; empty while it doesn't."""
         try:
@@ -119,9 +126,15 @@ def mark_dirty(hold: Hold, left: list[str]) -> None:
 
 def open_runs() -> list[Hold]:
     """Every system that is held, oldest first: runs that go on, and runs that `recover` must mend."""
+    found = []
     with _locked():
-        found = [_load(path) for path in (state_home() / "holds").glob("*.json")]
-    return sorted((hold for hold in found if hold is not None), key=lambda hold: hold.since)
+        for path in (state_home() / "holds").glob("*.json"):
+            hold = _load(path)
+            if hold is not None and hold.spent:
+                path.unlink()
+            elif hold is not None:
+                found.append(hold)
+    return sorted(found, key=lambda hold: hold.since)
 
 
 def hold_of(run: str) -> Hold | None:
@@ -130,7 +143,9 @@ def hold_of(run: str) -> Hold | None:
 
 
 def _reason_to_refuse(held: Hold) -> str:
-    """Empty when the run that took the hold has ended clean and only died before giving it back."""
+    """Empty when the hold is spent."""
+    if held.spent:
+        return ""
     name = f"{held.system} on {held.target}"
     if held.left:
         left = "; ".join(held.left)
@@ -140,8 +155,6 @@ def _reason_to_refuse(held: Hold) -> str:
             f"{name} is held by run {held.run} (pid {held.runner.pid}, since {held.since}, in {held.dir}); "
             f"wait for it, or stop it with: stormdrill abort {held.run}"
         )
-    if held.ended() in ("completed", "aborted", "failed"):
-        return ""
     return (
         f"run {held.run} on {name} was killed before it could revert everything (in {held.dir}); "
         f"mend it with: stormdrill recover {held.run}"

@@ -99,6 +99,13 @@ def test_a_run_that_ended_and_died_before_giving_the_system_back_refuses_nobody(
     assert holds.acquire("platform", "process", "two", run_dir).run == "two"
 
 
+def test_a_runner_that_was_killed_before_it_had_a_keeper_had_started_nothing_and_refuses_nobody(run_dir: Path) -> None:
+    hold = holds.acquire("platform", "process", "one", run_dir)
+    holds._store(replace(hold, runner=dead()))
+    assert holds.open_runs() == []
+    assert holds.acquire("platform", "process", "two", run_dir).run == "two"
+
+
 def test_a_run_that_ended_dirty_keeps_the_system_until_recover(run_dir: Path) -> None:
     hold = left_by_the_dead(run_dir, RunEnded("dirty", ""))
     holds.mark_dirty(hold, ["drain/edge could not be undone"])
