@@ -32,7 +32,7 @@ bench: $(DEV) ## measure the figures that are promised; writes build/bench.json
 	@$(BIN)/python -m bench
 
 kill-sweep: $(DEV) ## kill runner, keeper and both, hundreds of times
-	@$(BIN)/python -m tests.real.killing
+	@$(BIN)/python tests/real/killing.py 300 50
 
 $(VENV)/.python: ## the environment itself, from a Python that is new enough
 	@bash dev/venv.sh $(VENV)
