@@ -10,6 +10,9 @@ from typing import Protocol
 class Clock(Protocol):
     def mono_s(self) -> float: ...
     def wall_ms(self) -> float: ...
+    def boot_id(self) -> str:
+        """Monotonic times of different boots can't be compared."""
+        ...
 
 
 class SystemClock:
@@ -19,10 +22,9 @@ class SystemClock:
     def wall_ms(self) -> float:
         return time.time() * 1000.0
 
-
-def boot_id() -> str:
-    """Monotonic times of different boots can't be compared; empty where the kernel doesn't tell."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
+    def boot_id(self) -> str:
+        """Empty where the kernel doesn't tell."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            return ""

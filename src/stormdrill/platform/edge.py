@@ -157,6 +157,7 @@ class Edge:
         except CALL_ERRORS as error:
             self._failed(region)
             timed_out = isinstance(error, TimeoutError)
+            self._metrics.count("attempts_failed_total", region=region, error=type(error).__name__)
             refusal = Refusal("deadline passed" if timed_out else "the region can't be reached", region)
             return Tried(0, encode(refusal), None if timed_out else self._later())
         if tried.status in (500, 502, 503):

@@ -19,9 +19,10 @@ from msgspec.json import Encoder
 
 from stormdrill.platform import bugs
 from stormdrill.platform.admission import QUEUE_LIMIT, Outlook, Policy, retry_after_s, shed_reason
+from stormdrill.platform.capacity import carried_per_s, predicted_wait_s
 from stormdrill.platform.clock import Clock
 from stormdrill.platform.control import Control
-from stormdrill.platform.jobs import KINDS, POOLS, WORK, Pool, place, slot_cost_s, work_of
+from stormdrill.platform.jobs import POOLS, WORK, Pool, place, slot_cost_s, work_of
 from stormdrill.platform.messages import Attempt, JobResult, Lease, Outcome, PoolHealth
 from stormdrill.platform.pools import PoolState
 from stormdrill.platform.queue import PROMOTED_SHARE, End, Entry, WorkQueue
@@ -32,8 +33,6 @@ PAUSE_LIMIT_S = 0.5
 """A longer gap in our own clock means that the world may have gone on without us."""
 LEASE_MARGIN_S = 1.5
 """A lease lasts one step and this much longer; a checkpoint renews it."""
-USUAL_MIX = {"api": 0.35, "inference": 0.35, "report": 0.12, "batch": 0.18}
-"""What is expected to arrive before anything has: for the capacity estimate only."""
 POLICIES: dict[str, Policy] = {bugs.NO_SHEDDING: "full-queue", bugs.UNBOUNDED_QUEUE: "everything"}
 
 _encode = Encoder().encode
@@ -79,6 +78,9 @@ class Region:
         self._random = random.Random(seed)  # noqa: S311
         self._entries: dict[str, Entry] = {}
         self._queues = {pool: WorkQueue(in_arrival_order=self._policy != "tiers") for pool in POOLS}
+        if store.meta("boot") != clock.boot_id():
+            store.rebase(clock.mono_s(), clock.wall_ms())
+            store.set_meta("boot", clock.boot_id())
         self._epoch = int(store.meta("epoch", "0"))
         self._lease_number = 0
         self._last_s = clock.mono_s()
@@ -199,23 +201,15 @@ class Region:
     def _shed(self, entry: Entry, now_s: float) -> Admission | None:
         job = entry.job
         remaining_s = job.deadline_ms / 1000.0 if entry.expires_s is None else entry.expires_s - now_s
-        wait_s = self.predicted_wait_s(entry.pool, job.tier)
+        pool = entry.pool
+        running = [held for held in self._entries.values() if held.token and held.pool == pool]
+        wait_s = predicted_wait_s(self.pools[pool], self._queues[pool], running, job.tier)
         service_s = work_of(job.kind, self.pools["gpu"].ready(now_s)).total_s
         outlook = Outlook(self.depth, wait_s, service_s, self.control.shed_level)
         reason = shed_reason(job.tier, remaining_s, job.wait, outlook, self._random.random(), self._policy)
         if reason is None:
             return None
         return Admission(429, reason=reason, retry_after_s=self._retry_after(wait_s))
-
-    def predicted_wait_s(self, pool: Pool, tier: int) -> float:
-        """Slot time ahead of a newcomer of this tier, over the slots; running work counts by half, of what gives way
-        at its next checkpoint only the step."""
-        state = self.pools[pool]
-        running = (entry for entry in self._entries.values() if entry.token and entry.pool == pool)
-        running_s = sum(WORK[e.job.kind].step_s if e.job.tier > tier else e.cost_s for e in running) / 2
-        if state.leased < state.places and not len(self._queues[pool]):
-            return 0.0
-        return (self._queues[pool].work_ahead_s(tier) + running_s) / max(state.slots, 1)
 
     # work goes out
 
@@ -406,22 +400,7 @@ class Region:
     def capacity_per_s(self) -> float:
         """Jobs a second that the quota of slots can carry, for the mix that arrives."""
         now_s = self._clock.mono_s()
-        seen = self.arrivals.per_s(now_s)
-        gpu = self.pools["gpu"].ready(now_s)
-        shares = {kind: seen.get(f"own.{kind}", 0.0) + seen.get(f"foreign.{kind}", 0.0) for kind in KINDS}
-        total = sum(shares.values())
-        if not total:
-            shares, total = dict(USUAL_MIX.items()), 1.0  # type: ignore[assignment]
-        most = float("inf")
-        for pool, state in self.pools.items():
-            cost_s = sum(
-                share / total * slot_cost_s(kind, gpu)
-                for kind, share in shares.items()
-                if work_of(kind, gpu).pool == pool
-            )
-            if cost_s:
-                most = min(most, (state.quota if state.ready(now_s) else 0) / cost_s)
-        return most if most != float("inf") else 0.0
+        return carried_per_s(self.arrivals.per_s(now_s), self.pools, now_s)
 
     # book-keeping
 

@@ -135,6 +135,13 @@ class Store:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY accepted_at_ms, id")  # noqa: S608
         return [_job(row) for row in rows]
 
+    def rebase(self, now_mono_s: float, now_ms: float) -> None:
+        """After a boot the monotonic clock starts anew: reckon when open jobs were accepted from the wall clock."""
+        self._db.execute(
+            "UPDATE jobs SET accepted_mono_s = ? - (? - accepted_at_ms) / 1000.0 WHERE state = 'queued'",
+            (now_mono_s, now_ms),
+        )
+
     def save_steps(self, job_id: str, steps: int) -> None:
         self._db.execute("UPDATE jobs SET steps = ? WHERE id = ? AND state = 'queued'", (steps, job_id))
 

@@ -37,6 +37,9 @@ class HandClock:
     def wall_ms(self) -> float:
         return 1.7e12 + self.now_s * 1000.0
 
+    def boot_id(self) -> str:
+        return "this boot"
+
 
 @dataclass
 class Host:

@@ -197,3 +197,20 @@ def test_without_workers_nothing_is_accepted(store: Store, clock: HandClock) -> 
 def test_a_job_of_no_business_here_is_refused(eu: Region, clock: HandClock) -> None:
     request = JobRequest("x", residency="us")
     assert eu.admit(Attempt(request, clock.wall_ms() + 1000.0)).status == 421
+
+
+def test_after_a_boot_durations_are_reckoned_from_the_wall_clock(eu: Region, clock: HandClock, store: Store) -> None:
+    admit(eu, clock, OWN[0], wait=False)
+
+    class NextBoot(HandClock):
+        def mono_s(self) -> float:
+            return 5.0
+
+        def boot_id(self) -> str:
+            return "next boot"
+
+    later = NextBoot()
+    later.now_s = clock.now_s + 60.0
+    again = at_work(store, later)
+    hand_in(again, leased(again))
+    assert [round(row.took_ms or 0.0) for row in store.ledger("eu")] == [60_000]
