@@ -104,36 +104,47 @@ class World:
                 self.write(ev.BaselineJudged(self.healthy, ""))
                 if not self.healthy:
                     self.write(ev.AbortRequested("baseline", "unhealthy"))
-            case do.Arm():
-                self.under_way.add(command)
-                self.later(ev.Armed(command.injection, "f", "i", "freeze", [], 0.0, ""), command)
-            case do.Inject():
-                self.under_way.add(command)
-                self.write(ev.InjectStarted(command.injection))
-                self.harmed[command.injection] = True
-                outcome = self.rng.choice(["done", "done", "doubtful", "failed"])
-                self.later(ev.Injected(command.injection, outcome, "", 1.0), command)
-            case do.Revert():
-                self.under_way.add(command)
-                self.write(ev.RevertStarted(command.injection, command.cause, "keeper"))
-                outcome = "failed" if self.rng.random() < self.undo_fails else "done"
-                self.later(ev.Reverted(command.injection, outcome, "", 1.0), command)
+            case do.Finish():
+                self.write(ev.RunEnded(command.status, command.reason))
+            case do.StartRunbook() | do.CancelRunbook() | do.UndoRunbook():
+                self.of_runbook(command)
+            case do.Arm() | do.Inject() | do.Revert() | do.Verify():
+                self.of_injection(command)
+
+    def of_injection(self, command: do.Arm | do.Inject | do.Revert | do.Verify) -> None:
+        match command:
             case do.Verify():
                 gone = not self.harmed.get(command.injection, False)
                 if gone or command.last:
                     self.write(ev.RevertVerified(command.injection, gone, "w", "", 1.0))
+                return
+            case do.Arm():
+                answer: ev.Event = ev.Armed(command.injection, "f", "i", "freeze", [], 0.0, "")
+            case do.Inject():
+                self.write(ev.InjectStarted(command.injection))
+                self.harmed[command.injection] = True
+                outcome = self.rng.choice(["done", "done", "doubtful", "failed"])
+                answer = ev.Injected(command.injection, outcome, "", 1.0)
+            case do.Revert():
+                self.write(ev.RevertStarted(command.injection, command.cause, "keeper"))
+                outcome = "failed" if self.rng.random() < self.undo_fails else "done"
+                answer = ev.Reverted(command.injection, outcome, "", 1.0)
+        self.under_way.add(command)
+        self.later(answer, command)
+
+    def of_runbook(self, command: do.StartRunbook | do.CancelRunbook | do.UndoRunbook) -> None:
+        match command:
             case do.StartRunbook():
                 self.write(ev.RunbookStarted("book", "", command.trigger, {}, False))
                 self.write(ev.Armed("runbook/drain", "runbook", "", "", [], 0.0, ""))
                 self.later(ev.RunbookFinished("book", "done", "", 1.0))
+                return
             case do.CancelRunbook():
-                self.under_way.add(command)
-                self.later(ev.RunbookFinished("book", "cancelled", "", 1.0), command)
+                answer: ev.Event = ev.RunbookFinished("book", "cancelled", "", 1.0)
             case do.UndoRunbook():
-                self.under_way.add(command)
-                self.later(ev.Reverted("runbook/drain", "done", "", 1.0), command)
-            case do.Finish():
-                self.write(ev.RunEnded(command.status, command.reason))
+                answer = ev.Reverted("runbook/drain", "done", "", 1.0)
+        self.under_way.add(command)
+        self.later(answer, command)
 
 
 plans = st.builds(

@@ -6,7 +6,7 @@ experiment.yaml ─ read ─▶ Plan ─ conduct ─▶ run directory ─ judge 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -129,14 +129,18 @@ def run(
     fast: bool = False,
     seed: int | None = None,
     runs_dir: Path = Path("runs"),
+    announce: Callable[[Plan], None] = silent,
     observer: Observer = silent,
-    yes: bool = False,
 ) -> RunResult:
-    """One experiment from its file to its review. Raises Refused before anything was touched."""
+    """One experiment from its file to its review; `announce` is shown the plan before anything is touched.
+
+    Raises Refused as long as nothing was touched.
+    """
     from stormdrill.api.session import Inputs, conduct
 
     loaded = validate(path, settings, fast)
     made = _plan_of(loaded, target, seed)
+    announce(made)
     roots = catalogue.roots_for(Path(path))
     inputs = Inputs(
         plan=made,

@@ -82,7 +82,6 @@ class Validity:
 
     def host(self, span: Span) -> tuple[Taint, ...]:
         """Starved by strangers: much CPU used by others while the system's runnable threads waited for a core."""
-        measured = any(event.platform_run_delay or event.generator_run_delay for _, event in self._samples)
         seen_ms = starved_ms = 0.0
         worst: tuple[float, float, int] | None = None
         for recorded, event in self._samples:
@@ -93,7 +92,7 @@ class Validity:
             seen_ms += overlap_ms
             waited = waiting_share(event)
             # a kernel that doesn't tell run delay leaves the strangers' CPU alone to judge by
-            if event.foreign_cpu >= FOREIGN_CORES * self._cores and (waited >= RUN_DELAY or not measured):
+            if event.foreign_cpu >= FOREIGN_CORES * self._cores and (waited >= RUN_DELAY or not event.schedstat):
                 starved_ms += overlap_ms
                 worst = max(worst or (0.0, 0.0, 0), (event.foreign_cpu, waited, recorded.seq))
         if worst is None or starved_ms <= STARVED_SHARE * seen_ms:

@@ -307,7 +307,7 @@ class Conductor:
         judged = self._judge_baseline(self.events)
         self.keeper.record(judged)
         if not judged.healthy:
-            self.abort("baseline", f"nothing was injected: {judged.detail}")
+            self.abort("baseline", "nothing was injected")
 
     def _arm(self, name: str) -> None:
         injection = self.plan.injection(name)

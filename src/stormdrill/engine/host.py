@@ -102,6 +102,7 @@ class _Sample:
             generator_run_delay=round(self._waiting(before, generators), 3),
             generator_cpu=round(sum(share(self.cpu_s, before.cpu_s, name) for name in generators), 3),
             load1=round(os.getloadavg()[0], 2),
+            schedstat=Path("/proc/self/schedstat").exists(),
         )
 
     def _waiting(self, before: _Sample, names: list[str]) -> float:

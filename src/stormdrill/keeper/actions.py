@@ -96,14 +96,7 @@ def list_runs(runs: Path) -> list[RunLine]:
 def _recover_held(hold: Hold, accept_left: bool) -> TakeOverResult:
     if hold.keeper is not None and not hold.left:
         _until(lambda: not hold.keeper or not hold.keeper.lives, END_LIMIT_S)  # it is reverting: let it
-    if hold.journal.is_file() and hold.journal.stat().st_size:
-        return take_over(Path(hold.dir), "recover", accept_left=accept_left)
-    # killed before the first line, or its directory was removed: nothing tells of an undo
-    victims = procfs.marked(hold.run)
-    left = tuple(f"pid {who.pid}" for who in procfs.kill_until_gone(victims, KILL_LIMIT_S))
-    if not left:
-        holds.release(hold)
-    return TakeOverResult(hold.run, "dirty" if left else "aborted", False, (), len(victims) - len(left), left, 0, "")
+    return take_over(Path(hold.dir), "recover", accept_left=accept_left)
 
 
 def _recover_unheld(run_dir: Path, accept_left: bool) -> TakeOverResult:

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from stormdrill.errors import Refused
 from stormdrill.keeper import procfs
 from stormdrill.keeper.undo import (
     DONE,
@@ -81,16 +80,17 @@ def take_over(run_dir: Path, by: str, *, accept_left: bool = False) -> TakeOverR
 
     `by`: runner, recover or keeper. A keeper that is still there (frozen, or its socket broke) is killed first. A run
     that ended clean is left as it is. `accept_left`: a person vouches for what cannot be shown to be reverted.
-    Raises Refused when there is no journal or another process goes on writing it.
+    Raises Refused when another process goes on writing the journal.
     """
     path = run_dir / NAME
     hold = holds.hold_of(run_dir.name) or next((item for item in holds.open_runs() if item.dir == str(run_dir)), None)
-    past = _fold(salvage(path).events, run_dir.name, hold.boot_id if hold else "")
+    written = path.is_file()
+    past = _fold(salvage(path).events if written else [], run_dir.name, hold.boot_id if hold else "")
     keeper = (hold.keeper if hold else None) or past.keeper
     if keeper is not None and keeper.pid != os.getpid():
         procfs.kill_until_gone([keeper], KILL_LIMIT_S)
-    if not path.stat().st_size and hold is None:
-        raise Refused(f"{path} is empty: nothing was started")
+    if not written or not path.stat().st_size:
+        return _without_a_journal(past, hold)
     if not _to_do(past):
         return _already(past, path, hold)
     journal, found = JournalWriter.resume(path, by, wait_s=LOCK_LIMIT_S)
@@ -206,6 +206,14 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
 
 def _to_do(past: _Past) -> bool:
     return past.status in ("", "dirty")
+
+
+def _without_a_journal(past: _Past, hold: holds.Hold | None) -> TakeOverResult:
+    """Killed before the first line, or the directory was removed: nothing tells of an undo, processes can be ended."""
+    ended, left = _end_processes(past)
+    if hold is not None and not left:
+        holds.release(hold)
+    return TakeOverResult(past.run, "dirty" if left else "aborted", False, (), ended, tuple(left), 0, "")
 
 
 def _already(past: _Past, path: Path, hold: holds.Hold | None) -> TakeOverResult:

@@ -260,6 +260,8 @@ class HostSampled(Event):
     generator_cpu: float
     """CPU used by the load generator, in cores."""
     load1: float
+    schedstat: bool = True
+    """False: this kernel doesn't tell how long threads waited; both run delays are 0 and mean nothing."""
 
 
 # --- faults ----------------------------------------------------------------------------------------------

@@ -190,10 +190,20 @@ def test_a_kernel_without_run_delay_is_judged_by_foreign_cpu_alone(tmp_path: Pat
     def blind(recorded: ev.Recorded) -> ev.Recorded:
         if not isinstance(recorded.event, ev.HostSampled):
             return recorded
-        sample = ev.HostSampled(1000.0, 1.8, 0.0, 0.0, 0.4, 7.0)
+        sample = ev.HostSampled(1000.0, 1.8, 0.0, 0.0, 0.4, 7.0, schedstat=False)
         return ev.Recorded(recorded.seq, recorded.at, recorded.mono_ms, sample)
 
     assert judged(with_events(evidence(tmp_path), blind)).verdict == "INVALID"
+
+
+def test_a_system_that_never_waits_is_not_starved_however_busy_the_strangers_are(tmp_path: Path) -> None:
+    def beside(recorded: ev.Recorded) -> ev.Recorded:
+        if not isinstance(recorded.event, ev.HostSampled):
+            return recorded
+        sample = ev.HostSampled(1000.0, 1.8, 0.0, 0.0, 0.4, 7.0)
+        return ev.Recorded(recorded.seq, recorded.at, recorded.mono_ms, sample)
+
+    assert judged(with_events(evidence(tmp_path), beside)).verdict == "PASS"
 
 
 def test_a_guard_that_trips_on_tainted_evidence_is_invalid(tmp_path: Path) -> None:

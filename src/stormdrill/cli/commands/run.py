@@ -19,7 +19,7 @@ from stormdrill.cli import options
 @options.settings
 @options.fast
 @options.seed
-@click.option("--yes", is_flag=True, help="Answer every question with yes, for runs that nobody attends.")
+@click.option("--yes", is_flag=True, help="Answer every question with yes. None is asked yet of a system that the run itself starts.")
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -44,18 +44,16 @@ def run(
 
     out = sys.stderr if as_json else sys.stdout
     try:
-        plan = api.plan(experiment, target, settings, fast, seed)
         with open_view(out) as view:
-            view.announce(plan)
             result = api.run(
                 experiment,
                 target=target,
                 settings=settings,
                 fast=fast,
-                seed=plan.seed,
+                seed=seed,
                 runs_dir=runs_dir,
+                announce=view.announce,
                 observer=view,
-                yes=yes,
             )
     except Exception as error:
         if as_json:
