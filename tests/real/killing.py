@@ -291,7 +291,7 @@ def _refused_until_recovered(runs: Path) -> list[str]:
         until = time.monotonic() + 2.0
         while hold.alive and time.monotonic() < until:
             time.sleep(0.002)
-        if hold.ended():
+        if hold.spent:  # ended, or killed before there was anything to undo
             continue
         if (line := next((line for line in list_runs(runs) if line.run == hold.run), None)) is None:
             faults.append("the killed run isn't listed")

@@ -59,6 +59,10 @@ class Waiting:
     def frozen(self) -> bool:
         return procfs.frozen(self.victim.pid, self.victim.start_ticks)
 
+    def freeze(self, who: procfs.Identity) -> None:
+        procfs.send(who, signal.SIGSTOP)
+        eventually(lambda: procfs.frozen(who.pid, who.start_ticks))
+
     def words(self) -> list[str]:
         return [recorded.event.type for recorded in journal.salvage(self.dir / journal.NAME).events]
 
@@ -139,7 +143,7 @@ def test_abort_asks_the_runner_and_the_run_is_over_when_it_returns(waiting: Wait
 
 
 def test_abort_of_a_runner_that_does_not_react_is_done_by_the_keeper(waiting: Waiting) -> None:
-    procfs.send(waiting.runner, signal.SIGSTOP)
+    waiting.freeze(waiting.runner)
     done = abort(str(waiting.dir), waiting.runs, react_limit_s=2.0)
     assert (done.status, done.by) == ("aborted", "keeper")
     assert not waiting.victim.lives
@@ -147,8 +151,8 @@ def test_abort_of_a_runner_that_does_not_react_is_done_by_the_keeper(waiting: Wa
 
 
 def test_abort_when_neither_reacts_recovers(waiting: Waiting) -> None:
-    for who in (waiting.runner, waiting.keeper):
-        procfs.send(who, signal.SIGSTOP)
+    waiting.freeze(waiting.runner)
+    waiting.freeze(waiting.keeper)
     done = abort(str(waiting.dir), waiting.runs, react_limit_s=0.1)
     assert (done.status, done.by) == ("aborted", "recover")
     eventually(lambda: not waiting.runner.lives)
@@ -181,6 +185,15 @@ def test_the_runner_takes_over_from_a_keeper_that_is_frozen(tmp_path: Path) -> N
         assert {event.cause for event in run.events(RevertStarted)} == {"keeper-gone"}
         assert [event.by for event in run.events(AbortRequested)] == ["keeper"]
         assert verify(run.dir, result.head) == []
+        assert holds.open_runs() == []
+
+
+def test_a_keeper_that_died_before_its_first_line_leaves_nothing_to_take_over(tmp_path: Path) -> None:
+    with kept_run(tmp_path / "runs") as run:
+        procfs.kill_until_gone([run.keeper.identity], 5.0)
+        (run.dir / journal.NAME).unlink()
+        result = take_over(run.dir, "runner")
+        assert (result.status, result.left, result.head) == ("aborted", (), "")
         assert holds.open_runs() == []
 
 
