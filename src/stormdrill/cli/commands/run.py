@@ -19,7 +19,11 @@ from stormdrill.cli import options
 @options.settings
 @options.fast
 @options.seed
-@click.option("--yes", is_flag=True, help="Answer every question with yes. None is asked yet of a system that the run itself starts.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Answer every question with yes. None is asked yet of a system that the run itself starts.",
+)
 @click.pass_context
 def run(
     ctx: click.Context,
