@@ -111,6 +111,12 @@ class Requests(Struct, frozen=True):
         latency_us = self.latency_us.astype(np.float64)
         return np.where(self.timed_out, np.maximum(latency_us, self.deadline_us), latency_us)
 
+    def decided_by(self, at_ms: float, patience_us: NDArray[np.float64] | float) -> Requests:
+        """Without those whose fate was still open at `at_ms`: in flight, and not yet for `patience_us`."""
+        ended = self.at_ms + self.judged_latency_us / 1000 <= at_ms
+        overdue = (at_ms - self.at_ms) * 1000 >= patience_us
+        return self.where(ended | overdue)
+
     @property
     def good(self) -> NDArray[np.bool_]:
         """2xx within the deadline."""

@@ -36,6 +36,7 @@ from stormdrill.ports import LedgerRow
 
 GIVEN_UP_MS = 500.0
 """After its deadline, by when a request's record has been written whatever became of it."""
+DOUBT: Word = "INCONCLUSIVE"
 Ruling = tuple[Word, str]
 """A word and the sentence that says why."""
 
@@ -165,11 +166,13 @@ def _praise(objectives: tuple[ObjectiveVerdict, ...], case: Case) -> str:
 
 
 def _gate(case: Case, objectives: Sequence[ObjectiveVerdict]) -> Ruling | None:
-    """No harm without health, and no verdict either."""
+    """No harm without health, and no verdict either. Where the gate let the fault in, a doubt about the baseline that
+    came up since weighs as any other doubt does: what failed in the fault has failed."""
+    passed = any(event.healthy for _, event in all_of(case.events, ev.BaselineJudged))
     ill = [
         found
         for asked, found in zip(case.plan.experiment.objectives, objectives, strict=True)
-        if asked.window.phase == "baseline" and found.verdict != "PASS"
+        if asked.window.phase == "baseline" and found.verdict != "PASS" and not (passed and found.verdict == DOUBT)
     ]
     if not ill:
         return None

@@ -35,11 +35,24 @@ def measure_requests(case: Case, expression: Comparison, window: Span) -> Measur
     if COMPLETION.fullmatch(expression.metric):
         return _completion(case, expression, window)
     requests = case.requests.between(window.start_ms, window.end_ms).labelled(expression.labels)
+    requests = _without_the_faults_harm(case, expression, window, requests)
     if expression.metric == "success":
         return _success(case, expression, window, requests)
     if quantile_of(expression.metric) is not None:
         return _latency(case, expression, window, requests)
     return _rate(case, expression, window, requests)
+
+
+def _without_the_faults_harm(case: Case, expression: Comparison, window: Span, requests: Requests) -> Requests:
+    """What was in flight when the fault came says nothing of the time before, unless it was overdue already.
+
+    It belongs to the phase of its intended start, and there its outcome is censored; `whole run` counts it.
+    """
+    if case.inject is None or window.end_ms > case.inject.mono_ms:
+        return requests
+    latency = quantile_of(expression.metric) is not None and not expression.relative
+    patience_us = expression.limit * 1e6 if latency else requests.deadline_us
+    return requests.decided_by(case.inject.mono_ms, patience_us)
 
 
 def _blocks(requests_ms: Floats, window: Span) -> tuple[Ints, int]:
