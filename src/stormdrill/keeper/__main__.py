@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import sys
-import traceback
 from pathlib import Path
 
 from stormdrill.errors import Refused
@@ -48,7 +47,7 @@ def main() -> int:
     try:
         loop.run(warden.tick)
     except Exception:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         from stormdrill.keeper.takeover import take_over
 
         journal.close()

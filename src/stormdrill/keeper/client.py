@@ -77,9 +77,11 @@ class KeeperClient:
         hold: Hold | None = None,
         on_push: OnPush | None = None,
         grace_s: float = 3.0,
+        wait: bool = True,
     ) -> KeeperClient:
         """Start the keeper of a new run. `grace_s`: between SIGTERM and SIGKILL when tearing down.
 
+        `wait`: until it is there; otherwise call `await_started` before anything else, and do other things meanwhile.
         Raises Refused when the journal cannot be written, KeeperGone when the keeper doesn't start.
         """
         ours, theirs = socket.socketpair()
@@ -103,13 +105,18 @@ class KeeperClient:
                 pass_fds=(theirs.fileno(),),
             )
         client = cls(process, ours, on_push, grace_s)
-        client._started.wait(START_LIMIT_S)
-        if client._refused:
-            raise Refused(client._refused)
-        if client._gone or not client._started.is_set():
-            process.kill()
-            raise KeeperGone(f"the keeper did not start; see {run_dir / 'logs' / 'keeper.log'}")
+        if wait:
+            client.await_started()
         return client
+
+    def await_started(self) -> None:
+        """Raises Refused when the journal cannot be written, KeeperGone when the keeper doesn't start."""
+        self._started.wait(START_LIMIT_S)
+        if self._refused:
+            raise Refused(self._refused)
+        if self._gone or not self._started.is_set():
+            self._process.kill()
+            raise KeeperGone("the keeper did not start; logs/keeper.log in the run directory says why")
 
     # --- ports.Keeper ---
 

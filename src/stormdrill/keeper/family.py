@@ -14,7 +14,7 @@ import json
 import os
 import signal
 import subprocess
-import traceback
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,7 +231,7 @@ def _work_and_exit(undo: Undo, write_end: int, run: str) -> None:
         os.environ.update(procfs.marks(run, "undo"))
         os.write(write_end, json.dumps(perform(undo)).encode()[:60000])
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)
 
