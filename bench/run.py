@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.figure import Figure, at_most, middle_of
+from bench.figure import Figure, as_installed, at_most, middle_of
 from stormdrill.model.event import SystemReady, TornDown
 from stormdrill.store import journal
 
@@ -74,7 +73,7 @@ def _one(root: Path) -> float:
     done = subprocess.run(
         [sys.executable, "-m", "stormdrill", "run", "experiments/overhead.yaml"],
         cwd=root,
-        env={**os.environ, "XDG_STATE_HOME": str(root / "state")},
+        env={**as_installed(), "XDG_STATE_HOME": str(root / "state")},
         capture_output=True,
         text=True,
         check=False,
