@@ -61,6 +61,18 @@ class KeeperGone(StormdrillError):
     exit_code = 4
 
 
+class Dirty(StormdrillError):
+    """Something could not be shown to be reverted."""
+
+    exit_code = 5
+
+
+class DiskFull(StormdrillError):
+    """The verdict or the review could not be written. The record is whole; `judge` and `review` make them again."""
+
+    exit_code = 4
+
+
 class JournalBroken(StormdrillError):
     """The journal's chain does not hold: a line was changed, removed or reordered."""
 

@@ -10,6 +10,7 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stormdrill.core import decide as do
 from stormdrill.core.fold import REVERT_TRIES, fold, start, step
@@ -84,6 +85,8 @@ class World:
         self.state = state
 
     def deliver(self) -> None:
+        if self.journal and isinstance(self.journal[-1].event, ev.RunEnded):
+            return  # nothing is written behind the end
         ready = [item for item in self.due if item[0] <= self.now]
         self.due = [item for item in self.due if item[0] > self.now]
         self.rng.shuffle(ready)
@@ -247,11 +250,29 @@ def test_a_crash_at_any_line_loses_no_knowledge_because_state_is_a_fold_of_the_j
 @settings(max_examples=100, deadline=None)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_a_late_answer_never_brings_a_verified_injection_back(world: World, rng: random.Random) -> None:
+    """Late: written after, seen before the last revert began."""
     world.run()
-    verified = {name for name, item in world.state.injections.items() if item.stage == "verified"}
-    late = [r for r in world.journal if isinstance(r.event, ev.Armed | ev.Injected | ev.Reverted | ev.RevertStarted)]
+    verified = {name: item for name, item in world.state.injections.items() if item.stage == "verified"}
+    late = [
+        r
+        for r in world.journal
+        if isinstance(r.event, ev.Armed | ev.Injected | ev.Reverted | ev.RevertStarted)
+        and r.mono_ms <= (verified[r.event.injection].revert_ms or 0 if r.event.injection in verified else 0)
+    ]
     rng.shuffle(late)
     state = world.state
     for recorded in late:
         state = step(state, recorded)
-    assert {name for name, item in state.injections.items() if item.stage == "verified"} >= verified
+    assert {name for name, item in state.injections.items() if item.stage == "verified"} >= set(verified)
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds())
+def test_a_call_that_comes_through_after_the_revert_is_reverted_again(world: World) -> None:
+    world.run()
+    for name, item in world.state.injections.items():
+        if item.stage != "verified":
+            continue
+        bites = ev.Recorded(0, "", (item.revert_ms or 0.0) + 1.0, ev.EffectObserved(name, True, "w", "", 1.0))
+        state = replace(step(world.state, bites), ended="")
+        assert do.Revert(name, "again") in do.decide(world.plan, state, world.now)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 from msgspec import Struct
 
-from stormdrill.errors import Problem, Refused
+from stormdrill.errors import DiskFull, JournalBroken, Problem, Refused, StormdrillError
 from stormdrill.spec import catalogue
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ PLAN = "plan.json"
 TARGETS = ("process",)
 EXIT_STOPPED, EXIT_DIRTY, EXIT_DEFECT = 4, 5, 70
 EXIT_OF = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 3}
+BAD_INPUT = "input"
+"""A user's own locustfile that fails only when it is imported: no failed hypothesis."""
 STOPPED_BY_PEOPLE = frozenset({"person", "signal", "machine", "keeper", "runner-gone"})
 """A person or the protection of this machine; a guard that trips is a FAIL, no healthy baseline is INCONCLUSIVE."""
 
@@ -152,7 +154,10 @@ def run(
         runs_dir=runs_dir,
     )
     ended = conduct(inputs, observer)
-    verdict = judge(ended.run_dir)
+    try:
+        verdict = judge(ended.run_dir)
+    except (Refused, JournalBroken) as error:  # the harm is done and undone: this is no refusal any more
+        raise StormdrillError(f"the run ended {ended.status}, and its record cannot be judged: {error}") from error
     rendered, note = _render(ended.run_dir)
     return RunResult(
         run=ended.run_dir.name,
@@ -178,11 +183,18 @@ def _render(run_dir: Path) -> tuple[RenderedReview | None, str]:
 
 
 def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
-    if made.profile is None:
+    """The load's locustfile, read and found to be Python; and a rate that one generator can send."""
+    load = made.experiment.load
+    if made.profile is None or load is None:
         return None
+    from stormdrill.load.ceiling import refuse_beyond_ceiling
+    from stormdrill.load.launcher import check_locustfile
+
+    refuse_beyond_ceiling(made.profile, load.rate_per_s)
     found = catalogue.find(roots, f"loadgen/{made.profile.user}.py")
     if found is None:
         raise Refused(f"profile {made.profile.name}: there is no loadgen/{made.profile.user}.py")
+    check_locustfile(found)
     return found.absolute()
 
 
@@ -198,6 +210,8 @@ def exit_code(verdict: Verdict, stopped_by: str) -> int:
         return EXIT_DEFECT
     if stopped_by in STOPPED_BY_PEOPLE:
         return EXIT_STOPPED
+    if stopped_by == BAD_INPUT:
+        return Refused.exit_code
     return EXIT_OF[verdict.verdict]
 
 
@@ -213,8 +227,12 @@ def judge(run_dir: Path) -> Verdict:
     verdict = court.judge(found.plan, found.events, found.records, found.ledger)
     data = msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n"
     place = run_dir / VERDICT
-    if not place.exists() or place.read_bytes() != data:
-        place.write_bytes(data)
+    try:
+        if not place.exists() or place.read_bytes() != data:
+            place.write_bytes(data)
+    except OSError as error:
+        what = f"{place} cannot be written: {error.strerror}; make room, then: stormdrill judge {run_dir.name}"
+        raise DiskFull(what) from error
     return verdict
 
 

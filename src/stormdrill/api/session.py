@@ -21,7 +21,7 @@ from stormdrill.engine.settle import Settling
 from stormdrill.engine.sight import LiveSight
 from stormdrill.engine.signals import stopping_on_signals
 from stormdrill.engine.watch import Watch
-from stormdrill.errors import KeeperGone, Refused
+from stormdrill.errors import Dirty, JournalBroken, KeeperGone, Refused, StormdrillError
 from stormdrill.faults.builtin import BUILTIN
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.keeper.takeover import take_over
@@ -80,11 +80,11 @@ def conduct(inputs: Inputs, observer: Observer) -> Ended:
         _remove_empty(run_dir)
         raise
     try:
-        digests = _copy_inputs(inputs, run_dir)
-        return _Session(inputs, run_dir, target, hold, digests, observer).run()
+        session = _Session(inputs, run_dir, target, hold, _copy_inputs(inputs, run_dir), observer)
     except Refused:
         holds.release(hold)
         raise
+    return session.run()
 
 
 def _remove_empty(run_dir: Path) -> None:
@@ -138,18 +138,27 @@ class _Session:
         self.conductor = self._compose()
 
     def run(self) -> Ended:
-        conductor = self.conductor
-        try:
-            self.keeper.record(self._started())
-            with stopping_on_signals(conductor.abort):
-                status = conductor.run()
-        except KeeperGone:
-            return self._succeed()
-        except Exception:
-            self._end_failed()
-            raise
-        abort = conductor.state.abort
-        return Ended(self.run_dir, status, conductor.head, abort.by if abort else "")
+        """From here on nothing is refused any more: what goes wrong is reverted, and told by what is left."""
+        with stopping_on_signals(self.conductor.abort):  # a takeover must not be cut short by a signal either
+            try:
+                self.keeper.record(self._started())
+                self.conductor.run()
+            except KeeperGone:
+                return self._succeed()
+            except (Refused, JournalBroken) as error:
+                self._end_failed()
+                raise StormdrillError(f"{error}; everything was reverted") from error
+            except Exception:
+                self._end_failed()
+                raise
+        return self._ended(self.conductor.head)
+
+    def _ended(self, head: str) -> Ended:
+        """How it ended, as its own record says."""
+        events = journal.salvage(self.run_dir / journal.NAME).events
+        ends = [item.event.status for item in events if isinstance(item.event, ev.RunEnded)]
+        aborts = [item.event.by for item in events if isinstance(item.event, ev.AbortRequested)]
+        return Ended(self.run_dir, ends[-1] if ends else "dirty", head, aborts[0] if aborts else "")
 
     def _end_failed(self) -> None:
         """A defect of stormdrill: whatever it was, everything is reverted and ended before it is told."""
@@ -157,15 +166,18 @@ class _Session:
             self.keeper.teardown()
             self.keeper.close("failed", "a defect of stormdrill; see its report")
         except KeeperGone:
-            take_over(self.run_dir, by="runner")
+            self._succeed()
 
     def _succeed(self) -> Ended:
         """The keeper is gone: this process takes the journal over, reverts, and ends what lives."""
-        result = take_over(self.run_dir, by="runner")
+        try:
+            take_over(self.run_dir, by="runner")
+        except Refused as refused:  # the system stays held until `recover` has mended it
+            raise Dirty(f"{refused}; run: stormdrill recover {self.run_dir.name}") from refused
         for recorded in journal.salvage(self.run_dir / journal.NAME).events[-40:]:
             if isinstance(recorded.event, ev.JournalTakenOver | ev.RunEnded):
                 self.observer(recorded)
-        return Ended(self.run_dir, result.status, journal.head(self.run_dir / journal.NAME), "keeper")
+        return self._ended(journal.head(self.run_dir / journal.NAME))
 
     def _started(self) -> ev.RunStarted:
         own = own_identity()
@@ -194,7 +206,11 @@ class _Session:
         plan = self.plan
         loaded = plan.experiment.load is not None
         watch = Watch(plan.system, self.target.inventory, scrape, self._record)
-        sight = LiveSight(self._record_files, watch.latest, lambda: self.conductor.state.firing)
+        sight = LiveSight(
+            self._record_files,
+            watch.latest,
+            lambda: {key: item.labels for key, item in self.conductor.state.firing.items()},
+        )
         host = HostWatch(
             lambda: dict(self.conductor.processes),
             self._record,
@@ -237,7 +253,7 @@ class _Session:
         )
         return self.load
 
-    def _make_settling(self) -> Callable[[], Sequence[ev.Event]]:
+    def _make_settling(self) -> Callable[[], Sequence[tuple[ev.Event, float]]]:
         jobs = self.plan.system.jobs
         if jobs is None:
             return tuple

@@ -11,7 +11,6 @@ from typing import Literal
 from msgspec import Struct
 
 from stormdrill.core.fold import REVERTED, InjectionState, State
-from stormdrill.model.experiment import PHASES
 from stormdrill.model.expression import AlertWithin
 from stormdrill.model.plan import Injection, Plan
 
@@ -52,6 +51,8 @@ class Verify(Struct, frozen=True):
 
 class StartRunbook(Struct, frozen=True):
     trigger: str
+    alert: str = ""
+    """Key in `State.firing` of the alert that it answers; empty when the clock or a condition started it."""
 
 
 class CancelRunbook(Struct, frozen=True):
@@ -150,13 +151,13 @@ def _unsettled(state: State) -> bool:
 
 
 def _status(state: State, otherwise: Literal["completed", "aborted"]) -> Literal["completed", "aborted", "dirty"]:
-    dirty = any(item.stage == "dirty" for item in state.injections.values())
+    dirty = state.undo_failed or any(item.stage == "dirty" for item in state.injections.values())
     return "dirty" if dirty else otherwise
 
 
 def _advance(plan: Plan, state: State, now_ms: float, settling: list[Command]) -> list[Command]:
     phases = plan.experiment.phases
-    over = now_ms >= state.phases[state.phase] + _length_s(plan, state.phase) * 1000
+    over = now_ms >= state.phases[state.phase] + plan.length_s(state.phase) * 1000
     match state.phase:
         case "warmup":
             edge = state.phases["warmup"] + phases.warmup_s * 1000
@@ -170,10 +171,6 @@ def _advance(plan: Plan, state: State, now_ms: float, settling: list[Command]) -
         case "failback":
             return _leave_load(plan, state) if over else []
     return _leave_load(plan, state)
-
-
-def _length_s(plan: Plan, phase: str) -> float:
-    return next((plan.experiment.phases.of(known) for known in PHASES if known == phase), 0.0)
 
 
 def _leave_baseline(plan: Plan, state: State) -> list[Command]:
@@ -212,10 +209,11 @@ def _start_runbook(plan: Plan, state: State, now_ms: float) -> list[Command]:
     if use is None or state.runbook or first_ms is None:
         return []
     if isinstance(use.start, AlertWithin):
-        for key, labels in state.firing.items():
-            wanted = use.start.labels.items()
-            if key.split("|")[0] == use.start.alert and all(labels.get(name) == value for name, value in wanted):
-                return [StartRunbook(f"alert({use.start.alert})")]
+        for key, firing in state.firing.items():
+            wanted = use.start.labels.items() <= firing.labels.items()
+            # what fired before the fault came has not detected it
+            if firing.alert == use.start.alert and wanted and firing.since_ms >= first_ms:
+                return [StartRunbook(f"alert({use.start.alert})", key)]
     elif use.start.text in state.held:
         return [StartRunbook(use.start.text)]
     if now_ms >= first_ms + use.else_after_s * 1000:
@@ -239,5 +237,5 @@ def _leave_load(plan: Plan, state: State) -> list[Command]:
         return [EndLoad()]
     if state.phase != "end":
         # requests were intended up to here; what followed was waiting for those in flight
-        return [Enter("end", state.phases[state.phase] + _length_s(plan, state.phase) * 1000)]
+        return [Enter("end", state.phases[state.phase] + plan.length_s(state.phase) * 1000)]
     return [Finish(_status(state, "completed"), "")]

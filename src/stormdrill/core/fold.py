@@ -30,6 +30,12 @@ class InjectionState(Struct, frozen=True):
     verified_ms: float | None = None
 
 
+class Firing(Struct, frozen=True):
+    alert: str
+    labels: dict[str, str]
+    since_ms: float
+
+
 class State(Struct, frozen=True):
     ready: bool = False
     epoch_ms: float | None = None
@@ -41,12 +47,14 @@ class State(Struct, frozen=True):
     baseline: bool | None = None
     """Judged healthy, judged not, or not judged yet."""
     abort: ev.AbortRequested | None = None
-    firing: dict[str, dict[str, str]] = {}
-    """Alerts that fire now, with their labels, keyed by name and labels."""
+    firing: dict[str, Firing] = {}
+    """Alerts that fire now, keyed by name and labels."""
     held: frozenset[str] = frozenset()
     runbook: Literal["", "running", "ended"] = ""
     runbook_armed: tuple[str, ...] = ()
     """Undos of the runbook's actions that are still held, oldest first."""
+    undo_failed: bool = False
+    """An undo of the runbook's could not be executed."""
     load_ended: bool = False
     torn_down: bool = False
     ended: str = ""
@@ -80,7 +88,7 @@ def step(state: State, recorded: ev.Recorded) -> State:
     if isinstance(event, ev.PhaseEntered):
         return replace(state, phase=event.phase, phases={**state.phases, event.phase: recorded.mono_ms})
     if isinstance(event, ev.AlertChanged):
-        return _step_alert(state, event)
+        return _step_alert(state, recorded.mono_ms, event)
     return _step_run(state, event)
 
 
@@ -109,11 +117,11 @@ def _step_run(state: State, event: ev.Event) -> State:
     return state
 
 
-def _step_alert(state: State, event: ev.AlertChanged) -> State:
+def _step_alert(state: State, mono_ms: float, event: ev.AlertChanged) -> State:
     firing = dict(state.firing)
     key = alert_key(event.alert, event.labels)
     if event.firing:
-        firing[key] = event.labels
+        firing.setdefault(key, Firing(event.alert, event.labels, mono_ms))
     else:
         firing.pop(key, None)
     return replace(state, firing=firing)
@@ -142,12 +150,22 @@ def _step_runbook_undo(state: State, name: str, event: ev.Event) -> State:
     if isinstance(event, ev.Armed) and name not in state.runbook_armed:
         return replace(state, runbook_armed=(*state.runbook_armed, name))
     if isinstance(event, ev.Reverted):
-        return replace(state, runbook_armed=tuple(item for item in state.runbook_armed if item != name))
+        held = tuple(item for item in state.runbook_armed if item != name)
+        return replace(state, runbook_armed=held, undo_failed=state.undo_failed or event.outcome == "failed")
     return state
 
 
+def _harms_again(now: InjectionState, mono_ms: float, event: ev.Event) -> bool:
+    after = mono_ms > (now.revert_ms or 0.0)
+    came_through = isinstance(event, ev.Injected) and event.outcome != "doubtful"
+    return after and (came_through or (isinstance(event, ev.EffectObserved) and event.bit))
+
+
 def _next(now: InjectionState, mono_ms: float, event: ev.Event) -> InjectionState:
-    """A late answer never takes an injection back to an earlier stage."""
+    """A late answer never takes an injection back to an earlier stage, but for one: a call that came through, or bit,
+    after the revert has to be reverted again."""
+    if now.stage in ("reverted", "verified") and _harms_again(now, mono_ms, event):
+        return replace(now, stage="reverting", verified_ms=mono_ms)
     match event:
         case ev.Armed() if now.stage == "planned":
             return replace(now, stage="armed")

@@ -70,7 +70,8 @@ def make_plan(
         policy=policy,
         profile=profile,
     )
-    return replace(made, digest=digest(made))
+    length_s = experiment.phases.total_s - experiment.phases.fault_s + made.fault_s
+    return replace(made, digest=digest(made), duration_s=length_s)
 
 
 def digest(plan: Plan) -> str:

@@ -6,6 +6,7 @@ revert never waits for a step that hangs. The state is folded from the journal i
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ EXPIRY_GRACE_S = 5.0
 RESTORE_LIMIT_S = 3.0
 END_LIMIT_S = 90.0
 
-AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline", "system"]
+AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline", "system", "input"]
 
 
 class Observer(Protocol):
@@ -49,8 +50,9 @@ class Runbook(Protocol):
     """The executor of one runbook, in a thread of its own."""
 
     def start(self, trigger: str, labels: dict[str, str]) -> None: ...
-    def cancel(self) -> None: ...
-    def undo_all(self) -> None: ...
+    def cancel(self) -> None:
+        """Returns when it has ended; one that has not started yet never does."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Parts:
     runbook: Runbook | None
     follower: Follower
     judge_baseline: Callable[[Sequence[ev.Recorded]], ev.BaselineJudged]
-    settle: Callable[[], Sequence[ev.Event]]
+    settle: Callable[[], Sequence[tuple[ev.Event, float]]]
     """Follows accepted jobs to their end once no more arrive; returns what was recorded of them."""
     observer: Observer
     watchers: Sequence[Watcher] = ()
@@ -93,6 +95,7 @@ class Conductor:
         self.processes: dict[str, int] = {}
         """Every process of the run by its instance, the keeper included."""
         self._pool = ThreadPoolExecutor(max_workers=24, thread_name_prefix="do")
+        self._reverts = ThreadPoolExecutor(max_workers=24, thread_name_prefix="revert")  # never behind a hung call
         self._under_way: dict[do.Command, Future[None]] = {}
         self._wake = threading.Event()
         self._abort: ev.AbortRequested | None = None
@@ -125,27 +128,34 @@ class Conductor:
     def run(self) -> str:
         """From the start of the system to `run-ended`; returns the status. Raises KeeperGone when that died."""
         try:
-            self._bring_up()
-            while not self.state.ended:
+            for work in itertools.chain([self._bring_up], itertools.repeat(self._turn)):
                 try:
-                    self._turn()
+                    work()
                 except JournalUnwritable as error:
                     self.abort("machine", str(error))
+                    self._wake.wait(TICK_S)
+                if self.state.ended:
+                    break
             for command, future in self._under_way.items():
                 if isinstance(command, do.Finish):  # `run-ended` is read before the keeper has said goodbye
                     future.result(timeout=END_LIMIT_S)
         finally:
             self._unwatch()
             self._pool.shutdown(wait=False, cancel_futures=True)
+            self._reverts.shutdown(wait=False, cancel_futures=True)
         return self.state.ended
 
     def _turn(self) -> None:
         self.refresh()
+        if self.state.ended:
+            return
         if self._keeper_gone:
             raise KeeperGone(self._keeper_gone)
         if self._abort is not None and self.state.abort is None:
             self.keeper.record(self._abort)
             self.refresh()
+            self._submit(do.CancelRunbook(), self._cancel_runbook)  # one that is only about to start, too
+            self._submit(do.CancelRunbook(), self._cancel_runbook)  # one that is only about to start, too
         busy = False
         for command in do.decide(self.plan, self.state, now_ms()):
             busy = self._dispatch(command) or busy
@@ -180,7 +190,9 @@ class Conductor:
                     preparing.result(timeout=END_LIMIT_S)
                 self._watch()
                 self._begin_load()
-        except (SystemNotReady, Refused) as error:
+        except Refused as error:  # a user's locustfile that fails only when it is imported
+            self.abort("input", str(error))
+        except SystemNotReady as error:
             self.abort("system", str(error))
 
     def _watch(self) -> None:
@@ -264,14 +276,15 @@ class Conductor:
             case do.Verify():
                 return self._verify, command.injection, command.last
             case do.StartRunbook():
-                return self._start_runbook, command.trigger
+                return self._start_runbook, command.trigger, command.alert
             case do.UndoRunbook():
                 return (self._undo_runbook,)
             case _:
                 return (self._end_load,)
 
     def _submit(self, command: do.Command, work: Callable[..., None], *arguments: object) -> None:
-        future = self._pool.submit(work, *arguments)
+        pool = self._reverts if isinstance(command, do.Revert | do.Verify | do.Finish) else self._pool
+        future = pool.submit(work, *arguments)
         future.add_done_callback(lambda _: self._wake.set())
         self._under_way[command] = future
 
@@ -282,6 +295,8 @@ class Conductor:
                 self._doubt(command)
                 continue
             self.refresh()  # what it wrote is folded before the same command can be asked for again
+            if self.state.ended:
+                return  # `run` waits for the goodbye; what a straggler met after the end doesn't matter
             del self._under_way[command]
             future.result()
 
@@ -298,10 +313,7 @@ class Conductor:
                 self.keeper.record(ev.Injected(command.injection, "doubtful", detail, round(took_ms, 1)))
 
     def _enter(self, command: do.Enter) -> None:
-        planned_s = 0.0
-        if command.phase != "end":
-            planned_s = float(getattr(self.plan.experiment.phases, f"{command.phase}_s"))
-        self.keeper.record(ev.PhaseEntered(command.phase, planned_s), command.edge_ms)
+        self.keeper.record(ev.PhaseEntered(command.phase, self.plan.length_s(command.phase)), command.edge_ms)
 
     def _judge_gate(self) -> None:
         judged = self._judge_baseline(self.events)
@@ -365,18 +377,19 @@ class Conductor:
         else:
             time.sleep(0.002)
 
-    def _start_runbook(self, trigger: str) -> None:
-        labels = next((item for key, item in self.state.firing.items() if f"alert({key.split('|')[0]})" == trigger), {})
+    def _start_runbook(self, trigger: str, alert: str) -> None:
+        firing = self.state.firing.get(alert)
         if self._runbook is not None:
-            self._runbook.start(trigger, labels)
+            self._runbook.start(trigger, firing.labels if firing else {})
 
     def _cancel_runbook(self) -> None:
         if self._runbook is not None:
             self._runbook.cancel()
 
     def _undo_runbook(self) -> None:
-        if self._runbook is not None:
-            self._runbook.undo_all()
+        """What the journal says is armed, and not what the executor remembers, the last one first."""
+        for name in reversed(self.state.runbook_armed):
+            self.keeper.revert(name, "planned" if self.state.abort is None else "abort")
 
     def _end_load(self) -> None:
         """No new arrivals; what is in flight and what was accepted is followed to its deadline."""
@@ -384,8 +397,8 @@ class Conductor:
             return
         last_ms = now_ms()
         events = self.load.end(last_ms, END_LIMIT_S)
-        for event in self._settle():
-            self.keeper.record(event)
+        for event, at_ms in self._settle():
+            self.keeper.record(event, at_ms)
         for event in events:
             self.keeper.record(event)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from stormdrill.engine.runbook import RunbookExecutor, Terms
-from stormdrill.errors import Refused
+from stormdrill.errors import KeeperGone, Refused
 from stormdrill.model.event import RunbookFinished
 from stormdrill.model.experiment import RunbookUse
 from stormdrill.model.runbook import Runbook
@@ -39,6 +39,7 @@ class DrilledRunbook:
         self._admin = admin
         self._horizon_s = horizon_s
         self._executor: RunbookExecutor | None = None
+        self._cancelled = False
         self._lock = threading.Lock()
 
     def start(self, trigger: str, labels: dict[str, str]) -> None:
@@ -48,6 +49,9 @@ class DrilledRunbook:
             self._keeper.record(RunbookFinished(self._runbook.name, "not-started", str(refused), 0.0))
             return
         with self._lock:
+            if self._cancelled:
+                self._keeper.record(RunbookFinished(self._runbook.name, "cancelled", "the run was stopped", 0.0))
+                return
             self._executor = RunbookExecutor(
                 self._runbook,
                 parameters,
@@ -61,16 +65,19 @@ class DrilledRunbook:
                     exit_within_s=self._horizon_s,  # the run's end cancels it: an exit never met is a FAIL
                 ),
             )
-        self._executor.run()
+        outcome = self._executor.run()
+        if self._executor.defect is not None:
+            raise self._executor.defect
+        if outcome.record_lost:
+            raise KeeperGone("the runbook's steps could not be written down")
 
     def cancel(self) -> None:
         """Returns when it has ended; a call under way is waited for to its own limit, no longer."""
-        if self._executor is not None:
-            self._executor.cancel()
+        with self._lock:
+            self._cancelled = True
+            executor = self._executor
+        if executor is not None:
+            executor.cancel()
             deadline_s = time.monotonic() + CANCEL_LIMIT_S
-            while self._executor.outcome is None and time.monotonic() < deadline_s:
+            while executor.outcome is None and time.monotonic() < deadline_s:
                 time.sleep(0.01)
-
-    def undo_all(self) -> None:
-        if self._executor is not None:
-            self._executor.undo_all("planned")

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stormdrill.errors import Unreachable
-from stormdrill.model.event import Event, RecordClosed, Warned
+from stormdrill.model.event import Event, Reading, RecordClosed
 from stormdrill.ports import Instance, LedgerRow, ReadLedger
 from stormdrill.store.records import Outcome, read_records
 
 FILE = "load/jobs.ndjson"
+LEDGER = "ledger"
+"""Journalled with 1 for each instance that gave its ledger, without a value for one that didn't."""
 LIMIT_S = 5.0
 EVERY_S = 0.25
 SETTLED = frozenset({"done", "refused"})
@@ -40,17 +42,20 @@ class Settling:
         self._read = read
         self._stop = stop
 
-    def __call__(self) -> Sequence[Event]:
+    def __call__(self) -> Sequence[tuple[Event, float]]:
+        """Returns what was seen, each with the monotonic time (ms) at which it was asked for."""
         acknowledged, last_deadline_ms = self._acknowledged()
-        rows, silent = self._ask()
-        while self._open(acknowledged, rows) and time.monotonic() * 1000 < last_deadline_ms and not self._stop():
+        while True:
+            asked_ms = time.monotonic() * 1000
+            rows, answers = self._ask()
+            # an ask that began after the last deadline is the last one
+            if not self._open(acknowledged, rows) or asked_ms >= last_deadline_ms or self._stop():
+                break
             time.sleep(EVERY_S)
-            rows, silent = self._ask()
-        events: list[Event] = [
-            Warned(f"{name} did not give its ledger ({why}); what it alone knows counts as lost")
-            for name, why in silent
+        seen: list[tuple[Event, float]] = [
+            (Reading(LEDGER, name, None if why else 1.0, {}, why), asked_ms) for name, why in sorted(answers.items())
         ]
-        return [*events, self._write(rows)]
+        return [*seen, (self._write(rows), time.monotonic() * 1000)]
 
     def _acknowledged(self) -> tuple[set[int], float]:
         """Jobs that a 2xx answered, and when (monotonic ms) the last one's deadline passes."""
@@ -72,17 +77,19 @@ class Settling:
             last_ms = max(last_ms, float(ends.max()))
         return jobs, last_ms
 
-    def _ask(self) -> tuple[list[LedgerRow], list[tuple[str, str]]]:
+    def _ask(self) -> tuple[list[LedgerRow], dict[str, str]]:
+        """All rows; and of each instance why it did not answer, empty where it did."""
         rows: list[LedgerRow] = []
-        silent: list[tuple[str, str]] = []
+        answers: dict[str, str] = {}
         for instance in self._inventory():
             if instance.service != self._service:
                 continue
             try:
-                rows.extend(self._read(f"http://{instance.address}{self._path}", LIMIT_S))
+                rows.extend(self._read(f"http://{instance.address}{self._path}", LIMIT_S, self._run_dir.name))
+                answers[instance.name] = ""
             except Unreachable as error:
-                silent.append((instance.name, str(error)))
-        return rows, silent
+                answers[instance.name] = str(error) or "no answer"
+        return rows, answers
 
     @staticmethod
     def _open(acknowledged: set[int], rows: Sequence[LedgerRow]) -> bool:

@@ -125,7 +125,7 @@ class ConditionHeld(Event):
 @dataclass(frozen=True, slots=True)
 class AbortRequested(Event):
     by: str
-    """person, signal, guard, machine, keeper, runner-gone, baseline, system"""
+    """person, signal, guard, machine, keeper, runner-gone, baseline, system, input"""
     reason: str
 
 

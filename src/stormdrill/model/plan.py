@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from stormdrill.model.experiment import Experiment
+from stormdrill.model.experiment import PHASES, Experiment
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
@@ -46,6 +46,20 @@ class Plan(Struct, frozen=True):
     profile: Profile | None = None
     digest: str = ""
     """First 12 hex digits of SHA-256 over experiment, selectors, counts and mechanisms."""
+
+    @property
+    def fault_s(self) -> float:
+        """How long the fault phase is meant to last: from the first inject to the last revert that is planned."""
+        if not self.injections:
+            return self.experiment.phases.fault_s
+        starts = [item.start_s for item in self.injections]
+        return max(item.start_s + item.for_s for item in self.injections) - min(starts)
+
+    def length_s(self, phase: str) -> float:
+        """The planned length of a phase; 0 for a name that is none."""
+        if phase == "fault":
+            return self.fault_s
+        return next((self.experiment.phases.of(known) for known in PHASES if known == phase), 0.0)
 
     def injection(self, id: str) -> Injection:
         for injection in self.injections:

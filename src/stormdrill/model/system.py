@@ -65,6 +65,19 @@ class JobLedger(Struct, frozen=True):
     path: str
 
 
+class Secret(Struct, frozen=True):
+    """A value that is read when the run starts, never before, and that is written down nowhere."""
+
+    name: str
+    """The parameter's name; `${secret:NAME}` stands for the value, in the environment of instances only."""
+    source: str
+    """`env:NAME`, a variable of the runner's environment, or `file:PATH`, a file with one line."""
+
+    @property
+    def placeholder(self) -> str:
+        return f"${{secret:{self.name}}}"
+
+
 class System(Struct, frozen=True):
     name: str
     entry: str
@@ -84,3 +97,5 @@ class System(Struct, frozen=True):
     capacity: dict[str, str] = {}
     stop_timeout_s: float = 3.0
     ready_timeout_s: float = 30.0
+    secrets: tuple[Secret, ...] = ()
+    """Those that the experiment declares too: what is removed by value from everything that the run writes."""

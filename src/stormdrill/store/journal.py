@@ -37,10 +37,14 @@ GROUP_S = 0.1
 RESERVED = frozenset(
     {
         "abort-requested",
+        "effect-observed",
         "guard-tripped",
         "journal-taken-over",
+        "load-ended",
+        "phase-entered",
         "process-exited",
         "record-closed",
+        "restored",
         "revert-started",
         "revert-verified",
         "reverted",
