@@ -4,6 +4,7 @@ notify through these only; `api` picks the concrete parts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -266,6 +267,10 @@ class Load(Protocol):
         ...
 
 
+OLDEST_SAMPLE_S = 15.0
+"""A sample that carries a timestamp may be this old; after that it is no fresh reading."""
+
+
 class Sample(NamedTuple):
     """One sample of a metrics endpoint (Prometheus' data model)."""
 
@@ -274,6 +279,17 @@ class Sample(NamedTuple):
     value: float
     at_ms: int | None = None
     """Wall clock in ms, where the endpoint gave one."""
+
+    def doubt(self, now_ms: float | None) -> str:
+        """Why this is no fresh reading at `now_ms` (wall clock); empty when it is one."""
+        if not math.isfinite(self.value):
+            return f"{self._shown()} is {self.value}"
+        age_s = 0.0 if self.at_ms is None or now_ms is None else (now_ms - self.at_ms) / 1000
+        return f"{self._shown()} is {age_s:.0f} s old" if age_s > OLDEST_SAMPLE_S else ""
+
+    def _shown(self) -> str:
+        inner = ",".join(f"{name}={value}" for name, value in self.labels.items())
+        return f"{self.name}{{{inner}}}" if inner else self.name
 
 
 class Scraped(NamedTuple):
@@ -305,6 +321,6 @@ class LedgerRow(Struct, frozen=True):
 
 
 class ReadLedger(Protocol):
-    """Every job that one instance knows. Raises Unreachable."""
+    """Every job of one run (by its id) that one instance knows. Raises Unreachable."""
 
-    def __call__(self, url: str, timeout_s: float) -> tuple[LedgerRow, ...]: ...
+    def __call__(self, url: str, timeout_s: float, run: str) -> tuple[LedgerRow, ...]: ...

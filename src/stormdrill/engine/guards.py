@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
-from stormdrill.engine.sight import LiveSight
+from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
 from stormdrill.model.event import ConditionHeld, Event, GuardTripped
 from stormdrill.model.expression import AlertWithin, Expression
 from stormdrill.ports import Held
@@ -16,13 +18,20 @@ BLIND_S = 4.0
 """Two of the longest intervals between readings and a request's usual time-out: no fresh reading for so long trips."""
 
 
+class Polled(Protocol):
+    """What `LiveSight` offers: it reads on only when polled."""
+
+    def poll(self) -> None: ...
+    def evaluate(self, expression: Expression) -> Held: ...
+
+
 class Guards:
     """Looks five times a second while `armed()` says that harm is being done; trips once."""
 
     def __init__(
         self,
         guards: Sequence[Expression],
-        sight: LiveSight,
+        sight: Polled,
         *,
         armed: Callable[[], bool],
         record: Callable[[Event], object],
@@ -30,6 +39,7 @@ class Guards:
         trigger: Expression | None,
         shown: Mapping[str, Expression],
         show: Callable[[Mapping[str, float]], None],
+        on_defect: OnDefect = raise_in_thread,
     ) -> None:
         self._guards = guards
         self._sight = sight
@@ -39,10 +49,11 @@ class Guards:
         self._trigger = trigger
         self._shown = shown
         self._show = show
-        self._broken_since: dict[int, float] = {}
-        self._blind_since: dict[int, float] = {}
+        self._broken = [_Spell() for _ in guards]
+        self._blind = [_Spell() for _ in guards]
+        self._triggering = _Spell()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="guards", daemon=True)
+        self._thread = thread("guards", self._run, on_defect)
 
     def start(self) -> None:
         self._thread.start()
@@ -54,49 +65,77 @@ class Guards:
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):
-            self._sight.poll()
-            self._show(self._figures())
-            if not self._armed():
-                self._broken_since.clear()
-                self._blind_since.clear()
-                continue
-            self._look_for_trigger()
-            for index, guard in enumerate(self._guards):
-                if self._tripped(index, guard):
-                    return
+            if self.look(time.monotonic()):
+                return
+
+    def look(self, now_s: float) -> bool:
+        """One look, at this moment of the monotonic clock. True once a guard has tripped: then there is no more."""
+        self._sight.poll()
+        self._show(self._figures())
+        if not self._armed():
+            for spell in (*self._broken, *self._blind, self._triggering):
+                spell.lasts_s(False, now_s)
+            return False
+        self._look_for_trigger(now_s)
+        return any(self._tripped(index, guard, now_s) for index, guard in enumerate(self._guards))
 
     def _figures(self) -> dict[str, float]:
         found: dict[str, float] = {}
         for name, expression in self._shown.items():
-            look = self._sight.evaluate(expression)
-            if look.value is not None:
-                found[name] = look.value
+            value = _finite(self._sight.evaluate(expression).value)
+            if value is not None:
+                found[name] = value
         return found
 
-    def _look_for_trigger(self) -> None:
+    def _look_for_trigger(self, now_s: float) -> None:
         if self._trigger is None or isinstance(self._trigger, AlertWithin):
             return
         look = self._sight.evaluate(self._trigger)
-        if look.fresh and look.held:
-            self._record(ConditionHeld(self._trigger.text, look.value))
+        lasts_s = self._triggering.lasts_s(look.fresh and look.held, now_s)
+        if lasts_s is not None and lasts_s >= _for_s(self._trigger):
+            self._record(ConditionHeld(self._trigger.text, _finite(look.value)))
             self._trigger = None
 
-    def _tripped(self, index: int, guard: Expression) -> bool:
-        now_s = time.monotonic()
+    def _tripped(self, index: int, guard: Expression, now_s: float) -> bool:
         look = self._sight.evaluate(guard)
-        if not look.fresh:
-            since_s = self._blind_since.setdefault(index, now_s)
-            return self._trip_if(now_s - since_s >= BLIND_S, guard, look, f"no fresh reading for {BLIND_S:g} s")
-        self._blind_since.pop(index, None)
-        if not look.held:  # a guard names the harm: it is broken while its expression holds
-            self._broken_since.pop(index, None)
-            return False
-        since_s = self._broken_since.setdefault(index, now_s)
-        for_s = (guard.for_s or 0.0) if not isinstance(guard, AlertWithin) else 0.0
-        return self._trip_if(now_s - since_s >= for_s, guard, look, f"held for {for_s:g} s")
+        blind_s = self._blind[index].lasts_s(not look.fresh, now_s)
+        if blind_s is not None:
+            return blind_s >= BLIND_S and self._stop_it(guard, look, f"no fresh reading for {BLIND_S:g} s")
+        # a guard names the harm: it is broken while its expression holds
+        broken_s = self._broken[index].lasts_s(look.held, now_s)
+        for_s = _for_s(guard)
+        return broken_s is not None and broken_s >= for_s and self._stop_it(guard, look, f"held for {for_s:g} s")
 
-    def _trip_if(self, due: bool, guard: Expression, look: Held, detail: str) -> bool:
-        if due:
-            self._record(GuardTripped(guard.text, look.value, detail))
-            self._trip(f"guard {guard.text}: {detail}")
-        return due
+    def _stop_it(self, guard: Expression, look: Held, detail: str) -> bool:
+        """The run is stopped first: whatever the record may be worth, the harm ends."""
+        self._trip(f"guard {guard.text}: {detail}")
+        value = _finite(look.value)
+        if look.value is not None and value is None:
+            detail += f", the last value was {look.value}"
+        self._record(GuardTripped(guard.text, value, detail))
+        return True
+
+
+class _Spell:
+    """How long something has been so without a break."""
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+
+    def lasts_s(self, is_so: bool, now_s: float) -> float | None:
+        """None: it is not so now."""
+        if not is_so:
+            self._since_s = None
+            return None
+        if self._since_s is None:
+            self._since_s = now_s
+        return now_s - self._since_s
+
+
+def _for_s(expression: Expression) -> float:
+    return 0.0 if isinstance(expression, AlertWithin) else expression.for_s or 0.0
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON, and so the journal, knows neither infinity nor NaN."""
+    return value if value is not None and math.isfinite(value) else None

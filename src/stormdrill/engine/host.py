@@ -10,9 +10,11 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
+from stormdrill.keeper import procfs
 from stormdrill.model.event import Event, HostSampled
 
 EVERY_S = 1.0
@@ -21,6 +23,7 @@ LEAST_BUSY_S = 0.01
 TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 GENERATOR = "generator"
 """Instances of the load generator are named so, with a number behind."""
+OWN = "runner"
 
 
 class HostWatch:
@@ -35,6 +38,7 @@ class HostWatch:
         run_dir: Path,
         min_memory_mb: int,
         min_disk_mb: int,
+        on_defect: OnDefect = raise_in_thread,
     ) -> None:
         self._processes = processes
         self._record = record
@@ -43,7 +47,7 @@ class HostWatch:
         self._min_memory_mb = min_memory_mb
         self._min_disk_mb = min_disk_mb
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="host", daemon=True)
+        self._thread = thread("host", self._run, on_defect)
 
     def start(self) -> None:
         self._thread.start()
@@ -54,9 +58,9 @@ class HostWatch:
             self._thread.join(timeout=2)
 
     def _run(self) -> None:
-        before = _Sample(self._processes())
+        before = Sample(self._processes())
         while not self._stop.wait(EVERY_S):
-            now = _Sample(self._processes())
+            now = Sample(self._processes())
             self._record(now.since(before), now.at_s * 1000)
             before = now
             reason = self._scarce()
@@ -74,69 +78,71 @@ class HostWatch:
         return ""
 
 
-class _Sample:
-    def __init__(self, processes: dict[str, int]) -> None:
+_Process = tuple[int, int]
+"""Its pid and when it started, in ticks: a pid alone changes hands."""
+
+
+class Sample:
+    """What every process had used at one moment; the run's with all that descends from them, and their threads."""
+
+    def __init__(self, processes: Mapping[str, int]) -> None:
+        roots = {os.getpid(): OWN, **{pid: name for name, pid in processes.items() if pid}}
         self.at_s = time.monotonic()
         self.busy_s = _busy_s()
-        self.cpu_s = {name: _cpu_s(pid) for name, pid in processes.items()}
-        self.own_s = _cpu_s(os.getpid())
-        shares = {name: _schedstat_s(pid) for name, pid in processes.items()}
-        self.ran_s = {name: ran_s for name, (ran_s, _) in shares.items()}
-        self.waited_s = {name: waited_s for name, (_, waited_s) in shares.items()}
+        seen = procfs.snapshot()
+        owners = procfs.owners(roots, seen)
+        self.cpu_ticks: dict[_Process, int] = {}
+        self.owner: dict[_Process, str] = {}
+        self.threads: dict[_Process, dict[int, tuple[int, int]]] = {}
+        for pid, stat in seen.items():
+            who = (pid, stat.start_ticks)
+            self.cpu_ticks[who] = stat.cpu_ticks
+            owner = owners.get(pid)
+            if owner is not None:
+                self.owner[who] = owner
+                if owner != OWN:
+                    self.threads[who] = procfs.thread_times_ns(pid)
 
-    def since(self, before: _Sample) -> HostSampled:
+    def since(self, before: Sample) -> HostSampled:
         interval_s = max(self.at_s - before.at_s, 1e-6)
-
-        def share(now: dict[str, float], then: dict[str, float], name: str) -> float:
-            return max(0.0, now[name] - then.get(name, now[name])) / interval_s
-
-        ours = sum(share(self.cpu_s, before.cpu_s, name) for name in self.cpu_s)
-        ours += max(0.0, self.own_s - before.own_s) / interval_s
+        generators = {who for who, name in self.owner.items() if name.startswith(GENERATOR)}
+        others = {who for who, name in self.owner.items() if name != OWN} - generators
+        ours = self._cpu(before, set(self.owner)) / interval_s
         busy = max(0.0, self.busy_s - before.busy_s) / interval_s
-        generators = [name for name in self.ran_s if name.startswith(GENERATOR)]
-        others = [name for name in self.ran_s if not name.startswith(GENERATOR)]
         return HostSampled(
             interval_ms=round(interval_s * 1000, 1),
             foreign_cpu=round(max(0.0, busy - ours), 3),
             platform_run_delay=round(self._waiting(before, others), 3),
             generator_run_delay=round(self._waiting(before, generators), 3),
-            generator_cpu=round(sum(share(self.cpu_s, before.cpu_s, name) for name in generators), 3),
+            generator_cpu=round(self._cpu(before, generators) / interval_s, 3),
             load1=round(os.getloadavg()[0], 2),
             schedstat=Path("/proc/self/schedstat").exists(),
         )
 
-    def _waiting(self, before: _Sample, names: list[str]) -> float:
+    def _cpu(self, before: Sample, processes: set[_Process]) -> float:
+        """Seconds used since then. A process that was not there at all has been born since: all it used counts."""
+        return sum(self.cpu_ticks[who] - before.cpu_ticks.get(who, 0) for who in processes) * TICK_S
+
+    def _waiting(self, before: Sample, processes: set[_Process]) -> float:
         """Waited ÷ (waited + ran): unlike a share of wall time it does not fade when a process is mostly idle."""
-        seen = [name for name in names if name in before.ran_s]
-        ran_s = sum(max(0.0, self.ran_s[name] - before.ran_s[name]) for name in seen)
-        waited_s = sum(max(0.0, self.waited_s[name] - before.waited_s[name]) for name in seen)
-        return waited_s / (waited_s + ran_s) if waited_s + ran_s >= LEAST_BUSY_S else 0.0
+        ran_ns = waited_ns = 0
+        for who in processes:
+            if who in before.cpu_ticks and who not in before.threads:
+                continue  # it has only now become ours: what its threads had used before is not known
+            then = before.threads.get(who, {})
+            for tid, (ran, waited) in self.threads[who].items():
+                ran_then, waited_then = then.get(tid, (0, 0))
+                if ran < ran_then or waited < waited_then:  # another thread with the number of one that ended
+                    ran_then = waited_then = 0
+                ran_ns, waited_ns = ran_ns + ran - ran_then, waited_ns + waited - waited_then
+        total_ns = ran_ns + waited_ns
+        return waited_ns / total_ns if total_ns >= LEAST_BUSY_S * 1e9 else 0.0
 
 
 def _busy_s() -> float:
     """CPU time of the whole machine that was not idle, in seconds."""
     fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     return (sum(fields[:8]) - fields[3] - fields[4]) * TICK_S
-
-
-def _cpu_s(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) * TICK_S
-
-
-def _schedstat_s(pid: int) -> tuple[float, float]:
-    """Time on a core and time waiting for one, over the threads that live now; zeros where the kernel has none."""
-    ran_ns = waited_ns = 0
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            fields = (task / "schedstat").read_text().split()
-            ran_ns, waited_ns = ran_ns + int(fields[0]), waited_ns + int(fields[1])
-    except (OSError, IndexError):
-        pass  # it has just ended: what was read until now is what it used
-    return ran_ns / 1e9, waited_ns / 1e9
 
 
 def _available_mb() -> int:

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-KEEP_S = 30.0
 WINDOW_S = 2.0
-"""How far back a live figure looks unless the expression says `for` longer."""
+"""How far back a live figure looks. `for` is the asker's to wait: averaged over it too, it would count twice."""
 STALE_S = 2.5
 """A reading older than this is no reading."""
 COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -75,7 +74,7 @@ class _Tail:
         self.offset += whole * RECORD.size
         fresh = np.frombuffer(data, dtype=np.dtype(DTYPE), count=whole)
         rows = fresh if self.rows is None else np.concatenate((self.rows, fresh))
-        self.rows = rows[self.done_ms(rows) >= now_ms - KEEP_S * 1000]
+        self.rows = rows[self.done_ms(rows) >= now_ms - WINDOW_S * 1000]
 
     def since(self, labels: Mapping[str, str], since_ms: float) -> _Lately:
         """Requests with these labels that ended since then, told apart as the judge does."""
@@ -122,19 +121,18 @@ class LiveSight:
         """Implements `ports.Sight`."""
         if isinstance(expression, AlertWithin):
             return self._look_alert(expression)
-        window_s = max(WINDOW_S, min(expression.for_s or 0.0, KEEP_S))
-        value = self.value(expression, window_s)
+        value = self._value(expression)
         if value is None:
-            return Held(False, None, f"nothing fresh for {expression.metric} in the last {window_s:g} s")
+            return Held(False, None, f"nothing fresh for {expression.metric} in the last {WINDOW_S:g} s")
         if expression.relative:
             return Held(False, value, "a limit relative to the baseline has no live value")
         return Held(COMPARE[expression.op](value, expression.limit), value)
 
-    def value(self, expression: Comparison, window_s: float) -> float | None:
+    def _value(self, expression: Comparison) -> float | None:
         """In the unit of the expression's limit: percent, seconds, per second, or the metric's own."""
         metric = expression.metric
         if metric in ("success", "goodput", "throughput") or (metric[:1] == "p" and metric[1:2].isdigit()):
-            return self._of_rows(metric, expression.labels, window_s)
+            return self._of_rows(metric, expression.labels)
         return self._of_readings(metric, expression.labels, expression.op, expression.unit)
 
     def _look_alert(self, expression: AlertWithin) -> Held:
@@ -157,18 +155,18 @@ class LiveSight:
         worst = min(fresh) if op in (">", ">=") else max(fresh)
         return worst * 100 if unit == "%" else worst
 
-    def _of_rows(self, metric: str, labels: Mapping[str, str], window_s: float) -> float | None:
+    def _of_rows(self, metric: str, labels: Mapping[str, str]) -> float | None:
         import numpy as np
 
-        lately = self._lately(labels, (time.monotonic() - window_s) * 1000)
+        lately = self._lately(labels, (time.monotonic() - WINDOW_S) * 1000)
         if not len(lately.good):
             return None
         if metric == "success":
             return float(lately.good.mean() * 100)
         if metric == "throughput":
-            return float(lately.served.sum() / window_s)
+            return float(lately.served.sum() / WINDOW_S)
         if metric == "goodput":
-            return float(lately.good.sum() / window_s)
+            return float(lately.good.sum() / WINDOW_S)
         admitted_s = lately.latency_s[lately.admitted]
         return float(np.quantile(admitted_s, float(metric[1:]) / 100)) if len(admitted_s) else None
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from msgspec import Struct
 
 from stormdrill.core.fold import alert_key
+from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
 from stormdrill.model.event import AlertChanged, Event, Reading
 from stormdrill.model.system import AlertSource, MetricSource, System
-from stormdrill.ports import Instance, Scrape, Scraped
+from stormdrill.ports import Instance, Sample, Scrape, Scraped
 
 ALERT_EVERY_S = 0.25
 METRIC_EVERY_S = 1.0
 LIMIT_S = 0.9
+BLIND_LOOKS = 2
+"""After so many looks without an answer, what an instance said of its alerts is forgotten; one slow look is not."""
 ALERTS = "alerts"
 """Journalled with 1 when an instance's alerts can be read, without a value when they can't, at each change."""
 SERVED = "served"
@@ -50,6 +53,8 @@ class Watch:
         inventory: Callable[[], Iterable[Instance]],
         scrape: Scrape,
         record: Callable[[Event, float | None], object],
+        *,
+        on_defect: OnDefect = raise_in_thread,
     ) -> None:
         self._system = system
         self._inventory = inventory
@@ -60,11 +65,12 @@ class Watch:
         self._pool = ThreadPoolExecutor(max_workers=24, thread_name_prefix="watch")
         self._under_way: dict[Endpoint, Future[None]] = {}
         self._firing: dict[str, dict[str, str]] = {}
-        self._seen_by: dict[str, dict[str, dict[str, str]]] = {}
-        self._readable: dict[str, bool] = {}
+        self._seen_by: dict[Endpoint, dict[str, dict[str, str]]] = {}
+        self._unread: dict[Endpoint, int] = {}
+        self._on_defect = on_defect
         self._lock = threading.Lock()
         self._latest: dict[tuple[str, str, str], Fresh] = {}
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread = thread("watch", self._run, on_defect)
 
     def latest(self) -> list[Fresh]:
         """The newest fresh reading of each series, for guards and the live view."""
@@ -80,14 +86,16 @@ class Watch:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def read_now(self) -> None:
-        """One look at all metrics, waited for; for the edges of phases."""
-        for future in [self._pool.submit(self._read_metrics, *item) for item in self._metric_endpoints().items()]:
-            future.result(timeout=LIMIT_S + 1)
+        """One look at all metrics, waited for; for the edges of phases. What does not come in time is missing."""
+        looks = [self._look(self._read_metrics, *item) for item in self._metric_endpoints().items()]
+        wait([look for look in looks if look is not None], timeout=LIMIT_S + 1)
 
     def _run(self) -> None:
         next_metrics = time.monotonic()
         while not self._stop.wait(ALERT_EVERY_S):
-            for endpoint, sources in self._alert_endpoints().items():
+            alerts = self._alert_endpoints()
+            self._forget_all_but(alerts)
+            for endpoint, sources in alerts.items():
                 self._submit(endpoint, self._read_alerts, sources)
             if time.monotonic() >= next_metrics:
                 next_metrics += METRIC_EVERY_S
@@ -97,8 +105,29 @@ class Watch:
     def _submit(self, endpoint: Endpoint, read: Callable[..., None], sources: object) -> None:
         """One look at a time an endpoint: a slow one is not asked again before it has answered or timed out."""
         before = self._under_way.get(endpoint)
-        if before is None or before.done():
-            self._under_way[endpoint] = self._pool.submit(read, endpoint, sources)
+        if before is not None and not before.done():
+            return
+        if before is not None and not before.cancelled():
+            before.result()  # raises only what nobody was told of
+        look = self._look(read, endpoint, sources)
+        if look is not None:
+            self._under_way[endpoint] = look
+
+    def _look(self, read: Callable[..., None], endpoint: Endpoint, sources: object) -> Future[None] | None:
+        """None when the watch is over."""
+
+        def supervised() -> None:
+            try:
+                read(endpoint, sources)
+            except BaseException as error:
+                self._on_defect(error)
+
+        try:
+            return self._pool.submit(supervised)
+        except RuntimeError:  # the pool has been shut down meanwhile
+            if self._stop.is_set():
+                return None
+            raise
 
     def _metric_endpoints(self) -> dict[Endpoint, list[MetricSource]]:
         found: dict[Endpoint, list[MetricSource]] = {}
@@ -126,47 +155,66 @@ class Watch:
     def _read_metrics(self, endpoint: Endpoint, metrics: list[MetricSource]) -> None:
         asked_ms = time.monotonic() * 1000
         scraped = self._scrape(endpoint.url, LIMIT_S)
+        wall_ms = time.time() * 1000
         for metric in metrics:
             found = [item for item in scraped.samples if item.name == metric.prometheus]
+            if metric.name == SERVED and found:
+                doubt = next((why for item in found if (why := item.doubt(wall_ms))), "")
+                found = [Sample(metric.prometheus, {}, sum(item.value for item in found))]
+                self._note(metric.name, endpoint.instance, found[0], doubt or found[0].doubt(wall_ms), asked_ms)
+                continue
             if not found:
                 why = scraped.detail or f"no sample {metric.prometheus} at {endpoint.url}"
                 self._record(Reading(metric.name, endpoint.instance, None, {}, why), asked_ms)
-            if metric.name == SERVED and found:
-                total = sum(item.value for item in found)
-                self._note(metric.name, endpoint.instance, total, {}, asked_ms)
-                continue
             for item in found:
-                self._note(metric.name, endpoint.instance, item.value, item.labels, asked_ms)
+                self._note(metric.name, endpoint.instance, item, item.doubt(wall_ms), asked_ms)
 
-    def _note(self, metric: str, instance: str, value: float, labels: Mapping[str, str], at_ms: float) -> None:
-        known = {**self._labels.get(instance, {}), "instance": instance, **labels}
-        self._latest[metric, instance, repr(sorted(labels.items()))] = Fresh(metric, value, at_ms, known)
-        self._record(Reading(metric, instance, value, dict(labels), ""), at_ms)
+    def _note(self, metric: str, instance: str, item: Sample, doubt: str, at_ms: float) -> None:
+        """A sample in doubt is no reading: it is written down without a value, and guards see nothing fresh in it."""
+        key = (metric, instance, repr(sorted(item.labels.items())))
+        if doubt:
+            self._latest.pop(key, None)
+            self._record(Reading(metric, instance, None, dict(item.labels), doubt), at_ms)
+            return
+        known = {**self._labels.get(instance, {}), "instance": instance, **item.labels}
+        self._latest[key] = Fresh(metric, item.value, at_ms, known)
+        self._record(Reading(metric, instance, item.value, dict(item.labels), ""), at_ms)
 
     def _read_alerts(self, endpoint: Endpoint, sources: list[AlertSource]) -> None:
         asked_ms = time.monotonic() * 1000
         scraped = self._scrape(endpoint.url, LIMIT_S)
-        if self._readable.get(endpoint.instance) != scraped.fresh:
-            self._readable[endpoint.instance] = scraped.fresh
+        unread = self._unread.get(endpoint)
+        if unread is None or scraped.fresh != (unread == 0):
             seen = 1.0 if scraped.fresh else None
             self._record(Reading(ALERTS, endpoint.instance, seen, {}, scraped.detail), asked_ms)
-        if scraped.fresh:
-            with self._lock:
-                self._seen_by[endpoint.instance] = _firing(scraped, {item.name for item in sources})
+        unread = 0 if scraped.fresh else (unread or 0) + 1
+        with self._lock:
+            self._unread[endpoint] = unread
+            if scraped.fresh:
+                self._seen_by[endpoint] = _firing(scraped, {item.name for item in sources})
+            elif unread >= BLIND_LOOKS:
+                self._seen_by.pop(endpoint, None)
+            self._compare(endpoint.instance)
+
+    def _forget_all_but(self, known: Mapping[Endpoint, object]) -> None:
+        """An instance that left the inventory says nothing any more."""
+        with self._lock:
+            for endpoint in [item for item in self._seen_by if item not in known]:
+                del self._seen_by[endpoint]
                 self._compare(endpoint.instance)
 
     def _compare(self, source: str) -> None:
-        """An alert fires when any instance says so; it is over when none does any more."""
+        """An alert fires when any instance says so; it is over when none that can be read does any more."""
         now: dict[str, dict[str, str]] = {}
         for seen in self._seen_by.values():
             now.update(seen)
-        before = set(self._firing)
+        before = self._firing
+        self._firing = now
         for key, labels in now.items():
             if key not in before:
                 self._record(AlertChanged(key.split("|")[0], True, labels, source), None)
-        for key in before - set(now):
-            self._record(AlertChanged(key.split("|")[0], False, self._firing[key], source), None)
-        self._firing = now
+        for key in before.keys() - now.keys():
+            self._record(AlertChanged(key.split("|")[0], False, before[key], source), None)
 
 
 def _firing(scraped: Scraped, wanted: set[str]) -> dict[str, dict[str, str]]:

@@ -140,9 +140,7 @@ class Family:
                 if child.who.pid == pid and not child.gone:
                     child.gone = True
                     code = os.waitstatus_to_exitcode(status)
-                    exits.append(
-                        Exit(child, code if code >= 0 else None, signal.Signals(-code).name if code < 0 else None)
-                    )
+                    exits.append(Exit(child, code, None) if code >= 0 else Exit(child, None, signal_name(-code)))
 
     def end(self, child: Child, timeout_s: float) -> Steps[list[str]]:
         """SIGTERM, then SIGKILL for it and all that descends from it; returns what still lives."""
@@ -203,6 +201,14 @@ class Family:
         with contextlib.suppress(PermissionError):
             procfs.send(child.who, signal.SIGTERM)
             procfs.send(child.who, signal.SIGCONT)  # a frozen one can only obey when thawed
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL, …; realtime signals have no name of their own but the number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
 
 
 def _kill(who: procfs.Identity) -> None:

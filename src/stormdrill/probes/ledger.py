@@ -13,7 +13,8 @@ from stormdrill.probes.call import http_call
 
 BODY_LIMIT = 64 << 20
 """About half a million jobs."""
-_NUMBER = re.compile(r"(\d+)$")
+MOST_DIGITS = 10
+"""Of a job's number: what record files can hold."""
 
 
 class _Row(Struct):
@@ -28,11 +29,11 @@ _LINES: msgspec.json.Decoder[list[_Row]] = msgspec.json.Decoder(list[_Row])
 _LINE: msgspec.json.Decoder[_Row] = msgspec.json.Decoder(_Row)
 
 
-def read_ledger(url: str, timeout_s: float) -> tuple[LedgerRow, ...]:
+def read_ledger(url: str, timeout_s: float, run: str) -> tuple[LedgerRow, ...]:
     """Every job of one instance: a JSON list, or one JSON object a line.
 
-    A job's number is what its id ends in: the load names its jobs `<run>-<number>`. Ids without one are others' jobs
-    and left out. Raises Unreachable when there is no complete, readable answer.
+    The load names its jobs `<run>-<number>`; all other ids are somebody else's jobs and left out: those of earlier runs on
+    the same system, or of its other users. Raises Unreachable when there is no complete, readable answer.
     """
     reply = http_call("GET", url, "", timeout_s, body_limit=BODY_LIMIT)
     if reply.error or reply.status != 200:
@@ -42,9 +43,10 @@ def read_ledger(url: str, timeout_s: float) -> tuple[LedgerRow, ...]:
         rows = _LINES.decode(text) if text.startswith("[") else [_LINE.decode(line) for line in text.splitlines()]
     except msgspec.MsgspecError as error:
         raise Unreachable(f"{url}: not a ledger: {error}") from error
+    ours = re.compile(rf"{re.escape(run)}-([0-9]{{1,{MOST_DIGITS}}})")
     found = []
     for row in rows:
-        number = _NUMBER.search(row.id)
+        number = ours.fullmatch(row.id)
         if number is not None:
             found.append(LedgerRow(int(number[1]), row.state, row.done, row.took_ms, row.region))
     return tuple(found)

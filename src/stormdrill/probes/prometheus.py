@@ -5,7 +5,6 @@ Written here because the only library for it is a metrics *client*; it would be 
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -14,8 +13,6 @@ from stormdrill.ports import Answer, Sample, Scraped
 from stormdrill.probes.call import http_call
 
 MOST_SAMPLES = 50_000
-OLDEST_S = 15.0
-"""A sample that carries a timestamp may be this old; after that it is no fresh reading."""
 _SAMPLE = re.compile(
     r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*(?:\{(?P<labels>(?:[^\"}]|\"(?:[^\"\\]|\\.)*\")*)\})?"
     r"[ \t]+(?P<value>[^ \t]+)(?:[ \t]+(?P<at>-?\d{1,18}))?[ \t]*"
@@ -84,11 +81,8 @@ def pick(
     if not found:
         return Answer((), f"no sample {name}{_shown(labels)}", scraped.took_ms)
     for sample in found:
-        if not math.isfinite(sample.value):
-            return Answer((), f"{name}{_shown(sample.labels)} is {sample.value}", scraped.took_ms)
-        age_s = 0.0 if sample.at_ms is None or now_ms is None else (now_ms - sample.at_ms) / 1000
-        if age_s > OLDEST_S:
-            return Answer((), f"{name}{_shown(sample.labels)} is {age_s:.0f} s old", scraped.took_ms)
+        if doubt := sample.doubt(now_ms):
+            return Answer((), doubt, scraped.took_ms)
     return Answer(tuple((sample.labels, sample.value) for sample in found), took_ms=scraped.took_ms)
 
 

@@ -11,13 +11,27 @@ from stormdrill.model.experiment import Scalar as Value
 from stormdrill.model.system import AlertSource, Dependency, JobLedger, MetricSource, Ready, ServiceInstance, System
 from stormdrill.spec.expression import LOAD_METRICS
 from stormdrill.spec.files import NAME, MetricFile, ServiceFile, SystemFile
-from stormdrill.spec.parameters import Filled, Filler, Parameter, declared, settle, unfilled, unknown_settings
+from stormdrill.spec.parameters import (
+    Filled,
+    Filler,
+    Parameter,
+    Plain,
+    declared,
+    secrets_of,
+    settle,
+    unfilled,
+    unknown_settings,
+    written,
+)
 from stormdrill.spec.scalars import instead, seconds, short
 from stormdrill.spec.walk import Walker
 from stormdrill.spec.yaml import Document, Node, Table, ordered, parse, read_text
 
 KEPT = frozenset({"port"})
 MAX_INSTANCES = 200
+RESERVED = frozenset({"proxy", "keeper", "undo"})
+"""Processes of stormdrill's own in a run; those of the load generator begin with GENERATOR."""
+GENERATOR = "generator"
 
 
 def read_system(path: Path, settings: Mapping[str, str] | None = None) -> System:
@@ -43,7 +57,7 @@ def resolve_system(document: Document, parameters: Mapping[str, Parameter], valu
         admin=file.admin or "",
         instances=tuple(reading.instances),
         labels=tuple(file.labels),
-        parameters={name: _flat(value) for name, value in values.items()},
+        parameters={name: _flat(value) for name, value in written(values).items()},
         dependencies=tuple(
             Dependency(name, tuple(item.from_), item.to) for name, item in file.dependencies.items() if item
         ),
@@ -57,12 +71,13 @@ def resolve_system(document: Document, parameters: Mapping[str, Parameter], valu
         capacity={name: str(value) for name, value in file.capacity.items()},
         stop_timeout_s=seconds(file.process.stop_timeout),
         ready_timeout_s=seconds(file.process.ready_timeout),
+        secrets=secrets_of(values),
     )
     reading.check_names(parameters)
     return system
 
 
-def _flat(value: Filled) -> Value:
+def _flat(value: Plain) -> Value:
     """Lists as `--set` writes them, joined by commas."""
     return ",".join(str(item) for item in value) if isinstance(value, tuple) else value
 
@@ -206,6 +221,9 @@ class _Reading:
             if instance.name in names:
                 self.document.problem(place, f"two instances are named {instance.name}", "rename the service")
             names.add(instance.name)
+            if instance.name in RESERVED or instance.name.startswith(GENERATOR):
+                fix = f"rename the service, my-{instance.service} for one"
+                self.document.problem(place, f"{instance.name} is a name of stormdrill's own", fix)
             if instance.port and ports.setdefault(instance.port, instance.service) != instance.service:
                 place = self.document.place("process", "services", instance.service, "port")
                 self.document.problem(place, f"the port {instance.port} is {ports[instance.port]}'s", "choose another")

@@ -40,6 +40,8 @@ class Stat(NamedTuple):
     parent: int
     session: int
     start_ticks: int
+    cpu_ticks: int = 0
+    """CPU used by all its threads, ended ones too, in clock ticks."""
 
 
 @lru_cache(maxsize=1)
@@ -64,7 +66,9 @@ def stat(pid: int) -> Stat | None:
     finally:
         os.close(fd)
     fields = text[text.rindex(b")") + 2 :].split()
-    return Stat(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+    return Stat(
+        pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]), int(fields[11]) + int(fields[12])
+    )
 
 
 def identity_of(pid: int) -> Identity | None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import signal
 import sys
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from stormdrill.keeper import procfs
+from stormdrill.keeper.limited import request
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import Ready, ServiceInstance, System
 from stormdrill.model.undo import Signal, Spawn, Undo
@@ -31,6 +31,8 @@ from stormdrill.targets.process.wiring import (
 )
 
 ANSWER_LIMIT_S = 0.8
+ROUND_LIMIT_S = 0.95
+"""For a round over all instances, however many there are."""
 
 
 class ProcessTarget:
@@ -101,13 +103,16 @@ class ProcessTarget:
             self._known[instance] = msgspec.structs.replace(self._known[instance], pid=pid, start_ticks=start_ticks)
 
     def ready(self) -> Mapping[str, bool]:
-        checks = {
-            item.name: self._pool.submit(self._answers, self._known[item.name], item.ready)
-            for item in self._system.instances
-        }
+        checks = {item.name: partial(self.answers, item.name) for item in self._system.instances}
         if self._proxy is not None:
-            checks[PROXY] = self._pool.submit(_get, self._proxy.address, Ready(path="/routes"))
-        return {name: check.result() for name, check in checks.items()}
+            checks[PROXY] = partial(_get, self._proxy.address, Ready(path="/routes"))
+        return self._at_once(checks)
+
+    def _at_once(self, checks: Mapping[str, Callable[[], bool]]) -> dict[str, bool]:
+        """All of them side by side; whoever has not answered when the limit is over is not ready."""
+        asked = {name: self._pool.submit(check) for name, check in checks.items()}
+        wait(asked.values(), timeout=ROUND_LIMIT_S)
+        return {name: not future.cancel() and future.done() and future.result() for name, future in asked.items()}
 
     def answers(self, instance: str) -> bool:
         """Whether one instance answers its ready check now (bounded by ANSWER_LIMIT_S)."""
@@ -116,10 +121,9 @@ class ProcessTarget:
 
     def admin(self) -> str:
         """URL of the first instance of the admin service that answers; empty when there is none."""
-        for item in self._system.instances:
-            if item.service == self._system.admin and self._answers(self._known[item.name], item.ready):
-                return f"http://{self._known[item.name].address}"
-        return ""
+        names = [item.name for item in self._system.instances if item.service == self._system.admin]
+        answered = self._at_once({name: partial(self.answers, name) for name in names})
+        return next((f"http://{self._known[name].address}" for name in names if answered[name]), "")
 
     def entries(self) -> tuple[str, ...]:
         """Base URLs where load enters."""
@@ -186,12 +190,6 @@ class ProcessTarget:
 
 
 def _get(address: str, ready: Ready) -> bool:
-    """An answer is required: a frozen server still accepts connections."""
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection(address, timeout=ANSWER_LIMIT_S)
-        try:
-            connection.request(ready.method, ready.path)
-            return connection.getresponse().status < 500
-        finally:
-            connection.close()
-    return False
+    """A whole answer is required: a frozen server still accepts connections, and one that drips serves nobody."""
+    heard = request(ready.method, f"http://{address}{ready.path}", "", ANSWER_LIMIT_S)
+    return not heard.error and heard.status < 500
