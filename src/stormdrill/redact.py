@@ -5,7 +5,9 @@ Standard library only: the keeper imports this.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote, quote_plus
 
 MASK = "[redacted]"
 SHORTEST = 4
@@ -13,7 +15,10 @@ SHORTEST = 4
 
 
 class Redactor:
-    """Knows the secrets of one run and removes them from text and from JSON values."""
+    """Knows the secrets of one run and removes them from text and from JSON values.
+
+    A value is found as it is, within JSON text and percent-encoded; not in any other encoding, and not cut in pieces.
+    """
 
     def __init__(self) -> None:
         self._secrets: list[str] = []
@@ -22,9 +27,7 @@ class Redactor:
         """Remember `value` as a secret. Raises ValueError when it is too short to remove safely."""
         if len(value) < SHORTEST:
             raise ValueError(f"a secret shorter than {SHORTEST} characters cannot be removed by value")
-        if value not in self._secrets:
-            self._secrets.append(value)
-            self._secrets.sort(key=len, reverse=True)
+        self._secrets = sorted({*self._secrets, *_forms(value)}, key=lambda form: (-len(form), form))
 
     def text(self, text: str) -> str:
         for secret in self._secrets:
@@ -43,3 +46,13 @@ class Redactor:
         if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
             return [self.json(item) for item in value]
         return value
+
+
+def _forms(value: str) -> set[str]:
+    return {
+        value,
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        quote(value, safe="", errors="surrogateescape"),
+        quote_plus(value, errors="surrogateescape"),
+    }

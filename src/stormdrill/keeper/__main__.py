@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from stormdrill.errors import Refused
-from stormdrill.keeper.family import Family
 from stormdrill.keeper.loop import Loop
+from stormdrill.keeper.vault import Vault
 from stormdrill.keeper.warden import END_NOW, Warden
 from stormdrill.keeper.wire import Channel
 from stormdrill.store import holds
@@ -31,7 +31,7 @@ def main() -> int:
     hold = holds.hold_of(run) if settings["held"] else None
     if hold is not None:
         hold = holds.set_keeper(hold, me)
-    family = Family(run, run_dir)
+    family = Vault(run, run_dir, redactor=journal.redactor)
     family.adopt_orphans()
     loop = Loop()
     warden = Warden(journal, channel, family, loop, hold, settings["grace_s"])
@@ -51,7 +51,7 @@ def main() -> int:
         from stormdrill.keeper.takeover import take_over
 
         journal.close()
-        take_over(run_dir, by="keeper")
+        take_over(run_dir, by="keeper", redactor=journal.redactor)
         return 70
     channel.flush()
     return 0

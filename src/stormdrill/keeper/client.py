@@ -191,9 +191,12 @@ class KeeperClient:
 
     # --- beyond the port ---
 
-    def secret(self, value: str) -> None:
-        """Remove this value from everything that is recorded from now on. Raises ValueError when it is too short."""
-        self._ask("secret", {"value": value})
+    def secret(self, name: str, value: str) -> None:
+        """From now on `${secret:NAME}` in a process's env is this value, which is removed from all that is recorded.
+
+        Raises ValueError when it is too short to be removed. It is held in memory and never written.
+        """
+        self._ask("secret", {"name": name, "value": value})
 
     def _end_limit_s(self) -> float:
         return 2 * CALL_LIMIT_S + self._grace_s + sum(self._undo_s.values())

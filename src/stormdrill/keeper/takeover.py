@@ -37,6 +37,7 @@ from stormdrill.model.event import (
     TornDown,
 )
 from stormdrill.model.undo import Signal, Undo, undo_from_json
+from stormdrill.redact import Redactor
 from stormdrill.store import holds
 from stormdrill.store.journal import NAME, JournalUnwritable, JournalWriter, salvage
 
@@ -75,11 +76,12 @@ class _Past:
     keeper: procfs.Identity | None
 
 
-def take_over(run_dir: Path, by: str, *, accept_left: bool = False) -> TakeOverResult:
+def take_over(run_dir: Path, by: str, *, accept_left: bool = False, redactor: Redactor | None = None) -> TakeOverResult:
     """Make this process the journal's writer, revert what is armed, end what lives, end the run.
 
     `by`: runner, recover or keeper. A keeper that is still there (frozen, or its socket broke) is killed first. A run
     that ended clean is left as it is. `accept_left`: a person vouches for what cannot be shown to be reverted.
+    `redactor`: knows the secrets, where whoever takes over does.
     Raises Refused when another process goes on writing the journal.
     """
     path = run_dir / NAME
@@ -93,7 +95,7 @@ def take_over(run_dir: Path, by: str, *, accept_left: bool = False) -> TakeOverR
         return _without_a_journal(past, hold)
     if not _to_do(past):
         return _already(past, path, hold)
-    journal, found = JournalWriter.resume(path, by, wait_s=LOCK_LIMIT_S)
+    journal, found = JournalWriter.resume(path, by, redactor, wait_s=LOCK_LIMIT_S)
     past = _fold(found.events, past.run, past.boot_id)
     if not _to_do(past):  # it ended between the first look and the lock
         journal.close()

@@ -10,9 +10,10 @@ from typing import cast
 
 from stormdrill.errors import StormdrillError
 from stormdrill.keeper.custody import Custody, spawned_event
-from stormdrill.keeper.family import Exit, Family, Spec
+from stormdrill.keeper.family import Exit, Spec
 from stormdrill.keeper.loop import LONGEST_SLEEP_S, Loop, Steps, Wait
 from stormdrill.keeper.scribe import Scribe
+from stormdrill.keeper.vault import Vault
 from stormdrill.keeper.wire import Channel
 from stormdrill.model.event import (
     AbortRequested,
@@ -43,7 +44,7 @@ class Warden:
 
     journal: JournalWriter
     channel: Channel
-    family: Family
+    family: Vault
     loop: Loop
     hold: Hold | None
     grace_s: float
@@ -130,7 +131,7 @@ class Warden:
 
     def _op_secret(self, message: Message) -> Steps[Reply]:
         yield from ()
-        self.journal.redactor.register(str(message["value"]))
+        self.family.entrust(str(message["name"]), str(message["value"]))
         return {}
 
     def _op_spawn(self, message: Message) -> Steps[Reply]:

@@ -16,7 +16,7 @@ from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 from stormdrill.model.units import parse_duration, parse_rate
 from stormdrill.spec.files import NAME, ExperimentFile, FaultTimes
-from stormdrill.spec.parameters import Filled, Filler, unfilled
+from stormdrill.spec.parameters import Filled, Filler, unfilled, written
 from stormdrill.spec.scalars import instead, seconds, short, suggestion
 from stormdrill.spec.walk import Walker, fields_of, unwrap
 from stormdrill.spec.words import Words
@@ -108,7 +108,7 @@ class _Reading:
             phases=self.phases,
             faults=tuple(self.faults()),
             objectives=objectives,
-            parameters={key: value for key, value in self.values.items() if not isinstance(value, tuple)},
+            parameters={key: value for key, value in written(self.values).items() if not isinstance(value, tuple)},
             load=self.load(),
             guards=tuple(self.guards()),
             runbook=self.runbook(),

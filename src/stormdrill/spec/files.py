@@ -76,9 +76,23 @@ class ParameterFile(FileModel, frozen=True, kw_only=True):
     description: str = ""
 
 
+class SecretFile(FileModel, frozen=True, kw_only=True):
+    """A secret parameter: where its value comes from (env or file), never the value."""
+
+    secret: bool
+    env: Annotated[Identifier, Meta(description="A variable of stormdrill's own environment.")] | None = None
+    file: Annotated[Text, Meta(description="A file with one line; relative to where stormdrill is started.")] | None = (
+        None
+    )
+    description: str = ""
+
+
 ParameterValue = Annotated[
     str | int | float | bool | list[Scalar] | ParameterFile | None,
-    Meta(description="The default, which also gives the type; or {default, choices}.", extra={"kind": "parameter"}),
+    Meta(
+        description="The default, which also gives the type; {default, choices}; or {secret: true, env: NAME}.",
+        extra={"kind": "parameter"},
+    ),
 ]
 Parameters = Annotated[
     dict[Identifier, ParameterValue],

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stormdrill.errors import Problem, Refused
 from stormdrill.model.experiment import Experiment
@@ -17,7 +18,7 @@ from stormdrill.model.system import System
 from stormdrill.spec import catalogue
 from stormdrill.spec.experiment import Surroundings, resolve_experiment
 from stormdrill.spec.files import NAME
-from stormdrill.spec.parameters import Filler, Parameter, declared, settle, unknown_settings
+from stormdrill.spec.parameters import Filler, Parameter, declared, secrets_of, settle, unknown_settings
 from stormdrill.spec.policy import resolve_policy
 from stormdrill.spec.profile import resolve_profile
 from stormdrill.spec.scalars import instead
@@ -98,6 +99,7 @@ class _Loading:
         found = self.found()
         if found or experiment is None or system is None:
             raise Refused(found)
+        system = replace(system, secrets=(*system.secrets, *secrets_of(self.own)))
         use, load = experiment.runbook, experiment.load
         sources = {copy: self.sources[copy] for copy in ("experiment.yaml", "system.yaml", "policy.yaml")}
         if load:

@@ -11,12 +11,15 @@ from msgspec import Struct
 
 from stormdrill.errors import Problem
 from stormdrill.model.experiment import Scalar as Value
-from stormdrill.spec.files import IDENTIFIER, ParameterFile
+from stormdrill.model.system import Secret
+from stormdrill.spec.files import IDENTIFIER, ParameterFile, SecretFile
 from stormdrill.spec.scalars import instead, nearest, short
 from stormdrill.spec.walk import Walker, fields_of, scalar_value
 from stormdrill.spec.yaml import Document, Listing, Node, Place, Scalar, Table
 
-Filled = Value | tuple[Value, ...]
+Plain = Value | tuple[Value, ...]
+Filled = Plain | Secret
+FROM = "write env: VARIABLE or file: PATH, from where it is read when a run starts"
 _REFERENCE = re.compile(r"\$(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<dollar>\$)|(?P<brace>\{)|)")
 
 
@@ -29,6 +32,8 @@ class Parameter(Struct, frozen=True):
     @property
     def type(self) -> str:
         value = self.default
+        if isinstance(value, Secret):
+            return "a secret"
         if isinstance(value, tuple):
             return "a list"
         if isinstance(value, bool):
@@ -60,6 +65,8 @@ def _parameter(document: Document, name: str, place: Place, node: Node) -> Param
         return Parameter(name, _items(document, node), (), place)
     if isinstance(node, Scalar):
         return Parameter(name, None if node.broken else scalar_value(document, node), (), place)
+    if isinstance(node, Table) and "secret" in node.entries:
+        return Parameter(name, _secret(document, name, node), (), place)
     Walker(document).table(node, ParameterFile, f"the parameter {name}")
     assert isinstance(node, Table)
     default, choices = node.get("default"), node.get("choices")
@@ -68,6 +75,34 @@ def _parameter(document: Document, name: str, place: Place, node: Node) -> Param
     if allowed and not node.broken and isinstance(default, Scalar) and not default.broken and value not in allowed:
         document.problem(default, f"the default {_shown(value)} is not one of the choices", _choose(value, allowed))
     return Parameter(name, value, allowed, place)
+
+
+def _secret(document: Document, name: str, node: Table) -> Secret:
+    """What is wrong is said without the value that somebody may have written."""
+    literal = frozenset({"default", "choices"}) & node.entries.keys()
+    for key in sorted(literal):
+        at = node.entries[key][0]
+        document.problem(at, f"{key} of the secret {name}: its value would stand in this file", FROM)
+    before = len(document.problems)
+    file = Walker(document).table(node, SecretFile, f"the secret {name}", ignore=literal)
+    if literal or len(document.problems) > before or node.broken:
+        return Secret(name, "")
+    if not file.secret:
+        document.problem(node.entries["secret"][0], f"secret: false in the parameter {name}", "remove it")
+    elif file.env and file.file:
+        document.problem(node, f"the secret {name} has two sources", "keep env or file")
+    elif not file.env and not file.file:
+        document.problem(node, f"the secret {name} has no source", FROM)
+    return Secret(name, f"env:{file.env}" if file.env else f"file:{file.file}")
+
+
+def secrets_of(values: Mapping[str, Filled]) -> tuple[Secret, ...]:
+    return tuple(value for value in values.values() if isinstance(value, Secret))
+
+
+def written(values: Mapping[str, Filled]) -> dict[str, Plain]:
+    """As they may stand in a record: a secret is its placeholder."""
+    return {name: value.placeholder if isinstance(value, Secret) else value for name, value in values.items()}
 
 
 def _items(document: Document, node: Listing) -> tuple[Value, ...]:
@@ -81,6 +116,8 @@ def _items(document: Document, node: Listing) -> tuple[Value, ...]:
 
 
 def _shown(value: Filled) -> str:
+    if isinstance(value, Secret):
+        return value.placeholder
     if isinstance(value, tuple):
         return ",".join(_shown(item) for item in value)
     if value is None:
@@ -100,10 +137,12 @@ def settle(
     for name, parameter in parameters.items():
         values[name] = parameter.default
         if name in settings:
+            secret = isinstance(parameter.default, Secret)
             try:
-                values[name] = _set(parameter, settings[name])
+                values[name] = _source(name, settings[name]) if secret else _set(parameter, settings[name])
             except ValueError as error:
-                problems.append(Problem(f"--set {name}={short(settings[name])}", 0, 0, *error.args))
+                said = "…" if secret else short(settings[name])
+                problems.append(Problem(f"--set {name}={said}", 0, 0, *error.args))
     return values
 
 
@@ -120,6 +159,14 @@ def unknown_settings(known: Mapping[str, object], settings: Mapping[str, str], w
         for name in settings
         if name not in known
     ]
+
+
+def _source(name: str, text: str) -> Secret:
+    fix = f"write --set {name}=env:VARIABLE or --set {name}=file:PATH"
+    kind, _, rest = text.partition(":")
+    if not (kind == "env" and re.fullmatch(IDENTIFIER, rest)) and not (kind == "file" and rest and rest.isprintable()):
+        raise ValueError(f"{name} is a secret: its value would stand in the shell's history and in the record", fix)
+    return Secret(name, text)
 
 
 def _set(parameter: Parameter, text: str) -> Filled:
@@ -178,6 +225,7 @@ class Filler:
         """Declared, but not well: what is wrong was said there."""
         self.lenient = lenient or document.broken("parameters")
         """Says nothing of unknown names, because why they are unknown was said already."""
+        self._in_env = False
 
     def tree(self, node: Node, skip: frozenset[str] = frozenset()) -> Node:
         """A copy with every parameter filled in, but not below the keys in `skip`."""
@@ -194,7 +242,9 @@ class Filler:
         for key, (at, value) in node.entries.items():
             if "$" in key:
                 self.document.problem(at, f"a parameter in the key {short(key)}", "only values may hold parameters")
+            self._in_env, before = self._in_env or (key == "env" and "command" in node.entries), self._in_env
             table.entries[key] = (at, value if key in skip else self.tree(value))
+            self._in_env = before
         return table
 
     def scalar(self, node: Scalar) -> Node:
@@ -253,9 +303,12 @@ class Filler:
             node.broken = True
         return None if node.broken else _shown(value)
 
-    def known(self, node: Scalar, name: str, offset: int) -> Filled:
+    def known(self, node: Scalar, name: str, offset: int) -> Plain:
+        value = self.values.get(name)
+        if isinstance(value, Secret):
+            return self.secret(node, value, offset)
         if name in self.values:
-            return self.values[name]
+            return value
         if self.lenient or name in self.refused:
             node.broken = True
             return None
@@ -264,6 +317,15 @@ class Filler:
         if isinstance(self.values.get(f"{name}s"), tuple):
             fix = f"add each: {name}s to the service"
         self.document.problem(node.at(offset), f"unknown parameter ${name}", fix)
+        node.broken = True
+        return None
+
+    def secret(self, node: Scalar, secret: Secret, offset: int) -> str | None:
+        """Only an environment may hold one: an argument is shown by ps, anything else is written down."""
+        if self._in_env:
+            return secret.placeholder
+        fix = f"give it to a service: env: {{TOKEN: ${secret.name}}}"
+        self.document.problem(node.at(offset), f"the secret ${secret.name} outside of a service's env", fix)
         node.broken = True
         return None
 

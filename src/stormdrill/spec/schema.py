@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from stormdrill.spec.files import ExperimentFile, FaultTimes, PolicyFile, ProfileFile, SystemFile
+from stormdrill.spec.files import ExperimentFile, FaultTimes, PolicyFile, ProfileFile, SecretFile, SystemFile
 
 FILES: Mapping[str, type[Struct]] = {
     "experiment": ExperimentFile,
@@ -32,6 +32,8 @@ def schema(kind: str, faults: Mapping[str, type[Struct]] | None = None) -> dict[
         entry = _fault_entry(faults, definitions)
         for table in (root, definitions["FastFile"]):
             table["properties"]["faults"] = _with_entry(table["properties"]["faults"], entry)
+    if "ParameterFile" in definitions:
+        definitions["ParameterFile"] = {"anyOf": [definitions["ParameterFile"], _secret()]}
     whole: dict[str, Any] = {**root, "$defs": definitions}
     whole = _tidied(whole)
     if kind in ("experiment", "system"):
@@ -65,6 +67,13 @@ def _fault_entry(faults: Mapping[str, type[Struct]] | None, definitions: dict[st
             "additionalProperties": False,
         }
     return {**entry, "properties": words, "additionalProperties": False}
+
+
+def _secret() -> dict[str, Any]:
+    """A parameter that names one source; msgspec knows no union of two untagged tables."""
+    made: dict[str, Any] = msgspec.json.schema(SecretFile)["$defs"]["SecretFile"]
+    made["properties"]["secret"] = {"const": True}
+    return {**made, "oneOf": [{"required": ["env"]}, {"required": ["file"]}]}
 
 
 def _tidied(value: Any) -> Any:

@@ -89,7 +89,7 @@ class JournalWriter:
     ) -> JournalWriter:
         """Start a new journal. Raises Refused when it exists, cannot be written or the disk has no room."""
         try:
-            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise Refused(
                 f"{path} cannot be created: {error.strerror}; name a directory that you can write with --runs"

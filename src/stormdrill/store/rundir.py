@@ -24,7 +24,7 @@ def create(runs: Path, experiment: str) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     run_dir = runs / f"{stamp}-{word}-{secrets.token_hex(2)}"
     try:
-        run_dir.mkdir(parents=True)
+        run_dir.mkdir(mode=0o700, parents=True)  # what systems log and answer is nobody else's
         (run_dir / "load").mkdir()
         (run_dir / "logs").mkdir()
         probe = run_dir / ".writable"

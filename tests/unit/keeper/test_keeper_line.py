@@ -313,14 +313,14 @@ def test_a_keeper_that_is_frozen_is_gone_after_the_limit(run: KeptRun, monkeypat
 
 
 def test_secrets_are_removed_from_the_journal_and_undos_still_know_them(run: KeptRun, tmp_path: Path) -> None:
-    run.keeper.secret("s3cret-value")
+    run.keeper.secret("token", "s3cret-value")
     run.arm("late", Command(("touch", str(tmp_path / "s3cret-value"))), fault="late")
     run.spawn("one", ["sleep", "1000"], env={"TOKEN": "s3cret-value"})
     assert run.keeper.revert("late", "planned") == "done"
     assert (tmp_path / "s3cret-value").exists()
     assert b"s3cret-value" not in (run.dir / journal.NAME).read_bytes()
     with pytest.raises(ValueError, match="shorter"):
-        run.keeper.secret("abc")
+        run.keeper.secret("short", "abc")
 
 
 def test_many_threads_may_speak_to_the_keeper_at_once(run: KeptRun) -> None:
