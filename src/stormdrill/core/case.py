@@ -33,6 +33,8 @@ class Measured(Struct, frozen=True):
     events: tuple[int, ...] = ()
 
 
+LEDGER = "ledger"
+"""The reading that says whether an instance told of its jobs: 1, or no value and why."""
 NOTHING = Measured(Interval(math.nan, -math.inf, math.inf, 0))
 
 
@@ -68,13 +70,31 @@ class Case:
             if event.file.endswith("jobs.ndjson")
         ]
         ends = [recorded.mono_ms for recorded, event in all_of(self.events, ev.PhaseEntered) if event.phase == "end"]
-        return jobs_of(self.requests, self._ledger, max(closed + ends, default=math.inf))
+        # each instance told what it knew when it was asked: later deadlines than the first's are not known to be missed
+        asked = (
+            [recorded.mono_ms for recorded, _ in self.ledgers.values()]
+            if self.ledgers
+            else [max(closed + ends, default=math.inf)]
+        )
+        return jobs_of(self.requests, self._ledger, min(asked), finished=bool(ends), silent=bool(self.silent_ledgers))
 
-    def halted(self, instance: str) -> list[tuple[float, float]]:
-        """When a fault was in force on an instance: it cannot answer then."""
+    @cached_property
+    def ledgers(self) -> dict[str, tuple[ev.Recorded, ev.Reading]]:
+        """The last answer of each instance that was asked for its jobs; empty where nobody wrote that down."""
+        looks = [item for item in all_of(self.events, ev.Reading) if item[1].metric == LEDGER]
+        looks.sort(key=lambda item: (item[0].mono_ms, item[0].seq))
+        return {reading.instance: (recorded, reading) for recorded, reading in looks}
+
+    @property
+    def silent_ledgers(self) -> tuple[ev.Reading, ...]:
+        """Those that did not tell, in the order of their names: what they alone know, nobody knows."""
+        return tuple(reading for _, (_, reading) in sorted(self.ledgers.items()) if reading.value is None)
+
+    def halted(self, instance: str, but: str = "") -> list[tuple[float, float]]:
+        """When a fault (of another mechanism than `but`) was in force on an instance: it cannot answer then."""
         found = []
         for injection in self.plan.injections:
-            if injection.instance != instance:
+            if injection.instance != instance or injection.mechanism == but:
                 continue
             starts = [r.mono_ms for r, e in all_of(self.events, ev.InjectStarted) if e.injection == injection.id]
             ends = [

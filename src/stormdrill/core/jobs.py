@@ -26,21 +26,29 @@ class Jobs(Struct, frozen=True):
     """Neither done nor refused by the later of its deadline and the end of the run."""
     refused: NDArray[np.bool_]
     open: NDArray[np.bool_]
-    """Still in the system when it was asked, and its deadline had not passed: nobody knows."""
+    """Still in the system when it was asked, and its deadline had not passed or the run was stopped: nobody knows."""
+    unknown: NDArray[np.bool_]
+    """Not settled by what was told, and an instance that may know better did not tell."""
     doubled: NDArray[np.bool_]
     """Done more than once. For every request, accepted or not: `doubled_kind` has its kind."""
     doubled_kind: NDArray[np.int64]
 
 
-def jobs_of(requests: Requests, ledger: Sequence[LedgerRow], asked_ms: float) -> Jobs:
-    """`asked_ms`: when the system was asked, on the journal's clock. Several instances may know one job."""
-    count = int(max(requests.job.max(initial=0), max((row.job for row in ledger), default=0))) + 1
+def jobs_of(
+    requests: Requests, ledger: Sequence[LedgerRow], asked_ms: float, *, finished: bool = True, silent: bool = False
+) -> Jobs:
+    """`asked_ms`: when the system was asked, on the journal's clock. Several instances may know one job.
+
+    `finished`: the run came to its end; one that was stopped did not wait for its jobs. `silent`: an instance gave no
+    ledger. Rows of jobs that no request was made for are somebody else's.
+    """
+    count = int(requests.job.max(initial=0)) + 1
     done = np.zeros(count, np.int64)
     took_ms = np.full(count, np.inf)
     refused = np.zeros(count, np.bool_)
     alive = np.zeros(count, np.bool_)
     for row in ledger:
-        if row.job < 0:
+        if not 0 <= row.job < count:
             continue
         done[row.job] += row.done
         if row.done and row.took_ms is not None:
@@ -51,14 +59,18 @@ def jobs_of(requests: Requests, ledger: Sequence[LedgerRow], asked_ms: float) ->
     job = accepted.job
     due_ms = accepted.at_ms + accepted.deadline_us / 1000
     unsettled = (done[job] == 0) & ~refused[job]
-    undecided = unsettled & alive[job] & (due_ms > asked_ms)
+    undecided = unsettled & alive[job]
+    if finished:
+        undecided &= due_ms > asked_ms
+    unknown = unsettled & ~undecided if silent else np.zeros(len(job), np.bool_)
     return Jobs(
         kind=accepted.kind,
         accepted_ms=accepted.at_ms + accepted.latency_us / 1000.0,
         took_ms=took_ms[job],
-        lost=unsettled & ~undecided,
+        lost=unsettled & ~undecided & ~unknown,
         refused=refused[job] & (done[job] == 0),
         open=undecided,
+        unknown=unknown,
         doubled=done[requests.job] > 1,
         doubled_kind=requests.kind,
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import RecordFile
-from stormdrill.core.judge_faults import judge_faults, not_reverted
+from stormdrill.core.judge_faults import ended_by_itself, judge_faults, not_reverted
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.core.judge_objectives import held_text, judge_objective
 from stormdrill.core.judge_runbook import judge_runbook
@@ -55,7 +55,6 @@ def judge(
     word, sentence = _overall(case, objectives, rulings)
     reasons = [why for _, why in rulings]
     reasons += [f"{taint.source}: {taint.reason}" for taint in case.validity.records]
-    reasons += [event.detail for _, event in all_of(events, ev.Restored) if not event.ok]
     started = all_of(events, ev.RunStarted)
     return Verdict(
         run=started[0][1].run if started else "",
@@ -121,6 +120,10 @@ def _rulings(
         rulings += _fault_rulings(faults)
     if left:
         rulings.append(("INCONCLUSIVE", f"it could not be shown that everything was reverted: {', '.join(left)}"))
+    rulings += [("INCONCLUSIVE", why) for why in ended_by_itself(case)]
+    for _, restored in all_of(case.events, ev.Restored):
+        if not restored.ok:
+            rulings.append(("INCONCLUSIVE", f"the system was not restored: {restored.detail}"))
     if not objectives:
         rulings.append(("INCONCLUSIVE", "the experiment asks for nothing: it has no objectives"))
     return rulings

@@ -93,23 +93,32 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
 
     started, calls = mine(ev.InjectStarted), mine(ev.Injected)
     effects = [item for item in mine(ev.EffectObserved) if item[1].bit]
+    dead = _dead_before(case, injection.instance, started[0][0]) if started else None
+    if dead is not None:
+        effects = []
     looks = mine(ev.RevertVerified)
     gone = bool(looks) and looks[-1][1].gone
-    reverted = gone or not started
+    ended = None if gone else _ended_with_the_system(case, injection.id)
+    reverted = gone or ended is not None or not started
     details = [] if exposure.served >= LEAST_SERVED else [exposure.detail]
     if not started:
         details.append("it was never injected")
+    elif dead is not None:
+        details.append(f"{injection.instance} was not running when it was injected")
     elif not effects:
         outcome = calls[-1][1] if calls else None
         why = f" (the call {outcome.outcome}: {outcome.detail})" if outcome and outcome.outcome != "done" else ""
         details.append(f"nobody saw it bite{why}")
-    if started and not looks:
+    if started and ended is not None:
+        details.append("it ended with the system, which was torn down")
+    elif started and not looks:
         details.append("nobody looked whether it is gone")
     elif started and not gone:
         details.append(f"it is not gone: {looks[-1][1].witness} saw {looks[-1][1].detail}")
     if started and effects and gone:
         details.append(f"{effects[0][1].witness} saw {effects[0][1].detail}, then {looks[-1][1].detail}")
     events = {*exposure.events, *(r.seq for r, _ in [*started[:1], *calls[-1:], *effects[:1], *looks[-1:]])}
+    events |= {recorded.seq for recorded in (dead, ended) if recorded is not None}
     return FaultVerdict(
         name=injection.fault,
         target=injection.instance,
@@ -121,6 +130,57 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         detail="; ".join(details),
         events=tuple(sorted(events)),
     )
+
+
+def _dead_before(case: Case, instance: str, call: ev.Recorded) -> ev.Recorded | None:
+    """The exit of what the call was meant to hit, when that had ended before: what was seen then is not its doing."""
+    spawned = [
+        (recorded, event)
+        for recorded, event in all_of(case.events, ev.ProcessSpawned)
+        if event.instance == instance and recorded.mono_ms < call.mono_ms
+    ]
+    pid = max(spawned, key=lambda item: (item[0].mono_ms, item[0].seq))[1].pid if spawned else None
+    exits = [
+        recorded
+        for recorded, event in all_of(case.events, ev.ProcessExited)
+        if event.instance == instance and pid in (None, event.pid) and recorded.mono_ms < call.mono_ms
+    ]
+    return exits[0] if exits else None
+
+
+def _ended_with_the_system(case: Case, injection: str) -> ev.Recorded | None:
+    """The tear-down that ended what a revert was about, in a run that was stopped and had no time to look.
+
+    Only where nobody has seen since the last revert that it is *not* gone, and where nothing of the system was left.
+    """
+    stopped = bool(all_of(case.events, ev.AbortRequested))
+    stopped |= any(event.status in ("aborted", "failed") for _, event in all_of(case.events, ev.RunEnded))
+    reverts = [item for item in all_of(case.events, ev.Reverted) if item[1].injection == injection]
+    if not stopped or not reverts or reverts[-1][1].outcome not in ("done", "superseded"):
+        return None
+    at = reverts[-1][0].seq
+    if any(r.seq > at and e.injection == injection for r, e in all_of(case.events, ev.RevertVerified)):
+        return None
+    downs = [(recorded, event) for recorded, event in all_of(case.events, ev.TornDown) if recorded.seq > at]
+    return downs[-1][0] if downs and not downs[-1][1].left else None
+
+
+def ended_by_itself(case: Case) -> tuple[str, ...]:
+    """Sentences on processes of the run that ended from the baseline on, and not by what the plan did to them."""
+    baseline = case.spans.get("baseline")
+    if baseline is None:
+        return ()
+    roles = {(event.instance, event.pid): event.role for _, event in all_of(case.events, ev.ProcessSpawned)}
+    found = []
+    for recorded, event in all_of(case.events, ev.ProcessExited):
+        role = roles.get((event.instance, event.pid), "system")
+        if event.expected or role == "generator" or recorded.mono_ms < baseline.start_ms:
+            continue
+        if any(start <= recorded.mono_ms <= end for start, end in case.halted(event.instance, but="freeze")):
+            continue
+        how = f"signal {event.signal}" if event.signal else f"exit code {event.code}"
+        found.append(f"{event.instance} ended by itself ({how}), and no fault of the plan explains it")
+    return tuple(dict.fromkeys(found))
 
 
 def not_reverted(case: Case, faults: tuple[FaultVerdict, ...]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from stormdrill.core.case import NOTHING, Case, Measured
 from stormdrill.core.intervals import Interval
@@ -24,7 +25,6 @@ def measure_jobs(case: Case, expression: Comparison, window: Span) -> Measured:
     if window.name != WHOLE:
         chosen = chosen & (jobs.accepted_ms >= window.start_ms) & (jobs.accepted_ms < window.end_ms)
     n = int(np.count_nonzero(chosen))
-    doubt = ""
     if expression.metric == "jobs_doubled":
         of_all = fits[jobs.doubled_kind] if len(fits) else np.zeros(0, np.bool_)
         if window.name != WHOLE:
@@ -35,7 +35,22 @@ def measure_jobs(case: Case, expression: Comparison, window: Span) -> Measured:
     else:
         count = int(np.count_nonzero(jobs.lost & chosen))
         text = f"{plural(count, 'job')} of {{n}} accepted {'was' if count == 1 else 'were'} lost"
+    doubt = _silence(case, jobs.unknown & chosen, expression.metric)
     still_open = int(np.count_nonzero(jobs.open & chosen))
-    if still_open:
+    if still_open and not doubt:
         doubt = f"{plural(still_open, 'job')} had not reached its deadline when the system was asked"
+        if not any(event.phase == "end" for _, event in all_of(case.events, ev.PhaseEntered)):
+            doubt = f"{plural(still_open, 'job')} still in the system when the run was stopped"
+    events = (*events, *(recorded.seq for recorded, _ in case.ledgers.values()))
     return Measured(Interval(count, count, count, n), exact=True, text=text, doubt=doubt, events=events)
+
+
+def _silence(case: Case, unknown: NDArray[np.bool_], metric: str) -> str:
+    """What an instance without a ledger leaves open: jobs that nobody else settled, and any that it did once more."""
+    count = int(np.count_nonzero(unknown))
+    silent = case.silent_ledgers
+    if not silent or not (count or metric == "jobs_doubled"):
+        return ""
+    detail = f" ({silent[0].detail})" if silent[0].detail else ""
+    why = f"{', '.join(reading.instance for reading in silent)} did not give its ledger{detail}"
+    return f"{why}: what became of {plural(count, 'job')} is not known" if count else why

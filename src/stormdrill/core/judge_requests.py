@@ -20,7 +20,7 @@ from stormdrill.core.intervals import (
     share_interval,
 )
 from stormdrill.core.judge_metrics import COMPLETION, holds, limit_of, quantile_of
-from stormdrill.core.sentences import requests_text
+from stormdrill.core.sentences import plural, requests_text
 from stormdrill.core.statistics import minimum_samples
 from stormdrill.core.windows import Span
 from stormdrill.model.expression import Comparison
@@ -123,7 +123,12 @@ def _completion(case: Case, expression: Comparison, window: Span) -> Measured:
     interval = Interval(_never(interval.value), _never(interval.low), _never(interval.high), interval.n)
     what = expression.metric.removeprefix("completion_")
     text = f"{what} of the completion time was {{value}} over {{n}} accepted jobs"
-    return Measured(interval, text=text, needs=0 if expression.relative else _needs(share))
+    unknown = int(np.count_nonzero(jobs.unknown[chosen]))
+    doubt = ""
+    if unknown:
+        silent = ", ".join(reading.instance for reading in case.silent_ledgers)
+        doubt = f"{silent} did not give its ledger: what became of {plural(unknown, 'job')} is not known"
+    return Measured(interval, text=text, needs=0 if expression.relative else _needs(share), doubt=doubt)
 
 
 def _never(value_s: float) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from stormdrill.core.case import Case
+from stormdrill.core.judge_alerts import firing_from
 from stormdrill.core.sentences import number
 from stormdrill.core.windows import WHOLE, Span, all_of
 from stormdrill.model import event as ev
+from stormdrill.model.expression import AlertWithin
 from stormdrill.model.verdict import RunbookVerdict, StepVerdict, Word
 
 ELSE_AFTER = "else_after"
@@ -53,11 +55,27 @@ def _word(case: Case, trigger: str | None) -> tuple[Word, str]:
     last = finished[-1][1]
     detail = f": {last.detail}" if last.detail else ""
     if last.outcome == "done":
+        if _held_before(case):
+            why = f"{use.start.text} held before anything was injected: that is no detection"
+            return "INCONCLUSIVE", f"{use.run} met its exit, but {why}"
         return "PASS", f"{use.run} was started by {trigger} and met its exit after {number(last.took_ms / 1000)} s"
     if last.outcome == "cancelled" and aborted:
         return "INCONCLUSIVE", f"{use.run} was cancelled when the run was stopped{detail}"
     how = "ran out of time" if last.outcome == "cancelled" else "did not meet its exit"
     return "FAIL", f"{use.run} {how}{detail}"
+
+
+def _held_before(case: Case) -> bool:
+    """Whether what started the runbook was there before the harm, and not for the harm."""
+    use = case.plan.experiment.runbook
+    started = all_of(case.events, ev.RunbookStarted)
+    if use is None or case.inject is None or not started:
+        return False
+    if isinstance(use.start, AlertWithin):
+        before, fired = firing_from(case.events, use.start, case.inject.mono_ms)
+        return before is not None and (fired is None or fired.mono_ms > started[0][0].mono_ms)
+    held = [r.mono_ms for r, event in all_of(case.events, ev.ConditionHeld) if event.condition == use.start.text]
+    return bool(held) and min(held) < case.inject.mono_ms
 
 
 def _steps(case: Case) -> list[StepVerdict]:

@@ -4,31 +4,51 @@ from __future__ import annotations
 
 import math
 
+from stormdrill.core.judge_metrics import RATES, quantile_of
 from stormdrill.core.statistics import minimum_samples
 from stormdrill.errors import Problem
-from stormdrill.model.experiment import Experiment, Objective
+from stormdrill.model.experiment import PHASES, Experiment, Objective, Phase
 from stormdrill.model.expression import Comparison
 from stormdrill.model.profile import Profile
 
 
 def enough_planned(experiment: Experiment, profile: Profile) -> list[Problem]:
-    """A problem for each objective whose window, at the profile's rate, cannot hold the samples that a PASS needs."""
+    """A problem for each objective that no sample can show, or whose window, at the profile's rate, cannot hold the
+    samples that a PASS needs."""
     problems = []
     for objective in experiment.objectives:
-        needed = samples_needed(objective)
-        if not needed:
+        expression = objective.expression
+        if not isinstance(expression, Comparison):
             continue
-        planned = planned_samples(experiment, profile, objective)
+        where = f"{expression.text} in {objective.window.text}"
+        never = never_passes(expression)
+        if never:
+            what = f"{where} can never pass: no sample, however large, shows it"
+            problems.append(Problem(f"experiment {experiment.name}", 0, 0, what, never))
+            continue
+        needed = samples_needed(objective)
+        planned = planned_samples(experiment, profile, objective) if needed else 0.0
         if planned < needed:
-            assert isinstance(objective.expression, Comparison)
-            what = (
-                f"{objective.expression.text} in {objective.window.text} would see about {planned:.0f} samples; "
-                f"{needed} is the fewest that can pass"
-            )
+            what = f"{where} would see about {planned:.0f} samples; {needed} is the fewest that can pass"
             problems.append(
                 Problem(f"experiment {experiment.name}", 0, 0, what, "lengthen the phase or raise the rate")
             )
     return problems
+
+
+def never_passes(expression: Comparison) -> str:
+    """What to write instead, for what no interval of a sample can lie wholly inside of; empty for all else."""
+    metric, op, limit = expression.metric, expression.op, expression.limit
+    estimated = metric == "success" or metric in RATES or quantile_of(metric) is not None
+    if expression.relative or not estimated:
+        return ""
+    if op == "=":
+        return "write < or > with a limit: what is estimated from samples is never known to equal one"
+    if metric == "success" and op in (">", ">=") and limit >= 100:
+        return f"write success > 99% ({minimum_samples(0.99)} samples can show it); of jobs, jobs_lost = 0 is counted"
+    if (op == "<" and limit <= 0) or (metric == "success" and op == "<=" and limit <= 0):
+        return "write a limit above 0"
+    return ""
 
 
 def samples_needed(objective: Objective) -> int:
@@ -36,29 +56,48 @@ def samples_needed(objective: Objective) -> int:
     expression = objective.expression
     if not isinstance(expression, Comparison) or expression.relative:
         return 0
-    if expression.metric == "success" and expression.op in (">", ">=") and 0 < expression.limit < 100:
-        return minimum_samples(expression.limit / 100)
-    share = quantile_of(expression.metric)
-    return minimum_samples(share) if share is not None else 0
+    above = expression.op in (">", ">=")
+    if expression.metric == "success":
+        share = expression.limit / 100
+        return minimum_samples(share if above else 1 - share) if 0 < share < 1 else 0
+    quantile = quantile_of(expression.metric)
+    if quantile is None:
+        return 0
+    return minimum_samples(1 - quantile if above and quantile > 0 else quantile)
 
 
-def quantile_of(metric: str) -> float | None:
-    """0.95 for `p95`; None for what is no latency quantile."""
-    if not metric.startswith("p"):
-        return None
-    try:
-        return float(metric[1:]) / 100
-    except ValueError:
-        return None
+def fault_length_s(experiment: Experiment) -> float:
+    """How long the fault phase is planned to last: from the first injection's start to the last one's end."""
+    fault_s = experiment.phases.fault_s
+    if not experiment.faults:
+        return fault_s
+    ends = [use.start_s + (fault_s - use.start_s if use.for_s is None else use.for_s) for use in experiment.faults]
+    return max(0.0, max(ends) - min(use.start_s for use in experiment.faults))
 
 
 def planned_samples(experiment: Experiment, profile: Profile, objective: Objective) -> float:
-    expression, window = objective.expression, objective.window
+    """As many as the rate gives in the stretch that `windows.window_of` will judge, if all goes as planned."""
+    expression = objective.expression
     assert isinstance(expression, Comparison)
     if experiment.load is None:
         return math.inf  # the system's own traffic: nobody knows beforehand
-    phases = experiment.phases
-    whole = phases.total_s - phases.warmup_s
-    length_s = whole if window.phase == "whole run" else phases.of(window.phase)
     share = sum(item.share for item in profile.streams if expression.labels.items() <= item.labels.items())
-    return experiment.load.rate_per_s * share * max(0.0, length_s - window.after_s)
+    return experiment.load.rate_per_s * share * _window_s(experiment, objective, expression)
+
+
+def _window_s(experiment: Experiment, objective: Objective, expression: Comparison) -> float:
+    def length_s(phase: Phase) -> float:
+        return fault_length_s(experiment) if phase == "fault" else experiment.phases.of(phase)
+
+    window, injected_s = objective.window, 0.0
+    if window.phase == "whole run":
+        whole_s = sum(length_s(phase) for phase in PHASES if phase != "warmup")
+        injected_s = length_s("baseline")
+    else:
+        whole_s = length_s(window.phase)
+    from_s = window.after_s + (expression.after_s or 0.0)
+    if expression.within_s is not None and (experiment.faults or window.phase not in ("fault", "whole run")):
+        from_s = max(from_s, injected_s + expression.within_s)
+    if expression.for_s is not None:
+        from_s = max(from_s, whole_s - expression.for_s)
+    return max(0.0, whole_s - from_s)

@@ -3,7 +3,8 @@
 - The **records** taint what rests on them as a whole: a lost worker, a file that is incomplete, changed, or of another
   boot, arrivals that were never sent.
 - The **generator** taints the windows in which it dropped arrivals or was late with them.
-- The **host** taints the windows in which strangers starved the system. What the fault itself starves does not.
+- The **host** taints the windows in which strangers starved the system, and those in which nobody watched for that.
+  What the fault itself starves does not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from stormdrill.core.evidence import DROPPED, RecordFile, Requests
 from stormdrill.core.judge_metrics import QUANTILE, quantile_of
+from stormdrill.core.sentences import number
 from stormdrill.core.windows import Span, all_of
 from stormdrill.model import event as ev
 from stormdrill.model.expression import Comparison
@@ -31,6 +33,10 @@ RUN_DELAY = 0.5
 two cores: 0.2 to 0.35 without strangers, 0.6 to 0.8 with four hogs; at higher rates 0.24 to 0.29 and 0.75."""
 STARVED_SHARE = 0.1
 """Of a window's time. A single busy second of twenty is no reason, two are."""
+LEAST_WATCHED = 0.8
+"""Of a window's time that samples of the host must speak of. Without them nobody knows whether it was starved."""
+SLACK_MS = 2000.0
+"""The most by which the first and the last sample of a window speak beyond their own interval."""
 
 
 class Taint(Struct, frozen=True):
@@ -96,18 +102,53 @@ class Validity:
                 starved_ms += overlap_ms
                 worst = max(worst or (0.0, 0.0, 0), (event.foreign_cpu, waited, recorded.seq))
         if worst is None or starved_ms <= STARVED_SHARE * seen_ms:
-            return ()
+            return self._unwatched(span)
         why = (
             f"other programs starved this machine for {starved_ms / 1000:.0f} of {seen_ms / 1000:.0f} s "
             f"(up to {worst[0]:.1f} of {self._cores} cores theirs; ours waited {worst[1]:.0%} of the time for one)"
         )
         return (Taint("host", why, (worst[2],)),)
 
+    def _unwatched(self, span: Span) -> tuple[Taint, ...]:
+        """Too few samples to say that nobody starved the system. What was cut short can't pass anyhow."""
+        length_ms = span.end_ms - span.start_ms
+        if length_ms <= 0 or not span.complete:
+            return ()
+        blind_ms = length_ms - watched_ms(self._samples, span)
+        if blind_ms <= (1 - LEAST_WATCHED) * length_ms:
+            return ()
+        why = f"nobody watched the host for {number(blind_ms / 1000)} of {number(length_ms / 1000)} s"
+        return (Taint("host", why, span.events),)
+
     def of(self, span: Span, *, from_records: bool) -> tuple[Taint, ...]:
         """All that taints one window. What an alert did doesn't rest on how many requests were sent."""
         if not from_records:
             return self.host(span)
         return (*self.records, *self.generator(span), *self.host(span))
+
+
+def watched_ms(samples: Sequence[tuple[ev.Recorded, ev.HostSampled]], span: Span) -> float:
+    """How much of a window the samples speak of: each of the interval before it.
+
+    The window's edges fall anywhere between two samples, and one of 2 s may hold a single one: the first sample speaks
+    of one interval more before it, the last of one more after it. Between two samples nothing is forgiven.
+    """
+    pieces = []
+    for recorded, event in samples:
+        slack_ms = min(event.interval_ms, SLACK_MS)
+        start_ms, end_ms = recorded.mono_ms - event.interval_ms, recorded.mono_ms
+        if end_ms + slack_ms > span.start_ms and start_ms - slack_ms < span.end_ms:
+            pieces.append((start_ms, end_ms, slack_ms))
+    if not pieces:
+        return 0.0
+    pieces.sort()
+    first, last = pieces[0], max(pieces, key=lambda piece: piece[1])
+    reached_ms, seen_ms = max(span.start_ms, first[0] - first[2]), 0.0
+    for start_ms, end_ms, _ in [(reached_ms, first[0], 0.0), *pieces, (last[1], last[1] + last[2], 0.0)]:
+        end_ms = min(end_ms, span.end_ms)
+        seen_ms += max(0.0, end_ms - max(start_ms, reached_ms))
+        reached_ms = max(reached_ms, end_ms)
+    return seen_ms
 
 
 def waiting_share(event: ev.HostSampled) -> float:

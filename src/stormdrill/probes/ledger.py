@@ -32,8 +32,8 @@ _LINE: msgspec.json.Decoder[_Row] = msgspec.json.Decoder(_Row)
 def read_ledger(url: str, timeout_s: float, run: str) -> tuple[LedgerRow, ...]:
     """Every job of one instance: a JSON list, or one JSON object a line.
 
-    The load names its jobs `<run>-<number>`; all other ids are somebody else's jobs and left out: those of earlier runs on
-    the same system, or of its other users. Raises Unreachable when there is no complete, readable answer.
+    The load names its jobs `<run>-<number>`; all other ids are somebody else's jobs and left out: those of earlier
+    runs on the same system, or of its other users. Raises Unreachable when there is no complete, readable answer.
     """
     reply = http_call("GET", url, "", timeout_s, body_limit=BODY_LIMIT)
     if reply.error or reply.status != 200:
