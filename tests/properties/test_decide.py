@@ -180,7 +180,8 @@ def test_every_run_ends_and_leaves_no_harm_that_it_does_not_admit(world: World) 
         assert stage == ("dirty" if harmed else stage)
         assert stage in ("verified", "dirty")
     still = any(world.harmed.values())
-    assert (world.state.ended == "dirty") == any(s.stage == "dirty" for s in world.state.injections.values())
+    dirty = {name for name, item in world.state.injections.items() if item.stage == "dirty"}
+    assert (world.state.ended == "dirty") == bool(dirty), [(r.mono_ms, r.event) for r in world.journal]
     assert not still or world.state.ended == "dirty"
 
 

@@ -238,4 +238,6 @@ def _leave_load(plan: Plan, state: State) -> list[Command]:
     if state.phase != "end":
         # requests were intended up to here; what followed was waiting for those in flight
         return [Enter("end", state.phases[state.phase] + plan.length_s(state.phase) * 1000)]
+    if _unsettled(state):
+        return []  # a call came through late, and is being reverted again
     return [Finish(_status(state, "completed"), "")]
