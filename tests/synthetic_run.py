@@ -48,6 +48,8 @@ class Knobs:
     seed: int = 7
     rate_per_s: float = 60.0
     phases: Phases = PHASES
+    fault_for_s: float | None = None
+    """What `for:` asks of the faults; None: the whole phase that the experiment declares."""
     outage_s: float = 1.9
     """How long after the injection half of the requests time out; beyond the phase: no failover."""
     fault_latency_ms: float = 60.0
@@ -89,6 +91,11 @@ class Knobs:
     ended: bool = True
     extra_objectives: tuple[Objective, ...] = ()
     with_runbook: bool = True
+
+    @property
+    def fault_s(self) -> float:
+        """How long the fault phase is planned to last."""
+        return self.phases.fault_s if self.fault_for_s is None else self.fault_for_s
 
 
 SCENARIOS: dict[str, dict[str, object]] = {
@@ -168,8 +175,7 @@ def make_plan(knobs: Knobs) -> Plan:
         else None,
     )
     injections = tuple(
-        Injection(f"region-loss/{name}", "region-loss", 0, name, "freeze", "thaw", 0.0, knobs.phases.fault_s)
-        for name in EU
+        Injection(f"region-loss/{name}", "region-loss", 0, name, "freeze", "thaw", 0.0, knobs.fault_s) for name in EU
     )
     return Plan(
         experiment=experiment,
@@ -236,7 +242,7 @@ class Edges:
         fault = baseline + phases.baseline_s * 1000 + 12.0
         if knobs.baseline_bad > 0.02 or (knobs.abort_by and knobs.abort_after_s < 0):
             return Edges(warmup, baseline, fault, fault, fault, injected=False)
-        recovery = fault + phases.fault_s * 1000 + 9.0
+        recovery = fault + knobs.fault_s * 1000 + 9.0
         if knobs.guard or knobs.abort_by:
             cut = fault + knobs.abort_after_s * 1000
             return Edges(warmup, baseline, fault, cut, cut)
@@ -444,7 +450,7 @@ def _phases(knobs: Knobs, edges: Edges) -> list[tuple[float, ev.Event]]:
         events.append((edges.fault - 5, ev.AbortRequested(by, "the baseline was not healthy")))
     else:
         events.append((edges.fault - 6, ev.BaselineJudged(True, "")))
-        events.append((edges.fault, ev.PhaseEntered("fault", phases.fault_s)))
+        events.append((edges.fault, ev.PhaseEntered("fault", knobs.fault_s)))
         if cut:
             if knobs.guard:
                 events.append((edges.recovery - 15, ev.GuardTripped(GUARD.text, 31.0, "31% for 10 s")))
@@ -463,7 +469,7 @@ def _fault(plan: Plan, knobs: Knobs, edges: Edges) -> list[tuple[float, ev.Event
         at_ms, name = edges.fault + index * 0.4, injection.id
         undo = {"kind": "signal", "instance": injection.instance, "pid": 4203 + index, "start_ticks": 77103 + index,
                 "boot_id": BOOT_ID, "signal": "SIGCONT"}  # fmt: skip
-        expires_ms = edges.fault + (knobs.phases.fault_s + 5) * 1000
+        expires_ms = edges.fault + (knobs.fault_s + 5) * 1000
         armed = ev.Armed(name, "region-loss", injection.instance, "freeze", [undo], expires_ms, _wall(expires_ms))
         events.append((edges.fault - 4 + index * 0.5, armed))
         events.append((at_ms, ev.InjectStarted(name)))

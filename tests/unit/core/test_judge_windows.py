@@ -41,6 +41,29 @@ def test_the_fault_begins_with_the_call_even_when_its_phase_was_entered_earlier(
     assert spans["baseline"].end_ms == spans["fault"].start_ms == phases(found.plan, found.events)["fault"].start_ms
 
 
+def test_a_fault_that_is_shorter_than_its_phase_is_complete_when_it_lasted_as_long_as_was_planned(
+    tmp_path: Path,
+) -> None:
+    """`for: 5s` where the experiment declares 30 s: the journal says how long was planned."""
+    found = evidence(tmp_path, fault_for_s=5.0)
+    assert found.plan.experiment.phases.fault_s == 30.0
+    spans = phases(found.plan, found.events)
+    assert spans["fault"].length_s == pytest.approx(5.0, abs=0.1)
+    assert spans["recovery"].length_s == pytest.approx(20.0, abs=0.1)
+    assert all(span.complete for span in spans.values())
+    success = comparison("success > 40%", "success", ">", 40.0, "%")
+    assert one(found, objective("fault", success)).verdict == "PASS"
+    assert one(found, objective(WHOLE, success)).verdict == "PASS"
+    assert one(found, objective("recovery", success)).verdict == "PASS"
+
+    def cut_short(recorded: ev.Recorded) -> ev.Recorded:
+        if isinstance(recorded.event, ev.PhaseEntered) and recorded.event.phase == "fault":
+            return ev.Recorded(recorded.seq, recorded.at, recorded.mono_ms, ev.PhaseEntered("fault", 30.0))
+        return recorded
+
+    assert one(with_events(found, cut_short), objective("fault", success)).verdict == "INCONCLUSIVE"
+
+
 def test_a_request_belongs_to_the_phase_of_its_intended_start(tmp_path: Path) -> None:
     """All requests of the fault's last second end after it; they are still the fault's."""
     found = evidence(tmp_path)

@@ -1,0 +1,98 @@
+"""Objectives that can never be shown are refused before anything is touched."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from stormdrill.core.sampling import enough_planned, planned_samples, samples_needed
+from stormdrill.model.experiment import Experiment, FaultUse
+from stormdrill.model.expression import Comparison
+from stormdrill.model.profile import Profile
+from synthetic_run import Knobs, comparison, make_plan, objective
+
+
+def _plan(*uses: FaultUse) -> tuple[Experiment, Profile]:
+    """60 requests a second; 5 s of warm-up, 20 s of baseline, 30 s of fault, 20 s of recovery."""
+    plan = make_plan(Knobs())
+    assert plan.profile is not None
+    experiment = replace(plan.experiment, faults=uses or plan.experiment.faults)
+    return experiment, plan.profile
+
+
+def _seconds(window: str, *uses: FaultUse, after_s: float = 0.0, **more: object) -> float:
+    asked = objective(window, comparison("success > 90%", "success", ">", 90.0, "%", **more), after_s)
+    return planned_samples(*_plan(*uses), asked) / 60.0
+
+
+@pytest.mark.parametrize(
+    ("window", "more", "seconds"),
+    [
+        ("fault", {}, 30.0),
+        ("fault", {"after_s": 10.0}, 20.0),
+        ("fault", {"within_s": 25.0}, 5.0),
+        ("fault", {"for_s": 3.0}, 3.0),
+        ("recovery", {"within_s": 18.0}, 2.0),
+        ("whole run", {}, 70.0),
+        ("whole run", {"within_s": 10.0}, 40.0),
+        ("recovery", {"within_s": 40.0}, 0.0),
+    ],
+)
+def test_samples_are_planned_for_the_stretch_that_will_be_judged(
+    window: str, more: dict[str, object], seconds: float
+) -> None:
+    after_s = more.pop("after_s", None)
+    told = {**more, **({"after_s": after_s} if after_s is not None else {})}
+    text = comparison("success > 90%", "success", ">", 90.0, "%", **told)
+    assert planned_samples(*_plan(), objective(window, text)) / 60.0 == pytest.approx(seconds)
+
+
+def test_the_windows_own_after_counts_too() -> None:
+    assert _seconds("fault", after_s=12.0) == pytest.approx(18.0)
+    assert _seconds("fault", after_s=12.0, within_s=15.0) == pytest.approx(15.0)
+
+
+def test_the_fault_phase_lasts_from_the_first_injection_to_the_end_of_the_last() -> None:
+    short = FaultUse("region-loss", {}, start_s=10.0, for_s=5.0)
+    early = FaultUse("region-loss", {}, start_s=4.0, for_s=3.0)
+    to_the_end = FaultUse("region-loss", {}, start_s=10.0)
+    assert _seconds("fault", short) == pytest.approx(5.0)
+    assert _seconds("fault", short, early) == pytest.approx(11.0)
+    assert _seconds("fault", to_the_end) == pytest.approx(20.0)
+    assert _seconds("whole run", short) == pytest.approx(45.0)
+
+
+def test_a_short_fault_cannot_show_what_its_phase_could_have() -> None:
+    strict = objective("fault", comparison("success > 99%", "success", ">", 99.0, "%"))
+    experiment, profile = _plan(FaultUse("region-loss", {}, for_s=5.0))
+    problems = enough_planned(replace(experiment, objectives=(strict,)), profile)
+    assert "would see about 300 samples; 368 is the fewest" in problems[0].what
+    assert not enough_planned(replace(_plan()[0], objectives=(strict,)), profile)
+
+
+@pytest.mark.parametrize(
+    ("expression", "instead"),
+    [
+        (comparison("success >= 100%", "success", ">=", 100.0, "%"), "success > 99%"),
+        (comparison("success > 100%", "success", ">", 100.0, "%"), "success > 99%"),
+        (comparison("success = 100%", "success", "=", 100.0, "%"), "< or >"),
+        (comparison("p95 = 1s", "p95", "=", 1.0, "s"), "< or >"),
+        (comparison("success <= 0%", "success", "<=", 0.0, "%"), "above 0"),
+    ],
+)
+def test_what_no_sample_can_show_is_refused_with_what_to_write(expression: Comparison, instead: str) -> None:
+    experiment, profile = _plan()
+    problems = enough_planned(replace(experiment, objectives=(objective("baseline", expression),)), profile)
+    assert len(problems) == 1
+    assert "can never pass" in problems[0].what
+    assert instead in problems[0].fix
+
+
+def test_every_quantile_needs_its_samples_also_that_of_a_completion() -> None:
+    def needs(metric: str, op: str, limit: float) -> int:
+        return samples_needed(objective("fault", comparison("x", metric, op, limit)))
+
+    assert needs("p95", "<", 0.4) == needs("completion_p95", "<", 0.4) == 72
+    assert needs("p99.9", "<", 0.4) == 3_688
+    assert needs("success", ">", 98.0) == needs("success", "<", 2.0) == 183
+    assert needs("jobs_lost", "=", 0.0) == needs("queue_age", "<", 3.0) == 0
