@@ -53,6 +53,7 @@ def _forms(value: str) -> set[str]:
         value,
         json.dumps(value)[1:-1],
         json.dumps(value, ensure_ascii=False)[1:-1],
+        quote(value, errors="surrogateescape"),
         quote(value, safe="", errors="surrogateescape"),
         quote_plus(value, errors="surrogateescape"),
     }

@@ -67,7 +67,7 @@ class RunStarted(Event):
     seed: int
     fast: bool
     settings: dict[str, str]
-    """What `--set` gave, secrets removed."""
+    """What `--set` gave; of a secret only its source."""
     inputs: dict[str, str]
     """SHA-256 of each input file copied into the run directory, by file name."""
     runner_pid: int
