@@ -1,0 +1,227 @@
+"""The watch, against real servers on 127.0.0.1: what is fresh, what is missing, and what fires."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from watch_world import Endpoint, Notes, until, watched_system
+
+from stormdrill.engine import watch as watch_module
+from stormdrill.engine.watch import Watch
+from stormdrill.model.event import Event
+from stormdrill.ports import Scraped
+from stormdrill.probes.prometheus import scrape
+
+Make = Callable[..., Watch]
+
+
+@pytest.fixture
+def a() -> Iterator[Endpoint]:
+    endpoint = Endpoint("a")
+    yield endpoint
+    endpoint.close()
+
+
+@pytest.fixture
+def b() -> Iterator[Endpoint]:
+    endpoint = Endpoint("b")
+    yield endpoint
+    endpoint.close()
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def watching(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """A watch over these endpoints, with a short limit and pace; stopped at the end."""
+    monkeypatch.setattr(watch_module, "ALERT_EVERY_S", 0.02)
+    monkeypatch.setattr(watch_module, "METRIC_EVERY_S", 0.04)
+    monkeypatch.setattr(watch_module, "LIMIT_S", 0.3)
+    made: list[Watch] = []
+
+    def make(*endpoints: Endpoint, **more: object) -> Watch:
+        system = watched_system(*(item.name for item in endpoints))
+        record = more.pop("record", notes)
+        made.append(Watch(system, lambda: [e.instance() for e in endpoints], scrape, record, **more))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for watch in made:
+        watch.stop()
+
+
+@pytest.mark.parametrize("bad", ["NaN", "+Inf", "-Inf", "7 1000"])
+def test_a_sample_that_is_no_number_or_old_is_no_reading_and_the_others_stand(
+    bad: str, a: Endpoint, notes: Notes, watching: Make
+) -> None:
+    a.metrics = f"depth {bad}\nage 2\nserved_total 9\n"
+    watch = watching(a)
+    watch.read_now()
+    (depth,) = notes.readings("depth")
+    assert depth.value is None
+    assert depth.detail.startswith("depth is ")
+    assert [item.value for item in notes.readings("age") + notes.readings("served")] == [2, 9]
+    assert {item.metric for item in watch.latest()} == {"age", "served"}
+
+
+def test_a_series_that_turns_bad_is_fresh_no_longer(a: Endpoint, watching: Make) -> None:
+    watch = watching(a)
+    watch.read_now()
+    assert [item.value for item in watch.latest() if item.metric == "depth"] == [1]
+    a.metrics = "depth NaN\n"
+    watch.read_now()
+    assert not [item for item in watch.latest() if item.metric == "depth"]
+
+
+def test_a_served_counter_in_doubt_is_not_summed(a: Endpoint, notes: Notes, watching: Make) -> None:
+    a.metrics = 'served_total{path="/"} 4\nserved_total{path="/x"} NaN\n'
+    watching(a).read_now()
+    assert [item.value for item in notes.readings("served")] == [None]
+
+
+def test_reading_now_outlives_an_endpoint_that_never_answers(
+    a: Endpoint, b: Endpoint, notes: Notes, watching: Make
+) -> None:
+    a.hanging.set()
+    watching(a, b).read_now()
+    assert [item.value for item in notes.readings("depth", "b")] == [1]
+    assert [item.value for item in notes.readings("depth", "a")] == [None]
+    assert "did not answer" in notes.readings("depth", "a")[0].detail
+
+
+def test_reading_now_does_not_raise_when_the_look_is_too_late_or_the_watch_over(notes: Notes) -> None:
+    free = threading.Event()
+
+    def stuck(url: str, timeout_s: float) -> Scraped:
+        free.wait(20)
+        return Scraped((), "late")
+
+    endpoint = Endpoint("a")
+    watch = Watch(watched_system("a"), lambda: [endpoint.instance()], stuck, notes)
+    try:
+        watch.read_now()
+        assert not notes.events
+    finally:
+        free.set()
+        watch.stop()
+        endpoint.close()
+    watch.read_now()
+
+
+def test_an_alert_fires_while_any_instance_says_so(a: Endpoint, b: Endpoint, notes: Notes, watching: Make) -> None:
+    a.fire()
+    watching(a, b).start()
+    until(lambda: notes.changes() == [True])
+    b.fire()
+    until(lambda: b.asked and _looked_again(b))
+    a.alerts = ""
+    until(lambda: _looked_again(a))
+    assert notes.changes() == [True]
+    b.alerts = ""
+    until(lambda: notes.changes() == [True, False])
+
+
+def _looked_again(endpoint: Endpoint) -> bool:
+    """Four looks began after this: at least one alert look began and ended."""
+    start = endpoint.asked
+    until(lambda: endpoint.asked >= start + 8)
+    return True
+
+
+def test_what_an_instance_said_is_forgotten_once_it_answers_no_more(
+    a: Endpoint, b: Endpoint, notes: Notes, watching: Make
+) -> None:
+    a.fire()
+    watching(a, b).start()
+    until(lambda: notes.changes() == [True])
+    a.hanging.set()
+    until(lambda: notes.changes() == [True, False])
+    assert notes.readings("alerts", "a")[-1].value is None
+    a.hanging.clear()
+    until(lambda: notes.changes() == [True, False, True])
+
+
+def test_one_look_without_an_answer_ends_no_alert(notes: Notes) -> None:
+    firing = 'ALERTS{alertname="RegionDown",alertstate="firing",region="eu"} 1\n'
+    endpoint = Endpoint("a")
+    endpoint.alerts = firing
+    looks = 0
+
+    def every_second_fails(url: str, timeout_s: float) -> Scraped:
+        nonlocal looks
+        if not url.endswith("/alerts"):
+            return Scraped((), "not asked here")
+        looks += 1
+        return Scraped((), "too slow") if looks % 2 == 0 else scrape(url, 5)
+
+    watch = Watch(watched_system("a"), lambda: [endpoint.instance()], every_second_fails, notes)
+    watch.start()
+    try:
+        until(lambda: looks >= 5)
+        assert notes.changes() == [True]
+    finally:
+        watch.stop()
+        endpoint.close()
+
+
+def test_an_endpoint_is_asked_one_look_at_a_time_and_holds_up_no_other(
+    a: Endpoint, b: Endpoint, notes: Notes, watching: Make
+) -> None:
+    a.hanging.set()
+    watching(a, b).start()
+    until(lambda: len(notes.readings("depth", "b")) >= 8)
+    until(lambda: len(notes.readings("depth", "a")) >= 2)
+    assert len(notes.readings("depth", "b")) > 2 * len(notes.readings("depth", "a"))
+    assert a.asked <= 2 * (len(notes.readings("depth", "a")) + 2)
+    assert b.most_at_once == {"/alerts": 1, "/metrics": 1}
+
+
+def test_a_look_that_crashes_is_told(a: Endpoint, watching: Make) -> None:
+    def broken(event: Event, mono_ms: float | None = None) -> None:
+        raise ValueError("the record takes no more")
+
+    told: list[BaseException] = []
+    watching(a, record=broken, on_defect=told.append).start()
+    until(lambda: told)
+    assert str(told[0]) == "the record takes no more"
+
+
+def test_a_watch_that_crashes_is_told() -> None:
+    told: list[BaseException] = []
+
+    def gone() -> list[object]:
+        raise KeyError("inventory")
+
+    watch = Watch(watched_system("a"), gone, scrape, Notes(), on_defect=told.append)  # type: ignore[arg-type]
+    watch.start()
+    until(lambda: told)
+    assert isinstance(told[0], KeyError)
+    watch.stop()
+
+
+@pytest.mark.filterwarnings("default::pytest.PytestUnhandledThreadExceptionWarning")
+def test_unless_told_otherwise_a_crash_is_raised_in_the_watchs_thread(
+    a: Endpoint, watching: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: raised.append(args.exc_value))
+
+    def broken(event: Event, mono_ms: float | None = None) -> None:
+        raise ValueError("the record takes no more")
+
+    watching(a, record=broken).start()
+    until(lambda: raised)
+    assert isinstance(raised[0], ValueError)
+
+
+def test_a_watch_ends_when_it_is_told_to(a: Endpoint, notes: Notes, watching: Make) -> None:
+    watch = watching(a)
+    watch.start()
+    until(lambda: notes.readings("depth"))
+    watch.stop()
+    until(lambda: not any(thread.name == "watch" and thread.is_alive() for thread in threading.enumerate()))
