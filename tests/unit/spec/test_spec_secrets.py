@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from jsonschema import Draft202012Validator
 
 from stormdrill.errors import Refused
 from stormdrill.faults.region_loss import Parameters
@@ -14,6 +15,7 @@ from stormdrill.model.plan import Plan
 from stormdrill.model.system import Secret, ServiceInstance, System
 from stormdrill.spec import secrets
 from stormdrill.spec.load import read_experiment
+from stormdrill.spec.schema import schema
 from stormdrill.spec.system import read_system
 
 REPOSITORY = Path(__file__).parent / "repository"
@@ -156,3 +158,21 @@ def test_what_removes_them_knows_their_usual_encodings(monkeypatch: pytest.Monke
     redactor = secrets.redactor_of(secrets.values(planned("env:API_TOKEN")))
     for form in (VALUE, json.dumps(VALUE)[1:-1], quote(VALUE, safe=""), quote(VALUE), quote_plus(VALUE)):
         assert redactor.text(f"a {form} b") == "a [redacted] b"
+
+
+@pytest.mark.parametrize(
+    ("declared", "fits"),
+    [
+        ({"secret": True, "env": "API_TOKEN"}, True),
+        ({"secret": True, "file": "token", "description": "what it is for"}, True),
+        ({"default": "x", "choices": ["x"]}, True),
+        ({"secret": True}, False),
+        ({"secret": True, "env": "API_TOKEN", "file": "token"}, False),
+        ({"secret": True, "env": "API_TOKEN", "default": "hunter2hunter2"}, False),
+        ({"secret": False, "env": "API_TOKEN"}, False),
+    ],
+)
+def test_the_schema_takes_a_secret_by_one_source_and_no_value(declared: dict[str, object], fits: bool) -> None:
+    made = schema("system")
+    table = {"$schema": made["$schema"], "$defs": made["$defs"], **made["properties"]["parameters"]}
+    assert Draft202012Validator(table).is_valid({"token": declared}) is fits
