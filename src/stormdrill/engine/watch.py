@@ -183,14 +183,14 @@ class Watch:
     def _read_alerts(self, endpoint: Endpoint, sources: list[AlertSource]) -> None:
         asked_ms = time.monotonic() * 1000
         scraped = self._scrape(endpoint.url, LIMIT_S)
+        doubt = scraped.detail or _doubt(scraped, time.time() * 1000)
         unread = self._unread.get(endpoint)
-        if unread is None or scraped.fresh != (unread == 0):
-            seen = 1.0 if scraped.fresh else None
-            self._record(Reading(ALERTS, endpoint.instance, seen, {}, scraped.detail), asked_ms)
-        unread = 0 if scraped.fresh else (unread or 0) + 1
+        if unread is None or bool(doubt) != bool(unread):
+            self._record(Reading(ALERTS, endpoint.instance, None if doubt else 1.0, {}, doubt), asked_ms)
+        unread = (unread or 0) + 1 if doubt else 0
         with self._lock:
             self._unread[endpoint] = unread
-            if scraped.fresh:
+            if not doubt:
                 self._seen_by[endpoint] = _firing(scraped, {item.name for item in sources})
             elif unread >= BLIND_LOOKS:
                 self._seen_by.pop(endpoint, None)
@@ -215,6 +215,11 @@ class Watch:
                 self._record(AlertChanged(key.split("|")[0], True, labels, source), None)
         for key in before.keys() - now.keys():
             self._record(AlertChanged(key.split("|")[0], False, before[key], source), None)
+
+
+def _doubt(scraped: Scraped, wall_ms: float) -> str:
+    """Why these alerts are no fresh reading: one of them is no number, or old."""
+    return next((why for item in scraped.samples if item.name == "ALERTS" and (why := item.doubt(wall_ms))), "")
 
 
 def _firing(scraped: Scraped, wanted: set[str]) -> dict[str, dict[str, str]]:

@@ -169,6 +169,18 @@ def test_one_look_without_an_answer_ends_no_alert(notes: Notes) -> None:
         endpoint.close()
 
 
+@pytest.mark.parametrize("bad", ["NaN", "1 1000"])
+def test_an_alert_that_is_no_number_or_old_is_not_believed(bad: str, a: Endpoint, notes: Notes, watching: Make) -> None:
+    a.alerts = f'ALERTS{{alertname="RegionDown",alertstate="firing",region="eu"}} {bad}\n'
+    watching(a).start()
+    until(lambda: notes.readings("alerts"))
+    assert [item.value for item in notes.readings("alerts")] == [None]
+    assert "alertname=RegionDown" in notes.readings("alerts")[0].detail
+    assert notes.changes() == []
+    a.fire()
+    until(lambda: notes.changes() == [True])
+
+
 def test_an_endpoint_is_asked_one_look_at_a_time_and_holds_up_no_other(
     a: Endpoint, b: Endpoint, notes: Notes, watching: Make
 ) -> None:
