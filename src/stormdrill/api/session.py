@@ -30,6 +30,7 @@ from stormdrill.model.expression import Comparison, Expression
 from stormdrill.model.plan import Plan
 from stormdrill.model.verdict import ObjectiveVerdict
 from stormdrill.ports import LiveLoad
+from stormdrill.spec import secrets
 from stormdrill.store import holds, journal, rundir
 from stormdrill.store.identity import boot_id, own_identity
 from stormdrill.targets.process.target import ProcessTarget
@@ -71,6 +72,7 @@ class Inputs(Struct, frozen=True):
 def conduct(inputs: Inputs, observer: Observer) -> Ended:
     """The run, from taking the system to giving it back. Raises Refused before anything is touched."""
     plan = inputs.plan
+    found = secrets.values(plan, _texts(inputs))
     run_dir = rundir.create(inputs.runs_dir, plan.experiment.name)
     try:
         target = ProcessTarget(plan.system, run_dir)
@@ -80,11 +82,21 @@ def conduct(inputs: Inputs, observer: Observer) -> Ended:
         _remove_empty(run_dir)
         raise
     try:
-        session = _Session(inputs, run_dir, target, hold, _copy_inputs(inputs, run_dir), observer)
+        session = _Session(inputs, run_dir, target, hold, _copy_inputs(inputs, run_dir), observer, found)
     except Refused:
         holds.release(hold)
         raise
     return session.run()
+
+
+def _texts(inputs: Inputs) -> dict[str, str]:
+    """Every text that is copied into the run directory: no secret may stand in one of them."""
+    texts = {name: source.text for name, source in inputs.sources.items()}
+    if inputs.templates is not None:
+        for path in sorted(inputs.templates.iterdir()):
+            if path.is_file():
+                texts[f"templates/{path.name}"] = path.read_text(errors="replace")
+    return texts
 
 
 def _remove_empty(run_dir: Path) -> None:
@@ -119,8 +131,11 @@ class _Session:
         hold: holds.Hold,
         digests: dict[str, str],
         observer: Observer,
+        found: Mapping[str, str],
     ) -> None:
         self.inputs = inputs
+        self.secrets = found
+        self.redactor = secrets.redactor_of(found)
         self.plan = inputs.plan
         self.run_dir = run_dir
         self.target = target
@@ -141,6 +156,8 @@ class _Session:
         """From here on nothing is refused any more: what goes wrong is reverted, and told by what is left."""
         with stopping_on_signals(self.conductor.abort):  # a takeover must not be cut short by a signal either
             try:
+                for name, value in self.secrets.items():  # before the first line that could hold one
+                    self.keeper.secret(name, value)
                 self.keeper.record(self._started())
                 self.conductor.run()
             except KeeperGone:
@@ -171,7 +188,7 @@ class _Session:
     def _succeed(self) -> Ended:
         """The keeper is gone: this process takes the journal over, reverts, and ends what lives."""
         try:
-            take_over(self.run_dir, by="runner")
+            take_over(self.run_dir, by="runner", redactor=self.redactor)
         except Refused as refused:  # the system stays held until `recover` has mended it
             raise Dirty(f"{refused}; run: stormdrill recover {self.run_dir.name}") from refused
         for recorded in journal.salvage(self.run_dir / journal.NAME).events[-40:]:
@@ -205,7 +222,7 @@ class _Session:
 
         plan = self.plan
         loaded = plan.experiment.load is not None
-        watch = Watch(plan.system, self.target.inventory, scrape, self._record)
+        watch = Watch(plan.system, self.target.inventory, scrape, self._record, on_defect=self._failed)
         sight = LiveSight(
             self._record_files,
             watch.latest,
@@ -218,6 +235,7 @@ class _Session:
             run_dir=self.run_dir,
             min_memory_mb=plan.policy.min_memory_mb,
             min_disk_mb=plan.policy.min_disk_mb,
+            on_defect=self._failed,
         )
         return Conductor(
             plan,
@@ -267,6 +285,7 @@ class _Session:
             jobs.path,
             read_ledger,
             lambda: self.conductor.state.abort is not None,
+            self.redactor,
         )
 
     def _make_runbook(self, sight: LiveSight) -> DrilledRunbook | None:
@@ -285,6 +304,7 @@ class _Session:
             sight=sight,
             admin=self.target.admin,
             horizon_s=self.plan.duration_s + self.plan.system.ready_timeout_s,
+            redactor=self.redactor,
         )
 
     def _make_guards(self, sight: LiveSight) -> Guards:
@@ -298,6 +318,7 @@ class _Session:
             trigger=use.start if use else None,
             shown=_shown(self.plan),
             show=self._show,
+            on_defect=self._failed,
         )
 
     # --- what happens while it runs --------------------------------------------------------------------------
@@ -313,6 +334,9 @@ class _Session:
                 self.conductor.abort("machine", str(data["text"]))
             case "keeper-gone" | "defect":
                 self.conductor.lose_keeper("the keeper is gone")
+
+    def _failed(self, error: BaseException) -> None:
+        self.conductor.fail(error)
 
     def _record(self, event: ev.Event, mono_ms: float | None = None) -> None:
         self.conductor.record(event, mono_ms)

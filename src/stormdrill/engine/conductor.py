@@ -100,6 +100,7 @@ class Conductor:
         self._wake = threading.Event()
         self._abort: ev.AbortRequested | None = None
         self._keeper_gone = ""
+        self._defect: BaseException | None = None
 
     # --- what other threads and signal handlers may call -----------------------------------------------------
 
@@ -112,6 +113,11 @@ class Conductor:
     def lose_keeper(self, why: str) -> None:
         """The loop raises KeeperGone at its next turn: somebody must take the journal over."""
         self._keeper_gone = self._keeper_gone or why
+        self._wake.set()
+
+    def fail(self, error: BaseException) -> None:
+        """A watcher crashed: its silence must not be taken for calm. The loop raises it at its next turn."""
+        self._defect = self._defect or error
         self._wake.set()
 
     def record(self, event: ev.Event, mono_ms: float | None = None) -> None:
@@ -151,6 +157,8 @@ class Conductor:
             return
         if self._keeper_gone:
             raise KeeperGone(self._keeper_gone)
+        if self._defect is not None:
+            raise self._defect
         if self._abort is not None and self.state.abort is None:
             self.keeper.record(self._abort)
             self.refresh()

@@ -12,6 +12,7 @@ from stormdrill.model.event import RunbookFinished
 from stormdrill.model.experiment import RunbookUse
 from stormdrill.model.runbook import Runbook
 from stormdrill.ports import Caller, Keeper, Sight
+from stormdrill.redact import Redactor
 from stormdrill.spec.runbook_parameters import resolve
 
 CANCEL_LIMIT_S = 15.0
@@ -30,7 +31,9 @@ class DrilledRunbook:
         sight: Sight,
         admin: Callable[[], str],
         horizon_s: float,
+        redactor: Redactor,
     ) -> None:
+        self._redactor = redactor
         self._runbook = runbook
         self._use = use
         self._keeper = keeper
@@ -60,6 +63,7 @@ class DrilledRunbook:
                 sight=self._sight,
                 terms=Terms(
                     trigger=trigger,
+                    redactor=self._redactor,
                     approved=frozenset(self._use.approve),
                     undo_until_s=time.monotonic() + self._horizon_s,
                     exit_within_s=self._horizon_s,  # the run's end cancels it: an exit never met is a FAIL

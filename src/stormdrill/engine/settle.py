@@ -11,6 +11,7 @@ from pathlib import Path
 from stormdrill.errors import Unreachable
 from stormdrill.model.event import Event, Reading, RecordClosed
 from stormdrill.ports import Instance, LedgerRow, ReadLedger
+from stormdrill.redact import Redactor
 from stormdrill.store.records import Outcome, read_records
 
 FILE = "load/jobs.ndjson"
@@ -33,7 +34,9 @@ class Settling:
         path: str,
         read: ReadLedger,
         stop: Callable[[], bool],
+        redactor: Redactor,
     ) -> None:
+        self._redactor = redactor
         self._run_dir = run_dir
         self._files = files
         self._inventory = inventory
@@ -98,9 +101,16 @@ class Settling:
         return bool((acknowledged & still) - ended)
 
     def _write(self, rows: Sequence[LedgerRow]) -> RecordClosed:
+        clean = self._redactor.text  # the one file that is written from the system's own answers
         lines = [
             json.dumps(
-                {"job": row.job, "state": row.state, "done": row.done, "took_ms": row.took_ms, "region": row.region}
+                {
+                    "job": row.job,
+                    "state": clean(row.state),
+                    "done": row.done,
+                    "took_ms": row.took_ms,
+                    "region": clean(row.region),
+                }
             )
             for row in sorted(rows, key=lambda row: (row.job, row.region))
         ]
