@@ -91,7 +91,7 @@ def test_a_process_that_was_started_meanwhile_counts_from_its_birth(start: Start
     burning = start(BURN)
     until(lambda: used_s(burning.pid) >= 0.2)
     sampled = Sample({"generator-1": burning.pid}).since(before)
-    assert sampled.generator_cpu * sampled.interval_ms / 1000 >= 0.2
+    assert sampled.generator_cpu * sampled.interval_ms / 1000 >= 0.19  # both are rounded
 
 
 def test_a_process_that_is_ours_from_now_on_brings_no_past(start: Start) -> None:
