@@ -18,6 +18,7 @@ from stormdrill.model.event import Recorded
 from stormdrill.store import journal
 
 TRIES = 3
+STARVED = "other programs starved this machine"
 SYSTEM = """
 name: {name}
 entry: web
@@ -111,12 +112,34 @@ class Repository:
         process = self.start("run", "experiments/small.yaml", "--json", *arguments)
         return Drilled(self, process)
 
+    def bitten(self, *arguments: str) -> Drilled:
+        """A drill whose fault has just been seen to bite; begun again when strangers kept the baseline from health."""
+        for _ in range(TRIES):
+            run = self.drill(*arguments)
+            while run.process.poll() is None:
+                if any(item.event.type == "effect-observed" for item in self.seen()):
+                    return run
+                time.sleep(0.01)
+            outcome = run.end()
+            if STARVED not in " ".join(outcome.progress.split()):  # lines are wrapped
+                raise AssertionError(f"the fault never bit:\n{outcome.progress}")
+            wait_for_quiet()
+        raise AssertionError(f"this machine is too busy to drill anything:\n{outcome.progress}")
+
+    def seen(self) -> list[Recorded]:
+        """What the newest run has written until now."""
+        runs = self.root / "runs"
+        if not runs.is_dir() or not any(runs.iterdir()):
+            return []
+        path = self.run_dir / journal.NAME
+        return journal.salvage(path).events if path.exists() else []
+
     def conclude(self, *arguments: str) -> Outcome:
         """A drill to its end. When strangers starved this machine the honest verdict is INVALID, and the drill is
         repeated, as a person would, a bounded number of times."""
         for _ in range(TRIES):
             outcome = self.drill(*arguments).end()
-            if "other programs starved this machine" not in outcome.progress:
+            if STARVED not in " ".join(outcome.progress.split()):  # lines are wrapped
                 return outcome
             wait_for_quiet()
         raise AssertionError(f"this machine is too busy to judge anything:\n{outcome.progress}")
@@ -133,12 +156,9 @@ class Repository:
         """The first event of the newest run that `seen` accepts; waits for it."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
-            if (self.root / "runs").is_dir() and any((self.root / "runs").iterdir()):
-                path = self.run_dir / journal.NAME
-                events = journal.salvage(path).events if path.exists() else []
-                for recorded in events:
-                    if seen(recorded):
-                        return recorded
+            for recorded in self.seen():
+                if seen(recorded):
+                    return recorded
             time.sleep(0.01)
         raise AssertionError("that event never came")
 

@@ -86,9 +86,8 @@ served:"""
 
 
 def test_3_invalid_when_the_generator_was_killed(repository: Repository) -> None:
-    run = repository.lay_out(fault="3s").drill()
+    run = repository.lay_out(fault="3s").bitten()
     spawned = repository.until(lambda r: isinstance(r.event, ev.ProcessSpawned) and r.event.role == "generator")
-    repository.until(lambda r: isinstance(r.event, ev.EffectObserved))
     os.kill(spawned.event.pid, signal.SIGKILL)  # type: ignore[attr-defined]
     outcome = run.end()
     assert outcome.words == (3, "completed", "INVALID"), outcome.progress
@@ -108,8 +107,7 @@ def test_3_inconclusive_when_the_system_never_gets_ready(repository: Repository)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_4_stopped_by_a_person_everything_is_reverted(repository: Repository, number: signal.Signals) -> None:
-    run = repository.lay_out(fault="60s").drill()
-    repository.until(lambda r: isinstance(r.event, ev.EffectObserved))
+    run = repository.lay_out(fault="60s").bitten()
     run.send(number)
     run.send(number)
     outcome = run.end()
@@ -120,8 +118,7 @@ def test_4_stopped_by_a_person_everything_is_reverted(repository: Repository, nu
 
 
 def test_4_abort_from_another_terminal(repository: Repository) -> None:
-    run = repository.lay_out(fault="60s").drill()
-    repository.until(lambda r: isinstance(r.event, ev.EffectObserved))
+    run = repository.lay_out(fault="60s").bitten()
     said = repository.command("abort", repository.run_dir.name)
     assert said.returncode == 0, said.stderr
     assert run.end().words[:2] == (4, "aborted")
@@ -129,8 +126,7 @@ def test_4_abort_from_another_terminal(repository: Repository) -> None:
 
 
 def test_4_when_the_keeper_is_killed_the_runner_takes_over_and_reverts(repository: Repository) -> None:
-    run = repository.lay_out(fault="60s").drill()
-    repository.until(lambda r: isinstance(r.event, ev.EffectObserved))
+    run = repository.lay_out(fault="60s").bitten()
     keeper = repository.until(lambda r: isinstance(r.event, ev.KeeperStarted))
     os.kill(keeper.event.pid, signal.SIGKILL)  # type: ignore[attr-defined]
     outcome = run.end()
@@ -141,8 +137,7 @@ def test_4_when_the_keeper_is_killed_the_runner_takes_over_and_reverts(repositor
 
 
 def test_when_the_runner_is_killed_the_keeper_reverts_and_ends_everything(repository: Repository) -> None:
-    run = repository.lay_out(fault="60s").drill()
-    repository.until(lambda r: isinstance(r.event, ev.EffectObserved))
+    run = repository.lay_out(fault="60s").bitten()
     run.send(signal.SIGKILL)
     run.process.communicate(timeout=10)
     repository.until(lambda r: isinstance(r.event, ev.RunEnded))
@@ -152,8 +147,7 @@ def test_when_the_runner_is_killed_the_keeper_reverts_and_ends_everything(reposi
 
 
 def test_when_both_are_killed_the_next_command_says_so_and_recover_mends_it(repository: Repository) -> None:
-    run = repository.lay_out(fault="60s").drill()
-    repository.until(lambda r: isinstance(r.event, ev.EffectObserved))
+    run = repository.lay_out(fault="60s").bitten()
     keeper = repository.until(lambda r: isinstance(r.event, ev.KeeperStarted))
     run.send(signal.SIGSTOP)
     os.kill(keeper.event.pid, signal.SIGKILL)  # type: ignore[attr-defined]
@@ -172,8 +166,7 @@ def test_5_dirty_when_the_undo_does_not_help_and_it_says_what_where_and_how_to_m
     repository.lay_out(fault="1500ms")
     system = repository.root / "experiments" / "systems" / "small.yaml"
     system.write_text(system.read_text().replace("process:", "process:\n  ready_timeout: 2s", 1))
-    run = repository.drill("--set", "mode=crash")
-    repository.until(lambda r: isinstance(r.event, ev.EffectObserved))
+    run = repository.bitten("--set", "mode=crash")
     (repository.root / "server.py").write_text("raise SystemExit('gone for good')")
     outcome = run.end()
     assert outcome.words[:2] == (5, "dirty"), outcome.progress

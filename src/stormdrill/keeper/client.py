@@ -292,11 +292,3 @@ def _error_of(kind: str, text: str) -> Exception:
         "Refused": Refused,
     }
     return known.get(kind, RuntimeError)(text)
-
-
-def keeper_log(run_dir: Path) -> str:
-    """What the keeper wrote to its error output: empty unless it has a defect."""
-    try:
-        return (run_dir / "logs" / "keeper.log").read_text(errors="replace")
-    except OSError:
-        return ""

@@ -15,7 +15,7 @@ import pytest
 from keeping import IGNORES_TERM, WITH_GRANDCHILDREN, KeptRun, eventually, kept_run, thaw
 from stormdrill.errors import KeeperGone, Refused, SystemNotReady
 from stormdrill.keeper import procfs
-from stormdrill.keeper.client import KeeperClient, keeper_log
+from stormdrill.keeper.client import KeeperClient
 from stormdrill.model.event import (
     AbortRequested,
     Armed,
@@ -39,7 +39,7 @@ from stormdrill.store.verify import verify
 def run(tmp_path: Path) -> Iterator[KeptRun]:
     with kept_run(tmp_path / "runs") as kept:
         yield kept
-    assert keeper_log(kept.dir) == ""
+    assert (kept.dir / "logs" / "keeper.log").read_text() == ""
 
 
 def test_spawn_arm_freeze_revert_and_close_leave_a_whole_record(run: KeptRun) -> None:

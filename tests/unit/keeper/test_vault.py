@@ -10,7 +10,6 @@ import pytest
 from keeping import KeptRun, eventually, kept_run
 from stormdrill.errors import SystemNotReady
 from stormdrill.keeper import procfs
-from stormdrill.keeper.client import keeper_log
 from stormdrill.model.event import Armed, ProcessSpawned, Reverted
 from stormdrill.model.undo import Command, Spawn
 from stormdrill.store import journal
@@ -22,7 +21,7 @@ VALUE = "kV7-qe4f/x9"
 def run(tmp_path: Path) -> Iterator[KeptRun]:
     with kept_run(tmp_path / "runs") as kept:
         yield kept
-    assert keeper_log(kept.dir) == ""
+    assert (kept.dir / "logs" / "keeper.log").read_text() == ""
 
 
 def environment(pid: int) -> dict[str, str]:
