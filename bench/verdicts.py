@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from bench.figure import Figure, at_most
 
-SOUND, BUGGED, STARVED, HOGS = 20, 5, 3, 4
+SOUND, BUGGED, STARVED, HOGS = 20, 3, 2, 4
 EXPERIMENT = "experiments/region-loss.yaml"
 HOG = "while True: pass"
 
