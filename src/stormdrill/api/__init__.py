@@ -71,9 +71,11 @@ def validate(path: str | Path, settings: Mapping[str, str] | None = None, fast: 
     return read_experiment(Path(path), faults=fault_parameters(), settings=settings or {}, fast=fast)
 
 
-def fault_parameters() -> dict[str, type[Struct]]:
+def fault_parameters() -> Mapping[str, type[Struct]]:
     """Each known fault's word and its parameters."""
-    return {word: fault.parameters for word, fault in _faults().items()}
+    from stormdrill.faults.builtin import FaultParameters, KnownFaults
+
+    return FaultParameters(KnownFaults())
 
 
 def plan(
@@ -114,10 +116,10 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
     return made
 
 
-def _faults() -> dict[str, Fault]:
-    from stormdrill.faults.builtin import BUILTIN
+def _faults() -> Mapping[str, Fault]:
+    from stormdrill.faults.builtin import KnownFaults
 
-    return BUILTIN
+    return KnownFaults()
 
 
 # --- the run ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from stormdrill.engine.sight import LiveSight
 from stormdrill.engine.signals import stopping_on_signals
 from stormdrill.engine.watch import Watch
 from stormdrill.errors import Dirty, JournalBroken, KeeperGone, Refused, StormdrillError
-from stormdrill.faults.builtin import BUILTIN
+from stormdrill.faults.builtin import KnownFaults
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.keeper.takeover import take_over
 from stormdrill.model import event as ev
@@ -242,7 +242,7 @@ class _Session:
             Parts(
                 keeper=self.keeper,
                 target=self.target,
-                faults=BUILTIN,
+                faults=KnownFaults(),
                 make_load=self._make_load if loaded else None,
                 runbook=self._make_runbook(sight),
                 follower=journal.Follower(self.run_dir / journal.NAME),
