@@ -98,6 +98,11 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
 
     if target not in TARGETS:
         raise Refused(f"target {target} is not built yet; this version has: {', '.join(TARGETS)}")
+    if loaded.runbook is not None:
+        from stormdrill.spec.runbook import read_runbook
+
+        metrics = [metric.name for metric in loaded.system.metrics]
+        read_runbook(loaded.runbook, metrics=metrics)  # which `validate` leaves out, to stay fast
     here = ProcessTarget(loaded.system, Path())
     made = make_plan(
         loaded.experiment,
