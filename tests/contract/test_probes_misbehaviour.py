@@ -90,8 +90,8 @@ def dripping_headers(connection: socket.socket) -> None:
 
 
 def silent(connection: socket.socket) -> None:
-    connection.recv(65536)
-    connection.recv(1)
+    while connection.recv(65536):  # head and body may come apart; only the other side ends it
+        pass
 
 
 def endless(connection: socket.socket) -> None:
