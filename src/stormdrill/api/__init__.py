@@ -228,9 +228,13 @@ def exit_code(verdict: Verdict, stopped_by: str) -> int:
 def judge(run_dir: Path) -> Verdict:
     """The verdict, computed from the run directory alone, and written to verdict.json: the same bytes every time."""
     from stormdrill.core import judge as court
+    from stormdrill.model.event import RunEnded
     from stormdrill.store import evidence
 
     found = evidence.load(run_dir)
+    if not any(isinstance(item.event, RunEnded) for item in found.events):
+        what = f"{run_dir.name} isn't ended: it is going on, or what it left waits for stormdrill recover"
+        raise Refused(f"{what}; judge it then")
     verdict = court.judge(found.plan, found.events, found.records, found.ledger)
     data = msgspec.json.format(msgspec.json.encode(verdict), indent=1) + b"\n"
     place = run_dir / VERDICT

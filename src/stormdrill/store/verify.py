@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from stormdrill.errors import JournalBroken, Problem
-from stormdrill.model.event import RecordClosed, Recorded, RunEnded, RunStarted
+from stormdrill.model.event import LoadEnded, RecordClosed, Recorded, RunEnded, RunStarted
 from stormdrill.store.journal import NAME, Salvage, salvage
 
 ELSEWHERE = "restore the directory from where it was kept; a verdict computed from it proves nothing"
@@ -16,7 +16,8 @@ def verify(run_dir: Path, expected_head: str = "") -> list[Problem]:
     """Everything that doesn't hold; empty when the record is whole.
 
     The chain alone cannot show a change to the journal's last line, nor lines cut from its end after `run-ended`
-    was: give the head that was printed when the run ended to have that checked too (a prefix of at least 8 digits).
+    was: give the head that was printed when the run ended to have that checked too: its short form, or a prefix of
+    at least 8 digits.
     """
     path = run_dir / NAME
     try:
@@ -41,9 +42,17 @@ def _end_problems(path: Path, found: Salvage, expected_head: str) -> list[Proble
         )
     elif ended[-1] != last:
         problems.append(Problem(str(path), last, 1, "lines follow the end of the run", ELSEWHERE))
-    if expected_head and not (len(expected_head) >= 8 and found.head.startswith(expected_head.lower())):
+    if expected_head and not _is_head(expected_head.lower(), found.head):
         problems.append(Problem(str(path), last, 1, f"the head is {found.head}, not {expected_head}", ELSEWHERE))
     return problems
+
+
+def _is_head(expected: str, head: str) -> bool:
+    """A prefix of at least 8 digits, or the short form in which the end of a run shows it."""
+    start, dots, end = expected.partition("…")
+    if dots:
+        return len(start) >= 4 and len(end) >= 2 and head.startswith(start) and head.endswith(end)
+    return len(expected) >= 8 and head.startswith(expected)
 
 
 def _file_problems(run_dir: Path, events: list[Recorded]) -> list[Problem]:
@@ -57,9 +66,12 @@ def _file_problems(run_dir: Path, events: list[Recorded]) -> list[Problem]:
         elif isinstance(event, RecordClosed):
             closed.add(event.file)
             problems += _compare(run_dir, event.file, event.sha256)
+    # where the one who would have closed them was killed, records are incomplete, and nobody altered them
+    ends = [recorded.event.status for recorded in events if isinstance(recorded.event, RunEnded)]
+    cut_short = ends[-1:] != ["completed"] and not any(isinstance(one.event, LoadEnded) for one in events)
     for path in sorted(run_dir.glob("load/*.records")):
         name = str(path.relative_to(run_dir))
-        if name not in closed:
+        if name not in closed and not cut_short:
             problems.append(Problem(name, 0, 0, "the journal doesn't know this record file, or it was never closed"))
     return problems
 

@@ -60,6 +60,22 @@ def test_a_record_file_that_the_journal_does_not_know_is_told(run_dir: Path) -> 
     assert problem.where == "load/worker-9.records"
 
 
+def test_records_that_nobody_lived_to_close_are_incomplete_and_not_altered(tmp_path: Path) -> None:
+    writer = JournalWriter.create(tmp_path / NAME)
+    writer.write(RunEnded("aborted", "the runner is gone"))
+    writer.close()
+    (tmp_path / "load").mkdir()
+    (tmp_path / "load" / "worker-0.records").write_bytes(b"")
+    assert verify(tmp_path) == []
+
+
+def test_the_head_may_be_given_as_the_end_of_a_run_shows_it(run_dir: Path) -> None:
+    shown = head(run_dir / NAME)
+    assert verify(run_dir, f"{shown[:4]}…{shown[-2:]}") == []
+    assert verify(run_dir, f"{shown[:4]}…{'00' if shown[-2:] != '00' else '11'}") != []
+    assert verify(run_dir, f"{shown[:3]}…{shown[-2:]}") != []
+
+
 def test_lines_cut_from_the_end_are_told(run_dir: Path) -> None:
     lines = (run_dir / NAME).read_bytes().splitlines(keepends=True)
     (run_dir / NAME).write_bytes(b"".join(lines[:-1]))

@@ -24,10 +24,10 @@ def runs(runs_dir: Path, as_json: bool) -> None:
         import dataclasses
         import json
 
-        click.echo(json.dumps([dataclasses.asdict(line) for line in found]))
+        click.echo(json.dumps([{**dataclasses.asdict(line), "verdict": _verdict(line.dir)} for line in found]))
         return
     for line in found:
-        click.echo(f"  {line.state:<10} {line.run}  {line.title}")
+        click.echo(f"  {line.state:<10} {_verdict(line.dir):<12}  {line.run}  {line.title}")
         for left in line.left:
             click.echo(f"             left: {left}")
     waiting = [line for line in found if line.state in ("killed", "dirty")]
@@ -35,6 +35,16 @@ def runs(runs_dir: Path, as_json: bool) -> None:
         click.echo(f"  no runs in {runs_dir}")
     if waiting:
         click.echo(f"\n  next     stormdrill recover   mends {len(waiting)} of them")
+
+
+def _verdict(directory: str) -> str:
+    """The word in the run's verdict.json; empty when none was computed yet."""
+    import json
+
+    try:
+        return str(json.loads((Path(directory) / "verdict.json").read_bytes())["verdict"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 @click.command("show")
