@@ -49,7 +49,7 @@ $(DEV): $(RUN) requirements-dev.lock
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-COMPILE = $(BIN)/uv pip compile --quiet --universal --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+COMPILE = $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate \
 	--generate-hashes --python-version 3.11 pyproject.toml
 
 lock: $(DEV) ## resolve the dependencies anew
