@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -12,6 +13,7 @@ from stormdrill.model.event import Recorded
 from stormdrill.model.plan import Plan
 from stormdrill.ports import LedgerRow
 
+_S = TypeVar("_S", bound=np.generic)
 # What became of a request; the numbers of store.records.Outcome, which lies above this room. A test compares them.
 ANSWERED, TIMED_OUT, REFUSED, UNFINISHED, DROPPED = range(5)
 
@@ -137,21 +139,19 @@ def requests_of(records: Sequence[RecordFile]) -> Requests:
             columns.setdefault(name, []).append(rows[name])
         kinds.extend(record.kinds)
 
-    def column(name: str, dtype: type[np.generic]) -> NDArray[np.generic]:
+    def column(name: str, dtype: type[_S]) -> NDArray[_S]:
         parts = columns.get(name, [])
-        return (
-            np.ascontiguousarray(np.concatenate(parts) if len(parts) != 1 else parts[0], dtype=dtype)
-            if parts
-            else np.zeros(0, dtype=dtype)
-        )
+        if not parts:
+            return np.zeros(0, dtype=dtype)
+        return np.ascontiguousarray(np.concatenate(parts) if len(parts) != 1 else parts[0], dtype=dtype)
 
     return Requests(
-        column("at_ms", np.float64),  # type: ignore[arg-type]
-        column("kind", np.int64),  # type: ignore[arg-type]
+        column("at_ms", np.float64),
+        column("kind", np.int64),
         tuple(kinds),
-        column("lag_us", np.uint32),  # type: ignore[arg-type]
-        column("latency_us", np.uint32),  # type: ignore[arg-type]
-        column("job", np.uint32),  # type: ignore[arg-type]
-        column("status", np.uint16),  # type: ignore[arg-type]
-        column("outcome", np.uint8),  # type: ignore[arg-type]
+        column("lag_us", np.uint32),
+        column("latency_us", np.uint32),
+        column("job", np.uint32),
+        column("status", np.uint16),
+        column("outcome", np.uint8),
     )
