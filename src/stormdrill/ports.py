@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stormdrill.model.event import Event
     from stormdrill.model.event import Spawned as Spawned
     from stormdrill.model.plan import Injection
+    from stormdrill.model.system import System
     from stormdrill.model.undo import Undo
 else:
 
@@ -53,16 +54,67 @@ class Effect(Struct, frozen=True):
     detail: str
 
 
-@runtime_checkable
-class Halt(Protocol):
-    """Capability: an instance can be stopped, with or without its state, and brought back."""
+class Hop(Struct, frozen=True):
+    """One caller's way to one instance of a dependency, through a proxy of ours."""
 
-    def freeze(self, instance: str) -> None: ...
-    def crash(self, instance: str) -> None: ...
-    def life(self, instance: str) -> Life: ...
-    def answers(self, instance: str) -> bool:
-        """Whether it answers its ready check now; bounded to a second."""
+    name: str
+    """`edge-1>gateway-eu`"""
+    dependency: str
+    caller: str
+    callee: str
+
+
+class World(Struct, frozen=True):
+    """What a fault may choose from: what there is, or what there will be once the system is started."""
+
+    system: System
+    instances: tuple[Instance, ...]
+    hops: tuple[Hop, ...] = ()
+
+    def chosen(self, **labels: str) -> tuple[Instance, ...]:
+        """The instances that carry all these labels, `service` and `instance` among them; empty ones are ignored."""
+        wanted = {name: value for name, value in labels.items() if value}
+        return tuple(
+            item
+            for item in self.instances
+            if wanted.items() <= {"service": item.service, "instance": item.name, **item.labels}.items()
+        )
+
+
+class Mechanism(Protocol):
+    """One way to do harm, as one target does it. Every call is bounded; none sleeps, retries or keeps time."""
+
+    @property
+    def permission(self) -> str:
+        """What it takes to be allowed this here, in people's words."""
         ...
+
+    def refusal(self, injection: Injection) -> str:
+        """Why this can't be done here, and what would help; empty when it can. Pure but for looking at the machine."""
+        ...
+
+    def undo(self, injection: Injection) -> tuple[Undo, ...]:
+        """Bound to what is really there now. Nothing is harmed yet."""
+        ...
+
+    def apply(self, injection: Injection) -> None: ...
+
+    def observe(self, injection: Injection) -> Effect:
+        """What a witness other than the call sees now: has it bitten, is it gone."""
+        ...
+
+
+@runtime_checkable
+class Mechanisms(Protocol):
+    """Capability: the target's ways to do harm, by their word. What isn't there is refused when planning."""
+
+    @property
+    def permission(self) -> str:
+        """What it takes to run a system there at all."""
+        ...
+
+    @property
+    def mechanisms(self) -> Mapping[str, Mechanism]: ...
 
 
 class Target(Protocol):
@@ -72,6 +124,10 @@ class Target(Protocol):
 
     def inventory(self) -> tuple[Instance, ...]:
         """What is there now; before the start, what will be there (without pids)."""
+        ...
+
+    def world(self) -> World:
+        """What faults may choose from; needs no start."""
         ...
 
     def start(self, keeper: Keeper) -> None:
@@ -102,10 +158,10 @@ class Fault(Protocol):
     def parameters(self) -> type[Struct]: ...
     @property
     def needs(self) -> type:
-        """The capability (a protocol of this module) that a target must offer."""
+        """The capability (a protocol of this module) that a target must offer: `Mechanisms` for the built-in ones."""
         ...
 
-    def plan(self, use: FaultUse, index: int, inventory: Sequence[Instance], for_s: float) -> tuple[Injection, ...]:
+    def plan(self, use: FaultUse, index: int, world: World, for_s: float) -> tuple[Injection, ...]:
         """Pure. Raises Refused when it would touch nothing."""
         ...
 

@@ -39,7 +39,7 @@ class Rig:
             None,
             target="process",
             offers=self.target,
-            inventory=self.target.inventory(),
+            world=self.target.world(),
             faults=BUILTIN,
             seed=1,
         )

@@ -19,6 +19,7 @@ from small_system import server, system
 from stormdrill.keeper import procfs
 from stormdrill.keeper.family import signal_name
 from stormdrill.model.event import Spawned
+from stormdrill.targets.process.halting import life_of
 from stormdrill.targets.process.target import ProcessTarget
 
 pytestmark = pytest.mark.real
@@ -117,7 +118,7 @@ def test_a_frozen_server_accepts_connections_and_is_not_ready(started: Callable[
     until(lambda: bounded(target.ready) == {"good": True})
     (good,) = target.inventory()
     os.kill(good.pid, signal.SIGSTOP)
-    until(lambda: target.life("good") == "frozen")
+    until(lambda: life_of(good) == "frozen")
     assert listens(target, "good")
     assert bounded(target.ready) == {"good": False}
     assert not target.answers("good")

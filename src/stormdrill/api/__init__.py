@@ -111,7 +111,7 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
         loaded.profile,
         target=target,
         offers=here,
-        inventory=here.inventory(),
+        world=here.world(),
         faults=_faults(),
         seed=seed if seed is not None else int.from_bytes(os.urandom(4)) >> 1,
     )

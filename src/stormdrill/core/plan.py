@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 from stormdrill.model.units import show_duration
-from stormdrill.ports import Fault, Instance
+from stormdrill.ports import Fault, Instance, Mechanisms, World
 
 
 def make_plan(
@@ -28,7 +28,7 @@ def make_plan(
     *,
     target: str,
     offers: object,
-    inventory: Sequence[Instance],
+    world: World,
     faults: Mapping[str, Fault],
     seed: int,
 ) -> Plan:
@@ -49,10 +49,11 @@ def make_plan(
         else:
             for_s = use.for_s if use.for_s is not None else experiment.phases.fault_s - use.start_s
             try:
-                injections.extend(_timed(item, system) for item in fault.plan(use, index, inventory, for_s))
+                injections.extend(_timed(item, system) for item in fault.plan(use, index, world, for_s))
             except Refused as refused:
                 problems.extend(refused.problems)
-    problems.extend(_twice(experiment, injections))
+    problems.extend(_held_twice(experiment, injections))
+    problems.extend(_cannot(experiment, target, offers, injections))
     if profile is not None:
         problems.extend(enough_planned(experiment, profile))
     if problems:
@@ -64,9 +65,9 @@ def make_plan(
         seed=seed,
         injections=tuple(injections),
         duration_s=experiment.phases.total_s,
-        worst_case=_worst_case(injections, inventory, experiment),
+        worst_case=_worst_case(injections, world.instances, experiment),
         irreversible=_irreversible(injections),
-        permissions=("signal and start this user's own processes; listen on 127.0.0.1",),
+        permissions=_permissions(offers, injections),
         policy=policy,
         profile=profile,
     )
@@ -90,17 +91,32 @@ def _problem(experiment: Experiment, what: str) -> Problem:
     return Problem(f"experiment {experiment.name}", 0, 0, what)
 
 
-def _twice(experiment: Experiment, injections: Sequence[Injection]) -> list[Problem]:
-    """Two faults that stop one instance at overlapping times would undo each other."""
+def _held_twice(experiment: Experiment, injections: Sequence[Injection]) -> list[Problem]:
+    """Faults may overlap on one instance, but not hold the same switch: the first undo would end both."""
     problems = []
     for number, one in enumerate(injections):
         for two in injections[number + 1 :]:
             overlap = one.start_s < two.start_s + two.for_s and two.start_s < one.start_s + one.for_s
-            if one.instance == two.instance and overlap:
-                problems.append(
-                    _problem(experiment, f"{one.id} and {two.id} would hit {one.instance} at the same time")
-                )
+            if overlap and (both := set(one.switches) & set(two.switches)):
+                what = f"{one.id} and {two.id} would hold the {min(both)} at the same time"
+                fix = "let one begin when the other ends (start, for), or let one fault last for both"
+                problems.append(Problem(f"experiment {experiment.name}", 0, 0, what, fix))
     return problems
+
+
+def _cannot(experiment: Experiment, target: str, offers: object, injections: Sequence[Injection]) -> Iterator[Problem]:
+    """What this target can't do here, once for each reason, with what would help."""
+    if not isinstance(offers, Mechanisms):
+        return
+    said = set()
+    for item in injections:
+        mechanism = offers.mechanisms.get(item.mechanism)
+        known = ", ".join(sorted(offers.mechanisms))
+        missing = f"target {target} can't do {item.mechanism}; it does: {known}"
+        why = missing if mechanism is None else mechanism.refusal(item)
+        if why and (item.fault, why) not in said:
+            said.add((item.fault, why))
+            yield _problem(experiment, f"{item.fault}: {why}")
 
 
 def _worst_case(injections: Sequence[Injection], inventory: Sequence[Instance], experiment: Experiment) -> str:
@@ -115,7 +131,18 @@ def _worst_case(injections: Sequence[Injection], inventory: Sequence[Instance], 
 
 
 def _irreversible(injections: Sequence[Injection]) -> tuple[str, ...]:
-    crashed = [item.instance for item in injections if item.mechanism == "crash"]
-    if not crashed:
+    lost: dict[str, list[str]] = {}
+    for item in injections:
+        if item.loses and item.instance not in lost.setdefault(item.loses, []):
+            lost[item.loses].append(item.instance)
+    return tuple(f"{', '.join(names)}: {what} is lost" for what, names in lost.items())
+
+
+def _permissions(offers: object, injections: Sequence[Injection]) -> tuple[str, ...]:
+    """Each once, in the order in which they are first needed."""
+    if not isinstance(offers, Mechanisms):
         return ()
-    return (f"what {', '.join(crashed)} hold only in memory is lost when they are killed",)
+    needed = [
+        offers.mechanisms[item.mechanism].permission for item in injections if item.mechanism in offers.mechanisms
+    ]
+    return tuple(dict.fromkeys([offers.permission, *needed]))

@@ -1,77 +1,68 @@
-"""region-loss: everything that carries one region label stops, by crash or by freeze (a grey failure).
+"""region-loss: everything that carries one region label stops (crash, freeze) or can't be reached (isolate).
 
-`freeze` (SIGSTOP on processes): connections are still accepted, nothing is answered, memory and leases are kept.
-`crash` (SIGKILL): nothing is left but what was durable; nothing restarts it until the fault is reverted.
+`freeze`: connections are still accepted, nothing is answered, memory and leases are kept: a grey failure.
+`crash`: nothing is left but what was durable; nothing restarts it until the fault is reverted.
+`isolate`: it runs on, and neither hears nor is heard by anybody outside the region.
+A `failback` phase after it shows that the region, back again, does no job twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from msgspec import Struct, convert
 
-from stormdrill.errors import Refused
+from stormdrill.faults.acting import Asked, ThroughMechanisms, carried, halt, injection, nothing_touched, some
 from stormdrill.model.experiment import FaultUse
+from stormdrill.model.mechanism import Sever, Toxic
 from stormdrill.model.plan import Injection
-from stormdrill.ports import Effect, Halt, Instance
-
-WORD = "region-loss"
-UNDO = {"freeze": "thaw", "crash": "start again"}
-STOPPED = {"freeze": "frozen", "crash": "gone"}
+from stormdrill.ports import Instance, World
+from stormdrill.spec.files import Share
+from stormdrill.spec.scalars import percent
 
 
 class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     region: str
     """Value of the label `region` that is lost."""
-    mode: Literal["freeze", "crash"] = "freeze"
+    mode: Literal["freeze", "crash", "isolate"] = "freeze"
+    share: Share = "100%"
+    """Of the region's instances; which ones is the same in every run."""
 
 
-class RegionLoss:
-    word = WORD
-    summary = "every instance of one region stops: crash, or freeze (grey failure)"
+class RegionLoss(ThroughMechanisms):
+    word = "region-loss"
+    summary = "a region, or a share of it, stops or can't be reached: crash, freeze (grey failure), isolate"
     parameters = Parameters
-    needs = Halt
 
-    def plan(self, use: FaultUse, index: int, inventory: Sequence[Instance], for_s: float) -> tuple[Injection, ...]:
+    def plan(self, use: FaultUse, index: int, world: World, for_s: float) -> tuple[Injection, ...]:
         wanted = convert(use.parameters, Parameters)
-        hit = [item for item in inventory if item.labels.get("region") == wanted.region]
-        if not hit:
-            regions = sorted({item.labels["region"] for item in inventory if "region" in item.labels})
-            known = f"regions here: {', '.join(regions)}" if regions else "no instance carries the label `region`"
-            raise Refused(f"region-loss would touch nothing: no instance has region={wanted.region}; {known}")
-        return tuple(
-            Injection(
-                id=f"{WORD}{'' if index == 0 else f'-{index + 1}'}/{item.name}",
-                fault=WORD,
-                use=index,
-                instance=item.name,
-                mechanism=wanted.mode,
-                undo=UNDO[wanted.mode],
-                start_s=use.start_s,
-                for_s=for_s,
-                verify_timeout_s=0.0 if wanted.mode == "crash" else 5.0,
-            )
-            for item in hit
+        there = world.chosen(region=wanted.region)
+        if not there:
+            raise nothing_touched(use, f"no instance has region={wanted.region}; {carried(world, 'region')}")
+        hit = some(there, percent(wanted.share) / 100, use.word)
+        asked = Asked(use, index, for_s)
+        if wanted.mode == "isolate":
+            return isolate(asked, hit, world)
+        return tuple(halt(asked, one, wanted.mode) for one in hit)
+
+
+def isolate(asked: Asked, hit: tuple[Instance, ...], world: World) -> tuple[Injection, ...]:
+    """Cut what is hit from everybody else: on the hops that pass our proxies where there are any, else below them."""
+    names = {one.name for one in hit}
+    made = []
+    for one in hit:
+        crossing = tuple(
+            hop.name
+            for hop in world.hops
+            if one.name in (hop.caller, hop.callee) and len(names & {hop.caller, hop.callee}) == 1
         )
-
-    def inject(self, injection: Injection, via: object) -> None:
-        halt = cast(Halt, via)
-        if injection.mechanism == "freeze":
-            halt.freeze(injection.instance)
-        else:
-            halt.crash(injection.instance)
-
-    def observe(self, injection: Injection, via: object) -> Effect:
-        halt = cast(Halt, via)
-        life = halt.life(injection.instance)
-        bit = life == STOPPED[injection.mechanism]
-        if injection.mechanism == "freeze":
-            # a frozen process that somebody killed is no longer frozen: the cause is gone, though nothing is restored
-            return Effect(bit, life in ("running", "gone"), "process state", f"{injection.instance} is {life}")
-        if life != "running":
-            return Effect(bit, False, "process state", f"{injection.instance} is {life}")
-        # a process that was started again and dies, or never answers, is as lost as before
-        answers = halt.answers(injection.instance)
-        said = "answers" if answers else "runs, and does not answer"
-        return Effect(bit, answers, "its ready check", f"{injection.instance} {said}")
+        if crossing:
+            how = Toxic(hops=crossing, kind="cut")
+            made.append(injection(asked, one.name, "cut", how=how))
+        elif not world.hops:
+            peers = tuple(item.name for item in world.instances if item.name not in names)
+            sever = Sever(peers=peers if len(hit) > 1 else ())
+            made.append(injection(asked, one.name, "sever", how=sever, switches=(f"net of {one.name}",)))
+    if not made:
+        raise nothing_touched(asked.use, "no hop leads across its border; declare `dependencies` in the system file")
+    return tuple(made)

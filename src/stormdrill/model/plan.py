@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from stormdrill.model.experiment import PHASES, Experiment
+from stormdrill.model.mechanism import How
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
@@ -21,7 +22,7 @@ class Injection(Struct, frozen=True):
     """Index into the experiment's faults."""
     instance: str
     mechanism: str
-    """freeze, crash: a word of the capability that the fault asks for."""
+    """freeze, crash, delay, …: a word that the target implements (`ports.Mechanism`)."""
     undo: str
     """What reverts it in people's words: thaw, start again."""
     start_s: float
@@ -30,6 +31,13 @@ class Injection(Struct, frozen=True):
     verify_timeout_s: float = 5.0
     """How long the undo may take to be seen before it is tried again; a fault's 0 means: as long as the system may
     take to get ready, which the plan fills in."""
+    how: How | None = None
+    """The mechanism's numbers; None for freeze and crash."""
+    switches: tuple[str, ...] = ()
+    """What it holds in a state of its own: two injections can't hold the same one at the same time, because the
+    first undo would end both. `life of gateway-eu`. Toxics stack and hold none."""
+    loses: str = ""
+    """What no undo brings back, in people's words; empty: nothing."""
 
 
 class Plan(Struct, frozen=True):

@@ -25,7 +25,18 @@ class ServiceInstance(Struct, frozen=True):
     env: dict[str, str] = {}
     ready: Ready | None = None
     port: int | None = None
-    """A fixed port of the user's; None: a free one, given as `$port` and in STORMDRILL_PORT."""
+    """A fixed port of the user's; None: a free one, given as `$port` and in STORMDRILL_PORT. In a container: the port
+    it listens on inside."""
+    devices: tuple[str, ...] = ()
+    """Simulated devices: files `devices/NAME` in the instance's STORMDRILL_DATA, whose content is their state."""
+    memory_mb: float = 0.0
+    """Its memory limit; 0: none."""
+    cpus: float = 0.0
+    """Its share of cores in a container; 0: no limit."""
+    image: str = ""
+    """The container image; empty: the one that the docker section builds."""
+    select: dict[str, str] = {}
+    """Labels of a container that runs already (`docker: attach`)."""
 
 
 class Dependency(Struct, frozen=True):
@@ -35,6 +46,32 @@ class Dependency(Struct, frozen=True):
     callers: tuple[str, ...]
     """Services (`from:` in the file)."""
     to: str
+    lag: str = ""
+    """A path of the dependency that takes `PUT {"seconds": N}`: its data are then N seconds old; GET tells N."""
+
+
+class Release(Struct, frozen=True):
+    """How another version of a part of the system is rolled out, and taken back, by requests to the system."""
+
+    service: str
+    """Whose instances are asked: the admin service, the one of the region that is hit."""
+    path: str
+    """`/releases/cpu`: GET tells `.version`, POST `{"version": …}` sets it."""
+    version: str
+    stable: str
+
+
+class DockerSpec(Struct, frozen=True):
+    """What the docker section of a system file says besides its services."""
+
+    build: str = ""
+    """The folder with the Dockerfile; empty: no image of ours."""
+    image: str = ""
+    """The tag that is built, or the image that is used."""
+    compose: str = ""
+    """A compose file whose services are the system."""
+    attach: dict[str, str] = {}
+    """The opt-in: containers that carry these labels are the system, and nothing is started or stopped."""
 
 
 class MetricSource(Struct, frozen=True):
@@ -94,6 +131,10 @@ class System(Struct, frozen=True):
     served: MetricSource | None = None
     """A counter of requests served, by which exposure is shown for what is not an entry."""
     jobs: JobLedger | None = None
+    releases: dict[str, Release] = {}
+    docker: DockerSpec | None = None
+    target: str = "process"
+    """Which section of the file the instances were read from."""
     capacity: dict[str, str] = {}
     stop_timeout_s: float = 3.0
     ready_timeout_s: float = 30.0

@@ -64,24 +64,104 @@ class Command:
     timeout_s: float = 10.0
 
 
-Undo = Union[Signal, Spawn, EndTree, Call, Command]  # noqa: UP007  (used at run time)
-WORDS: dict[str, type[Signal] | type[Spawn] | type[EndTree] | type[Call] | type[Command]] = {
-    word.kind: word for word in (Signal, Spawn, EndTree, Call, Command)
+@dataclass(frozen=True, slots=True)
+class EndChild:
+    """End what the keeper started under this name, with all its descendants. For what stands beside the system."""
+
+    kind: ClassVar[str] = "end-child"
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Write the file back exactly as it was, atomically."""
+
+    kind: ClassVar[str] = "restore-file"
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Remove one tag's toxics from a fault proxy: `DELETE /toxics/{tag}` at its control address. An answer with 200
+    means done."""
+
+    kind: ClassVar[str] = "clear-proxy"
+    address: str
+    """host:port of the proxy's control."""
+    tag: str
+    timeout_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One call of a container engine's API, over its socket."""
+
+    kind: ClassVar[str] = "engine-call"
+    engine: str
+    """unix:///var/run/docker.sock, or http://127.0.0.1:port."""
+    method: str
+    path: str
+    """`/containers/ID/unpause`, without the API's version."""
+    body: str = ""
+    """JSON, or empty."""
+    done: tuple[int, ...] = (200, 201, 204)
+    """Statuses that mean: undone now."""
+    moot: tuple[int, ...] = (304, 404, 409)
+    """Statuses that mean: there is nothing to undo any more."""
+    with_the_run: bool = False
+    """True: the container is the run's own, so that removing it at the end undoes this too."""
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndExec:
+    """End what was started in a container with exec: found by its exec id and by `tag` among its arguments."""
+
+    kind: ClassVar[str] = "end-exec"
+    engine: str
+    container: str
+    exec_id: str
+    tag: str
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """Run a program in a helper container and wait for it; exit 0 means done. For rules in a network namespace."""
+
+    kind: ClassVar[str] = "engine-exec"
+    engine: str
+    container: str
+    """The helper, which shares the network namespace of the instance."""
+    argv: tuple[str, ...]
+    moot: tuple[int, ...] = ()
+    """Exit codes that mean: there is nothing to undo any more."""
+    with_the_run: bool = False
+    timeout_s: float = 5.0
+
+
+Undo = Union[Signal, Spawn, EndTree, Call, Command, EndChild, Restore, Clear, Engine, EndExec, Exec]  # noqa: UP007
+WORDS: dict[str, type[Undo]] = {
+    word.kind: word for word in (Signal, Spawn, EndTree, Call, Command, EndChild, Restore, Clear, Engine, EndExec, Exec)
 }
+_TUPLES = ("argv", "done", "moot")
 
 
 def undo_to_json(undo: Undo) -> dict[str, object]:
     return {"kind": undo.kind, **asdict(undo)}
 
 
-def undo_from_json(value: dict[str, object]) -> Undo:
+def undo_from_json(written: dict[str, object]) -> Undo:
     """Raises ValueError for a word that is not in the vocabulary or misses a field."""
-    fields = dict(value)
+    fields = dict(written)
     word = WORDS.get(str(fields.pop("kind", "")))
     if word is None:
-        raise ValueError(f"unknown undo {value.get('kind')!r}; known: {', '.join(WORDS)}")
-    if "argv" in fields and isinstance(fields["argv"], list):
-        fields["argv"] = tuple(fields["argv"])
+        raise ValueError(f"unknown undo {written.get('kind')!r}; known: {', '.join(WORDS)}")
+    for name in _TUPLES:
+        if isinstance(value := fields.get(name), list):
+            fields[name] = tuple(value)
     try:
         return word(**fields)  # type: ignore[arg-type]  # the fields were written by undo_to_json
     except TypeError as error:

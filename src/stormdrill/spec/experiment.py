@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
@@ -18,7 +17,7 @@ from stormdrill.model.units import parse_duration, parse_rate
 from stormdrill.spec.files import NAME, ExperimentFile, FaultTimes
 from stormdrill.spec.parameters import Filled, Filler, unfilled, written
 from stormdrill.spec.scalars import instead, seconds, short, suggestion
-from stormdrill.spec.walk import Walker, fields_of, unwrap
+from stormdrill.spec.walk import Walker, fields_of
 from stormdrill.spec.words import Words
 from stormdrill.spec.yaml import Document, Listing, Node, Place, Scalar, Table
 
@@ -168,7 +167,7 @@ class _Reading:
         self.check_selected(node, parameters)
         return FaultUse(
             word=word,
-            parameters={info.encode_name: _plain(parameters, info.name, info.type) for info in fields_of(model)},
+            parameters={info.encode_name: _plain(parameters, info.name) for info in fields_of(model)},
             start_s=seconds(times.start),
             for_s=seconds(times.for_) if times.for_ else None,
         )
@@ -338,11 +337,7 @@ class _Reading:
         return RunbookUse(use.run, read[0], after_s, tuple(use.approve))
 
 
-def _plain(parameters: Struct, name: str, declared: Any) -> Value:
-    """A fault's parameter as the plan carries it: durations in seconds, everything else as written."""
+def _plain(parameters: Struct, name: str) -> Value:
+    """A fault's parameter as the plan carries it: as written."""
     value = getattr(parameters, name)
-    if not isinstance(value, str | int | float | bool):
-        return None
-    if unwrap(declared).kind == "duration":
-        return seconds(str(value))
-    return value
+    return value if isinstance(value, str | int | float | bool) else None

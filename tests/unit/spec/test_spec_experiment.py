@@ -69,7 +69,7 @@ def test_the_design_s_own_experiment_is_read_as_it_is_meant() -> None:
     assert experiment.name == "region-loss"
     assert experiment.phases == Phases(warmup_s=5, baseline_s=20, fault_s=30, recovery_s=20)
     assert experiment.load == LoadUse("peak", 60.0)
-    assert experiment.faults == (FaultUse("region-loss", {"region": "eu", "mode": "freeze"}),)
+    assert experiment.faults == (FaultUse("region-loss", {"region": "eu", "mode": "freeze", "share": "100%"}),)
     assert experiment.runbook == RunbookUse(
         "region-loss", AlertWithin("alert(RegionDown)", "RegionDown"), 12.0, ("shed",)
     )
@@ -209,7 +209,7 @@ def test_a_fault_s_own_parameters_are_typed_and_times_are_common_to_all(edited: 
     assert (use.start_s, use.for_s) == (2.0, 5.0)
     assert use.parameters == {
         "name": "feed",
-        "delay": 3.0,
+        "delay": "3s",
         "stall": True,
         "tries": 2,
         "factor": 1.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,13 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from stormdrill.keeper import procfs
 from stormdrill.keeper.limited import request
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import Ready, ServiceInstance, System
-from stormdrill.model.undo import Signal, Spawn, Undo
-from stormdrill.ports import Instance, Keeper, Life
-from stormdrill.store.identity import GONE_STATES, Identity, boot_id, stat
+from stormdrill.model.undo import Undo
+from stormdrill.ports import Instance, Keeper, Mechanism, World
+from stormdrill.targets.portable.proxied import WORDS as TOXICS
+from stormdrill.targets.portable.proxied import Toxics
+from stormdrill.targets.process.halting import Crashing, Freezing, life_of
 from stormdrill.targets.process.wiring import (
     HOST,
     PROXY,
@@ -26,6 +26,7 @@ from stormdrill.targets.process.wiring import (
     Wiring,
     check_fixed_ports,
     command_of,
+    hops_of,
     uses_port,
     wire,
 )
@@ -36,17 +37,27 @@ ROUND_LIMIT_S = 0.95
 
 
 class ProcessTarget:
-    """One system on local processes. Implements `ports.Target` and the capability `ports.Halt`."""
+    """One system on local processes. Implements `ports.Target` and the capability `ports.Mechanisms`."""
 
     name = "process"
+    permission = "start and signal this user's own processes; listen on 127.0.0.1"
 
     def __init__(self, system: System, run_dir: Path) -> None:
         self._system = system
         self._run_dir = run_dir
         self._proxy: Instance | None = None
         self._known: dict[str, Instance] = {item.name: self._before_start(item) for item in system.instances}
-        self._frozen: dict[str, list[Identity]] = {}
+        self.mechanisms = self._mechanisms()
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="ready")
+
+    def _mechanisms(self) -> dict[str, Mechanism]:
+        hops = frozenset(hop.name for hop in hops_of(self._system))
+        toxics = Toxics(lambda: self._proxy.address if self._proxy else "", lambda: hops)
+        return {
+            "freeze": Freezing(self._known.__getitem__),
+            "crash": Crashing(self._known.__getitem__, self.answers),
+            **dict.fromkeys(TOXICS, toxics),
+        }
 
     def inventory(self) -> tuple[Instance, ...]:
         return tuple(self._known.values())
@@ -131,43 +142,16 @@ class ProcessTarget:
         return tuple(f"http://{item.address}" for item in found)
 
     def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
-        if injection.mechanism == "crash":
-            return (Spawn(instance=injection.instance),)
-        family = self._family(injection.instance)
-        thaw = tuple(Signal(instance=injection.instance, signal="SIGCONT", **one._asdict()) for one in family)
-        self._frozen[injection.instance] = family
-        return thaw
+        return self.mechanisms[injection.mechanism].undo(injection)
 
-    def freeze(self, instance: str) -> None:
-        """Stop exactly the processes whose undo has been written down."""
-        for one in self._frozen[instance]:
-            procfs.send(one, signal.SIGSTOP)
-
-    def crash(self, instance: str) -> None:
-        for one in self._family(instance):
-            procfs.send(one, signal.SIGKILL)
-
-    def _family(self, instance: str) -> list[Identity]:
-        """The instance's process first, so that it can't start others anew, then all below it."""
-        known = self._known[instance]
-        boot = boot_id()
-        below = procfs.descendants([known.pid])
-        return [Identity(known.pid, known.start_ticks, boot), *(Identity(i.pid, i.start_ticks, boot) for i in below)]
-
-    def life(self, instance: str) -> Life:
-        known = self._known[instance]
-        if not known.pid:
-            return "unknown"
-        found = stat(known.pid)
-        if found is None or found.start_ticks != known.start_ticks or found.state in GONE_STATES:
-            return "gone"
-        return "frozen" if found.state == "T" else "running"
+    def world(self) -> World:
+        return World(self._system, self.inventory(), hops_of(self._system))
 
     def _before_start(self, item: ServiceInstance) -> Instance:
         return Instance(name=item.name, service=item.service, labels=item.labels)
 
     def _answers(self, known: Instance, ready: Ready | None) -> bool:
-        if self.life(known.name) != "running":
+        if life_of(known) != "running":
             return False
         return ready is None or not known.address or _get(known.address, ready)
 

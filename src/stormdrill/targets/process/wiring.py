@@ -8,12 +8,13 @@ from msgspec import Struct
 
 from stormdrill.errors import Problem, Refused
 from stormdrill.model.system import ServiceInstance, System
+from stormdrill.ports import Hop
 
 HOST = "127.0.0.1"
 PROXY = "proxy"
 
 
-class Hop(Struct, frozen=True):
+class Route(Struct, frozen=True):
     """One caller's way to one instance of a dependency, through one listener of the proxy."""
 
     name: str
@@ -26,7 +27,7 @@ class Hop(Struct, frozen=True):
 class Wiring(Struct, frozen=True):
     ports: dict[str, int]
     """Instance → port where it listens."""
-    hops: tuple[Hop, ...]
+    hops: tuple[Route, ...]
     control_port: int
     """Where the proxy answers; 0 without hops."""
     peers: dict[str, dict[str, str]]
@@ -69,25 +70,31 @@ def check_fixed_ports(system: System) -> None:
         raise Refused(problems)
 
 
+def hops_of(system: System) -> tuple[Hop, ...]:
+    """Every hop that passes a proxy: one for each caller and each callee of a dependency."""
+    found: dict[str, Hop] = {}
+    for dependency in system.dependencies:
+        for caller in system.instances:
+            for callee in system.instances:
+                if caller.service in dependency.callers and callee.service == dependency.to and caller is not callee:
+                    name = f"{caller.name}>{callee.name}"
+                    found.setdefault(name, Hop(name, dependency.name, caller.name, callee.name))
+    return tuple(found.values())
+
+
 def wire(system: System, free: FreePorts) -> Wiring:
     ports = {item.name: item.port if item.port is not None else free.take() for item in system.instances}
-    hops: list[Hop] = []
+    routes = {
+        hop.name: Route(name=hop.name, listen=free.take(), to=f"{HOST}:{ports[hop.callee]}") for hop in hops_of(system)
+    }
     peers: dict[str, dict[str, str]] = {item.name: {} for item in system.instances}
     for dependency in system.dependencies:
-        callees = [item for item in system.instances if item.service == dependency.to]
-        for caller in system.instances:
-            if caller.service not in dependency.callers:
-                continue
-            ways = [_hop(caller, callee, ports, free) for callee in callees if callee.name != caller.name]
-            hops.extend(hop for _, hop in ways)
-            variable = f"STORMDRILL_PEERS_{dependency.name.upper().replace('-', '_')}"
-            peers[caller.name][variable] = ",".join(f"{name}={HOST}:{hop.listen}" for name, hop in ways)
-    return Wiring(ports=ports, hops=tuple(hops), control_port=free.take() if hops else 0, peers=peers)
-
-
-def _hop(caller: ServiceInstance, callee: ServiceInstance, ports: dict[str, int], free: FreePorts) -> tuple[str, Hop]:
-    name = f"{caller.name}>{callee.name}"
-    return callee.name, Hop(name=name, listen=free.take(), to=f"{HOST}:{ports[callee.name]}")
+        callees = [item.name for item in system.instances if item.service == dependency.to]
+        variable = f"STORMDRILL_PEERS_{dependency.name.upper().replace('-', '_')}"
+        for caller in (item.name for item in system.instances if item.service in dependency.callers):
+            ways = {name: routes[f"{caller}>{name}"].listen for name in callees if name != caller}
+            peers[caller][variable] = ",".join(f"{name}={HOST}:{port}" for name, port in ways.items())
+    return Wiring(ports=ports, hops=tuple(routes.values()), control_port=free.take() if routes else 0, peers=peers)
 
 
 def command_of(instance: ServiceInstance, port: int) -> tuple[str, ...]:
