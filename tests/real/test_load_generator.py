@@ -241,6 +241,49 @@ def test_an_answer_that_the_locustfile_refuses_is_no_success(trial, tmp_path):
     assert Counter(trial.rows["status"].tolist()) == {200: 25, 0: 25}
 
 
+def test_a_protocol_that_is_not_http_is_recorded_with_the_same_honesty(trial, tmp_path):
+    file = written(
+        tmp_path,
+        "import socket\n"
+        "class U(OpenLoopUser):\n"
+        "    def serve(self, arrival):\n"
+        "        host, port = arrival.entries[0].removeprefix('http://').split(':')\n"
+        "        with self.attempt('ping') as attempt, socket.create_connection((host, int(port))) as line:\n"
+        "            line.sendall(b'ping')\n"
+        "            answer = line.recv(100)\n"
+        "            if not answer:\n"
+        "                raise EOFError\n"
+        "            if answer != b'pong':\n"
+        "                attempt.refuse(answer.decode())\n",
+    )
+    with answering(b"pong", b"busy", b"") as (url, seen):
+        ended, _ = trial.start(url, rate=60.0, file=file).end(1.0)
+    assert trial.outcomes() == {Outcome.ANSWERED: 40, Outcome.REFUSED: 20}
+    assert Counter(trial.rows["status"].tolist()) == {200: 20, 0: 40}
+    assert (ended.sent, ended.detail) == (60, "")
+    assert seen == [b"ping"] * 60
+
+
+def test_a_silent_server_of_any_protocol_times_out_and_another_attempt_may_still_succeed(trial, tmp_path):
+    file = written(
+        tmp_path,
+        "import socket\n"
+        "class U(OpenLoopUser):\n"
+        "    def serve(self, arrival):\n"
+        "        for entry in arrival.entries[: 1 + arrival.job // 10]:\n"
+        "            host, port = entry.removeprefix('http://').split(':')\n"
+        "            with self.attempt('get') as attempt, socket.create_connection((host, int(port)), 0.1) as line:\n"
+        "                line.sendall(b'GET / HTTP/1.1\\r\\n\\r\\n')\n"
+        "                line.recv(100)\n"
+        "            if attempt.succeeded:\n"
+        "                return\n",
+    )
+    with null_server() as server, socket.create_server(("127.0.0.1", 0)) as silent:
+        mute = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        trial.start(mute, server.url, rate=20.0, file=file).end(1.0)
+    assert trial.outcomes() == {Outcome.ANSWERED: 15, Outcome.TIMED_OUT: 5}  # the first ten ask one entry only
+
+
 def test_a_serve_that_raises_before_it_sends_taints_the_evidence_and_is_told(trial, tmp_path):
     file = written(
         tmp_path, "class U(OpenLoopUser):\n    def serve(self, arrival):\n        raise ValueError('oops')\n"

@@ -155,8 +155,9 @@ class Driver:
                     alarm.wait_until(min(intended_s, now_s + _LONGEST_NAP_S))
                 if intended_s > self._last_s:
                     return
-                arrival = Arrival(job, f"{self._run}-{job}", intended_s, self._streams[index], index)
-                self._dispatch(Flight(arrival, self._turns[job % len(self._turns)]), serve)
+                turn = self._turns[job % len(self._turns)]
+                arrival = Arrival(job, f"{self._run}-{job}", intended_s, self._streams[index], index, turn)
+                self._dispatch(Flight(arrival), serve)
         finally:
             alarm.close()
 
@@ -187,7 +188,9 @@ class Driver:
             finally:
                 limit.close()
             if flight.outcome is None and errors == self.errors:
-                self._defect(f"serve() ended without an answer for {arrival.stream}: it sends with self.client")
+                self._defect(
+                    f"serve() ended without an answer for {arrival.stream}: it sends with self.client or self.attempt"
+                )
         if not flight.closed:
             self._land(flight)
 

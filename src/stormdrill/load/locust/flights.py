@@ -15,9 +15,11 @@ from stormdrill.store.records import Outcome, RecordWriter
 class Arrival:
     """What `serve` is asked to send: one logical request."""
 
-    __slots__ = ("_stream", "id", "intended_s", "job", "stream_index")
+    __slots__ = ("_stream", "entries", "id", "intended_s", "job", "stream_index")
 
-    def __init__(self, job: int, id: str, intended_s: float, stream: Stream, stream_index: int) -> None:
+    def __init__(
+        self, job: int, id: str, intended_s: float, stream: Stream, stream_index: int, entries: tuple[str, ...]
+    ) -> None:
         self.job = job
         """Number of the request, unique in the run."""
         self.id = id
@@ -25,6 +27,8 @@ class Arrival:
         self.intended_s = intended_s
         """When it was meant to be sent, on the monotonic clock."""
         self.stream_index = stream_index
+        self.entries = entries
+        """Base URLs of the entry's instances, in the order in which this request tries them."""
         self._stream = stream
 
     @property
@@ -49,12 +53,10 @@ class Arrival:
 class Flight:
     """An arrival from its dispatch to its record. Kept by the driver; a client finds it on its greenlet."""
 
-    __slots__ = ("arrival", "closed", "done_s", "entries", "greenlet", "outcome", "refused_by", "sent_s", "status")
+    __slots__ = ("arrival", "closed", "done_s", "greenlet", "outcome", "refused_by", "sent_s", "status")
 
-    def __init__(self, arrival: Arrival, entries: tuple[str, ...]) -> None:
+    def __init__(self, arrival: Arrival) -> None:
         self.arrival = arrival
-        self.entries = entries
-        """Base URLs in the order in which this request tries them."""
         self.greenlet: Greenlet | None = None
         self.sent_s = 0.0
         """0: nothing was sent yet."""

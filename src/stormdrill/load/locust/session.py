@@ -113,7 +113,7 @@ class ArrivalSession(FastHttpSession):  # type: ignore[misc]  # untyped library
         flight = current_flight()
         if flight is None or path.startswith(("http://", "https://")):
             return str(super()._build_url(path))
-        return flight.entries[0] + path
+        return flight.arrival.entries[0] + path
 
     def _send_request_safe_mode(self, method: str, url: str, **kwargs: object) -> FastResponse:
         flight = current_flight()
@@ -123,11 +123,11 @@ class ArrivalSession(FastHttpSession):  # type: ignore[misc]  # untyped library
         response = super()._send_request_safe_mode(method, url, **kwargs)
         # An address that refuses the connection has seen nothing of the request: a client of a name with several
         # addresses goes on to the next one, once each. It is counted, and the time it takes is part of the latency.
-        for entry in flight.entries[1:]:
-            if not (isinstance(_cause(response), ConnectionRefusedError) and url.startswith(flight.entries[0])):
+        for entry in flight.arrival.entries[1:]:
+            if not (isinstance(_cause(response), ConnectionRefusedError) and url.startswith(flight.arrival.entries[0])):
                 break
             flight.refused_by += 1
-            response = super()._send_request_safe_mode(method, entry + url[len(flight.entries[0]) :], **kwargs)
+            response = super()._send_request_safe_mode(method, entry + url[len(flight.arrival.entries[0]) :], **kwargs)
         return response
 
 

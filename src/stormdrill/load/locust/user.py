@@ -16,8 +16,9 @@ from locust.exception import StopUser
 
 from stormdrill.errors import Refused
 from stormdrill.load.arrivals import Demand, arrivals
+from stormdrill.load.locust.attempt import Attempt
 from stormdrill.load.locust.driver import Driver
-from stormdrill.load.locust.flights import Arrival, Flight
+from stormdrill.load.locust.flights import Arrival, Flight, current_flight
 from stormdrill.load.locust.session import ArrivalSession
 from stormdrill.store.records import Outcome
 
@@ -52,6 +53,13 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # untyped library
             size=_CONNECTIONS,
             note_sent=self._driver.note_sent,
         )
+
+    def attempt(self, name: str) -> Attempt:
+        """One request in another protocol than HTTP, within `serve`: see `Attempt`."""
+        flight = current_flight()
+        if flight is None:
+            raise RuntimeError("self.attempt() belongs into serve(): outside of it there is no arrival to answer")
+        return Attempt(name, flight, self._driver.note_sent, self.environment.events.request)
 
     def serve(self, arrival: Arrival) -> object:
         """Send one request. What it returns is ignored; the client has seen the outcome."""
