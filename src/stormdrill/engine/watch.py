@@ -159,15 +159,24 @@ class Watch:
         for metric in metrics:
             found = [item for item in scraped.samples if item.name == metric.prometheus]
             if metric.name == SERVED and found:
-                doubt = next((why for item in found if (why := item.doubt(wall_ms))), "")
-                found = [Sample(metric.prometheus, {}, sum(item.value for item in found))]
-                self._note(metric.name, endpoint.instance, found[0], doubt or found[0].doubt(wall_ms), asked_ms)
+                for instance, of_it in self._by_instance(endpoint.instance, found).items():
+                    doubt = next((why for item in of_it if (why := item.doubt(wall_ms))), "")
+                    total = Sample(metric.prometheus, {}, sum(item.value for item in of_it))
+                    self._note(metric.name, instance, total, doubt or total.doubt(wall_ms), asked_ms)
                 continue
             if not found:
                 why = scraped.detail or f"no sample {metric.prometheus} at {endpoint.url}"
                 self._record(Reading(metric.name, endpoint.instance, None, {}, why), asked_ms)
             for item in found:
                 self._note(metric.name, endpoint.instance, item, item.doubt(wall_ms), asked_ms)
+
+    def _by_instance(self, asked: str, samples: list[Sample]) -> dict[str, list[Sample]]:
+        """An exporter speaks for others: a sample whose label `instance` names one of the system's is that one's."""
+        found: dict[str, list[Sample]] = {}
+        for item in samples:
+            named = item.labels.get("instance", "")
+            found.setdefault(named if named in self._labels else asked, []).append(item)
+        return found
 
     def _note(self, metric: str, instance: str, item: Sample, doubt: str, at_ms: float) -> None:
         """A sample in doubt is no reading: it is written down without a value, and guards see nothing fresh in it."""

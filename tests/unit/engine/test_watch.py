@@ -78,6 +78,18 @@ def test_a_series_that_turns_bad_is_fresh_no_longer(a: Endpoint, watching: Make)
     assert not [item for item in watch.latest() if item.metric == "depth"]
 
 
+def test_an_exporter_speaks_for_the_instances_that_it_names(
+    a: Endpoint, b: Endpoint, notes: Notes, watching: Make
+) -> None:
+    a.metrics = (
+        'served_total{instance="b",path="/"} 4\nserved_total{instance="b",path="/x"} 3\n'
+        'served_total{instance="host:1"} 9\n'
+    )
+    b.metrics = ""
+    watching(a, b).read_now()
+    assert {(item.instance, item.value) for item in notes.readings("served")} == {("a", 9), ("b", 7), ("b", None)}
+
+
 def test_a_served_counter_in_doubt_is_not_summed(a: Endpoint, notes: Notes, watching: Make) -> None:
     a.metrics = 'served_total{path="/"} 4\nserved_total{path="/x"} NaN\n'
     watching(a).read_now()
