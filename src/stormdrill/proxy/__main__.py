@@ -9,16 +9,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
 
-from stormdrill.proxy.config import Config, ConfigError, Route, parse
+from stormdrill.proxy.board import Board
+from stormdrill.proxy.config import Config, ConfigError, parse
 from stormdrill.proxy.control import Control
+from stormdrill.proxy.listener import Listener
 from stormdrill.proxy.relay import Hop
 
-HOST = "127.0.0.1"
-BACKLOG = 512
+MOST_DESCRIPTORS = 65_536
 
 
 async def serve(config: Config) -> None:
@@ -28,27 +30,40 @@ async def serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     hops = [Hop(route) for route in config.routes]
-    servers = [await _listen(hop, hop.route) for hop in hops]
+    for hop in hops:
+        hop.listener = _listen(hop, config.host)
+    board = Board(hops)
     try:
-        control = await loop.create_server(lambda: Control(hops), HOST, config.control, reuse_address=True)
+        control = await loop.create_server(
+            lambda: Control(board), config.control_host, config.control, reuse_address=True
+        )
     except OSError as error:
         raise ConfigError(f"control: port {config.control} is taken ({error.strerror}); give another") from None
     address = control.sockets[0].getsockname()
     sys.stdout.write(f"proxy: {len(hops)} hops, control on {address[0]}:{address[1]}\n")
     sys.stdout.flush()
     await ended.wait()
-    for server in (*servers, control):
-        server.close()
+    control.close()
     for hop in hops:
+        if hop.listener is not None:
+            hop.listener.close()
         hop.cut()
 
 
-async def _listen(hop: Hop, route: Route) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
+def _listen(hop: Hop, host: str) -> Listener:
+    route = hop.route
     try:
-        return await loop.create_server(hop.accept, HOST, route.listen, backlog=BACKLOG, reuse_address=True)
+        return Listener(host, route.listen, hop.accept)
     except OSError as error:
         raise ConfigError(f"{route.name}: port {route.listen} is taken ({error.strerror}); give another") from None
+
+
+def _allow_descriptors() -> None:
+    """Two a connection: a stalled hop keeps those that nobody waits for any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="JSON file with the routes; default: $STORMDRILL_PROXY itself")
     parser.add_argument("--control", type=int, default=int(os.environ.get("STORMDRILL_PORT") or 0))
     options = parser.parse_args(argv)
+    _allow_descriptors()
     try:
         text = options.config.read_text() if options.config else os.environ.get("STORMDRILL_PROXY", "")
         asyncio.run(serve(parse(text, options.control)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from dataclasses import dataclass
 
 LAST_PORT = 65535
+LOOPBACK = "127.0.0.1"
 
 
 class ConfigError(Exception):
@@ -14,7 +16,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One hop: what connects to `listen` on loopback is carried to `host`:`port`."""
+    """One hop: what connects to `listen` is carried to `host`:`port`."""
 
     name: str
     listen: int
@@ -27,15 +29,21 @@ class Config:
     control: int
     """Port of the control endpoint; 0 picks a free one, which is printed."""
     routes: tuple[Route, ...]
+    host: str = LOOPBACK
+    """Where the routes listen."""
+    control_host: str = LOOPBACK
 
 
 def parse(text: str, control: int = 0) -> Config:
-    """`{"control": port, "routes": [...]}`, or the list of routes alone. Raises ConfigError."""
+    """An object with `control`, `control_host`, `host`, `routes`, or the list of routes alone. Raises ConfigError."""
     try:
         document = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"not JSON ({error}); write a list of {{name, listen, to}}") from None
+    host = control_host = LOOPBACK
     if isinstance(document, dict):
+        host = _address(document.get("host", host), "host")
+        control_host = _address(document.get("control_host", control_host), "control_host")
         control = _port(document.get("control", control), "control", lowest=0)
         document = document.get("routes")
     if not isinstance(document, list):
@@ -46,7 +54,18 @@ def parse(text: str, control: int = 0) -> Config:
         if route.listen in listened:
             raise ConfigError(f"{listened[route.listen]} and {route.name} both listen on port {route.listen}")
         listened[route.listen] = route.name
-    return Config(control=control, routes=routes)
+    names = [route.name for route in routes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{', '.join(twice)}: more than one route has this name; give each its own")
+    return Config(control=control, routes=routes, host=host, control_host=control_host)
+
+
+def _address(value: object, where: str) -> str:
+    try:
+        return str(ipaddress.ip_address(str(value)))
+    except ValueError:
+        raise ConfigError(f"{where} is {value!r}; write an address to listen on, such as {LOOPBACK}") from None
 
 
 def _route(entry: object, index: int) -> Route:
