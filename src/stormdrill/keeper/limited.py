@@ -14,25 +14,13 @@ import ssl
 import threading
 import time
 from ipaddress import ip_address
-from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from stormdrill.keeper.heard import Heard as Heard
 
 BODY_LIMIT = 1_000_000
 """Bytes of an answer that are read at most."""
 CHUNK = 65_536
-
-
-class Heard(NamedTuple):
-    """What came back from one request."""
-
-    status: int = 0
-    """0: no answer began."""
-    body: bytes = b""
-    error: str = ""
-    """Why there is no complete answer."""
-    sent: bool = False
-    """True when the other side may have acted on it."""
-    took_ms: float = 0.0
 
 
 class OverLimitError(Exception):

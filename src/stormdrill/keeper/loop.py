@@ -7,6 +7,7 @@ no wait blocks another: a call undo that hangs doesn't delay the thaw that expir
 from __future__ import annotations
 
 import contextlib
+import select
 import selectors
 import signal
 import socket
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 T = TypeVar("T")
 TICK_S = 0.004
 """How often conditions are looked at while something waits."""
+_LOOK_S = 0.001
 LONGEST_SLEEP_S = 0.5
 """Bounds how late a deadline is noticed that passed while the machine was suspended."""
 
@@ -25,6 +27,9 @@ LONGEST_SLEEP_S = 0.5
 class Wait(NamedTuple):
     ready: Callable[[], bool]
     timeout_s: float
+    fd: int = -1
+    """Of what wakes the loop at once, where there is such a thing; `ready` decides all the same."""
+    wanted: int = select.POLLIN
 
 
 Steps = Generator[Wait, bool, T]
@@ -82,8 +87,10 @@ class Loop:
                 key.data()
             for task in list(self._tasks):
                 ready = task.wait.ready()
-                if (ready or time.monotonic() >= task.until) and not self._advance(task, ready):
-                    self._tasks.remove(task)
+                if ready or time.monotonic() >= task.until:
+                    self._unwatch(task.wait)
+                    if not self._advance(task, ready):
+                        self._tasks.remove(task)
         if self.failure is not None:
             raise self.failure
 
@@ -97,9 +104,39 @@ class Loop:
             task.done(None, error)
             return False
         task.until = time.monotonic() + task.wait.timeout_s
+        if task.wait.fd >= 0:
+            write = task.wait.wanted == select.POLLOUT
+            events = selectors.EVENT_WRITE if write else selectors.EVENT_READ
+            self._selector.register(task.wait.fd, events, lambda: None)
         return True
+
+    def _unwatch(self, wait: Wait) -> None:
+        if wait.fd >= 0:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(wait.fd)
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while self._wake.recv(4096):
                 pass
+
+
+def run_now(steps: Steps[T]) -> T:
+    """Run steps to their end, blocking: for whoever has no loop."""
+    resume: bool | None = None
+    while True:
+        try:
+            wait = steps.send(resume)  # type: ignore[arg-type]  # a fresh generator takes None
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        resume = _wait(wait)
+
+
+def _wait(wait: Wait) -> bool:
+    until = time.monotonic() + wait.timeout_s
+    poll = select.poll()
+    if wait.fd >= 0:
+        poll.register(wait.fd, wait.wanted)
+    while not (ready := wait.ready()) and (left_s := until - time.monotonic()) > 0:
+        poll.poll(min(left_s, LONGEST_SLEEP_S if wait.fd >= 0 else _LOOK_S) * 1000)
+    return ready
