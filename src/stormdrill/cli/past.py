@@ -20,13 +20,12 @@ from stormdrill.store.journal import NAME, salvage
 def story_lines(directory: Path, width: int) -> list[str]:
     """Plan, events, verdict, as far as they are there: a run that was killed has no verdict."""
     lines = [""]
-    asked = None
+    plan = None
     if (directory / "plan.json").is_file():
         plan = msgspec.json.decode((directory / "plan.json").read_bytes(), type=Plan)
-        asked = plan.experiment.load.rate_per_s if plan.experiment.load else None
         lines += [*plan_lines(plan, width), ""]
     found = salvage(directory / NAME)
-    scene = Scene(asked)
+    scene = Scene(plan)
     for recorded in found.events:
         for line in scene.tell(recorded):
             lines += layout(line, width)

@@ -10,12 +10,12 @@ from functools import singledispatchmethod
 from typing import NamedTuple
 
 from stormdrill.cli import figures
+from stormdrill.core import telling
 from stormdrill.model import event as e
+from stormdrill.model.plan import Plan
 from stormdrill.ports import LiveLoad
 
 PHASE_LABELS = {"warmup": "warm-up", "failback": "fail-back"}
-DONE_WORDS = {"freeze": "frozen", "crash": "killed"}
-UNDONE_WORDS = {"freeze": "thawed", "crash": "restarted"}
 STEP_MARKS = {"ok": "✓", "failed": "✗", "timed-out": "✗ timed out", "skipped": "–"}
 NAMES_SHOWN = 4
 LOOKS_BACK_MS = 1000.0
@@ -44,8 +44,12 @@ class Moment(NamedTuple):
 class Scene:
     """A fold over events. `tell` returns the lines that an event completes; `moment` says what goes on."""
 
-    def __init__(self, asked_per_s: float | None = None) -> None:
-        self.asked_per_s = asked_per_s
+    def __init__(self, plan: Plan | None = None) -> None:
+        load = plan.experiment.load if plan else None
+        self._asked_per_s = load.rate_per_s if load else None
+        self._target = plan.target if plan else "process"
+        self._many = len({item.use for item in plan.injections}) > 1 if plan else False
+        self._endings = telling.Endings(plan.system if plan else None)
         self._doing = "planning"
         self._healthy: e.BaselineJudged | None = None
         self._spawned: set[str] = set()
@@ -57,8 +61,11 @@ class Scene:
         self._fault_from_ms: float | None = None
         self._aborting = False
         self._armed: dict[str, e.Armed] = {}
-        self._witnesses: dict[str, list[e.EffectObserved]] = {}
-        self._gone: list[e.RevertVerified] = []
+        self._bit: dict[str, dict[str, e.EffectObserved]] = {}
+        """Witness → injection → what it saw."""
+        self._gone: dict[str, e.RevertVerified] = {}
+        self._told: dict[str, set[str]] = {}
+        """Witness, or empty for the end, → the injections of which a line has spoken."""
         self._runbook: e.RunbookStarted | None = None
         self._steps: list[str] = []
         self._step = ""
@@ -67,7 +74,9 @@ class Scene:
         self._gauges: dict[str, float] = {}
 
     def tell(self, recorded: e.Recorded) -> list[Line]:
-        return self._tell(recorded.event, recorded.mono_ms)
+        ending = self._endings.see(recorded)
+        told = [Line("system", "ended" if ending.ended else "!", ending.sentence)] if ending else []
+        return told + self._tell(recorded.event, recorded.mono_ms)
 
     def figures_are(self, live: LiveLoad | None, gauges: Mapping[str, float], now_ms: float) -> None:
         """The generator's last second and the live gauges, keyed as objectives write them."""
@@ -104,7 +113,7 @@ class Scene:
         texts = []
         if self._sent:
             mean = sum(self._sent) / len(self._sent)
-            asked = f"{figures.rate(self.asked_per_s)} asked, " if self.asked_per_s else ""
+            asked = f"{figures.rate(self._asked_per_s)} asked, " if self._asked_per_s else ""
             texts.append(f"{asked}{figures.rate(mean)} sent")
             if self._live is not None and self._phase == "warmup":
                 texts.append(f"lag p99 {figures.milliseconds(self._live.lag_p99_ms)}")
@@ -133,16 +142,23 @@ class Scene:
         return []
 
     @_tell.register
-    def _(self, event: e.ProcessExited, at_ms: float) -> list[Line]:
-        if event.expected:
-            return []
-        how = f"signal {event.signal}" if event.signal else f"exit code {event.code}"
-        return [Line("system", "ended", f"{event.instance} by itself, {how}")]
+    def _(self, event: e.ResourcesClaimed, at_ms: float) -> list[Line]:
+        self._doing = "making containers"
+        return []
+
+    @_tell.register
+    def _(self, event: e.ContainerStarted, at_ms: float) -> list[Line]:
+        if event.role == "system" and not self._phase:
+            self._doing = "starting"
+            self._spawned.add(event.instance)
+            self._places |= set(event.labels)
+        return []
 
     @_tell.register
     def _(self, event: e.SystemReady, at_ms: float) -> list[Line]:
         self._doing = "ready, waiting for the load"
-        return [Line("system", "ready", f"{event.instances} processes", figures.seconds(event.after_ms / 1000))]
+        count = telling.system_text(event.instances, self._target)
+        return [Line("system", "ready", count, figures.seconds(event.after_ms / 1000))]
 
     @_tell.register
     def _(self, event: e.PhaseEntered, at_ms: float) -> list[Line]:
@@ -189,20 +205,32 @@ class Scene:
     def _(self, event: e.EffectObserved, at_ms: float) -> list[Line]:
         if not event.bit:
             return [Line("fault", "no bite", f"{event.injection}, says {event.witness}: {event.detail}")]
-        seen = self._witnesses.setdefault(event.witness, [])
-        seen.append(event)
-        if {one.injection for one in seen} != set(self._armed) or len(seen) > len(self._armed):
+        if event.injection not in self._armed:
             return []
-        slowest = figures.milliseconds(max(one.after_ms for one in seen))
-        if len(self._witnesses) > 1:
+        seen = self._bit.setdefault(event.witness, {})
+        seen.setdefault(event.injection, event)
+        fresh = self._complete(event.injection, event.witness, seen)
+        if not fresh:
+            return []
+        slowest = figures.milliseconds(max(seen[name].after_ms for name in fresh))
+        if any(fresh <= told for witness, told in self._told.items() if witness not in ("", event.witness)):
             return [Line("", "", f"also seen by {event.witness} after {slowest}")]
-        mechanism = self._armed[event.injection].mechanism
-        names = _names([one.instance for one in self._armed.values()])
-        return [
-            Line(
-                "fault", DONE_WORDS.get(mechanism, mechanism), f"{names} · bit after {slowest}, seen by {event.witness}"
-            )
-        ]
+        armed = self._armed[event.injection]
+        names = _names(list(dict.fromkeys(one.instance for one in self._armed.values() if one.injection in fresh)))
+        whose = f"{armed.fault}: " if self._many else ""
+        text = f"{whose}{names} · bit after {slowest}, seen by {event.witness}"
+        return [Line("fault", telling.done(armed.mechanism), text)]
+
+    def _complete(self, injection: str, by: str, seen: Mapping[str, object]) -> set[str]:
+        """The injections of one fault by one mechanism that can be told of in one line; empty while one is missing."""
+        mine = self._armed[injection]
+        told = self._told.setdefault(by, set())
+        alike = {n for n, one in self._armed.items() if (one.fault, one.mechanism) == (mine.fault, mine.mechanism)}
+        fresh = alike - told
+        if not fresh <= set(seen):
+            return set()
+        told |= fresh
+        return fresh
 
     @_tell.register
     def _(self, event: e.Reverted, at_ms: float) -> list[Line]:
@@ -214,13 +242,14 @@ class Scene:
             return []
         if not event.gone:
             return [Line("", "NOT GONE", f"{event.injection}, says {event.witness}: {event.detail}")]
-        self._gone.append(event)
-        if {one.injection for one in self._gone} != set(self._armed) or len(self._gone) > len(self._armed):
+        self._gone[event.injection] = event
+        fresh = self._complete(event.injection, "", self._gone)
+        if not fresh:
             return []
-        mechanism = self._armed[event.injection].mechanism
-        slowest = figures.milliseconds(max(one.after_ms for one in self._gone))
-        word = UNDONE_WORDS.get(mechanism, "reverted")
-        return [Line("", word, f"gone after {slowest}, seen by {event.witness}")]
+        armed = self._armed[event.injection]
+        slowest = figures.milliseconds(max(self._gone[name].after_ms for name in fresh))
+        whose = f"{armed.fault}: " if self._many else ""
+        return [Line("", telling.undone(armed.mechanism), f"{whose}gone after {slowest}, seen by {event.witness}")]
 
     @_tell.register
     def _(self, event: e.Restored, at_ms: float) -> list[Line]:
@@ -279,7 +308,8 @@ class Scene:
     @_tell.register
     def _(self, event: e.TornDown, at_ms: float) -> list[Line]:
         self._doing = "judging"
-        lines = [Line("system", "ended", f"{event.ended} processes", figures.seconds(event.took_ms / 1000))]
+        count = telling.system_text(event.ended, self._target)
+        lines = [Line("system", "ended", count, figures.seconds(event.took_ms / 1000))]
         return [*lines, Line("system", "LEFT", _names(event.left))] if event.left else lines
 
     @_tell.register

@@ -56,8 +56,7 @@ class PlainView:
         self.scene = Scene()
 
     def announce(self, plan: Plan) -> None:
-        load = plan.experiment.load
-        self.scene.asked_per_s = load.rate_per_s if load else None
+        self.scene = Scene(plan)
         self._print(["", *plan_lines(plan, self._width), ""])
 
     def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None:

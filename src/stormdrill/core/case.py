@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from msgspec import Struct
@@ -11,10 +11,12 @@ from msgspec import Struct
 from stormdrill.core.evidence import RecordFile, Requests, requests_of
 from stormdrill.core.intervals import Interval
 from stormdrill.core.jobs import Jobs, jobs_of
+from stormdrill.core.telling import Ending, Endings
 from stormdrill.core.validity import Validity
 from stormdrill.core.windows import Span, all_of, first_inject, phases
 from stormdrill.model import event as ev
-from stormdrill.model.plan import Plan
+from stormdrill.model.mechanism import Sever
+from stormdrill.model.plan import Injection, Plan
 from stormdrill.ports import LedgerRow
 
 
@@ -33,6 +35,9 @@ class Measured(Struct, frozen=True):
     events: tuple[int, ...] = ()
 
 
+SILENCES = ("freeze", "crash")
+"""Mechanisms under which an instance answers nobody. What our proxies do to hops doesn't keep it from telling a probe,
+which asks it directly; being cut from everybody does."""
 LEDGER = "ledger"
 """The reading that says whether an instance told of its jobs: 1, or no value and why."""
 NOTHING = Measured(Interval(math.nan, -math.inf, math.inf, 0))
@@ -90,12 +95,17 @@ class Case:
         """Those that did not tell, in the order of their names: what they alone know, nobody knows."""
         return tuple(reading for _, (_, reading) in sorted(self.ledgers.items()) if reading.value is None)
 
-    def halted(self, instance: str, but: str = "") -> list[tuple[float, float]]:
-        """When a fault (of another mechanism than `but`) was in force on an instance: it cannot answer then."""
+    @cached_property
+    def endings(self) -> tuple[tuple[ev.Recorded, Ending], ...]:
+        """What befell instances that stormdrill did not do."""
+        fold = Endings(self.plan.system)
+        seen = [(recorded, fold.see(recorded)) for recorded in self.events]
+        return tuple((recorded, ending) for recorded, ending in seen if ending is not None)
+
+    def in_force(self, injections: Iterable[Injection]) -> list[tuple[float, float]]:
+        """From each one's inject call to the moment when it was last seen to be gone."""
         found = []
-        for injection in self.plan.injections:
-            if injection.instance != instance or injection.mechanism == but:
-                continue
+        for injection in injections:
             starts = [r.mono_ms for r, e in all_of(self.events, ev.InjectStarted) if e.injection == injection.id]
             ends = [
                 r.mono_ms for r, e in all_of(self.events, ev.RevertVerified) if e.injection == injection.id and e.gone
@@ -103,3 +113,12 @@ class Case:
             if starts:
                 found.append((min(starts), max(ends, default=math.inf)))
         return found
+
+    def halted(self, instance: str) -> list[tuple[float, float]]:
+        """When a fault was in force on an instance by which it answers nobody: it cannot tell then."""
+        return self.in_force(item for item in self.plan.injections if item.instance == instance and _silent(item))
+
+
+def _silent(injection: Injection) -> bool:
+    severed = isinstance(injection.how, Sever) and not injection.how.peers and injection.how.direction == "both"
+    return injection.mechanism in SILENCES or severed

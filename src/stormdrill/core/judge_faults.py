@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from stormdrill.core.case import Case
 from stormdrill.core.sentences import plural
+from stormdrill.core.telling import Ending
 from stormdrill.core.windows import Span, all_of
 from stormdrill.model import event as ev
 from stormdrill.model.plan import Injection
@@ -16,6 +17,12 @@ from stormdrill.model.verdict import FaultVerdict
 LEAST_SERVED = 20
 """Requests in the baseline, of all instances of one fault together."""
 SERVED = "served"
+NOT_THE_SYSTEM = ("generator", "beside")
+"""Roles whose end says nothing of the system: the generator's is told by its records, what stands beside it is ours."""
+ENDS_INSTANCES = ("crash",)
+_LIVES = (ev.ProcessSpawned, ev.ProcessExited, ev.ContainerStarted, ev.ContainerEvent)
+TAKES_MEMORY = ("pressure", "tell")
+"""A release that leaks is rolled out by `tell`, and it may be anybody of its service whom the kernel kills."""
 
 
 class Exposure(Struct, frozen=True):
@@ -133,19 +140,24 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
 
 
 def _dead_before(case: Case, instance: str, call: ev.Recorded) -> ev.Recorded | None:
-    """The exit of what the call was meant to hit, when that had ended before: what was seen then is not its doing."""
-    spawned = [
-        (recorded, event)
-        for recorded, event in all_of(case.events, ev.ProcessSpawned)
-        if event.instance == instance and recorded.mono_ms < call.mono_ms
-    ]
-    pid = max(spawned, key=lambda item: (item[0].mono_ms, item[0].seq))[1].pid if spawned else None
-    exits = [
-        recorded
-        for recorded, event in all_of(case.events, ev.ProcessExited)
-        if event.instance == instance and pid in (None, event.pid) and recorded.mono_ms < call.mono_ms
-    ]
-    return exits[0] if exits else None
+    """The end of what the call was meant to hit, when that had ended before: what was seen then is not its doing."""
+    last: ev.Recorded | None = None
+    pid: int | None = None
+    for recorded in sorted(case.events, key=lambda item: (item.mono_ms, item.seq)):
+        event = recorded.event
+        if recorded.mono_ms >= call.mono_ms:
+            break
+        if not isinstance(event, _LIVES) or event.instance != instance:
+            continue
+        if isinstance(event, ev.ProcessSpawned | ev.ContainerStarted):
+            pid, last = event.pid, None
+        elif isinstance(event, ev.ProcessExited):
+            last = recorded if pid in (None, event.pid) else last
+        elif event.action in ("die", "destroy"):
+            last = recorded
+        elif event.action == "start":
+            last = None
+    return last
 
 
 def _ended_with_the_system(case: Case, injection: str) -> ev.Recorded | None:
@@ -166,21 +178,32 @@ def _ended_with_the_system(case: Case, injection: str) -> ev.Recorded | None:
 
 
 def ended_by_itself(case: Case) -> tuple[str, ...]:
-    """Sentences on processes of the run that ended from the baseline on, and not by what the plan did to them."""
+    """Sentences on what befell the system from the baseline on, and not by what the plan did to it."""
     baseline = case.spans.get("baseline")
     if baseline is None:
         return ()
     roles = {(event.instance, event.pid): event.role for _, event in all_of(case.events, ev.ProcessSpawned)}
     found = []
-    for recorded, event in all_of(case.events, ev.ProcessExited):
-        role = roles.get((event.instance, event.pid), "system")
-        if event.expected or role == "generator" or recorded.mono_ms < baseline.start_ms:
+    for recorded, ending in case.endings:
+        event = recorded.event
+        role = roles.get((event.instance, event.pid), "system") if isinstance(event, ev.ProcessExited) else "system"
+        if role in NOT_THE_SYSTEM or recorded.mono_ms < baseline.start_ms or _explained(case, recorded, ending):
             continue
-        if any(start <= recorded.mono_ms <= end for start, end in case.halted(event.instance, but="freeze")):
-            continue
-        how = f"signal {event.signal}" if event.signal else f"exit code {event.code}"
-        found.append(f"{event.instance} ended by itself ({how}), and no fault of the plan explains it")
+        found.append(f"{ending.sentence}, and no fault of the plan explains it")
     return tuple(dict.fromkeys(found))
+
+
+def _explained(case: Case, recorded: ev.Recorded, ending: Ending) -> bool:
+    """A crash explains that its instance ends, what takes memory that the kernel kills for it."""
+    if ending.out_of_memory:
+        greedy = [item for item in case.plan.injections if item.mechanism in TAKES_MEMORY]
+        mine = [item for item in greedy if item.mechanism == "tell" or item.instance == ending.instance]
+        if any(start <= recorded.mono_ms <= end for start, end in case.in_force(mine)):
+            return True
+    crashes = [
+        item for item in case.plan.injections if item.instance == ending.instance and item.mechanism in ENDS_INSTANCES
+    ]
+    return any(start <= recorded.mono_ms <= end for start, end in case.in_force(crashes))
 
 
 def not_reverted(case: Case, faults: tuple[FaultVerdict, ...]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from stormdrill.core import telling
 from stormdrill.model import event as ev
 from stormdrill.model.units import show_duration
 from stormdrill.review.source import Source
@@ -110,7 +111,7 @@ def _(event: ev.AbortRequested, row: Told) -> str:
 @_says(ev.TornDown)
 def _(event: ev.TornDown, row: Told) -> str:
     left = f"; still alive: {listed(event.left)}" if event.left else ""
-    ended = plural(event.ended, "process", "processes")
+    ended = telling.system_text(event.ended, row.source.plan.target if row.source.plan else "process")
     return f"{ended} ended by {event.by} in {show_duration(event.took_ms / 1000)}{left}."
 
 
@@ -131,10 +132,34 @@ def _(event: ev.ProcessSpawned, row: Told) -> str:
 
 @_says(ev.ProcessExited)
 def _(event: ev.ProcessExited, row: Told) -> str:
-    how = event.signal or f"exit code {event.code}"
-    if event.expected:
-        return f"Ended by stormdrill: {listed(row.names)}."
-    return f"Ended by itself ({how}): {listed(row.names)}."
+    return f"Ended by stormdrill: {listed(row.names)}." if event.expected else _befell(row)
+
+
+def _befell(row: Told) -> str:
+    """What happened to an instance that stormdrill did not do; empty where it did."""
+    told = row.source.endings.get(row.first.seq)
+    return f"{told.sentence[0].upper()}{told.sentence[1:]}." if told else ""
+
+
+@_says(ev.ResourcesClaimed)
+def _(event: ev.ResourcesClaimed, row: Told) -> str:
+    if not event.containers:
+        return f"Containers that were there already are the system, on {event.engine}: none is started or removed."
+    networks = plural(len(event.networks), "network")
+    return f"{plural(len(event.containers), 'container')} and {networks} claimed on {event.engine}, before any is made."
+
+
+@_says(ev.ContainerStarted)
+def _(event: ev.ContainerStarted, row: Told) -> str:
+    which = "Started" if event.owned else "Found running:"
+    kind = f"{event.role} container"
+    return f"{which} {plural(len(row.names), kind)}: {listed(row.names)}."
+
+
+@_says(ev.ContainerEvent)
+def _(event: ev.ContainerEvent, row: Told) -> str:
+    who = " by stormdrill" if event.expected else ""
+    return _befell(row) or f"The engine told {event.action} of {listed(row.names)}{who}{_because(event.detail)}."
 
 
 @_says(ev.SystemReady)
@@ -192,8 +217,11 @@ def _(event: ev.Injected, row: Told) -> str:
 @_says(ev.EffectObserved)
 def _(event: ev.EffectObserved, row: Told) -> str:
     after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
-    verb = "Bit" if event.bit else "Did not bite"
-    return f"{verb}: {listed(row.names)}, seen by {event.witness} after {after}{_because(_shared(row))}."
+    if event.bit:
+        how = telling.done(row.source.mechanism_of(event.injection))
+        seen = f"seen by {event.witness} after {after}{_because(_shared(row))}"
+        return f"Bit: {listed(row.names)} {how}, {seen}."
+    return f"Did not bite: {listed(row.names)}, seen by {event.witness} after {after}{_because(_shared(row))}."
 
 
 @_says(ev.Reverted)
@@ -207,8 +235,11 @@ def _(event: ev.Reverted, row: Told) -> str:
 @_says(ev.RevertVerified)
 def _(event: ev.RevertVerified, row: Told) -> str:
     after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
+    how = f" {telling.undone(row.source.mechanism_of(event.injection))}" if event.gone else ""
     verb = "Seen to be gone" if event.gone else "STILL THERE after the revert"
-    return f"{verb}: {listed(row.names)}, by {event.witness}, {after} after the revert began{_because(_shared(row))}."
+    return (
+        f"{verb}: {listed(row.names)}{how}, by {event.witness}, {after} after the revert began{_because(_shared(row))}."
+    )
 
 
 @_says(ev.AlertChanged)

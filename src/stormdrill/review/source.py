@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from stormdrill.core.evidence import RecordFile, requests_of
+from stormdrill.core.telling import Ending, Endings
 from stormdrill.core.windows import WHOLE, Span, first_inject, phases
 from stormdrill.errors import JournalBroken, Refused
 from stormdrill.model.event import Armed, Event, Recorded, RunStarted
@@ -51,6 +52,8 @@ class Source(msgspec.Struct, frozen=True):
     """The phases as they are judged: fault from the first inject call, nothing after an abort."""
     inject: Recorded | None
     """The first inject call of the plan's faults: the trigger, from which times count."""
+    endings: dict[int, Ending] = {}
+    """What befell instances that stormdrill did not do, by the event that tells it."""
 
     def all(self, kind: type[_E]) -> tuple[tuple[Recorded, _E], ...]:
         """Events of exactly this type, with their envelopes, as observed."""
@@ -92,6 +95,8 @@ def read(run_dir: Path) -> Source:
     for recorded in events:
         by_type.setdefault(type(recorded.event), []).append(recorded)
     started = next((row.event.run for row in events if isinstance(row.event, RunStarted)), run_dir.name)
+    fold = Endings(plan.system if plan else None)
+    seen = [(recorded.seq, fold.see(recorded)) for recorded in events]
     return Source(
         run=verdict.run if verdict and verdict.run else started,
         events=events,
@@ -105,6 +110,7 @@ def read(run_dir: Path) -> Source:
         by_type={kind: tuple(rows) for kind, rows in by_type.items()},
         spans=tuple(span for name, span in phases(plan, events).items() if name != WHOLE) if plan else (),
         inject=first_inject(plan, events) if plan else None,
+        endings={seq: ending for seq, ending in seen if ending is not None},
     )
 
 

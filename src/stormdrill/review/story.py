@@ -50,8 +50,10 @@ _KIND: dict[type[ev.Event], MarkKind] = {
     ev.GuardTripped: "guard",
     ev.AbortRequested: "guard",
     ev.JournalTakenOver: "guard",
+    ev.ContainerEvent: "fault",
 }
-_SKIPPED: tuple[type[ev.Event], ...] = (*QUIET, ev.InstanceReady, ev.KeeperStarted, ev.RevertStarted, ev.Reverted)
+_SKIPPED: tuple[type[ev.Event], ...] = (*QUIET, ev.InstanceReady, ev.KeeperStarted, ev.RevertStarted, ev.Reverted,
+                                      ev.ContainerEvent)  # fmt: skip
 """Told by another row, or of interest only in the appendix."""
 
 
@@ -60,7 +62,7 @@ def timeline(source: Source, clock: Clock) -> tuple[Row, ...]:
     told: list[Told] = []
     for recorded in source.events:
         event = recorded.event
-        if isinstance(event, _SKIPPED) and not _worth_a_row(event, source):
+        if isinstance(event, _SKIPPED) and not _worth_a_row(recorded, source):
             continue
         key, who = _key(event, source), _who(event, source)
         if isinstance(event, ev.StepFinished) and _joins(told, recorded, event):
@@ -140,8 +142,13 @@ def _row(told: Told, clock: Clock) -> Row:
     )
 
 
-def _worth_a_row(event: ev.Event, source: Source) -> bool:
-    """A revert is told by whoever saw the cause gone; unless it went wrong, or nobody looks: a runbook's undo."""
+def _worth_a_row(recorded: ev.Recorded, source: Source) -> bool:
+    """A revert is told by whoever saw the cause gone; unless it went wrong, or nobody looks: a runbook's undo. Of a
+    container what befell it is told; what stormdrill did to it is told by who did it.
+    """
+    event = recorded.event
+    if isinstance(event, ev.ContainerEvent):
+        return recorded.seq in source.endings
     return isinstance(event, ev.Reverted) and (event.outcome != "done" or source.fault_of(event.injection) == "runbook")
 
 
@@ -151,19 +158,25 @@ def _key(event: ev.Event, source: Source) -> tuple[str, ...]:
         case ev.Armed():
             return (event.type, event.fault, event.mechanism)
         case ev.InjectStarted():
-            return (event.type, source.fault_of(event.injection))
+            return (event.type, source.fault_of(event.injection), source.mechanism_of(event.injection))
         case ev.Injected():
             return (event.type, source.fault_of(event.injection), event.outcome)
         case ev.EffectObserved():
-            return (event.type, source.fault_of(event.injection), str(event.bit), event.witness)
+            mechanism = source.mechanism_of(event.injection)
+            return (event.type, source.fault_of(event.injection), mechanism, str(event.bit), event.witness)
         case ev.Reverted():
             return (event.type, source.fault_of(event.injection), event.outcome)
         case ev.RevertVerified():
-            return (event.type, source.fault_of(event.injection), str(event.gone), event.witness)
+            mechanism = source.mechanism_of(event.injection)
+            return (event.type, source.fault_of(event.injection), mechanism, str(event.gone), event.witness)
         case ev.ProcessSpawned():
             return (event.type, event.role)
-        case ev.ProcessExited():
-            return (event.type, str(event.expected))
+        case ev.ContainerStarted():
+            return (event.type, event.role, str(event.owned))
+        case ev.ProcessExited() if event.expected:
+            return (event.type, "expected")
+        case ev.ProcessExited() | ev.ContainerEvent():
+            return (event.type, event.instance, plainly(event))
         case _:
             return (event.type,)
 
@@ -171,7 +184,7 @@ def _key(event: ev.Event, source: Source) -> tuple[str, ...]:
 def _who(event: ev.Event, source: Source) -> str:
     """What is listed when events share a row; empty for those that never do."""
     match event:
-        case ev.Armed() | ev.ProcessSpawned() | ev.ProcessExited():
+        case ev.Armed() | ev.ProcessSpawned() | ev.ProcessExited() | ev.ContainerStarted() | ev.ContainerEvent():
             return event.instance
         case ev.InjectStarted() | ev.Injected() | ev.EffectObserved() | ev.Reverted() | ev.RevertVerified():
             return source.instance_of(event.injection)

@@ -1,0 +1,102 @@
+"""How events are told, wherever they become sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from judging import evidence, judged
+from msgspec.structs import replace
+
+from stormdrill.core.evidence import Evidence
+from stormdrill.core.telling import DONE, UNDONE, Endings, system_text
+from stormdrill.faults.acting import UNDO_WORDS
+from stormdrill.model import event as ev
+from stormdrill.model.system import MetricSource
+from synthetic_run import make_system
+
+LIMIT_MB = 256.0
+
+
+def limited() -> Endings:
+    system = make_system()
+    instances = tuple(replace(item, memory_mb=LIMIT_MB) for item in system.instances)
+    memory = MetricSource("memory", "cpu", "process_resident_memory_bytes")
+    return Endings(replace(system, instances=instances, metrics=(*system.metrics, memory)))
+
+
+def told(endings: Endings, *events: ev.Event, apart_ms: float = 10.0) -> list[str]:
+    seen = [endings.see(ev.Recorded(n, "", n * apart_ms, event)) for n, event in enumerate(events)]
+    return [ending.sentence for ending in seen if ending is not None]
+
+
+def of_container(action: str, code: int | None = None, expected: bool = False) -> ev.ContainerEvent:
+    return ev.ContainerEvent("gateway-eu", "c1", action, code, expected, "")
+
+
+@pytest.mark.parametrize("word", sorted(UNDO_WORDS))
+def test_each_mechanism_has_a_word_for_its_bite_and_one_for_its_end(word: str) -> None:
+    for said in (DONE[word], UNDONE[word]):
+        assert 0 < len(said) <= 10, "a column of the terminal"
+
+
+def test_what_runs_is_counted_in_the_targets_own_word() -> None:
+    assert [system_text(9, target) for target in ("process", "docker")] == ["9 processes", "9 containers"]
+    assert system_text(1, "process") == "1 process"
+
+
+def test_an_out_of_memory_kill_of_a_container_is_named_with_its_limit() -> None:
+    assert told(limited(), of_container("oom"), of_container("die", 137)) == [
+        "out of memory in gateway-eu, limit 256 MB: the kernel killed a process there",
+        "the kernel killed gateway-eu: out of memory, limit 256 MB",
+    ]
+
+
+def test_a_death_long_after_another_processs_out_of_memory_kill_is_not_blamed_on_it() -> None:
+    found = told(limited(), of_container("oom"), of_container("die", 137), apart_ms=60_000)
+    assert found[1] == "gateway-eu ended by itself (exit code 137)"
+
+
+def test_what_somebody_did_to_a_container_by_hand_is_told_and_what_stormdrill_did_is_not() -> None:
+    ours = [of_container(action, 137, True) for action in ("pause", "unpause", "die", "destroy")]
+    assert told(limited(), *ours) == []
+    assert told(limited(), of_container("destroy")) == ["somebody removed the container of gateway-eu by hand"]
+
+
+@pytest.mark.parametrize(
+    ("read_mb", "signal", "said"),
+    [
+        (250.0, "SIGKILL", "cpu-eu was killed, probably out of memory: 250 MB at the last reading, limit 256 MB"),
+        (90.0, "SIGKILL", "cpu-eu ended by itself (signal SIGKILL)"),
+        (250.0, "SIGSEGV", "cpu-eu ended by itself (signal SIGSEGV)"),
+    ],
+)
+def test_a_killed_process_is_probably_out_of_memory_only_near_its_limit(read_mb: float, signal: str, said: str) -> None:
+    reading = ev.Reading("memory", "cpu-eu", read_mb * 2**20)
+    assert told(limited(), reading, ev.ProcessExited("cpu-eu", 7, None, signal, False)) == [said]
+
+
+def test_a_reading_of_an_earlier_process_says_nothing_of_the_next() -> None:
+    spawned = ev.ProcessSpawned("cpu-eu", "cpu", "system", 8, 1, [], {}, "", "", "", {})
+    reading = ev.Reading("memory", "cpu-eu", 250.0 * 2**20)
+    found = told(limited(), reading, spawned, ev.ProcessExited("cpu-eu", 8, None, "SIGKILL", False))
+    assert found == ["cpu-eu ended by itself (signal SIGKILL)"]
+
+
+def _killed_by_the_kernel(found: Evidence, mechanism: str) -> Evidence:
+    at_ms = next(r.mono_ms for r in found.events if isinstance(r.event, ev.InjectStarted)) + 3_000
+    last = max(r.seq for r in found.events)
+    more = tuple(
+        ev.Recorded(last + n, "", at_ms + n, event)
+        for n, event in enumerate((of_container("oom"), of_container("die", 137)), 1)
+    )
+    injections = tuple(replace(item, mechanism=mechanism) for item in found.plan.injections)
+    return replace(found, plan=replace(found.plan, injections=injections), events=(*found.events, *more))
+
+
+def test_an_out_of_memory_kill_is_explained_by_what_takes_memory_and_by_nothing_else(tmp_path: Path) -> None:
+    found = evidence(tmp_path)
+    assert judged(_killed_by_the_kernel(found, "pressure")).verdict == "PASS"
+    unexplained = judged(_killed_by_the_kernel(found, "freeze"))
+    assert unexplained.verdict == "INCONCLUSIVE"
+    assert "the kernel killed gateway-eu: out of memory, and no fault of the plan explains it" in unexplained.reasons
