@@ -1,4 +1,4 @@
-"""Clients of the reference platform: API calls, inferences, reports and batch jobs.
+"""Clients of the reference platform: API calls, inferences, reports, batch jobs and training.
 
 An ordinary Locust file. Under stormdrill it sends a run's arrivals; by hand:
 
@@ -9,8 +9,8 @@ from stormdrill.load.locust import Arrival, OpenLoopUser
 
 
 class PlatformUser(OpenLoopUser):
-    """Hands in jobs. Whoever asks for an API call, an inference or a report waits for the result; a batch job is only
-    accepted, and followed in the platform's own ledger."""
+    """Hands in jobs. Whoever asks for an API call, an inference or a report waits for the result; batch jobs and
+    training are only accepted, and followed in the platform's own ledger."""
 
     def serve(self, arrival: Arrival) -> None:
         kind = arrival.labels["kind"]
@@ -20,6 +20,6 @@ class PlatformUser(OpenLoopUser):
             "tier": int(arrival.labels["tier"]),
             "deadline_ms": round(arrival.deadline_s * 1000),
             "residency": arrival.parameters.get("residency"),
-            "wait": kind != "batch",
+            "wait": kind not in ("batch", "training"),
         }
         self.client.post("/jobs", json=job, name=f"POST /jobs {kind}, tier {job['tier']}")

@@ -31,14 +31,18 @@ READY_LIMIT_S = 30.0
 PEAK = (  # loadgen/peak.yaml: share, kind, tier, deadline in ms, residency
     (0.35, "api", 1, 1000, None),
     (0.15, "inference", 1, 1500, None),
-    (0.18, "inference", 2, 2000, None),
+    (0.14, "inference", 2, 2000, None),
     (0.12, "report", 2, 3000, None),
-    (0.15, "batch", 3, 30000, None),
-    (0.01, "inference", 2, 2000, "eu"),
-    (0.01, "inference", 2, 2000, "us"),
+    (0.14, "batch", 3, 30000, None),
+    (0.01, "training", 3, 30000, None),
+    (0.03, "inference", 2, 2000, "eu"),
+    (0.03, "inference", 2, 2000, "us"),
     (0.015, "batch", 3, 30000, "eu"),
     (0.015, "batch", 3, 30000, "us"),
 )
+
+ACCEPTED = ("batch", "training")
+"""Nobody waits for these."""
 
 
 def until(true: Callable[[], bool], limit_s: float, what: str) -> float:
@@ -82,7 +86,7 @@ class Platform:
 
     def spawn(self, name: str) -> None:
         item = self.instances[name]
-        env = {**os.environ, **self.environment[name], "STORMDRILL_DATA": str(self.work / name)}
+        env = {**os.environ, **item.env, **self.environment[name], "STORMDRILL_DATA": str(self.work / name)}
         (self.work / name).mkdir(exist_ok=True)
         with (self.work / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen([sys.executable, *item.command[1:]], env=env, stdout=log, stderr=log)
@@ -223,10 +227,10 @@ class Answered:
 async def _one(session: aiohttp.ClientSession, url: str, asked: Answered, began_s: float) -> None:
     job = {
         "id": asked.id, "kind": asked.kind, "tier": asked.tier, "deadline_ms": asked.deadline_s * 1000,
-        "wait": asked.kind != "batch", "residency": asked.residency,
+        "wait": asked.kind not in ACCEPTED, "residency": asked.residency,
     }  # fmt: skip
     try:
-        limit = aiohttp.ClientTimeout(total=asked.deadline_s if asked.kind != "batch" else 3.0)
+        limit = aiohttp.ClientTimeout(total=asked.deadline_s if asked.kind not in ACCEPTED else 3.0)
         async with session.post(f"{url}/jobs", json=job, timeout=limit) as response:
             asked.body = await response.read()
             asked.status = response.status

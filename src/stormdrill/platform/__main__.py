@@ -48,7 +48,7 @@ def _role(options: argparse.Namespace, wiring: Wiring) -> Coroutine[None, None, 
         raise WiringError("workers need --pool cpu or gpu")
     from stormdrill.platform import workers
 
-    return workers.run(wiring, options.region, options.pool)
+    return workers.run(wiring, options.region, options.pool, options.bug)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aiohttp import web
 from msgspec import Struct
 
-from stormdrill.platform.control import SHED, SHED_LEVELS, Register
+from stormdrill.platform.control import RELEASES, SHED, SHED_LEVELS, Register, Release
 from stormdrill.platform.jobs import POOLS
 from stormdrill.platform.messages import Refusal
 from stormdrill.platform.peers import Peers
@@ -60,6 +60,10 @@ class Scaled(Struct, frozen=True):
     quota: int
 
 
+class RollOut(Struct, frozen=True):
+    version: str
+
+
 class Replayed(Struct, frozen=True):
     queued: int
     epoch: int
@@ -80,6 +84,8 @@ class Admin:
             "GET /capacity": self.capacity,
             "GET /pools/{pool}": self.pool,
             "POST /pools/{pool}/scale": self.scale,
+            "GET /releases/{pool}": self.release,
+            "POST /releases/{pool}": self.roll_out,
             "POST /replay": self.replay,
             "POST /control": self.merge,
         }
@@ -143,6 +149,28 @@ class Admin:
         state = self._region.pools[name]
         slots = state.slots
         return Scaled(name, slots, slots if before is None else before, state.pinned, state.quota)
+
+    async def release(self, request: web.Request) -> web.StreamResponse:
+        return answer(self._release(request))
+
+    async def roll_out(self, request: web.Request) -> web.StreamResponse:
+        """To this region's workers of the pool; they hear it with their next question for work, and start anew."""
+        was = self._release(request)
+        version = (await read(request, RollOut)).version
+        if version not in RELEASES:
+            return answer(Refusal(f"`version` is {version!r}; write one of {', '.join(RELEASES)}"), 400)
+        self._serving()
+        now = self._region.control.roll_out(self._region.name, was.pool, version, self._region.name)
+        log.warning("release %s on %s, was %s", now.version, now.pool, was.version)
+        for pool in POOLS:
+            self._region.on_work(pool)
+        return answer(now)
+
+    def _release(self, request: web.Request) -> Release:
+        pool = request.match_info["pool"]
+        if pool not in POOLS:
+            raise _not_found(f"no pool {pool}; there are {', '.join(POOLS)}")
+        return self._region.control.release(self._region.name, pool)
 
     async def replay(self, request: web.Request) -> web.StreamResponse:
         """Fence all leases and queue again whatever is on disk and not done."""

@@ -14,7 +14,21 @@ LOST_ACKNOWLEDGEMENT = "lost-acknowledgement"
 UNBOUNDED_QUEUE = "unbounded-queue"
 NO_SHEDDING = "no-shedding"
 RETRY_STORM = "retry-storm"
-BUGS = (NONE, NO_FAILOVER, LOST_ACKNOWLEDGEMENT, UNBOUNDED_QUEUE, NO_SHEDDING, RETRY_STORM)
+UNFENCED_LEASE = "unfenced-lease"
+RESIDENCY_IGNORED = "residency-ignored"
+GREY_BLIND = "grey-blind"
+NO_FEED_TIMEOUT = "no-feed-timeout"
+UNMARKED_STALE = "unmarked-stale"
+NO_CHECKPOINT = "no-checkpoint"
+NO_CPU_FALLBACK = "no-cpu-fallback"
+SPLIT_BRAIN = "split-brain"
+SILENT_LEAK = "silent-leak"
+NO_REQUEUE = "no-requeue"
+BUGS = (
+    NONE, NO_FAILOVER, LOST_ACKNOWLEDGEMENT, UNBOUNDED_QUEUE, NO_SHEDDING, RETRY_STORM, UNFENCED_LEASE,
+    RESIDENCY_IGNORED, GREY_BLIND, NO_FEED_TIMEOUT, UNMARKED_STALE, NO_CHECKPOINT, NO_CPU_FALLBACK, SPLIT_BRAIN,
+    SILENT_LEAK, NO_REQUEUE,
+)  # fmt: skip
 
 FORGET_S = 5.0
 """How long an acknowledged job lives in memory only, with the bug lost-acknowledgement."""

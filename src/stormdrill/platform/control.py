@@ -12,6 +12,8 @@ from msgspec import Struct
 
 SHED_LEVELS = (0, 1, 2, 3)
 SHED = "shed_level"
+RELEASES = ("stable", "leaky")
+"""Versions of the workers that can be rolled out."""
 
 
 class Register(Struct, frozen=True):
@@ -24,6 +26,15 @@ class Register(Struct, frozen=True):
     @property
     def version(self) -> tuple[int, str]:
         return (self.counter, self.writer)
+
+
+class Release(Struct, frozen=True):
+    """What the workers of one pool in one region are to run."""
+
+    pool: str
+    version: str
+    before: str
+    """The version before the last change: where a roll-back leads. Asked for twice, it stays what it was."""
 
 
 class Control:
@@ -63,6 +74,19 @@ class Control:
     def shed_level(self) -> int:
         """0: by prediction only; 1: tier 3 is shed; 2: tiers 2 and 3, tier 2 by half; 3: only tier 1 is admitted."""
         return self._value(SHED)
+
+    def release(self, region: str, pool: str) -> Release:
+        before, version = divmod(self._value(f"release.{region}.{pool}"), len(RELEASES))
+        return Release(pool, RELEASES[version], RELEASES[before])
+
+    def roll_out(self, region: str, pool: str, version: str, writer: str) -> Release:
+        """The same version again changes nothing, so that asking twice doesn't hide where a roll-back leads."""
+        now = self.release(region, pool)
+        if now.version == version:
+            return now
+        value = RELEASES.index(now.version) * len(RELEASES) + RELEASES.index(version)
+        self.set(f"release.{region}.{pool}", value, writer)
+        return self.release(region, pool)
 
     def _value(self, key: str) -> int:
         register = self._registers.get(key)

@@ -13,13 +13,14 @@ from msgspec.json import decode, encode
 
 from stormdrill.platform import bugs
 from stormdrill.platform.admission import retry_after_s
+from stormdrill.platform.alerts import alerts
 from stormdrill.platform.breaker import RetryBudget
 from stormdrill.platform.control import Control
 from stormdrill.platform.jobs import BadJobError, JobRequest, Placement, parse_job, place
 from stormdrill.platform.messages import Attempt, Health, Refusal
 from stormdrill.platform.metrics import Metrics
 from stormdrill.platform.service import CALL_ERRORS, JSON, Handler, answer, client, log, metrics, repeat, serve
-from stormdrill.platform.sight import Sight, alerts
+from stormdrill.platform.sight import Sight
 from stormdrill.platform.wiring import Peer, Wiring
 
 HEALTH_EVERY_S = 0.5
@@ -78,6 +79,8 @@ class Edge:
         if placement is None:
             where = ", ".join(self._regions)
             return answer(Refusal(f"`residency` is {job.residency!r}; write one of {where}, or null"), 400)
+        if self._bug == bugs.RESIDENCY_IGNORED:
+            placement = place(job.id, None, self._regions) or placement
         self._budget.earn()
         if self._bug == bugs.RETRY_STORM:
             tried = await self._storm(job, placement, began_s)
@@ -252,4 +255,4 @@ async def run(wiring: Wiring, bug: str) -> None:
     async with client(limit_s=1.0) as session:
         edge = Edge(wiring, session, bug)
         works = [repeat(HEALTH_EVERY_S, check) for check in edge.watchers()]
-        await serve(wiring.port, edge.routes(), *works)
+        await serve(wiring, edge.routes(), *works)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 from msgspec import structs
@@ -12,7 +12,12 @@ from msgspec.json import Encoder
 
 from stormdrill.platform import bugs
 from stormdrill.platform.admin import Admin
+from stormdrill.platform.admission import QUEUE_LIMIT
+from stormdrill.platform.broken import SplitBrain, region_with
 from stormdrill.platform.clock import SystemClock
+from stormdrill.platform.control import RELEASES
+from stormdrill.platform.devices import STATES
+from stormdrill.platform.feeding import FeedCopy
 from stormdrill.platform.jobs import POOLS, Pool
 from stormdrill.platform.messages import (
     Attempt,
@@ -24,12 +29,15 @@ from stormdrill.platform.messages import (
     CompletionsAnswer,
     Health,
     JobResult,
+    Lease,
     LeaseAnswer,
     LeaseAsk,
     Refusal,
+    Return,
 )
 from stormdrill.platform.metrics import Metrics
-from stormdrill.platform.peers import EVERYTHING, FeedCopy, Peers
+from stormdrill.platform.peers import EVERYTHING, Peers
+from stormdrill.platform.pools import OK
 from stormdrill.platform.queue import End, Entry
 from stormdrill.platform.region import Admission, Region
 from stormdrill.platform.service import Handler, answer, client, log, metrics, read, repeat, serve
@@ -60,6 +68,7 @@ class Gateway:
             "POST /leases": self.lease,
             "POST /checkpoints": self.checkpoint,
             "POST /completions": self.completions,
+            "POST /returns": self.returns,
             "POST /claims": self.claims,
             "GET /claims": self.claims_held,
             "GET /healthz": self.health,
@@ -136,12 +145,23 @@ class Gateway:
     async def lease(self, request: web.Request) -> web.StreamResponse:
         ask = await read(request, LeaseAsk)
         region = self._region
+        region.heard(ask)
+        if ask.version != self._version(ask.pool):
+            return self._granted(ask, ())
         leases = region.lease(ask.pool, ask.worker, ask.want, ask.loading)
         wait_s = min(ask.wait_s, LONGEST_POLL_S)
         if not leases and not ask.loading and wait_s > 0 and await self._work_within(ask.pool, wait_s):
             leases = region.lease(ask.pool, ask.worker, ask.want)
+        return self._granted(ask, leases)
+
+    def _granted(self, ask: LeaseAsk, leases: Sequence[Lease]) -> web.Response:
         report = self._feed.report if any(lease.kind == "report" for lease in leases) else None
-        return answer(LeaseAnswer(tuple(leases), region.pools[ask.pool].slots, report))
+        slots, version = self._region.pools[ask.pool].slots, self._version(ask.pool)
+        return answer(LeaseAnswer(tuple(leases), slots, report, version))
+
+    def _version(self, pool: Pool) -> str:
+        """The release that this region's workers of a pool are to run."""
+        return self._region.control.release(self._region.name, pool).version
 
     async def _work_within(self, pool: Pool, limit_s: float) -> bool:
         event = self._work[pool]
@@ -173,6 +193,12 @@ class Gateway:
                 self._report_age_s = outcome.report_age_s
         return answer(CompletionsAnswer(tuple(fenced)))
 
+    async def returns(self, request: web.Request) -> web.StreamResponse:
+        given = await read(request, Return)
+        for job_id, token in given.leases:
+            self._region.hand_back(given.worker, job_id, token)
+        return answer(b"{}")
+
     # other regions
 
     async def claims(self, request: web.Request) -> web.StreamResponse:
@@ -196,13 +222,24 @@ class Gateway:
             epoch=region.epoch,
             pools=region.pool_health(),
             queue_depth=region.depth,
-            queue_limit=region.queue_limit,
+            queue_limit=QUEUE_LIMIT,
             queue_oldest_age_s=round(region.oldest_age_s, 3),
             own_arrivals_per_s=region.arrivals_per_s("own"),
             capacity_per_s=region.capacity_per_s(),
             control=region.control.snapshot(),
+            silent_pools=tuple(pool for pool, state in region.pools.items() if state.silent(now_s)),
+            gpu_devices=self._devices(now_s),
+            leaks=region.fleet.leaks(now_s),
+            feed_late=self._feed.late,
+            unseen=self._peers.unseen,
+            open_jobs=region.open_jobs() if isinstance(region, SplitBrain) else (),
         )
         return answer(health)
+
+    def _devices(self, now_s: float) -> dict[str, int]:
+        """As the GPU worker sees them; none when it doesn't answer."""
+        state = self._region.pools["gpu"]
+        return dict(state.devices) if state.answering(now_s) else {}
 
     async def ledger(self, request: web.Request) -> web.StreamResponse:
         """Every job that this region has accepted, after asking the others what they have taken from it."""
@@ -214,16 +251,25 @@ class Gateway:
     async def show_metrics(self, request: web.Request) -> web.StreamResponse:
         region, shown = self._region, self._metrics
         shown.gauge("queue_depth", region.depth)
-        shown.gauge("queue_limit", region.queue_limit)
+        shown.gauge("queue_limit", QUEUE_LIMIT)
         shown.gauge("queue_oldest_age_seconds", region.oldest_age_s)
         for pool, health in region.pool_health().items():
             shown.gauge("slots", health.slots, pool=pool)
             shown.gauge("slots_quota", region.pools[pool].quota, pool=pool)  # type: ignore[index]
             shown.gauge("jobs_leased", health.leased, pool=pool)
             shown.gauge("pool_ready", health.ready, pool=pool)
-        tally = region.tally
-        for name, value in vars(tally).items():
-            shown.gauge(f"jobs_{name}_total" if name != "rejoins" else "rejoins_total", value)
+            release = self._version(pool)  # type: ignore[arg-type]
+            for version in RELEASES:
+                shown.gauge("release_info", version == release, pool=pool, version=version)
+        devices = self._devices(region.pulse())
+        for state in STATES:
+            shown.gauge("gpu_devices", devices.get(state, 0), state=state)
+        shown.gauge("gpu_devices_working", devices.get(OK, 0))
+        for worker in region.fleet.slopes(region.pulse()):
+            shown.gauge("memory_slope_bytes_per_second", worker.bytes_per_s, instance=worker.instance)
+        shown.gauge("feed_late", self._feed.late)
+        for name, value in region.tally.shown().items():
+            shown.gauge(name, value)
         shown.gauge("lease_epoch", region.epoch)
         shown.gauge("claims_outstanding", region.store.claims_outstanding())
         shown.gauge("shed_level", region.control.shed_level)
@@ -245,13 +291,13 @@ async def run(wiring: Wiring, region_name: str, bug: str) -> None:
     path = wiring.data / "region.sqlite"
     store = bugs.ForgetfulStore(path, clock) if bug == bugs.LOST_ACKNOWLEDGEMENT else Store(path)
     seed = zlib.crc32(wiring.instance.encode())
-    region = Region(region_name, (region_name, *others), store, clock, bug=bug, seed=seed)
+    region = region_with(bug)(region_name, (region_name, *others), store, clock, bug=bug, seed=seed)
     async with client(limit_s=2.0) as session:
         peers = Peers(region, others, session)
         feed = FeedCopy(wiring.peers_of("feed"), session)
         gateway = Gateway(region, peers, feed)
         works = [repeat(TICK_S, gateway.tick), feed.follow(), *peers.works()]
         try:
-            await serve(wiring.port, gateway.routes(), *works)
+            await serve(wiring, gateway.routes(), *works)
         finally:
             store.close()

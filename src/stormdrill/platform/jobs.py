@@ -10,13 +10,15 @@ from typing import Literal
 from msgspec import DecodeError, Struct, ValidationError
 from msgspec.json import Decoder
 
-Kind = Literal["api", "inference", "batch", "report"]
+Kind = Literal["api", "inference", "batch", "report", "training"]
 Pool = Literal["cpu", "gpu"]
-KINDS: tuple[Kind, ...] = ("api", "inference", "batch", "report")
+KINDS: tuple[Kind, ...] = ("api", "inference", "batch", "report", "training")
 POOLS: tuple[Pool, ...] = ("cpu", "gpu")
 TIERS = (1, 2, 3)
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 LONGEST_DEADLINE_MS = 3_600_000
+STALE_AGE_S = 5.0
+"""A report from older data must say so."""
 
 
 class JobRequest(Struct, frozen=True):
@@ -82,7 +84,11 @@ class Work(Struct, frozen=True):
     pool: Pool
     steps: int
     step_s: float
-    """A checkpoint is saved after each step but the last."""
+    checkpoint_every: int = 1
+    """Steps after which the progress is saved, but for the last one."""
+
+    def saves(self, steps_done: int) -> bool:
+        return steps_done % self.checkpoint_every == 0
 
     @property
     def total_s(self) -> float:
@@ -94,6 +100,7 @@ WORK: dict[Kind, Work] = {
     "report": Work("cpu", 1, 0.200),
     "batch": Work("cpu", 4, 0.140),
     "inference": Work("gpu", 1, 0.180),
+    "training": Work("gpu", 6, 0.500, 2),
 }
 """Inference: the time of a full batch; see `gpu_batch_s`."""
 
@@ -101,7 +108,9 @@ CPU_FALLBACK = Work("cpu", 1, 0.300)
 """Inference without the GPU pool: slower, but an answer."""
 
 GPU_BATCH = 4
-"""Requests that one GPU slot serves at once."""
+"""Requests that one GPU slot serves at once; training takes a slot for itself."""
+GPU_DEVICES = 2
+"""Of a GPU worker; its slots are spread over them evenly."""
 MODEL_LOAD_S = 1.0
 """A started GPU worker serves nothing before its model is loaded."""
 
@@ -109,6 +118,11 @@ MODEL_LOAD_S = 1.0
 def gpu_batch_s(size: int) -> float:
     """How long one GPU slot needs for a batch."""
     return 0.060 + 0.030 * size
+
+
+def places_of(kind: Kind, pool: Pool) -> int:
+    """How much of a pool's room a leased job takes."""
+    return GPU_BATCH if kind == "training" and pool == "gpu" else 1
 
 
 def work_of(kind: Kind, gpu_ready: bool) -> Work:

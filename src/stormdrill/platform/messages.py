@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from stormdrill.platform.control import Register
+from stormdrill.platform.control import RELEASES, Register
+from stormdrill.platform.fleet import Leak
 from stormdrill.platform.jobs import JobRequest, Kind, Pool
-from stormdrill.platform.store import Claim
+from stormdrill.platform.store import Claim, StoredJob
 
 
 class Attempt(Struct, frozen=True):
@@ -33,6 +34,11 @@ class LeaseAsk(Struct, frozen=True):
     wait_s: float = 1.0
     """How long the gateway may hold the answer back while there is nothing to do."""
     loading: bool = False
+    version: str = RELEASES[0]
+    """The release that it runs."""
+    rss_bytes: float = 0.0
+    devices: dict[str, int] | None = None
+    """GPU workers: state → how many devices are seen in it."""
 
 
 class Lease(Struct, frozen=True):
@@ -45,6 +51,15 @@ class Lease(Struct, frozen=True):
     steps_done: int
     steps: int
     step_s: float
+    checkpoint_every: int = 1
+
+
+class Return(Struct, frozen=True):
+    """Leases given back unfinished, because their device is gone or the worker is to run another release."""
+
+    worker: str
+    leases: tuple[tuple[str, str], ...]
+    """Id and token of each."""
 
 
 class LeaseAnswer(Struct, frozen=True):
@@ -52,6 +67,8 @@ class LeaseAnswer(Struct, frozen=True):
     slots: int
     """How many the worker may use now."""
     report: Report | None = None
+    version: str = RELEASES[0]
+    """The release that the worker is to run: another one than its own, and it starts anew."""
 
 
 class Outcome(Struct, frozen=True):
@@ -80,6 +97,7 @@ class Checkpoint(Struct, frozen=True):
     id: str
     token: str
     steps_done: int
+    """Saved when a checkpoint is due; else it only shows that the work goes on."""
 
 
 class CheckpointAnswer(Struct, frozen=True):
@@ -123,6 +141,16 @@ class Health(Struct, frozen=True):
     """Jobs whose home is here, over the last seconds, admitted or not."""
     capacity_per_s: float
     control: tuple[Register, ...]
+    silent_pools: tuple[str, ...] = ()
+    """Had workers, and have none any more."""
+    gpu_devices: dict[str, int] = {}
+    """State → how many devices; empty while no GPU worker answers."""
+    leaks: tuple[Leak, ...] = ()
+    feed_late: bool = False
+    unseen: tuple[str, ...] = ()
+    """Regions whose gateway doesn't answer this one."""
+    open_jobs: tuple[StoredJob, ...] = ()
+    """Told with the bug split-brain only."""
 
 
 class JobResult(Struct, frozen=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""A gateway's dealings with the other regions and the feed: claims out, claims in, health, settings."""
+"""A gateway's dealings with the other regions: claims out, claims in, health, settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from aiohttp import ClientSession, ClientTimeout
 from msgspec.json import decode, encode
 
-from stormdrill.platform.messages import Claims, ClaimsAnswer, Health, Report
+from stormdrill.platform.broken import SplitBrain
+from stormdrill.platform.messages import Claims, ClaimsAnswer, Health
 from stormdrill.platform.region import Region
 from stormdrill.platform.service import CALL_ERRORS, JSON, log, repeat
 from stormdrill.platform.store import Claim
@@ -27,7 +28,8 @@ REJOIN_LIMIT_S = 3.0
 REJOIN_RETRY_S = 0.1
 LAST_KNOWN_S = 15.0
 """So long the arrivals of a region that went silent are counted as still to come."""
-FEED_EVERY_S = 1.0
+MISSES_TO_LOSE = 2
+"""Probes in a row without an answer."""
 _HEADERS = {"Content-Type": JSON}
 
 
@@ -43,7 +45,7 @@ class PeerView:
     @property
     def healthy(self) -> bool:
         """The last word was an answer, and it said ready; one missed probe is not yet a loss."""
-        return self.health is not None and self.health.ready and self.silent < 2
+        return self.health is not None and self.health.ready and self.silent < MISSES_TO_LOSE
 
 
 class Peers:
@@ -59,6 +61,11 @@ class Peers:
             *(self._outbox(name, peer) for name, peer in self._peers.items()),
             *(repeat(PROBE_EVERY_S, self._prober(name, peer)) for name, peer in self._peers.items()),
         ]
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Regions that don't answer from here, whatever others see of them."""
+        return tuple(name for name, view in self.views.items() if view.silent >= MISSES_TO_LOSE)
 
     async def fetch_claims(self) -> bool:
         """Ask every peer what it has taken from us; True when all have answered."""
@@ -134,6 +141,8 @@ class Peers:
                     health = decode(await response.read(), type=Health)
             except CALL_ERRORS:
                 view.silent += 1
+                if isinstance(self._region, SplitBrain) and view.silent == MISSES_TO_LOSE and view.health is not None:
+                    self._region.adopt(view.health.open_jobs)
                 return
             view.health, view.silent, view.answered_s = health, 0, time.monotonic()
             self._region.control.merge(health.control)
@@ -156,33 +165,3 @@ class Peers:
             elif time.monotonic() - view.answered_s < LAST_KNOWN_S or view.healthy:
                 about_to_move += view.health.own_arrivals_per_s
         return capacity - demand - max(region.arrivals_per_s("foreign"), about_to_move)
-
-
-class FeedCopy:
-    """The gateway's own copy of the feed, for reports when the feed is late."""
-
-    def __init__(self, feeds: Sequence[Peer], session: ClientSession) -> None:
-        self._feeds = feeds
-        self._session = session
-        self.report: Report | None = None
-
-    async def follow(self) -> None:
-        if self._feeds:
-            await repeat(FEED_EVERY_S, self._refresh)
-
-    async def _refresh(self) -> None:
-        report = await read_feed(self._feeds, self._session, FEED_EVERY_S)
-        if report is not None:
-            self.report = report
-
-
-async def read_feed(feeds: Sequence[Peer], session: ClientSession, limit_s: float) -> Report | None:
-    """The feed's last word, or None when it doesn't answer in time."""
-    for feed in feeds:
-        try:
-            async with session.get(f"{feed.url}/latest", timeout=ClientTimeout(total=limit_s)) as response:
-                if response.status == 200:
-                    return decode(await response.read(), type=Report)
-        except CALL_ERRORS:
-            continue
-    return None

@@ -16,6 +16,8 @@ PROMOTED_SHARE = 0.25
 """Part of a pool's slots that promoted jobs may hold, so that they never push tier 1 aside."""
 
 End = Literal["done", "refused", "superseded"]
+Lane = Literal["cpu", "gpu", "training"]
+LANES: tuple[Lane, ...] = ("cpu", "gpu", "training")
 
 
 @dataclass(slots=True)
@@ -33,8 +35,16 @@ class Entry:
     """The lease's; empty while queued."""
     worker: str = ""
     lease_until_s: float = 0.0
+    reported: int = 0
+    """Steps that its worker has told of, saved or not."""
+    due: int = 0
+    """Steps that had to be saved."""
     watchers: list[Callable[[End, str, bytes], None]] = field(default_factory=list)
     """Called once with its end, the reason and the result."""
+
+    @property
+    def lane(self) -> Lane:
+        return "training" if self.job.kind == "training" else self.pool
 
     def expired(self, now_s: float) -> bool:
         return self.expires_s is not None and now_s >= self.expires_s

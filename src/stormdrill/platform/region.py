@@ -18,16 +18,18 @@ from msgspec import Struct, structs
 from msgspec.json import Encoder
 
 from stormdrill.platform import bugs
-from stormdrill.platform.admission import QUEUE_LIMIT, Outlook, Policy, retry_after_s, shed_reason
-from stormdrill.platform.capacity import carried_per_s, predicted_wait_s
+from stormdrill.platform.admission import Outlook, Policy, retry_after_s, shed_reason
+from stormdrill.platform.capacity import carried_per_s
 from stormdrill.platform.clock import Clock
 from stormdrill.platform.control import Control
-from stormdrill.platform.jobs import POOLS, WORK, Pool, place, slot_cost_s, work_of
-from stormdrill.platform.messages import Attempt, JobResult, Lease, Outcome, PoolHealth
-from stormdrill.platform.pools import PoolState
-from stormdrill.platform.queue import PROMOTED_SHARE, End, Entry, WorkQueue
+from stormdrill.platform.fleet import Fleet
+from stormdrill.platform.jobs import POOLS, STALE_AGE_S, WORK, Placement, Pool, place, places_of, slot_cost_s, work_of
+from stormdrill.platform.lanes import Lanes
+from stormdrill.platform.messages import Attempt, JobResult, Lease, LeaseAsk, Outcome, PoolHealth
+from stormdrill.platform.queue import End, Entry
 from stormdrill.platform.rates import Arrivals
 from stormdrill.platform.store import Claim, Store, StoredJob
+from stormdrill.platform.tally import Tally
 
 PAUSE_LIMIT_S = 0.5
 """A longer gap in our own clock means that the world may have gone on without us."""
@@ -49,25 +51,13 @@ class Admission(Struct, frozen=True):
     owner: str = ""
 
 
-class Tally:
-    """Counters since the start, for /metrics."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self.fenced = 0
-        self.requeued = 0
-        self.rejoins = 0
-        self.superseded = 0
-        self.preempted = 0
-
-
 class Region:
     def __init__(self, name: str, regions: Sequence[str], store: Store, clock: Clock, *, bug: str, seed: int) -> None:
         self.name = name
         self.regions = tuple(sorted(regions))
         self.store = store
         self.control = Control(store.registers(), store.save_register)
-        self.pools = {pool: PoolState.of(pool) for pool in POOLS}
+        self.fleet = Fleet()
         self.tally = Tally()
         self.arrivals = Arrivals()
         self.on_work: Callable[[Pool], None] = lambda pool: None
@@ -77,7 +67,8 @@ class Region:
         self._policy: Policy = POLICIES.get(bug, "tiers")
         self._random = random.Random(seed)  # noqa: S311
         self._entries: dict[str, Entry] = {}
-        self._queues = {pool: WorkQueue(in_arrival_order=self._policy != "tiers") for pool in POOLS}
+        self._lanes = Lanes(in_arrival_order=self._policy != "tiers", cpu_fallback=bug != bugs.NO_CPU_FALLBACK)
+        self.pools = self._lanes.pools
         if store.meta("boot") != clock.boot_id():
             store.rebase(clock.mono_s(), clock.wall_ms())
             store.set_meta("boot", clock.boot_id())
@@ -109,20 +100,21 @@ class Region:
         self.active = False
         self._epoch += 1
         self.store.set_meta("epoch", str(self._epoch))
-        self.tally.rejoins += 1
+        self.tally.rejoins_total += 1
         if isinstance(self.store, bugs.ForgetfulStore):
             self.store.forget()
-        watchers = {job_id: entry.watchers for job_id, entry in self._entries.items()}
+        before = dict(self._entries)
+        for entry in before.values():
+            self._lost(entry)
         self._entries.clear()
-        for pool in POOLS:
-            self._queues[pool] = WorkQueue(in_arrival_order=self._policy != "tiers")
-            self.pools[pool].leased = 0
+        self._lanes.clear()
         now_s = self._clock.mono_s()
         for job in self.store.open_jobs():
             entry = self._entry(job, now_s)
-            entry.watchers = watchers.get(job.id, [])
+            if job.id in before:
+                entry.watchers, entry.due = before[job.id].watchers, before[job.id].due
             self._entries[job.id] = entry
-            self._queues[entry.pool].push(entry)
+            self._lanes.push(entry)
             if job.wait and (entry.expired(now_s) or not entry.watchers):
                 self._end(entry, "refused", "nobody waits for it any more")
 
@@ -140,20 +132,22 @@ class Region:
         if not self.active:
             return
         for entry in tuple(self._entries.values()):
-            if entry.token and now_s >= entry.lease_until_s:
-                self.tally.requeued += 1
+            if entry.token and now_s >= entry.lease_until_s and not self._held_on(entry, now_s):
                 self._requeue(entry, now_s)
             if not entry.token and entry.expired(now_s) and self._policy != "everything":
                 self._end(entry, "refused", "deadline passed in the queue")
-        for pool in POOLS:
-            self.pools[pool].scale(now_s, self._queues[pool].oldest_age_s(now_s))
+        self._lanes.scale(now_s)
+
+    def _held_on(self, entry: Entry, now_s: float) -> bool:
+        """Whether a lease stays although its time is over: never."""
+        return False
 
     # work comes in
 
     def admit(self, attempt: Attempt) -> Admission:
         now_s = self.pulse()
         job = attempt.job
-        placement = place(job.id, job.residency, self.regions)
+        placement = self._place(job.id, job.residency)
         if placement is None or self.name not in (placement.home, placement.fallback):
             return Admission(421, reason=f"job {job.id} does not belong to {self.name}")
         self.arrivals.add(f"{'own' if placement.home == self.name else 'foreign'}.{job.kind}", now_s)
@@ -170,7 +164,7 @@ class Region:
             return Admission(503, reason="no workers", retry_after_s=self._retry_after(1.0))
         stored = StoredJob(
             job.id, job.kind, job.tier, job.deadline_ms, job.wait, placement.home, self._clock.wall_ms(), now_s,
-            attempt.expires_at_ms,
+            attempt.expires_at_ms, residency=job.residency,
         )  # fmt: skip
         entry = self._entry(stored, now_s)
         refused = self._shed(entry, now_s)
@@ -181,9 +175,12 @@ class Region:
             if placement.home != self.name:
                 self.store.claim(job.id, placement.home, stored.accepted_at_ms)
         self._entries[job.id] = entry
-        self._queues[entry.pool].push(entry)
+        self._lanes.push(entry)
         self.on_work(entry.pool)
         return Admission(200 if job.wait else 202, entry=entry)
+
+    def _place(self, job_id: str, residency: str | None) -> Placement | None:
+        return place(job_id, residency, self.regions)
 
     def _known(self, job_id: str) -> Admission | None:
         """The same job again: never twice."""
@@ -201,10 +198,8 @@ class Region:
     def _shed(self, entry: Entry, now_s: float) -> Admission | None:
         job = entry.job
         remaining_s = job.deadline_ms / 1000.0 if entry.expires_s is None else entry.expires_s - now_s
-        pool = entry.pool
-        running = [held for held in self._entries.values() if held.token and held.pool == pool]
-        wait_s = predicted_wait_s(self.pools[pool], self._queues[pool], running, job.tier)
-        service_s = work_of(job.kind, self.pools["gpu"].ready(now_s)).total_s
+        wait_s = self._lanes.wait_s(entry.lane, job.tier, now_s)
+        service_s = work_of(job.kind, self._lanes.gpu(now_s)).total_s
         outlook = Outlook(self.depth, wait_s, service_s, self.control.shed_level)
         reason = shed_reason(job.tier, remaining_s, job.wait, outlook, self._random.random(), self._policy)
         if reason is None:
@@ -213,68 +208,77 @@ class Region:
 
     # work goes out
 
+    def heard(self, ask: LeaseAsk) -> None:
+        """What a worker says of itself whenever it asks for work."""
+        now_s = self.pulse()
+        if ask.rss_bytes:
+            self.fleet.heard(ask.worker, ask.pool, ask.version, ask.rss_bytes, now_s)
+        if ask.devices is not None and ask.devices != self.pools[ask.pool].devices:
+            self.pools[ask.pool].devices = ask.devices
+            for pool in POOLS:
+                self.on_work(pool)
+
     def lease(self, pool: Pool, worker: str, want: int, loading: bool = False) -> list[Lease]:
-        """Up to `want` jobs for a worker of this pool; a worker that asks is a worker that lives."""
+        """Jobs for that many places of a worker of this pool; a worker that asks is a worker that lives."""
         now_s = self.pulse()
         state = self.pools[pool]
         state.last_contact_s = now_s
         state.loading = loading
         leases: list[Lease] = []
-        while self.active and not loading and len(leases) < want and state.leased < state.places:
-            entry = self._next(pool, now_s)
-            if entry is None:
-                break
+        while self.active and not loading and (entry := self._next(pool, want, now_s)) is not None:
             leases.append(self._lease(entry, pool, worker, now_s))
+            want -= places_of(entry.job.kind, pool)
         return leases
 
     def has_work(self, pool: Pool) -> bool:
-        now_s = self._clock.mono_s()
-        state = self.pools[pool]
-        return self.active and state.leased < state.places and self._candidate(pool, now_s) is not None
+        return self.active and self._lanes.next(pool, self.pools[pool].places, self._clock.mono_s()) is not None
 
-    def _candidate(self, pool: Pool, now_s: float) -> Entry | None:
-        promised = sum(1 for e in self._entries.values() if e.token and e.pool == pool and e.expires_s is None)
-        promote = promised < max(1.0, PROMOTED_SHARE * self.pools[pool].slots)
-        heads = [self._queues[pool].head(now_s, promote)]
-        if pool == "cpu" and not self.pools["gpu"].ready(now_s):
-            heads.append(self._queues["gpu"].head(now_s, promote))
-        there = [head for head in heads if head is not None]
-        return min(there, key=lambda entry: self._queues[pool].urgency(entry, now_s, promote)) if there else None
-
-    def _next(self, pool: Pool, now_s: float) -> Entry | None:
-        while (entry := self._candidate(pool, now_s)) is not None:
+    def _next(self, pool: Pool, want: int, now_s: float) -> Entry | None:
+        while (entry := self._lanes.next(pool, want, now_s)) is not None:
             if not entry.expired(now_s) or self._policy == "everything":
                 return entry
             self._end(entry, "refused", "deadline passed in the queue")
         return None
 
     def _lease(self, entry: Entry, pool: Pool, worker: str, now_s: float) -> Lease:
-        self._queues[entry.pool].remove(entry)
-        gpu = pool == "gpu"
-        work = work_of(entry.job.kind, gpu)
+        self._lanes.take(entry, pool)
+        job, work = entry.job, work_of(entry.job.kind, pool == "gpu")
         self._lease_number += 1
-        entry.pool = pool
         entry.token = f"{self._epoch}.{self._lease_number}"
         entry.worker = worker
         entry.lease_until_s = now_s + work.step_s + LEASE_MARGIN_S
-        self.pools[pool].leased += 1
-        return Lease(entry.job.id, entry.job.kind, entry.token, entry.job.steps, work.steps, work.step_s)
+        if job.steps < entry.due:
+            self.tally.jobs_restarted_total += 1
+        entry.reported = entry.due = job.steps
+        return Lease(job.id, job.kind, entry.token, job.steps, work.steps, work.step_s, work.checkpoint_every)
+
+    def hand_back(self, worker: str, job_id: str, token: str) -> None:
+        """A worker can't go on with it: somebody else may, at once."""
+        now_s = self.pulse()
+        entry = self._holder(job_id, token)
+        if entry is not None and entry.worker == worker:
+            self._requeue(entry, now_s)
 
     def checkpoint(self, job_id: str, token: str, steps_done: int) -> bool:
-        """Save a batch job's progress; False: the lease is over, drop the job."""
+        """Progress, saved where a checkpoint is due; False: the lease is over, drop the job."""
         now_s = self.pulse()
         entry = self._holder(job_id, token)
         if entry is None:
             return False
-        entry.job.steps = steps_done
-        self.store.save_steps(job_id, steps_done)
+        work = WORK[entry.job.kind]
+        entry.reported = steps_done
+        entry.lease_until_s = now_s + work.step_s + LEASE_MARGIN_S
         self.pools[entry.pool].last_contact_s = now_s
-        head = self._queues[entry.pool].head(now_s)
-        if head is not None and head.job.tier < entry.job.tier and not entry.impatient(now_s):
-            self.tally.preempted += 1
+        if not work.saves(steps_done):
+            return True
+        entry.due = steps_done
+        if self._bug != bugs.NO_CHECKPOINT:
+            entry.job.steps = steps_done
+            self.store.save_steps(job_id, steps_done)
+        if self._lanes.more_urgent(entry, now_s) and not entry.impatient(now_s):
+            self.tally.jobs_preempted_total += 1
             self._requeue(entry, now_s)
             return False
-        entry.lease_until_s = now_s + WORK[entry.job.kind].step_s + LEASE_MARGIN_S
         return True
 
     def complete(self, worker: str, outcome: Outcome) -> bool:
@@ -282,8 +286,7 @@ class Region:
         now_s = self.pulse()
         entry = self._holder(outcome.id, outcome.token)
         if entry is None or entry.worker != worker:
-            self.tally.fenced += 1
-            return False
+            return self._fence(outcome)
         self.pools[entry.pool].last_contact_s = now_s
         if not outcome.ok:
             if entry.expires_s is None:
@@ -295,24 +298,26 @@ class Region:
             self._end(entry, "refused", "completed after its caller had given up")
             return True
         took_ms = (now_s - entry.job.accepted_mono_s) * 1000.0
-        result = _encode(
-            JobResult(
-                entry.job.id,
-                "done",
-                self.name,
-                entry.job.kind,
-                entry.pool,
-                outcome.text,
-                outcome.stale,
-                outcome.report_age_s,
-                round(took_ms, 3),
-            )
-        )
+        said = JobResult(
+            entry.job.id, "done", self.name, entry.job.kind, entry.pool, outcome.text, outcome.stale,
+            outcome.report_age_s, round(took_ms, 3),
+        )  # fmt: skip
+        result = _encode(said)
         with self.store.together():
             self.store.complete(entry.job.id, outcome.token, self._clock.wall_ms(), took_ms, result)
-        self.tally.done += 1
+        self.tally.jobs_done_total += 1
+        if entry.job.residency not in (None, self.name):
+            self.tally.residency_broken_total += 1
+        if (outcome.report_age_s or 0.0) > STALE_AGE_S and not outcome.stale:
+            self.tally.unmarked_stale_total += 1
+        entry.reported = entry.job.steps
         self._close(entry, "done", "", result)
         return True
+
+    def _fence(self, outcome: Outcome) -> bool:
+        """Whoever has no lease any more doesn't count."""
+        self.tally.jobs_fenced_total += 1
+        return False
 
     def give_up(self, entry: Entry) -> None:
         """The caller's time is over."""
@@ -361,7 +366,7 @@ class Region:
     def _hand_over(self, job_id: str, owner: str, at_ms: float) -> None:
         with self.store.together():
             self.store.supersede(job_id, owner, at_ms)
-        self.tally.superseded += 1
+        self.tally.jobs_superseded_total += 1
         entry = self._entries.get(job_id)
         if entry is not None:
             self._close(entry, "superseded", f"taken over by {owner}", b"")
@@ -370,16 +375,11 @@ class Region:
 
     @property
     def depth(self) -> int:
-        return sum(len(queue) for queue in self._queues.values())
-
-    @property
-    def queue_limit(self) -> int:
-        return QUEUE_LIMIT
+        return self._lanes.depth
 
     @property
     def oldest_age_s(self) -> float:
-        now_s = self._clock.mono_s()
-        return max(queue.oldest_age_s(now_s) for queue in self._queues.values())
+        return self._lanes.oldest_age_s(self._clock.mono_s())
 
     def leased(self, job_id: str) -> bool:
         entry = self._entries.get(job_id)
@@ -388,7 +388,7 @@ class Region:
     def pool_health(self) -> dict[str, PoolHealth]:
         now_s = self._clock.mono_s()
         return {
-            pool: PoolHealth(state.ready(now_s), state.slots, state.leased, len(self._queues[pool]))
+            pool: PoolHealth(state.ready(now_s), state.slots, self._lanes.leased(pool), self._lanes.waiting(pool))
             for pool, state in self.pools.items()
         }
 
@@ -408,18 +408,27 @@ class Region:
         return retry_after_s(wait_s, self._random.random())
 
     def _entry(self, job: StoredJob, now_s: float) -> Entry:
-        gpu = self.pools["gpu"].ready(now_s)
+        gpu = self._lanes.gpu(now_s)
         expires_s = now_s + (job.expires_at_ms - self._clock.wall_ms()) / 1000.0 if job.wait else None
         queued_s = min(job.accepted_mono_s, now_s)
         pool: Pool = work_of(job.kind, gpu).pool
         return Entry(structs.replace(job), pool, slot_cost_s(job.kind, gpu), queued_s, expires_s)
 
     def _requeue(self, entry: Entry, now_s: float) -> None:
-        self.pools[entry.pool].leased -= 1
+        self.tally.jobs_requeued_total += 1
+        self._lost(entry)
+        self._lanes.give_back(entry)
         entry.token = entry.worker = ""
-        entry.pool = work_of(entry.job.kind, self.pools["gpu"].ready(now_s)).pool
-        self._queues[entry.pool].push(entry, first=True)
+        entry.pool = work_of(entry.job.kind, self._lanes.gpu(now_s)).pool
+        self._lanes.push(entry, first=True)
         self.on_work(entry.pool)
+
+    def _lost(self, entry: Entry) -> None:
+        """Its lease ends here: what isn't saved must be done again."""
+        if entry.token:
+            unsaved = max(0, entry.reported - entry.job.steps)
+            self.tally.work_lost_seconds_total += unsaved * WORK[entry.job.kind].step_s
+            entry.reported = entry.job.steps
 
     def _end(self, entry: Entry, state: End, reason: str) -> None:
         self.store.end(entry.job.id, state, reason)
@@ -427,10 +436,11 @@ class Region:
 
     def _close(self, entry: Entry, state: End, reason: str, result: bytes) -> None:
         if entry.token:
-            self.pools[entry.pool].leased -= 1
+            self._lost(entry)
+            self._lanes.give_back(entry)
             entry.token = ""
         else:
-            self._queues[entry.pool].remove(entry)
+            self._lanes.remove(entry)
         if self._entries.get(entry.job.id) is entry:
             del self._entries[entry.job.id]
         for watcher in entry.watchers:

@@ -1,4 +1,4 @@
-"""What every role needs to be a well-behaved HTTP service: listen on loopback, answer JSON, end within a second."""
+"""What every role needs to be a well-behaved HTTP service: listen where told, answer JSON, end within a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from aiohttp import web
 from msgspec import DecodeError, Struct, ValidationError
 from msgspec.json import decode, encode
 
-HOST = "127.0.0.1"
+from stormdrill.platform.wiring import Wiring
+
 SHUTDOWN_S = 0.3
 BODY_LIMIT_BYTES = 64 * 1024
 JSON = "application/json"
@@ -89,7 +90,7 @@ def _end_loudly(task: asyncio.Task[None]) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-async def serve(port: int, routes: Mapping[str, Handler], *works: Coroutine[None, None, None]) -> None:
+async def serve(wiring: Wiring, routes: Mapping[str, Handler], *works: Coroutine[None, None, None]) -> None:
     """Answer `"METHOD /path"` routes until SIGTERM or SIGINT."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -102,8 +103,8 @@ async def serve(port: int, routes: Mapping[str, Handler], *works: Coroutine[None
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=60.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, HOST, port, backlog=512, reuse_address=True).start()
-        log.info("listening on %s:%d", HOST, port)
+        await web.TCPSite(runner, wiring.host, wiring.port, backlog=512, reuse_address=True).start()
+        log.info("listening on %s:%d", wiring.host, wiring.port)
         async with background(*works):
             await ended.wait()
     finally:

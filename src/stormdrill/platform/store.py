@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   id TEXT PRIMARY KEY, kind TEXT NOT NULL, tier INTEGER NOT NULL, deadline_ms REAL NOT NULL, wait INTEGER NOT NULL,
   home TEXT NOT NULL, accepted_at_ms REAL NOT NULL, accepted_mono_s REAL NOT NULL, expires_at_ms REAL NOT NULL,
   state TEXT NOT NULL, steps INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
-  took_ms REAL, result BLOB
+  took_ms REAL, result BLOB, residency TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (state) WHERE state = 'queued';
 CREATE TABLE IF NOT EXISTS completions (
@@ -57,6 +57,8 @@ class StoredJob(Struct):
     reason: str = ""
     took_ms: float | None = None
     result: bytes | None = None
+    residency: str | None = None
+    """The region that it may not leave."""
 
 
 class Claim(Struct, frozen=True):
@@ -79,11 +81,12 @@ class LedgerRow(Struct, frozen=True):
     took_ms: float | None
     """The platform's own duration, acceptance to completion."""
     region: str
+    residency: str | None = None
 
 
 _COLUMNS = (
     "id, kind, tier, deadline_ms, wait, home, accepted_at_ms, accepted_mono_s, expires_at_ms, "
-    "state, steps, reason, took_ms, result"
+    "state, steps, reason, took_ms, result, residency"
 )
 
 
@@ -122,7 +125,7 @@ class Store:
         """Insert, or take a refused job up again."""
         row = (
             job.id, job.kind, job.tier, job.deadline_ms, job.wait, job.home, job.accepted_at_ms, job.accepted_mono_s,
-            job.expires_at_ms, job.state, job.steps, job.reason, job.took_ms, job.result,
+            job.expires_at_ms, job.state, job.steps, job.reason, job.took_ms, job.result, job.residency,
         )  # fmt: skip
         self._db.execute(f"INSERT OR REPLACE INTO jobs ({_COLUMNS}) VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
 
@@ -177,11 +180,11 @@ class Store:
 
     def ledger(self, region: str) -> list[LedgerRow]:
         rows = self._db.execute(
-            "SELECT jobs.id, state, COALESCE(n, 0), took_ms FROM jobs LEFT JOIN (SELECT id, "
+            "SELECT jobs.id, state, COALESCE(n, 0), took_ms, residency FROM jobs LEFT JOIN (SELECT id, "
             "SUM(CASE what WHEN 'done' THEN 1 ELSE -1 END) AS n FROM completions GROUP BY id) AS c ON c.id = jobs.id "
             "ORDER BY accepted_at_ms, jobs.id"
         )
-        return [LedgerRow(row[0], row[1], row[2], row[3], region) for row in rows]
+        return [LedgerRow(row[0], row[1], row[2], row[3], region, row[4]) for row in rows]
 
     # claims
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
+
+LOOPBACK = "127.0.0.1"
 
 
 class WiringError(Exception):
@@ -30,10 +33,18 @@ class Peer(Struct, frozen=True):
 
 class Wiring(Struct, frozen=True):
     instance: str
+    host: str
+    """Where it listens: loopback, or every address of a container's own network namespace."""
     port: int
     data: Path
+    """State that outlives the process."""
     peers: dict[str, tuple[Peer, ...]]
     """Dependency in lower case → its instances."""
+    release: str = "stable"
+    leak_mb_per_s: float = 4.0
+    """What a worker of the release `leaky` keeps."""
+    memory_limit_mb: float = 0.0
+    """A worker that holds more is killed; 0: never."""
 
     def peers_of(self, dependency: str) -> tuple[Peer, ...]:
         """Raises WiringError when the system file declares no such dependency for this service."""
@@ -60,10 +71,27 @@ def read_wiring(environment: Mapping[str, str] = os.environ) -> Wiring:
     }
     return Wiring(
         instance=environment["STORMDRILL_INSTANCE"],
+        host=environment.get("STORMDRILL_HOST") or LOOPBACK,
         port=int(environment["STORMDRILL_PORT"]),
         data=Path(environment.get("STORMDRILL_DATA") or "."),
         peers=peers,
+        release=environment.get("STORMDRILL_RELEASE") or "stable",
+        leak_mb_per_s=_number(environment, "STORMDRILL_LEAK_MB_PER_S", 4.0),
+        memory_limit_mb=_number(environment, "STORMDRILL_MEMORY_LIMIT_MB", 0.0),
     )
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    written = environment.get(name)
+    if not written:
+        return default
+    try:
+        number = float(written)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise WiringError(f"{name} is {written!r}; give a number of megabytes, 0 or more")
+    return number
 
 
 def _peers(name: str, value: str) -> tuple[Peer, ...]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 
 from aiohttp import ClientSession, ClientTimeout, web
 from msgspec.json import decode, encode
 
-from stormdrill.platform.jobs import GPU_BATCH, MODEL_LOAD_S, Pool, gpu_batch_s
+from stormdrill.platform import bugs
+from stormdrill.platform.devices import PROBE_EVERY_S, STATES, DeviceLostError, Devices, Watched
+from stormdrill.platform.feeding import age_s, read_feed
+from stormdrill.platform.jobs import GPU_BATCH, MODEL_LOAD_S, STALE_AGE_S, Pool, gpu_batch_s, places_of
+from stormdrill.platform.memory import LEAK_EVERY_S, WATCH_EVERY_S, Leak, Limit, rss_bytes, start_anew
 from stormdrill.platform.messages import (
     Checkpoint,
     CheckpointAnswer,
@@ -21,39 +26,53 @@ from stormdrill.platform.messages import (
     Outcome,
     Refusal,
     Report,
+    Return,
 )
 from stormdrill.platform.metrics import Metrics
-from stormdrill.platform.peers import read_feed
-from stormdrill.platform.pools import BASE_SLOTS
+from stormdrill.platform.pools import BASE_SLOTS, OK, POLL_S
 from stormdrill.platform.service import CALL_ERRORS, JSON, Handler, answer, client, log, metrics, repeat, serve
 from stormdrill.platform.wiring import Peer, Wiring, WiringError
 
-POLL_S = 1.0
 POLL_MARGIN_S = 1.0
 CALL_LIMIT_S = 1.0
 HAND_IN_TRIES = 3
 RETRY_S = 0.2
 FEED_LIMIT_S = 0.15
 """A report doesn't wait longer than this for fresh data."""
+FEED_PATIENCE_S = 60.0
+"""With the bug no-feed-timeout everything waits so long for it, inference too."""
 FEATURES_EVERY_S = 2.0
 _HEADERS = {"Content-Type": JSON}
 
 
+@dataclass(slots=True, frozen=True)
+class Held:
+    """What one slot works on, and on which device."""
+
+    leases: Sequence[Lease]
+    on: Watched | None = None
+
+
 class Workers:
-    def __init__(self, wiring: Wiring, gateway: Peer, pool: Pool, session: ClientSession) -> None:
+    def __init__(self, wiring: Wiring, gateway: Peer, pool: Pool, session: ClientSession, bug: str) -> None:
         self._name = wiring.instance
         self._gateway = gateway
         self._pool: Pool = pool
         self._feeds = wiring.peers_of("feed")
         self._session = session
+        self._bug = bug
+        self._release = wiring.release
         self._slots = BASE_SLOTS[pool]
-        self._busy = 0
         self._freed = asyncio.Event()
         self._loaded = pool == "cpu"
         self._copy: Report | None = None
         """The last word of the feed that was heard here."""
         self._metrics = Metrics()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Held] = {}
+        self._first_rss_bytes = rss_bytes()
+        self.devices: Devices | None = None
+        if pool == "gpu":
+            self.devices = Devices(wiring.data / "devices", bug == bugs.GREY_BLIND, self._device_changed)
 
     def routes(self) -> Mapping[str, Handler]:
         return {"GET /healthz": self.health, "GET /metrics": self.show_metrics}
@@ -64,9 +83,20 @@ class Workers:
         return answer(b'{"status":"ok"}')
 
     async def show_metrics(self, request: web.Request) -> web.StreamResponse:
-        self._metrics.gauge("slots", self._slots)
-        self._metrics.gauge("slots_busy", self._busy)
-        return metrics(self._metrics.text())
+        shown = self._metrics
+        shown.gauge("slots", self._slots)
+        shown.gauge("slots_busy", len(self._running))
+        shown.gauge("process_resident_memory_bytes", self._rss_bytes())
+        shown.gauge("release_info", 1, version=self._release)
+        if self.devices is not None:
+            states = self.devices.states()
+            for state in STATES:
+                shown.gauge("gpu_devices", states.get(state, 0), state=state)
+            shown.gauge("gpu_devices_working", states.get(OK, 0))
+        return metrics(shown.text())
+
+    def _rss_bytes(self) -> float:
+        return self._first_rss_bytes if self._bug == bugs.SILENT_LEAK else rss_bytes()
 
     # getting work
 
@@ -77,46 +107,101 @@ class Workers:
             self._loaded = True
             log.info("model loaded")
         while True:
-            free = self._slots - self._busy
-            if free <= 0:
+            if self._free <= 0:
                 self._freed.clear()
-                await self._freed.wait()
-                continue
-            leases = await self._ask(free * (GPU_BATCH if self._pool == "gpu" else 1))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), POLL_S)
+            leases = await self._ask(max(0, self._free) * (GPU_BATCH if self._pool == "gpu" else 1))
             if leases is None:
                 await asyncio.sleep(RETRY_S)
-                continue
-            if self._pool == "gpu":
-                for batch in _batches(leases, free):
-                    self._start(self._infer(batch))
+            elif self._pool == "gpu":
+                await self._spread(leases)
             else:
                 for lease in leases:
-                    self._start(self._compute(lease))
+                    self._start(self._compute(lease), Held((lease,)))
+
+    @property
+    def _free(self) -> int:
+        return self._slots - len(self._running)
 
     async def _ask(self, want: int) -> Sequence[Lease] | None:
-        ask = LeaseAsk(self._name, self._pool, want, POLL_S, not self._loaded)
+        """For work, and for what else the gateway wants of us; without a slot to spare only as a sign of life."""
+        ask = LeaseAsk(
+            self._name, self._pool, want, POLL_S if want else 0.0, not self._loaded, self._release, self._rss_bytes(),
+            self.devices.states() if self.devices is not None else None,
+        )  # fmt: skip
         body = await self._call("/leases", encode(ask), POLL_S + POLL_MARGIN_S)
         if body is None:
             return None
         granted = decode(body, type=LeaseAnswer)
+        if granted.version != self._release:
+            await self._become(granted.version, granted.leases)
         self._slots = granted.slots
         report = granted.report
         if report is not None and (self._copy is None or report.as_of_ms > self._copy.as_of_ms):
             self._copy = report
         return granted.leases
 
-    def _start(self, work: object) -> None:
-        self._busy += 1
-        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
-        self._running.add(task)
+    async def _become(self, version: str, leases: Sequence[Lease]) -> None:
+        """Another release is to run here: give everything back, and begin anew as that."""
+        log.warning("release %s instead of %s: giving back what is leased, starting anew", version, self._release)
+        await self._give_back(*leases, *self._stop(tuple(self._running)))
+        start_anew(version)
+
+    async def _spread(self, leases: Sequence[Lease]) -> None:
+        """Training has a slot for itself; inference goes in batches, filled evenly. Each on the least busy device."""
+        assert self.devices is not None
+        alone = [lease for lease in leases if places_of(lease.kind, self._pool) > 1]
+        for batch in [[lease] for lease in alone] + _batches(
+            [lease for lease in leases if lease not in alone], max(1, self._free - len(alone))
+        ):
+            device = self.devices.best()
+            if device is None:
+                await self._give_back(*batch)
+            elif batch[0] in alone:
+                self._start(self._train(batch[0], device), Held(batch, device))
+            else:
+                self._start(self._infer(batch, device), Held(batch, device))
+
+    def _start(self, work: Coroutine[None, None, None], held: Held) -> None:
+        if held.on is not None:
+            held.on.running += 1
+        task = asyncio.create_task(work)
+        self._running[task] = held
         task.add_done_callback(self._stopped)
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
-        self._busy -= 1
+        held = self._running.pop(task, None)
+        if held is not None and held.on is not None:
+            held.on.running -= 1
         self._freed.set()
-        self._running.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a job broke; its lease will run out", exc_info=task.exception())
+
+    def _stop(self, tasks: Sequence[asyncio.Task[None]]) -> list[Lease]:
+        """Drop these; returns what they had leased."""
+        leases = [lease for task in tasks for lease in self._running[task].leases]
+        for task in tasks:
+            task.cancel()
+        return leases
+
+    async def _give_back(self, *leases: Lease) -> None:
+        if leases:
+            given = Return(self._name, tuple((lease.id, lease.token) for lease in leases))
+            await self._call("/returns", encode(given), CALL_LIMIT_S)
+
+    async def _device_changed(self, device: Watched) -> None:
+        """What can't end on it goes back at once; training always does, it would take for ever on a slow one."""
+        log.warning("%s is %s", device.device.name, device.state)
+        if device.state != OK:
+            stuck = device.state in ("lost", "hang")
+            tasks = [
+                task
+                for task, held in self._running.items()
+                if held.on is device and (stuck or held.leases[0].kind == "training")
+            ]
+            await self._give_back(*self._stop(tasks))
+        await self._ask(0)
 
     # working
 
@@ -128,18 +213,38 @@ class Workers:
                 return
         await self._hand_in(await self._report(lease) if lease.kind == "report" else _done(lease))
 
-    async def _infer(self, batch: Sequence[Lease]) -> None:
-        await asyncio.sleep(gpu_batch_s(len(batch)))
-        await self._hand_in(*(_done(lease) for lease in batch))
+    async def _train(self, lease: Lease, device: Watched) -> None:
+        try:
+            for step in range(lease.steps_done, lease.steps):
+                await device.device.run(lease.step_s)
+                if step + 1 < lease.steps and not await self._checkpoint(lease, step + 1):
+                    self._metrics.count("jobs_dropped_total")
+                    return
+        except DeviceLostError:
+            await self._give_back(lease)
+        else:
+            await self._hand_in(_done(lease))
+
+    async def _infer(self, batch: Sequence[Lease], device: Watched) -> None:
+        if self._bug == bugs.NO_FEED_TIMEOUT:
+            await read_feed(self._feeds, self._session, FEED_PATIENCE_S)
+        try:
+            await device.device.run(gpu_batch_s(len(batch)))
+        except DeviceLostError:
+            await self._give_back(*batch)
+        else:
+            await self._hand_in(*(_done(lease) for lease in batch))
 
     async def _report(self, lease: Lease) -> Outcome:
-        """From fresh data; from the last copy, and marked so, when the feed is late."""
-        fresh = await read_feed(self._feeds, self._session, FEED_LIMIT_S)
+        """From fresh data; from the last copy when the feed is late. What is old is marked so."""
+        patience_s = FEED_PATIENCE_S if self._bug == bugs.NO_FEED_TIMEOUT else FEED_LIMIT_S
+        fresh = await read_feed(self._feeds, self._session, patience_s)
         self._copy = fresh or self._copy
         if self._copy is None:
             return Outcome(lease.id, lease.token, ok=False, text="no data: the feed is silent and there is no copy yet")
-        age_s = max(0.0, time.time() - self._copy.as_of_ms / 1000.0)
-        return Outcome(lease.id, lease.token, True, self._copy.text, fresh is None, round(age_s, 3))
+        old_s = age_s(self._copy)
+        stale = (fresh is None or old_s > STALE_AGE_S) and self._bug != bugs.UNMARKED_STALE
+        return Outcome(lease.id, lease.token, True, self._copy.text, stale, round(old_s, 3))
 
     async def _checkpoint(self, lease: Lease, steps_done: int) -> bool:
         saved = Checkpoint(self._name, lease.id, lease.token, steps_done)
@@ -178,19 +283,24 @@ def _done(lease: Lease) -> Outcome:
     return Outcome(lease.id, lease.token, text=f"{lease.kind} done")
 
 
-def _batches(leases: Sequence[Lease], slots: int) -> list[Sequence[Lease]]:
+def _batches(leases: Sequence[Lease], slots: int) -> list[list[Lease]]:
     """As many slots as are free, at most a full batch each, filled evenly."""
     count = min(slots, len(leases))
-    return [leases[index::count] for index in range(count)]
+    return [list(leases[index::count]) for index in range(count)]
 
 
-async def run(wiring: Wiring, region: str, pool: Pool) -> None:
+async def run(wiring: Wiring, region: str, pool: Pool, bug: str) -> None:
     gateways = {peer.region("gateway"): peer for peer in wiring.peers_of("gateway")}
     if region not in gateways:
         raise WiringError(f"{wiring.instance} works for region {region}, but no gateway-{region} is among its peers")
     async with client(limit_s=CALL_LIMIT_S) as session:
-        workers = Workers(wiring, gateways[region], pool, session)
+        workers = Workers(wiring, gateways[region], pool, session, bug)
         works = [workers.work()]
-        if pool == "gpu":
+        if workers.devices is not None:
             works.append(repeat(FEATURES_EVERY_S, workers.refresh_features))
-        await serve(wiring.port, workers.routes(), *works)
+            works.append(repeat(PROBE_EVERY_S, workers.devices.probe))
+        if wiring.release == "leaky":
+            works.append(repeat(LEAK_EVERY_S, Leak(wiring.leak_mb_per_s).grow))
+        if wiring.memory_limit_mb:
+            works.append(repeat(WATCH_EVERY_S, Limit(wiring.memory_limit_mb).enforce))
+        await serve(wiring, workers.routes(), *works)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stormdrill.platform import bugs
+from stormdrill.platform.broken import region_with
 from stormdrill.platform.jobs import JobRequest, place
 from stormdrill.platform.messages import Attempt, Lease, Outcome
 from stormdrill.platform.peers import REJOIN_LIMIT_S
@@ -88,7 +89,8 @@ class World:
     # what happens to hosts
 
     def _start(self, host: Host) -> None:
-        host.region = Region(host.name, REGIONS, host.store, self.clock, bug=self.bug, seed=self.rng.randrange(9999))
+        seed = self.rng.randrange(9999)
+        host.region = region_with(self.bug)(host.name, REGIONS, host.store, self.clock, bug=self.bug, seed=seed)
         host.rejoining_since_s = self.clock.now_s
 
     def crash(self, host: Host) -> None:

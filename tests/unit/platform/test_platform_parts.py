@@ -9,16 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormdrill.platform.admission import QUEUE_LIMIT, Outlook, retry_after_s, shed_reason
+from stormdrill.platform.alerts import REGION_ALERTS, alerts
 from stormdrill.platform.breaker import BUDGET_MOST, FAILURES_TO_OPEN, OPEN_S, SUCCESSES_TO_CLOSE, Breaker, RetryBudget
 from stormdrill.platform.control import Control, Register
 from stormdrill.platform.jobs import place
 from stormdrill.platform.messages import Health
 from stormdrill.platform.pools import BASE_SLOTS, QUOTA_SLOTS, PoolState
 from stormdrill.platform.queue import Entry, WorkQueue
-from stormdrill.platform.sight import DOWN_ALERT_S, Sight, alerts
+from stormdrill.platform.sight import REGION_DOWN, Sight
 from stormdrill.platform.store import StoredJob
 from stormdrill.platform.wiring import WiringError, read_wiring
 
+DOWN_ALERT_S = REGION_ALERTS[REGION_DOWN].for_s
 IDLE = Outlook(depth=0, wait_s=0.0, service_s=0.1, shed_level=0)
 
 
