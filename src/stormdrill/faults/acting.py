@@ -6,11 +6,13 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
+from msgspec import Struct
+
 from stormdrill.errors import Refused
 from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import How
 from stormdrill.model.plan import Injection
-from stormdrill.ports import Effect, Instance, Mechanisms, World
+from stormdrill.ports import Effect, Hop, Instance, Mechanisms, World
 
 UNDO_WORDS = {
     "freeze": "thaw",
@@ -32,6 +34,18 @@ UNDO_WORDS = {
 """What reverts each mechanism, in people's words."""
 FROM_READY = 0.0
 """A verify time-out that means: as long as the system may take to get ready."""
+
+
+class Chosen(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of parameters that choose instances: those that match all that is written."""
+
+    instance: str = ""
+    service: str = ""
+    region: str = ""
+    pool: str = ""
+    node: str = ""
+    where: str = ""
+    """Other labels: `zone=a, rack=7`."""
 
 
 class ThroughMechanisms:
@@ -108,6 +122,62 @@ def some(found: Sequence[Instance], share: float, seed: str) -> tuple[Instance, 
     count = max(1, round(len(found) * share))
     order = sorted(found, key=lambda one: (zlib.crc32(f"{seed}/{one.name}".encode()), one.name))
     return tuple(sorted(order[:count], key=lambda one: [item.name for item in found].index(one.name)))
+
+
+def chosen(use: FaultUse, wanted: Chosen, world: World, **otherwise: str) -> tuple[Instance, ...]:
+    """The instances that the parameters choose; by `otherwise` when nothing is written.
+
+    Raises Refused when nobody is meant, or when nobody is there.
+    """
+    written = {name: getattr(wanted, name) for name in ("instance", "service", "region", "pool", "node")}
+    labels = {name: value for name, value in written.items() if value}
+    for pair in wanted.where.split(",") if wanted.where else ():
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value):
+            raise Refused(f"{use.word}: where: {wanted.where} is no list of labels; write for instance zone=a, rack=7")
+        labels[name] = value
+    labels = {**otherwise, **labels}
+    if not labels:
+        raise Refused(f"{use.word} names nobody; write instance, service, region, pool, node or where")
+    found = world.chosen(**labels)
+    if not found:
+        said = ", ".join(f"{name}={value}" for name, value in labels.items())
+        names = ", ".join(one.name for one in world.instances)
+        raise nothing_touched(use, f"no instance has {said}; instances here: {names}")
+    return found
+
+
+def hops_between(world: World, callers: Sequence[Instance], callees: Sequence[Instance]) -> tuple[Hop, ...]:
+    """The proxied hops from the one to the other, in this direction."""
+    ours, theirs = {one.name for one in callers}, {one.name for one in callees}
+    return tuple(hop for hop in world.hops if hop.caller in ours and hop.callee in theirs)
+
+
+def hops_to(use: FaultUse, world: World, name: str, callers: str = "") -> tuple[Hop, ...]:
+    """The hops of one declared dependency, of some callers' services or all. Raises Refused where there is none."""
+    known = [item.name for item in world.system.dependencies]
+    if name not in known:
+        said = f"declared here: {', '.join(known)}" if known else "the system file declares no `dependencies`"
+        raise nothing_touched(use, f"no dependency is named {name}; {said}")
+    wanted = {word.strip() for word in callers.split(",") if word.strip()}
+    services = {one.name: one.service for one in world.instances}
+    found = tuple(hop for hop in world.hops if hop.dependency == name)
+    calling = {services[hop.caller] for hop in found}
+    if unknown := sorted(wanted - calling):
+        raise nothing_touched(
+            use, f"{', '.join(unknown)} doesn't call {name}; its callers are {', '.join(sorted(calling)) or 'nobody'}"
+        )
+    hit = tuple(hop for hop in found if not wanted or services[hop.caller] in wanted)
+    if not hit:
+        raise nothing_touched(use, f"no hop leads to {name}")
+    return hit
+
+
+def exactly_one(use: FaultUse, names: str, written: Sequence[str]) -> None:
+    """Raises Refused unless exactly one of the alternatives was written."""
+    if len(written) != 1:
+        said = f"{' and '.join(written)} together" if written else "none of them"
+        raise Refused(f"{use.word} takes exactly one of {names}; here: {said}")
 
 
 def nothing_touched(use: FaultUse, why: str) -> Refused:

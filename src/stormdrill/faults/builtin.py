@@ -3,14 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import cast
 
 from msgspec import Struct
 
-from stormdrill.faults.region_loss import RegionLoss
 from stormdrill.ports import Fault
 
-BUILTIN: dict[str, Fault] = {fault.word: fault for fault in (RegionLoss(),)}
 GROUP = "stormdrill.faults"
+CLASSES = {
+    "bandwidth-squeeze": "BandwidthSqueeze",
+    "cpu-starvation": "CpuStarvation",
+    "gpu-pool-outage": "GpuPoolOutage",
+    "late-dependency": "LateDependency",
+    "memory-leak": "MemoryLeak",
+    "node-loss": "NodeLoss",
+    "noisy-neighbour": "NoisyNeighbour",
+    "partition": "Partition",
+    "queue-backlog": "QueueBacklog",
+    "region-loss": "RegionLoss",
+}
+"""Word → class. Its module is the word with underscores, and is imported when the word is asked for, no sooner."""
+
+
+class BuiltinFaults(Mapping[str, Fault]):
+    """Each of our own faults, made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Fault] = {}
+
+    def __getitem__(self, word: str) -> Fault:
+        if word not in CLASSES:
+            raise KeyError(word)
+        if word not in self._made:
+            made = getattr(import_module(f"stormdrill.faults.{word.replace('-', '_')}"), CLASSES[word])
+            self._made[word] = cast(Fault, made())
+        return self._made[word]
+
+    def __contains__(self, word: object) -> bool:
+        return word in CLASSES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CLASSES)
+
+    def __len__(self) -> int:
+        return len(CLASSES)
+
+
+BUILTIN = BuiltinFaults()
 
 
 class KnownFaults(Mapping[str, Fault]):
