@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from stormdrill import __version__
+from stormdrill.core.judge_metrics import JOBS
 from stormdrill.engine.conductor import Conductor, Parts
 from stormdrill.engine.gate import gate
 from stormdrill.engine.guards import Guards
@@ -360,7 +361,7 @@ def _shown(plan: Plan) -> dict[str, Expression]:
     found: dict[str, Expression] = {}
     for objective in plan.experiment.objectives:
         one = objective.expression
-        if isinstance(one, Comparison) and one.metric not in ("jobs_lost", "jobs_doubled"):
+        if isinstance(one, Comparison) and one.metric not in JOBS:
             labels = ",".join(f"{name}={value}" for name, value in one.labels.items())
             found.setdefault(f"{one.metric}{{{labels}}}" if labels else one.metric, one)
     return found

@@ -15,7 +15,7 @@ from stormdrill.model.verdict import ObjectiveVerdict, Verdict
 
 SPLIT = re.compile(r"(?P<subject>(?:[^{<>=]|\{[^}]*\})*?)\s*(?P<asked>(?:<=|>=|<|>|=|\bwithin\b).*)")
 UNIT = re.compile(r"(\d)(ms|s|m|h)\b")
-EXACT = {"jobs_lost": "jobs lost", "jobs_doubled": "jobs doubled"}
+EXACT = {"jobs_lost": "jobs lost", "jobs_doubled": "jobs doubled", "jobs_strayed": "jobs strayed"}
 EXIT_DIRTY = 5
 
 

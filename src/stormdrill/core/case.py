@@ -11,6 +11,7 @@ from msgspec import Struct
 from stormdrill.core.evidence import RecordFile, Requests, requests_of
 from stormdrill.core.intervals import Interval
 from stormdrill.core.jobs import Jobs, jobs_of
+from stormdrill.core.judge_metrics import RESIDENCY
 from stormdrill.core.telling import Ending, Endings
 from stormdrill.core.validity import Validity
 from stormdrill.core.windows import Span, all_of, first_inject, phases
@@ -81,7 +82,21 @@ class Case:
             if self.ledgers
             else [max(closed + ends, default=math.inf)]
         )
-        return jobs_of(self.requests, self._ledger, min(asked), finished=bool(ends), silent=bool(self.silent_ledgers))
+        return jobs_of(
+            self.requests,
+            self._ledger,
+            min(asked),
+            finished=bool(ends),
+            silent=bool(self.silent_ledgers),
+            residencies=self.residencies,
+        )
+
+    @cached_property
+    def residencies(self) -> tuple[str, ...]:
+        """For each kind of request the region where its jobs must stay; empty where it names none of the system's."""
+        known = {item.labels["region"] for item in self.plan.system.instances if "region" in item.labels}
+        named = [kind.labels.get(RESIDENCY, "") for kind in self.requests.kinds]
+        return tuple(region if region in known or not known else "" for region in named)
 
     @cached_property
     def ledgers(self) -> dict[str, tuple[ev.Recorded, ev.Reading]]:

@@ -32,21 +32,35 @@ class Jobs(Struct, frozen=True):
     doubled: NDArray[np.bool_]
     """Done more than once. For every request, accepted or not: `doubled_kind` has its kind."""
     doubled_kind: NDArray[np.int64]
+    strayed: NDArray[np.bool_]
+    """Done in another region than its label `residency` names. For every request, as `doubled`."""
+    placeless: NDArray[np.bool_]
+    """Bound to a region, and done in one that the ledger doesn't name. For every request."""
 
 
 def jobs_of(
-    requests: Requests, ledger: Sequence[LedgerRow], asked_ms: float, *, finished: bool = True, silent: bool = False
+    requests: Requests,
+    ledger: Sequence[LedgerRow],
+    asked_ms: float,
+    *,
+    finished: bool = True,
+    silent: bool = False,
+    residencies: tuple[str, ...] = (),
 ) -> Jobs:
     """`asked_ms`: when the system was asked, on the journal's clock. Several instances may know one job.
 
     `finished`: the run came to its end; one that was stopped did not wait for its jobs. `silent`: an instance gave no
-    ledger. Rows of jobs that no request was made for are somebody else's.
+    ledger. Rows of jobs that no request was made for are somebody else's. `residencies`: for each kind of request the
+    region in which its jobs must be done, or nothing.
     """
     count = int(requests.job.max(initial=0)) + 1
     done = np.zeros(count, np.int64)
     took_ms = np.full(count, np.inf)
     refused = np.zeros(count, np.bool_)
     alive = np.zeros(count, np.bool_)
+    bound = _bound(requests, residencies, count)
+    strayed = np.zeros(count, np.bool_)
+    placeless = np.zeros(count, np.bool_)
     for row in ledger:
         if not 0 <= row.job < count:
             continue
@@ -55,6 +69,9 @@ def jobs_of(
             took_ms[row.job] = min(took_ms[row.job], row.took_ms)
         refused[row.job] |= row.state == "refused"
         alive[row.job] |= row.state in ALIVE
+        if row.done and bound[row.job] >= 0:
+            strayed[row.job] |= row.region not in ("", residencies[bound[row.job]])
+            placeless[row.job] |= not row.region
     accepted = requests.where(requests.acknowledged)
     job = accepted.job
     due_ms = accepted.at_ms + accepted.deadline_us / 1000
@@ -73,4 +90,16 @@ def jobs_of(
         unknown=unknown,
         doubled=done[requests.job] > 1,
         doubled_kind=requests.kind,
+        strayed=strayed[requests.job],
+        placeless=placeless[requests.job],
     )
+
+
+def _bound(requests: Requests, residencies: tuple[str, ...], count: int) -> NDArray[np.int64]:
+    """The kind of each job that must stay where `residencies` says; -1 for one that may go anywhere."""
+    found = np.full(count, -1, np.int64)
+    stays = np.array([bool(region) for region in residencies], np.bool_)
+    if stays.any():
+        mine = stays[requests.kind]
+        found[requests.job[mine]] = requests.kind[mine]
+    return found

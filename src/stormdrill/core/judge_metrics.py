@@ -9,7 +9,9 @@ from stormdrill.model.expression import Comparison
 QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
 COMPLETION = re.compile(r"completion_p(\d{1,2}(?:\.\d+)?)")
 RATES = ("throughput", "goodput")
-JOBS = ("jobs_lost", "jobs_doubled")
+JOBS = ("jobs_lost", "jobs_doubled", "jobs_strayed")
+RESIDENCY = "residency"
+"""The label of a request that names the region in which its job must be done."""
 
 
 def quantile_of(metric: str) -> float | None:

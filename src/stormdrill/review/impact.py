@@ -118,14 +118,18 @@ def _requests(source: Source, clock: Clock) -> list[Fact]:
 def _jobs(source: Source) -> list[Fact]:
     objectives = source.verdict.objectives if source.verdict else ()
     found = []
-    for name, word in (("Jobs lost", "jobs_lost"), ("Jobs done twice", "jobs_doubled")):
+    for name, word, of in (
+        ("Jobs lost", "jobs_lost", "accepted"),
+        ("Jobs done twice", "jobs_doubled", "accepted"),
+        ("Jobs done where they must not be", "jobs_strayed", "bound to a region"),
+    ):
         judged = _judged(objectives, word)
         if judged is None:
             found.append(Fact(name, Figure("not asked of this run")))
         elif judged.value is None:
             found.append(Fact(name, Figure("not known"), judged.sentence))
         else:
-            text = f"{measured(judged.value, '')} of {count(judged.n)} accepted"
+            text = f"{measured(judged.value, '')} of {count(judged.n)} {of}"
             found.append(Fact(name, Figure(text, judged.events), "Exact count, so no interval."))
     return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from stormdrill.core.judge_metrics import JOBS
 from stormdrill.model.experiment import Experiment, FaultUse, LoadUse, Objective, Phases, RunbookUse, Window
 from stormdrill.model.experiment import Scalar as Value
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
@@ -308,7 +309,7 @@ class _Reading:
             self.document.problem(place, "an alert as a guard", "write a metric beyond a limit: success < 50% for 10s")
         elif found.relative:
             self.document.problem(place, "a guard can't be compared with the baseline", "write the limit out")
-        elif found.metric in ("jobs_lost", "jobs_doubled") or found.metric.startswith("completion_"):
+        elif found.metric in JOBS or found.metric.startswith("completion_"):
             self.document.problem(place, f"{found.metric} is known after the run only", "make it an objective")
         elif found.for_s is None:
             self.document.problem(place, "a guard without a time: one odd reading would stop the run", "add for 10s")

@@ -26,6 +26,7 @@ LOAD_METRICS: dict[str, Measure] = {
     **{name: "time" for name in ("completion_p50", "completion_p95", "completion_p99")},
     "jobs_lost": "count",
     "jobs_doubled": "count",
+    "jobs_strayed": "count",
 }
 UNITS: dict[Measure, dict[str, float]] = {
     "share": {"%": 1.0},

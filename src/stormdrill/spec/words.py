@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from stormdrill.core.judge_metrics import JOBS, RESIDENCY
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
@@ -67,7 +68,7 @@ class Words:
         document, system, profile = self.document, self.system, self.profile
         if not self.load:
             document.problem(at, f"{found.metric} needs load", "add load: {profile: steady, rate: 20/s}")
-        if found.metric in ("jobs_lost", "jobs_doubled") and system and not system.jobs:
+        if found.metric in JOBS and system and not system.jobs:
             what = f"the system {system.name} has no ledger of jobs to count {found.metric} in"
             document.problem(at, what, "add jobs: {from: SERVICE, path: /…} to its file")
         if profile is None:
@@ -75,6 +76,9 @@ class Words:
         labels = {label for stream in profile.streams for label in stream.labels}
         if not self.check_labels(node, found, labels):
             return
+        if found.metric == "jobs_strayed" and RESIDENCY not in labels:
+            what = f"no request of the profile {profile.name} says where its job must stay"
+            document.problem(at, what, f"give a stream the label {RESIDENCY}: the name of a region")
         wanted = found.labels.items()
         if not any(wanted <= stream.labels.items() for stream in profile.streams):
             label, value = next(
