@@ -17,6 +17,5 @@ def test_etcd_keeps_every_acknowledged_write_when_its_leader_is_killed(tmp_path:
     leading = [item for item in part.events("reading") if item.metric == "leader" and item.value]  # type: ignore[attr-defined]
     assert leading[0].instance == "etcd-a"  # type: ignore[attr-defined]
     assert leading[-1].instance in ("etcd-b", "etcd-c")  # type: ignore[attr-defined]
-
     spawned = [item for item in part.events("process-spawned") if item.instance == "etcd-a"]  # type: ignore[attr-defined]
     assert len(spawned) == 2, "killed once, started again once"

@@ -1,4 +1,4 @@
-"""A client of Redis that asks the sentinels for the primary, and counts a write when a replica has it."""
+"""A client of Redis: a careful one asks the sentinels for the primary, and counts a write when a replica has it."""
 
 from urllib.request import urlopen
 
@@ -14,13 +14,16 @@ PAUSE_S = 0.1
 
 class RedisUser(OpenLoopUser):
     sentinels: tuple[int, ...] = ()
+    first = 0
+    """Port of the primary that was found first; a careless client never asks again."""
 
     def serve(self, arrival: Arrival) -> None:
-        replicas = int(str(arrival.parameters["replicas"]))
+        replicas, again = int(str(arrival.parameters["replicas"])), arrival.parameters["asks"] == "again"
         turn = arrival.job
         while True:
-            with self.attempt("set") as attempt:
-                port = self.primary(arrival, turn)
+            with self.attempt(arrival.stream) as attempt:
+                port = self.primary(arrival, turn) if again or not self.first else self.first
+                self.first = self.first or port
                 # The same key and value however often it is sent: trying again is harmless.
                 wait = ("WAIT", str(replicas), str(REPLICA_LIMIT_MS))
                 said, copies = ask(port, ("SET", arrival.id, "1"), wait)
