@@ -42,21 +42,23 @@ class Partition(ThroughMechanisms):
         asked = Asked(use, index, for_s)
         if not world.hops:
             return _severed(asked, here, there, wanted.one_way)
-        # seen from the caller of a hop, what it sends goes up, and what it is answered comes down
-        ways: tuple[tuple[tuple[Instance, ...], tuple[Instance, ...], Direction], ...] = (
-            (here, there, "up" if wanted.one_way else "both"),
-            (there, here, "down" if wanted.one_way else "both"),
-        )
-        made = []
-        for callers, callees, direction in ways:
-            for caller in callers:
-                hops = tuple(hop.name for hop in hops_between(world, (caller,), callees))
-                if hops:
-                    made.append(injection(asked, caller.name, "cut", how=Toxic(hops, "cut", direction=direction)))
-        if not made:
+        forth = tuple(hop.name for hop in hops_between(world, here, there))
+        back = tuple(hop.name for hop in hops_between(world, there, here))
+        if not forth and not back:
             what = f"no proxied hop leads between {wanted.from_} and {wanted.to}"
             raise nothing_touched(use, f"{what}; declare `dependencies` in the system file")
-        return tuple(made)
+        # what the caller of a hop sends goes up, and what it is answered comes down
+        ways: tuple[tuple[str, tuple[str, ...], Direction], ...] = (("", forth + back, "both"),)
+        if wanted.one_way:
+            ways = (("-up", forth, "up"), ("-down", back, "down"))
+        subject = f"{wanted.from_}-{wanted.to}"
+        return tuple(
+            injection(
+                asked, subject + part, "cut", instance=hops[0].partition(">")[0], how=Toxic(hops, "cut", direction=way)
+            )
+            for part, hops, way in ways
+            if hops
+        )
 
 
 def _side(use: FaultUse, world: World, label: str, value: str) -> tuple[Instance, ...]:

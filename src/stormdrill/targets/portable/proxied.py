@@ -7,18 +7,42 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import msgspec
+from msgspec import Struct
 
 from stormdrill.errors import Unreachable
-from stormdrill.keeper.limited import request
+from stormdrill.keeper.limited import Heard, request
 from stormdrill.model.mechanism import Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Clear, Undo
 from stormdrill.ports import Effect
 
-WORDS = ("delay", "stall", "trickle", "squeeze", "reset", "refuse", "cut")
+FIELDS: dict[str, tuple[str, ...]] = {
+    "delay": ("delay_ms", "jitter_ms", "distribution", "direction"),
+    "stall": ("direction",),
+    "trickle": ("bytes_per_s", "direction"),
+    "squeeze": ("bytes_per_s", "direction"),
+    "reset": (),
+    "refuse": (),
+    "cut": ("direction",),
+}
+"""What the proxy takes with each kind; it refuses anything else."""
+WORDS = tuple(FIELDS)
+WITNESS = "the fault proxy"
 CALL_LIMIT_S = 2.0
 EXPIRY_GRACE_S = 10.0
 """The proxy drops a toxic by itself this long after its planned end: after the keeper would have."""
+
+
+class Listed(Struct, frozen=True):
+    """One toxic as the proxy tells of it."""
+
+    tag: str
+    connections: int = 0
+    bytes: int = 0
+    refused: int = 0
+
+
+_LISTED = msgspec.json.Decoder(list[Listed])
 
 
 class Toxics:
@@ -44,24 +68,33 @@ class Toxics:
         toxic = _toxic(injection)
         body = {
             "routes": list(toxic.hops),
+            "kind": toxic.kind,
             "expires_in_s": injection.for_s + EXPIRY_GRACE_S,
-            **{name: value for name, value in msgspec.to_builtins(toxic).items() if name not in ("type", "hops")},
+            **{name: getattr(toxic, name) for name in FIELDS[toxic.kind]},
         }
-        said = self._ask("PUT", f"/toxics/{quote(injection.id, safe='')}", json.dumps(body))
-        if said is None:
-            raise Unreachable(f"the fault proxy at {self._control()} did not take {toxic.kind}")
+        heard = self._ask("PUT", f"/toxics/{quote(injection.id, safe='')}", json.dumps(body))
+        if heard.error or heard.status != 200:
+            said = heard.error or heard.body[:200].decode("utf-8", "replace")
+            raise Unreachable(f"the fault proxy at {self._control()} did not take {toxic.kind}: {said}")
 
     def observe(self, injection: Injection) -> Effect:
-        text = self._ask("GET", "/toxics", "")
-        if text is None:
-            return Effect(False, False, "the fault proxy", "it does not answer")
-        there = any(item.get("tag") == injection.id for item in json.loads(text))
-        word = f"{injection.mechanism} is in force on {len(_toxic(injection).hops)} hops"
-        return Effect(there, not there, "the fault proxy", word if there else f"no {injection.mechanism} any more")
+        heard = self._ask("GET", "/toxics", "")
+        try:
+            listed = _LISTED.decode(heard.body) if not heard.error and heard.status == 200 else None
+        except msgspec.MsgspecError:
+            listed = None
+        if listed is None:
+            return Effect(False, False, WITNESS, heard.error or f"it answered {heard.status}")
+        found = next((one for one in listed if one.tag == injection.id), None)
+        if found is None:
+            return Effect(False, True, WITNESS, f"no {injection.mechanism} any more")
+        touched = f"touched {found.connections} connections and {found.bytes} bytes, refused {found.refused}"
+        where = f"{injection.mechanism} on {len(_toxic(injection).hops)} hops"
+        # in force where nothing passes, it harms nobody: that is no effect
+        return Effect(found.connections + found.refused > 0, False, WITNESS, f"{where} {touched}")
 
-    def _ask(self, method: str, path: str, body: str) -> str | None:
-        heard = request(method, f"http://{self._control()}{path}", body, CALL_LIMIT_S)
-        return heard.body.decode("utf-8", "replace") if not heard.error and heard.status == 200 else None
+    def _ask(self, method: str, path: str, body: str) -> Heard:
+        return request(method, f"http://{self._control()}{path}", body, CALL_LIMIT_S)
 
 
 def _toxic(injection: Injection) -> Toxic:

@@ -16,9 +16,13 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.system import Ready, ServiceInstance, System
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Instance, Keeper, Mechanism, World
+from stormdrill.targets.portable.beside import Besides, Standing
+from stormdrill.targets.portable.devices import Devices
 from stormdrill.targets.portable.proxied import WORDS as TOXICS
 from stormdrill.targets.portable.proxied import Toxics
+from stormdrill.targets.portable.telling import Telling
 from stormdrill.targets.process.halting import Crashing, Freezing, life_of
+from stormdrill.targets.process.pressing import CPU_LIMIT, SEVER, Pressing, free_mb
 from stormdrill.targets.process.wiring import (
     HOST,
     PROXY,
@@ -45,6 +49,7 @@ class ProcessTarget:
     def __init__(self, system: System, run_dir: Path) -> None:
         self._system = system
         self._run_dir = run_dir
+        self._keeper: Keeper | None = None
         self._proxy: Instance | None = None
         self._known: dict[str, Instance] = {item.name: self._before_start(item) for item in system.instances}
         self.mechanisms = self._mechanisms()
@@ -53,11 +58,25 @@ class ProcessTarget:
     def _mechanisms(self) -> dict[str, Mechanism]:
         hops = frozenset(hop.name for hop in hops_of(self._system))
         toxics = Toxics(lambda: self._proxy.address if self._proxy else "", lambda: hops)
+        standing = Standing(self._keeping, self._run_dir)
         return {
             "freeze": Freezing(self._known.__getitem__),
             "crash": Crashing(self._known.__getitem__, self.answers),
             **dict.fromkeys(TOXICS, toxics),
+            "sever": SEVER,
+            "pressure": Pressing(standing, free_mb),
+            "cpu-limit": CPU_LIMIT,
+            "device": Devices(lambda name: self._run_dir / "work" / name, self._address),
+            "tell": Telling(self._address),
+            "beside": Besides(standing, self._run_dir, self.entries),
         }
+
+    def _keeping(self) -> Keeper:
+        assert self._keeper is not None, "nothing is injected before the start"
+        return self._keeper
+
+    def _address(self, instance: str) -> str:
+        return self._known[instance].address
 
     def inventory(self) -> tuple[Instance, ...]:
         return tuple(self._known.values())
@@ -67,6 +86,7 @@ class ProcessTarget:
         check_fixed_ports(self._system)
 
     def start(self, keeper: Keeper) -> None:
+        self._keeper = keeper
         free = FreePorts()
         wiring = wire(self._system, free)
         work = self._run_dir / "work"
@@ -143,6 +163,9 @@ class ProcessTarget:
 
     def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
         return self.mechanisms[injection.mechanism].undo(injection)
+
+    def leave(self) -> None:
+        """Nothing is lost: the processes' output and data are in the run directory already."""
 
     def world(self) -> World:
         return World(self._system, self.inventory(), hops_of(self._system))

@@ -1,0 +1,67 @@
+"""Takes memory at a steady slope up to a ceiling, in pages that are really written, and keeps it.
+
+The pace is the clock's: what a slow moment missed is made up, so that the slope is that of the whole time. The
+ceiling is for all that this process holds, its interpreter included. Imports nothing of stormdrill, so that its text
+can be run by any python3 (`python3 -c TEXT …`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import os
+import sys
+import time
+from pathlib import Path
+
+MB = 1 << 20
+TURN_S = 0.02
+CHUNK = b"\x5a" * MB
+
+
+def resident_bytes() -> int:
+    """What the kernel says that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def room(size: int) -> mmap.mmap:
+    """Address space for all that will be taken. Huge pages would take more than what is written."""
+    space = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        space.madvise(mmap.MADV_NOHUGEPAGE)
+    return space
+
+
+def leak(slope_bytes_per_s: float, ceiling_bytes: int, deadline_s: float, parent: int) -> None:
+    """Returns at the deadline, or when whoever started it is gone."""
+    began_s = time.monotonic()
+    most = (ceiling_bytes - resident_bytes()) // mmap.PAGESIZE * mmap.PAGESIZE - MB
+    if most <= 0:
+        sys.stderr.write(
+            f"leak: {ceiling_bytes / MB:.0f} MB is less than an interpreter holds; give a higher ceiling\n"
+        )
+        raise SystemExit(2)
+    space = room(most)
+    taken = 0
+    while (after_s := time.monotonic() - began_s) < deadline_s and os.getppid() == parent:
+        due = min(most, int(slope_bytes_per_s * after_s) // mmap.PAGESIZE * mmap.PAGESIZE)
+        while taken < due:
+            step = min(due - taken, MB)
+            space[taken : taken + step] = CHUNK[:step]
+            taken += step
+        time.sleep(TURN_S if taken < most else 0.2)
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="leak", description=__doc__)
+    parser.add_argument("--mb-per-s", type=float, required=True)
+    parser.add_argument("--ceiling-mb", type=float, required=True)
+    parser.add_argument("--deadline-s", type=float, required=True, help="it ends by itself after this long")
+    parser.add_argument("--tag", default="", help="means nothing: by this it is found among other processes")
+    asked = parser.parse_args(words)
+    leak(asked.mb_per_s * MB, int(asked.ceiling_mb * MB), asked.deadline_s, os.getppid())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""Memory pressure beside a process, and what processes can't do at all."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+
+from stormdrill.model.mechanism import Pressure
+from stormdrill.model.plan import Injection
+from stormdrill.model.undo import EndChild, Undo
+from stormdrill.ports import Effect
+from stormdrill.targets.portable.beside import Standing, name_of
+
+MB = 1 << 20
+LEAST_CEILING_MB = 32.0
+"""The allocator's interpreter alone holds about 12 MB."""
+SPARED_MB = 256.0
+"""Left to the machine, whatever is asked."""
+HELD_BEFORE_MB = 12.0
+BITES_MB = 2.0
+
+
+class Pressing:
+    """An allocator of ours beside the instance, a child of the keeper. Witness: the pages that the kernel counts."""
+
+    permission = "start programs of stormdrill's own beside the system; take this machine's memory up to the ceiling"
+
+    def __init__(self, standing: Standing, free_mb: Callable[[], float]) -> None:
+        self._standing = standing
+        self._free_mb = free_mb
+
+    def refusal(self, injection: Injection) -> str:
+        how = _pressure(injection)
+        if how.victim == "app":
+            return (
+                "nothing limits a process's memory here, so that the kernel would never choose the app; "
+                "use --target docker, where the container has a limit, or mode: release"
+            )
+        if how.ceiling_mb < LEAST_CEILING_MB:
+            return (
+                f"a ceiling of {how.ceiling_mb:g} MB is no more than the allocator needs; write {LEAST_CEILING_MB:g}MB"
+            )
+        free_mb = self._free_mb()
+        if how.ceiling_mb > free_mb - SPARED_MB:
+            most_mb = max(0.0, free_mb - SPARED_MB)
+            return f"this machine could give {most_mb:.0f} MB now, not {how.ceiling_mb:g} MB; write a lower ceiling"
+        return ""
+
+    def undo(self, injection: Injection) -> tuple[Undo, ...]:
+        return (EndChild(instance=name_of(injection)),)
+
+    def apply(self, injection: Injection) -> None:
+        how = _pressure(injection)
+        words = ("--mb-per-s", f"{how.mb_per_s:g}", "--ceiling-mb", f"{how.ceiling_mb:g}")
+        self._standing.start(injection, "leak", words)
+
+    def observe(self, injection: Injection) -> Effect:
+        seen = self._standing.seen(injection)
+        if seen is None:
+            return Effect(False, True, "process state", "no allocator runs")
+        held_mb = resident_mb(seen.pid)
+        detail = f"the allocator beside {injection.instance} holds {held_mb:.0f} MB"
+        return Effect(held_mb >= HELD_BEFORE_MB + BITES_MB, False, "the kernel's account", detail)
+
+
+class Impossible:
+    """A mechanism that processes have no means for: refused when planning, with what would help."""
+
+    permission = ""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def refusal(self, injection: Injection) -> str:
+        return self._why
+
+    def undo(self, injection: Injection) -> tuple[Undo, ...]:
+        raise NotImplementedError(self._why)
+
+    def apply(self, injection: Injection) -> None:
+        raise NotImplementedError(self._why)
+
+    def observe(self, injection: Injection) -> Effect:
+        raise NotImplementedError(self._why)
+
+
+SEVER = Impossible(
+    "processes of one machine share one network, and nothing below the fault proxy can be cut; "
+    "declare the hop under `dependencies` in the system file, so that it passes the proxy, or use --target docker"
+)
+CPU_LIMIT = Impossible(
+    "a process has no CPU limit of its own; use --target docker, or noisy-neighbour with mode: cpu, "
+    "or freeze a share of the instances"
+)
+
+
+def resident_mb(pid: int) -> float:
+    """What the kernel counts as held by this process; 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * mmap.PAGESIZE / MB
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def free_mb() -> float:
+    """What the kernel could give without hardship."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _pressure(injection: Injection) -> Pressure:
+    assert isinstance(injection.how, Pressure)
+    return injection.how
