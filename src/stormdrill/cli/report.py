@@ -101,6 +101,12 @@ def verdict_lines(verdict: Verdict, width: int = 100) -> list[str]:
     if verdict.runbook is not None and verdict.runbook.verdict != "PASS":
         whys.append(verdict.runbook.sentence)
     whys += list(verdict.reasons)
+    felt = dict.fromkeys((one.name, one.users) for one in verdict.faults if one.users)
+    if felt:
+        lines.append("")
+    for name, users in felt:
+        text = f"{name}: {users}" if len(felt) > 1 else users
+        lines += textwrap.wrap(text, width, initial_indent="  users    ", subsequent_indent=" " * 11)
     if whys:
         lines.append("")
     for why in dict.fromkeys(whys):

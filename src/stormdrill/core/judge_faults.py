@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stormdrill.core.case import Case
+from stormdrill.core.judge_users import Felt, felt
 from stormdrill.core.sentences import plural
 from stormdrill.core.telling import Ending
 from stormdrill.core.windows import Span, all_of
@@ -36,11 +38,14 @@ class Exposure(Struct, frozen=True):
 def judge_faults(case: Case) -> tuple[FaultVerdict, ...]:
     """One verdict an injection that was planned, in the plan's order."""
     exposures: dict[int, Exposure] = {}
+    users: dict[int, Felt] = {}
     for injection in case.plan.injections:
         if injection.use not in exposures:
             group = [item for item in case.plan.injections if item.use == injection.use]
             exposures[injection.use] = _exposure(case, group)
-    return tuple(_judge(case, item, exposures[item.use]) for item in case.plan.injections)
+            users[injection.use] = felt(case, group)
+    found = ((_judge(case, item, exposures[item.use]), users[item.use]) for item in case.plan.injections)
+    return tuple(replace(fault, users_ms=seen.at_ms, users=seen.sentence) for fault, seen in found)
 
 
 def _exposure(case: Case, group: list[Injection]) -> Exposure:

@@ -42,6 +42,11 @@ class FaultVerdict(Struct, frozen=True):
     revert_ms: float | None
     detail: str
     events: tuple[int, ...] = ()
+    users_ms: float | None = None
+    """From the fault's first inject call to the first request that was surely worse off than before; None: nothing was
+    felt, or it is not known. The same for all instances of one fault. Never part of the verdict."""
+    users: str = ""
+    """The same in a sentence."""
 
 
 class LoadVerdict(Struct, frozen=True):

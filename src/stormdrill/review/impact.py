@@ -75,10 +75,23 @@ def _reasons(source: Source) -> tuple[Mask, Mask, Mask, Mask]:
 
 def facts(source: Source, clock: Clock) -> tuple[Fact, ...]:
     """Requests, duration, jobs; and what nobody measured, said as that."""
-    found = [*_requests(source, clock), *_jobs(source)]
+    found = [*_felt(source), *_requests(source, clock), *_jobs(source)]
     found.append(Fact("Users", Figure("not measured"), "The record knows requests and jobs, not who sent them."))
     found.append(Fact("Money", Figure("not measured"), "No prices were given for this system."))
     return tuple(found)
+
+
+def _felt(source: Source) -> list[Fact]:
+    """When users felt each fault, apart from when a witness saw it bite."""
+    faults = source.verdict.faults if source.verdict else ()
+    found = []
+    for name, users, at_ms in dict.fromkeys((one.name, one.users, one.users_ms) for one in faults if one.users):
+        after = "no" if at_ms is None and users.startswith("users felt nothing") else "not known"
+        text = after if at_ms is None else f"{show_duration(at_ms / 1000)} after its first inject"
+        events = next(one.events for one in faults if one.name == name)
+        seqs = (*events, *record_events(source))
+        found.append(Fact(f"Felt by users, {name}", Figure(text, seqs), f"{users[0].upper()}{users[1:]}."))
+    return found
 
 
 def _requests(source: Source, clock: Clock) -> list[Fact]:

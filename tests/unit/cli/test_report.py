@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from stormdrill.cli import report
 from stormdrill.errors import Problem
@@ -116,3 +117,14 @@ def test_a_refused_run_has_the_same_keys_and_its_problems() -> None:
     assert made["problems"] == [
         {"where": "a.yaml", "line": 3, "column": 5, "what": "unknown key", "fix": "write faults"}
     ]
+
+
+def test_what_users_felt_is_told_once_a_fault() -> None:
+    faults = tuple(
+        FaultVerdict(
+            "region-loss", name, True, True, 2.0, True, 3.0, "", users_ms=31.0, users="users felt it 31 ms after"
+        )
+        for name in ("gateway-eu", "cpu-eu")
+    )
+    lines = report.verdict_lines(replace(verdict_of(*HELD), faults=faults))
+    assert [line for line in lines if "felt" in line] == ["  users    users felt it 31 ms after"]
