@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -66,8 +67,14 @@ def get(url: str, limit_s: float = 2.0) -> tuple[int, str]:
 
 
 def post(url: str, body: object = None, limit_s: float = 5.0) -> tuple[int, dict[str, object], Mapping[str, str]]:
+    return send("POST", url, body, limit_s)
+
+
+def send(
+    method: str, url: str, body: object = None, limit_s: float = 5.0
+) -> tuple[int, dict[str, object], Mapping[str, str]]:
     data = json.dumps(body if body is not None else {}).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method="POST")  # noqa: S310
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=limit_s) as response:  # noqa: S310
             return response.status, json.loads(response.read() or b"{}"), response.headers
@@ -90,6 +97,30 @@ class Platform:
         (self.work / name).mkdir(exist_ok=True)
         with (self.work / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen([sys.executable, *item.command[1:]], env=env, stdout=log, stderr=log)
+
+    def toxic(self, kind: str, caller: str, callee: str, **numbers: object) -> None:
+        """On every hop from the instances of one service to those of another, until `heal`."""
+        hops = (route["name"].split(">") for route in json.loads(get(f"{self.proxy_url}/routes")[1]))
+        routes = [">".join(hop) for hop in hops if hop[0].startswith(caller) and hop[1].startswith(callee)]
+        status, said, _ = send("PUT", f"{self.proxy_url}/toxics/{kind}", {"routes": routes, "kind": kind, **numbers})
+        assert status == 200, said
+
+    def heal(self) -> None:
+        assert send("DELETE", f"{self.proxy_url}/toxics")[0] == 200
+
+    @property
+    def proxy_url(self) -> str:
+        return f"http://127.0.0.1:{self.control_port}"
+
+    def device(self, region: str, number: int) -> Path:
+        """The file that is a GPU device."""
+        return self.work / f"gpu-{region}" / "devices" / f"gpu{number}"
+
+    def alerts(self, edge: str = "edge-1") -> set[str]:
+        """Those that fire, each with its region after a dash."""
+        lines = get(f"{self.url(edge)}/alerts")[1].splitlines()
+        found = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in lines if line.startswith("ALERTS{")]
+        return {"-".join(filter(None, (one["alertname"], one.get("region")))) for one in found}
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.ports[name]}"

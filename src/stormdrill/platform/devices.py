@@ -85,8 +85,9 @@ class Watched:
         try:
             self.device.allocate()
         except DeviceLostError:
-            self.stop()
-            self.state = LOST
+            if self._canary is not None:
+                self._canary.cancel()
+            self._canary, self._streak, self.state = None, 0, LOST
             return
         if self._blind:
             self.state = OK
@@ -100,11 +101,6 @@ class Watched:
             self._judge(self._canary.result())
         self._probes = 0
         self._canary = asyncio.create_task(self._ratio())
-
-    def stop(self) -> None:
-        if self._canary is not None:
-            self._canary.cancel()
-        self._canary, self._streak = None, 0
 
     def _judge(self, ratio: float) -> None:
         if ratio < SLOW_RATIO:
@@ -149,7 +145,11 @@ class Devices:
 
     async def probe(self) -> None:
         for watched in self.all:
-            before = watched.state
-            watched.look()
-            if watched.state != before:
-                await self._changed(watched)
+            await self.look(watched)
+
+    async def look(self, watched: Watched) -> None:
+        """At its beat, and whenever it refused work."""
+        before = watched.state
+        watched.look()
+        if watched.state != before:
+            await self._changed(watched)

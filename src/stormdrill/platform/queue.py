@@ -29,6 +29,7 @@ class Entry:
     cost_s: float
     """Slot time it is expected to take."""
     queued_s: float
+    """When it was accepted: what it is ranked by."""
     expires_s: float | None
     """Monotonic time after which nobody waits for it; None: it was acknowledged and has no such time."""
     token: str = ""
@@ -37,6 +38,8 @@ class Entry:
     lease_until_s: float = 0.0
     reported: int = 0
     """Steps that its worker has told of, saved or not."""
+    waits_since_s: float = 0.0
+    """When it last came to the queue."""
     due: int = 0
     """Steps that had to be saved."""
     watchers: list[Callable[[End, str, bytes], None]] = field(default_factory=list)
@@ -92,7 +95,7 @@ class WorkQueue:
         return sum(entry.cost_s for rank in TIERS if rank <= last for entry in self._tiers[rank].values())
 
     def oldest_age_s(self, now_s: float) -> float:
-        return max((now_s - entry.queued_s for entry in self), default=0.0)
+        return max((now_s - entry.waits_since_s for entry in self), default=0.0)
 
     def _rank(self, tier: int) -> int:
         return TIERS[0] if self._in_arrival_order else tier

@@ -412,13 +412,14 @@ class Region:
         expires_s = now_s + (job.expires_at_ms - self._clock.wall_ms()) / 1000.0 if job.wait else None
         queued_s = min(job.accepted_mono_s, now_s)
         pool: Pool = work_of(job.kind, gpu).pool
-        return Entry(structs.replace(job), pool, slot_cost_s(job.kind, gpu), queued_s, expires_s)
+        cost_s = slot_cost_s(job.kind, gpu)
+        return Entry(structs.replace(job), pool, cost_s, queued_s, expires_s, waits_since_s=queued_s)
 
     def _requeue(self, entry: Entry, now_s: float) -> None:
         self.tally.jobs_requeued_total += 1
         self._lost(entry)
         self._lanes.give_back(entry)
-        entry.token = entry.worker = ""
+        entry.token, entry.worker, entry.waits_since_s = "", "", now_s
         entry.pool = work_of(entry.job.kind, self._lanes.gpu(now_s)).pool
         self._lanes.push(entry, first=True)
         self.on_work(entry.pool)

@@ -221,7 +221,7 @@ class Workers:
                     self._metrics.count("jobs_dropped_total")
                     return
         except DeviceLostError:
-            await self._give_back(lease)
+            await self._refused(device, lease)
         else:
             await self._hand_in(_done(lease))
 
@@ -231,9 +231,15 @@ class Workers:
         try:
             await device.device.run(gpu_batch_s(len(batch)))
         except DeviceLostError:
-            await self._give_back(*batch)
+            await self._refused(device, *batch)
         else:
             await self._hand_in(*(_done(lease) for lease in batch))
+
+    async def _refused(self, device: Watched, *leases: Lease) -> None:
+        """Look before the next lease comes: it would be refused as well."""
+        await self._give_back(*leases)
+        if self.devices is not None:
+            await self.devices.look(device)
 
     async def _report(self, lease: Lease) -> Outcome:
         """From fresh data; from the last copy when the feed is late. What is old is marked so."""
