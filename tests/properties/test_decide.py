@@ -106,7 +106,7 @@ class World:
             case do.JudgeBaseline():
                 self.write(ev.BaselineJudged(self.healthy, ""))
                 if not self.healthy:
-                    self.write(ev.AbortRequested("baseline", "unhealthy"))
+                    self.later(ev.AbortRequested("baseline", "unhealthy"))
             case do.Finish():
                 self.write(ev.RunEnded(command.status, command.reason))
             case do.StartRunbook() | do.CancelRunbook() | do.UndoRunbook():

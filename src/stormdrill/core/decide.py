@@ -177,6 +177,8 @@ def _leave_baseline(plan: Plan, state: State) -> list[Command]:
     """Law 3: no harm without health. Everything due first is armed before the first call is made."""
     if state.baseline is None:
         return [JudgeBaseline()]
+    if not state.baseline:
+        return []  # the abort that follows may not be written down yet
     if not plan.injections:
         return [Enter("fault")]
     first = min(item.start_s for item in plan.injections)
