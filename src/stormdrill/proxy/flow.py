@@ -11,7 +11,7 @@ from typing import Protocol
 
 from stormdrill.proxy.shaping import Active, Shaping
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 512 * 1024
 _READ = bytearray(READ_BYTES)
 _READ_VIEW = memoryview(_READ)
 """One for all: whatever can't be sent at once is copied out of it before the next read."""

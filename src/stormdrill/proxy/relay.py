@@ -81,7 +81,7 @@ class Pair:
         self._touched: set[Active] = set()
         self._limit: asyncio.TimerHandle | None = None
         self._lookup: asyncio.Task[None] | None = None
-        self._joined = self._closed = False
+        self.joined = self._closed = False
         hop.traffic.connections += 1
         hop.traffic.open += 1
         hop.pairs[self] = None
@@ -126,7 +126,7 @@ class Pair:
         if healed:
             self.waits = False
             self._connect()
-        if self._joined or self.up.shaping is not None:
+        if self.joined or self.up.shaping is not None:
             self._reshape_flows()
 
     def _reshape_flows(self) -> None:
@@ -180,7 +180,7 @@ class Pair:
             self._callee = None
             self._try(others)
             return
-        self._joined = True
+        self.joined = True
         if self._limit is not None:
             self._limit.cancel()
         self.up.sink = self.down.source = callee
@@ -197,7 +197,7 @@ class Pair:
         if self._closed:
             return
         out, back = (self.up, self.down) if gone is self._caller else (self.down, self.up)
-        if out.shaping is None or not self._joined or None in (self._caller, self._callee):
+        if out.shaping is None or not self.joined or None in (self._caller, self._callee):
             self.abort()
             return
         back.drop()
@@ -231,7 +231,7 @@ class Pair:
             self._limit.cancel()
         if self._lookup is not None:
             self._lookup.cancel()
-        if self._callee is not None and not self._joined:
+        if self._callee is not None and not self.joined:
             self.loop.remove_writer(self._callee)
         self.up.close()
         self.down.close()
