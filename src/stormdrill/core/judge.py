@@ -19,7 +19,7 @@ from stormdrill.core.judge_status import guard_trip, status_of, stopped_by
 from stormdrill.core.sentences import plural
 from stormdrill.core.times import times_of
 from stormdrill.core.validity import lag_p99_ms
-from stormdrill.core.windows import WHOLE, Span, all_of
+from stormdrill.core.windows import GIVEN_UP_MS, WHOLE, Span, all_of
 from stormdrill.model import event as ev
 from stormdrill.model.expression import Comparison
 from stormdrill.model.plan import Plan
@@ -34,8 +34,6 @@ from stormdrill.model.verdict import (
 )
 from stormdrill.ports import LedgerRow
 
-GIVEN_UP_MS = 500.0
-"""After its deadline, by when a request's record has been written whatever became of it."""
 DOUBT: Word = "INCONCLUSIVE"
 Ruling = tuple[Word, str]
 """A word and the sentence that says why."""

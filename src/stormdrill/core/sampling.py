@@ -6,6 +6,7 @@ import math
 
 from stormdrill.core.judge_metrics import RATES, quantile_of
 from stormdrill.core.statistics import minimum_samples
+from stormdrill.core.windows import GIVEN_UP_MS
 from stormdrill.errors import Problem
 from stormdrill.model.experiment import PHASES, Experiment, Objective, Phase
 from stormdrill.model.expression import Comparison
@@ -81,8 +82,13 @@ def planned_samples(experiment: Experiment, profile: Profile, objective: Objecti
     assert isinstance(expression, Comparison)
     if experiment.load is None:
         return math.inf  # the system's own traffic: nobody knows beforehand
-    share = sum(item.share for item in profile.streams if expression.labels.items() <= item.labels.items())
-    return experiment.load.rate_per_s * share * _window_s(experiment, objective, expression)
+    asked = [item for item in profile.streams if expression.labels.items() <= item.labels.items()]
+    window_s = _window_s(experiment, objective, expression)
+    if objective.window.phase == "baseline":
+        # judged while requests are in flight, before the fault: `judge_baseline` leaves out what may not be over
+        longest_s = max((item.deadline_s for item in asked), default=0.0) + GIVEN_UP_MS / 1000
+        window_s = max(0.0, window_s - min(longest_s, experiment.phases.baseline_s / 2))
+    return experiment.load.rate_per_s * sum(item.share for item in asked) * window_s
 
 
 def _window_s(experiment: Experiment, objective: Objective, expression: Comparison) -> float:

@@ -15,6 +15,8 @@ from stormdrill.model.plan import Plan
 
 _E = TypeVar("_E", bound=ev.Event)
 WHOLE = "whole run"
+GIVEN_UP_MS = 500.0
+"""After its deadline, by when a request's record has been written whatever became of it."""
 SHORTEST = 0.9
 """A phase that lasted less than this share of what was planned was cut short, whatever the reason."""
 

@@ -47,6 +47,15 @@ def test_samples_are_planned_for_the_stretch_that_will_be_judged(
     assert planned_samples(*_plan(), objective(window, text)) / 60.0 == pytest.approx(seconds)
 
 
+def test_what_may_still_be_in_flight_when_the_baseline_is_judged_is_not_counted_on() -> None:
+    experiment, profile = _plan()
+    asked = objective("baseline", comparison("success > 90%", "success", ">", 90.0, "%"))
+    longest_s = max(stream.deadline_s for stream in profile.streams)
+    assert planned_samples(experiment, profile, asked) / 60.0 == pytest.approx(20.0 - longest_s - 0.5)
+    patient = replace(profile, streams=tuple(replace(stream, deadline_s=60.0) for stream in profile.streams))
+    assert planned_samples(experiment, patient, asked) / 60.0 == pytest.approx(10.0), "at most half of the phase"
+
+
 def test_the_windows_own_after_counts_too() -> None:
     assert _seconds("fault", after_s=12.0) == pytest.approx(18.0)
     assert _seconds("fault", after_s=12.0, within_s=15.0) == pytest.approx(15.0)
