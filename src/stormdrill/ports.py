@@ -142,6 +142,10 @@ class Target(Protocol):
         """The keeper started this process: from now on it is the instance. Unknown names are somebody else's."""
         ...
 
+    def leave(self) -> None:
+        """The system is about to be ended: keep what would be lost with it. Never raises; may be called twice."""
+        ...
+
     def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
         """The undo, bound to what is really there (pid, start time, boot id)."""
         ...

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 VERDICT = "verdict.json"
 PLAN = "plan.json"
-TARGETS = ("process",)
 EXIT_STOPPED, EXIT_DIRTY, EXIT_DEFECT = 4, 5, 70
 EXIT_OF = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 3}
 BAD_INPUT = "input"
@@ -64,11 +63,13 @@ def silent(what: object, gauges: Mapping[str, float] | None = None) -> None:
 # --- before anything is touched --------------------------------------------------------------------------
 
 
-def validate(path: str | Path, settings: Mapping[str, str] | None = None, fast: bool = False) -> Loaded:
+def validate(
+    path: str | Path, settings: Mapping[str, str] | None = None, fast: bool = False, target: str = ""
+) -> Loaded:
     """Everything that the experiment names, read and checked. Raises Refused with all problems."""
     from stormdrill.spec.load import read_experiment
 
-    return read_experiment(Path(path), faults=fault_parameters(), settings=settings or {}, fast=fast)
+    return read_experiment(Path(path), faults=fault_parameters(), settings=settings or {}, fast=fast, target=target)
 
 
 def fault_parameters() -> Mapping[str, type[Struct]]:
@@ -86,32 +87,32 @@ def plan(
     seed: int | None = None,
 ) -> Plan:
     """What a run would do, exactly. Raises Refused: input, policy, capability, or nothing that it would touch."""
-    return _plan_of(validate(path, settings, fast), target, seed)
+    return _plan_of(validate(path, settings, fast, target), target, seed)
 
 
 def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
     from datetime import UTC, datetime
 
+    from stormdrill.api import targets
     from stormdrill.core.plan import make_plan
     from stormdrill.core.policy import violations
-    from stormdrill.targets.process.target import ProcessTarget
 
-    if target not in TARGETS:
-        raise Refused(f"target {target} is not built yet; this version has: {', '.join(TARGETS)}")
+    targets.refuse_unknown(target)
     if loaded.runbook is not None:
         from stormdrill.spec.runbook import read_runbook
 
         metrics = [metric.name for metric in loaded.system.metrics]
         read_runbook(loaded.runbook, metrics=metrics)  # which `validate` leaves out, to stay fast
-    here = ProcessTarget(loaded.system, Path())
+    here = targets.make(target, loaded.system, Path())
+    world = here.world()
     made = make_plan(
         loaded.experiment,
-        loaded.system,
+        world.system,
         loaded.policy,
         loaded.profile,
         target=target,
         offers=here,
-        world=here.world(),
+        world=world,
         faults=_faults(),
         seed=seed if seed is not None else int.from_bytes(os.urandom(4)) >> 1,
     )
@@ -147,7 +148,7 @@ def run(
     """
     from stormdrill.api.session import Inputs, conduct
 
-    loaded = validate(path, settings, fast)
+    loaded = validate(path, settings, fast, target)
     made = _plan_of(loaded, target, seed)
     announce(made)
     roots = catalogue.roots_for(Path(path))

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from stormdrill import __version__
+from stormdrill.api import targets
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.engine.conductor import Conductor, Parts
 from stormdrill.engine.gate import gate
@@ -34,7 +35,6 @@ from stormdrill.ports import LiveLoad
 from stormdrill.spec import secrets
 from stormdrill.store import holds, journal, rundir
 from stormdrill.store.identity import boot_id, own_identity
-from stormdrill.targets.process.target import ProcessTarget
 
 if TYPE_CHECKING:
     from stormdrill.engine.drill import DrilledRunbook
@@ -76,7 +76,14 @@ def conduct(inputs: Inputs, observer: Observer) -> Ended:
     found = secrets.values(plan, _texts(inputs))
     run_dir = rundir.create(inputs.runs_dir, plan.experiment.name)
     try:
-        target = ProcessTarget(plan.system, run_dir)
+        target = targets.make(
+            plan.target,
+            plan.system,
+            run_dir,
+            injections=plan.injections,
+            lasts_s=plan.duration_s + plan.system.ready_timeout_s,
+            secrets=found,
+        )
         target.preflight()
         hold = holds.acquire(plan.system.name, plan.target, run_dir.name, run_dir)
     except Refused:
@@ -128,7 +135,7 @@ class _Session:
         self,
         inputs: Inputs,
         run_dir: Path,
-        target: ProcessTarget,
+        target: targets.DrillTarget,
         hold: holds.Hold,
         digests: dict[str, str],
         observer: Observer,
@@ -180,6 +187,7 @@ class _Session:
 
     def _end_failed(self) -> None:
         """A defect of stormdrill: whatever it was, everything is reverted and ended before it is told."""
+        self.target.leave()
         try:
             self.keeper.teardown()
             self.keeper.close("failed", "a defect of stormdrill; see its report")

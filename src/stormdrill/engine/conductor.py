@@ -180,6 +180,8 @@ class Conductor:
             if isinstance(event, ev.ProcessSpawned):
                 self.processes[event.instance] = event.pid
                 self.target.respawned(event.instance, event.pid, event.start_ticks)
+            elif isinstance(event, ev.ContainerStarted):
+                self.processes[event.instance] = event.pid
             elif isinstance(event, ev.KeeperStarted):
                 self.processes["keeper"] = event.pid
             self._observer(recorded)
@@ -239,6 +241,10 @@ class Conductor:
             event = recorded.event
             if isinstance(event, ev.ProcessExited) and not event.expected:
                 how = f"signal {event.signal}" if event.signal else f"exit code {event.code}"
+                log = f"logs/{event.instance}.log"
+                raise SystemNotReady(f"{event.instance} ended at once ({how}); its output is in {log} of the run")
+            if isinstance(event, ev.ContainerEvent) and event.action == "die" and not event.expected:
+                how = f"exit code {event.code}"
                 log = f"logs/{event.instance}.log"
                 raise SystemNotReady(f"{event.instance} ended at once ({how}); its output is in {log} of the run")
 
@@ -423,6 +429,7 @@ class Conductor:
         if self.state.first_inject_ms is not None:
             self._check_restored()
         self._unwatch()
+        self.target.leave()
         left = self.keeper.teardown()
         status = "dirty" if left else command.status
         reason = f"could not be ended: {', '.join(left)}" if left else command.reason

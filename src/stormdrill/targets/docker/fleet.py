@@ -1,0 +1,78 @@
+"""The containers of one run: which instance each one is, and which of their engine's events are our own doing."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import msgspec
+from msgspec import Struct
+
+from stormdrill.errors import Unreachable
+from stormdrill.model.event import ContainerEvent
+from stormdrill.targets.docker.events import Told
+
+
+class Member(Struct, frozen=True):
+    instance: str
+    service: str
+    role: str
+    """system, proxy, helper"""
+    id: str
+    name: str
+    image: str
+    address: str = ""
+    labels: dict[str, str] = {}
+    owned: bool = True
+    pid: int = 0
+
+
+class Fleet:
+    """Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._members: dict[str, Member] = {}
+        self._expected: Counter[tuple[str, str]] = Counter()
+
+    def join(self, member: Member) -> None:
+        with self._lock:
+            self._members[member.instance] = member
+
+    def restarted(self, instance: str, pid: int) -> Member:
+        with self._lock:
+            changed = msgspec.structs.replace(self._members[instance], pid=pid)
+            self._members[instance] = changed
+            return changed
+
+    def all(self) -> list[Member]:
+        with self._lock:
+            return list(self._members.values())
+
+    def of(self, instance: str) -> Member:
+        """Raises Unreachable before it is known."""
+        with self._lock:
+            found = self._members.get(instance)
+        if found is None:
+            raise Unreachable(f"{instance} has no container yet")
+        return found
+
+    def with_id(self, container: str) -> Member | None:
+        with self._lock:
+            return next((item for item in self._members.values() if item.id == container), None)
+
+    def expect(self, instance: str, *actions: str) -> None:
+        """These will be told once each because of us."""
+        with self._lock:
+            self._expected.update((instance, action) for action in actions)
+
+    def event(self, told: Told) -> ContainerEvent | None:
+        """The event as it is journalled; None when it is of no container of ours."""
+        member = self.with_id(told.container)
+        if member is None:
+            return None
+        with self._lock:
+            key = (member.instance, told.action)
+            expected = self._expected[key] > 0
+            self._expected[key] -= expected
+        return ContainerEvent(member.instance, told.container, told.action, told.code, expected, told.detail)

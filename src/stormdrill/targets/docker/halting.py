@@ -1,0 +1,77 @@
+"""Freeze and crash of containers: pause and kill, by one call each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stormdrill.model.plan import Injection
+from stormdrill.model.undo import Engine as EngineCall
+from stormdrill.model.undo import Undo
+from stormdrill.ports import Effect
+from stormdrill.targets.docker.engine import Engine
+from stormdrill.targets.docker.fleet import Fleet
+
+PERMISSION = "use the container engine's API"
+
+
+class Freezing:
+    """The cgroup freezer: connections are still accepted by the kernel, nothing is answered, exec is refused."""
+
+    permission = PERMISSION
+
+    def __init__(self, engine: Engine, fleet: Fleet) -> None:
+        self._engine = engine
+        self._fleet = fleet
+
+    def refusal(self, injection: Injection) -> str:
+        return ""
+
+    def undo(self, injection: Injection) -> tuple[Undo, ...]:
+        one = self._fleet.of(injection.instance)
+        path = f"/containers/{one.id}/unpause"
+        return (EngineCall(engine=self._engine.where, method="POST", path=path, with_the_run=one.owned),)
+
+    def apply(self, injection: Injection) -> None:
+        one = self._fleet.of(injection.instance)
+        self._fleet.expect(injection.instance, "pause", "unpause")
+        self._engine.act("POST", f"/containers/{one.id}/pause")
+
+    def observe(self, injection: Injection) -> Effect:
+        state = self._engine.state(self._fleet.of(injection.instance).id)
+        # a frozen container that somebody killed is no longer frozen: the cause is gone, though nothing is restored
+        gone = state.life in ("running", "gone")
+        return Effect(state.life == "frozen", gone, "container state", f"{injection.instance} is {state.status}")
+
+
+class Crashing:
+    """SIGKILL to all of a container's processes, undone by starting it again as it was made."""
+
+    permission = PERMISSION
+
+    def __init__(self, engine: Engine, fleet: Fleet, answers: Callable[[str], bool]) -> None:
+        self._engine = engine
+        self._fleet = fleet
+        self._answers = answers
+
+    def refusal(self, injection: Injection) -> str:
+        return ""
+
+    def undo(self, injection: Injection) -> tuple[Undo, ...]:
+        one = self._fleet.of(injection.instance)
+        path = f"/containers/{one.id}/start"
+        return (EngineCall(engine=self._engine.where, method="POST", path=path, with_the_run=one.owned),)
+
+    def apply(self, injection: Injection) -> None:
+        one = self._fleet.of(injection.instance)
+        self._fleet.expect(injection.instance, "kill", "die", "start")
+        self._engine.act("POST", f"/containers/{one.id}/kill")
+
+    def observe(self, injection: Injection) -> Effect:
+        state = self._engine.state(self._fleet.of(injection.instance).id)
+        if state.life != "running":
+            said = f"{injection.instance} is {state.status}"
+            return Effect(state.life == "gone", False, "container state", said)
+        # one that was started again and dies, or never answers, is as lost as before
+        answers = self._answers(injection.instance)
+        said = "answers" if answers else "runs, and does not answer"
+        return Effect(False, answers, "its ready check", f"{injection.instance} {said}")

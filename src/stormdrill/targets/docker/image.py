@@ -1,0 +1,214 @@
+"""The image of the reference platform and the fault proxy: built from any base with Python, once for each content.
+
+What goes in is what runs here: this stormdrill, and of its dependencies those that the platform imports, taken from
+this environment where base and host have the same Python, else downloaded by their hashes. The image carries the
+fingerprint of all that, so that building it again is one question to the engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec import json as msgjson
+
+import stormdrill
+from stormdrill.errors import Refused
+from stormdrill.spec import catalogue
+from stormdrill.targets.docker.engine import Engine
+
+BASE_VARIABLE = "STORMDRILL_BASE_IMAGE"
+MADE_HERE = "stormdrill-base:bookworm"
+"""What `make base-image` makes."""
+USUAL = "python:3.12-slim"
+FINGERPRINT = "stormdrill.content"
+NEEDED = ("aiohttp", "msgspec")
+"""What the platform imports besides the standard library."""
+HELP = "make one from Debian packages: make base-image; or name one with Python 3.11 or newer in $STORMDRILL_BASE_IMAGE"
+OURS = ("platform", "proxy", "beside")
+"""The rooms of this package that run inside; they import no other."""
+
+
+class Base(Struct, frozen=True):
+    """What is known of a base image, found out once for each id."""
+
+    name: str
+    id: str
+    python: str
+    """3.11"""
+    iptables: bool
+
+
+class Image(Struct, frozen=True):
+    tag: str
+    id: str
+    """sha256:…"""
+    base: Base
+    took_s: float
+    built: bool
+    """False: it was there already."""
+
+
+def base_image(engine: Engine) -> Base:
+    """The base that is named, the one made here, or the usual one. Raises Refused, saying what would help."""
+    named = os.environ.get(BASE_VARIABLE, "")
+    for name in [named] if named else [MADE_HERE, USUAL]:
+        id = image_id(engine, name)
+        if id:
+            return _known(engine, name, id)
+    what = f"there is no image {named}" if named else f"neither {MADE_HERE} nor {USUAL} is here"
+    raise Refused(f"target docker: {what}; {HELP}, or pull it: docker pull {named or USUAL}")
+
+
+def image_id(engine: Engine, name: str) -> str:
+    """Empty when it isn't there. Raises Unreachable."""
+    found = cast("dict[str, object] | None", engine.get(f"/images/{quote(name, safe='/:@')}/json"))
+    return str(found["Id"]) if found else ""
+
+
+def build(engine: Engine, tag: str, folder: Path) -> Image:
+    """The image, built when its content has changed. Raises Refused."""
+    began_s = time.monotonic()
+    base = base_image(engine)
+    dockerfile = (folder / "Dockerfile").read_bytes()
+    packages = _packages()
+    wanted = _fingerprint(base, dockerfile, packages)
+    name = f"{tag.partition(':')[0]}:{wanted[:12]}"
+    found = image_id(engine, name)
+    there = bool(found)
+    if not found:
+        _make(name, wanted, base, dockerfile, packages)
+        found = image_id(engine, name)
+    return Image(name, found, base, round(time.monotonic() - began_s, 3), built=not there)
+
+
+def _make(
+    name: str, fingerprint: str, base: Base, dockerfile: bytes, packages: Sequence[importlib.metadata.Distribution]
+) -> None:
+    from stormdrill.targets.docker.starting import build_image
+
+    with tempfile.TemporaryDirectory(prefix="stormdrill-image-") as place:
+        context = Path(place)
+        (context / "Dockerfile").write_bytes(dockerfile)
+        site = context / "site"
+        site.mkdir()
+        if base.python == _own_python():
+            for package in packages:
+                _copy(package, site)
+        else:
+            _download(packages, base, site)
+        for source, inside in _own_files():
+            copy = site / "stormdrill" / inside
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+        build_image(context, name, {"BASE": base.name}, {FINGERPRINT: fingerprint})
+
+
+def _packages() -> list[importlib.metadata.Distribution]:
+    """What is needed, with all that it needs in turn, as installed here."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    wanted = list(NEEDED)
+    while wanted:
+        name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
+        if name in found:
+            continue
+        try:
+            found[name] = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # needed by other Pythons or systems only
+        for line in found[name].requires or []:
+            if "extra ==" not in line:
+                wanted.append(re.split(r"[\s<>=!~;\[(]", line, maxsplit=1)[0])
+    return [found[name] for name in sorted(found)]
+
+
+def _fingerprint(base: Base, dockerfile: bytes, packages: Sequence[importlib.metadata.Distribution]) -> str:
+    said = hashlib.sha256(f"{base.id}\n{[(item.name, item.version) for item in packages]}\n".encode())
+    said.update(dockerfile)
+    for source, inside in _own_files():
+        said.update(f"{inside}\n".encode() + source.read_bytes())
+    return said.hexdigest()
+
+
+def _own_files() -> list[tuple[Path, Path]]:
+    """Each with its path in the package."""
+    root = Path(stormdrill.__file__).parent
+    files = [root / "__init__.py", *(path for room in OURS for path in sorted((root / room).rglob("*.py")))]
+    return [(path, path.relative_to(root)) for path in files]
+
+
+def _copy(package: importlib.metadata.Distribution, site: Path) -> None:
+    """The files that the package's own record names."""
+    for file in package.files or []:
+        if file.suffix != ".pyc" and ".." not in file.parts:
+            place = site / file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(str(package.locate_file(file)), place)
+
+
+def _download(packages: Sequence[importlib.metadata.Distribution], base: Base, site: Path) -> None:
+    """The same versions for another Python, by the hashes of the lock. Raises Refused."""
+    lock = catalogue.root() / "requirements.lock"
+    blocks = re.split(r"\n(?=\S)", lock.read_text(encoding="utf-8")) if lock.is_file() else []
+    wanted = {re.sub(r"[-_.]+", "-", item.name).lower() for item in packages}
+    chosen = [block for block in blocks if block.partition("==")[0].lower() in wanted]
+    asked = site.parent / "wanted.txt"
+    asked.write_text("\n".join(block.strip() for block in chosen) + "\n", encoding="utf-8")
+    machine = platform.machine()
+    argv = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+    argv += ["--require-hashes", "--only-binary=:all:", "--implementation", "cp", "--python-version", base.python]
+    for tag in (f"manylinux2014_{machine}", f"manylinux_2_28_{machine}", f"manylinux_2_17_{machine}", "any"):
+        argv += ["--platform", tag]
+    done = subprocess.run(
+        [*argv, "--target", str(site), "-r", str(asked)], capture_output=True, text=True, check=False, timeout=300
+    )
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        here = f"{base.name} has Python {base.python}, this environment {_own_python()}"
+        raise Refused(f"target docker: {here}, and its packages could not be fetched ({why}); {HELP}")
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stormdrill"
+
+
+def _own_python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _known(engine: Engine, name: str, id: str) -> Base:
+    """What the base offers, asked of it once and kept by its id."""
+    kept = _cache() / "images" / f"{id.removeprefix('sha256:')[:16]}.json"
+    try:
+        return msgjson.decode(kept.read_bytes(), type=Base)
+    except (OSError, ValueError):
+        pass
+    from stormdrill.targets.docker.starting import ask_image
+
+    script = (
+        "import json,shutil,sys;"
+        "print(json.dumps([f'{sys.version_info[0]}.{sys.version_info[1]}', bool(shutil.which('iptables'))]))"
+    )
+    said = ask_image(name, ["python3", "-c", script])
+    try:
+        python, iptables = json.loads(said)
+    except ValueError:
+        raise Refused(f"target docker: the base {name} has no python3 that answers ({said[-200:]}); {HELP}") from None
+    base = Base(name, id, str(python), bool(iptables))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(msgjson.encode(base))
+    return base

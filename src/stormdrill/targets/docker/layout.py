@@ -1,0 +1,121 @@
+"""Where everything of a run will be: names, addresses on a network of its own, ports, environment, limits. Pure, but
+for looking for free ports."""
+
+from __future__ import annotations
+
+import ipaddress
+import zlib
+from collections.abc import Collection, Mapping
+
+from msgspec import Struct
+
+from stormdrill.model.system import ServiceInstance, System
+from stormdrill.targets.process.wiring import HOST, PROXY, FreePorts, hops_of
+
+INSIDE_PORT = 8000
+CONTROL_PORT = 8474
+FIRST_HOP_PORT = 9000
+DATA = "/stormdrill/data"
+LABEL = "stormdrill"
+POOL = ipaddress.IPv4Network("10.196.0.0/14")
+"""Where runs' networks are: 1,024 of 254 addresses, rarely used by others."""
+FIRST_HOST = 10
+"""Lower addresses are the gateway's and what a person may add."""
+
+
+class Place(Struct, frozen=True):
+    """One instance's place in a run."""
+
+    instance: str
+    container: str
+    """Its name."""
+    ip: str
+    inside: int
+    """The port it listens on, in its own network namespace."""
+    published: int
+    """The same on 127.0.0.1."""
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.published}"
+
+
+class Layout(Struct, frozen=True):
+    run: str
+    network: str
+    subnet: str
+    gateway: str
+    places: dict[str, Place]
+    """Instance → place; the proxy's under its own name where there are hops."""
+    routes: tuple[dict[str, object], ...]
+    """What the proxy serves."""
+    peers: dict[str, dict[str, str]]
+    """Caller → environment variable → `instance=host:port,…`, by way of the proxy."""
+
+    @property
+    def names(self) -> list[str]:
+        return [place.container for place in self.places.values()]
+
+
+def subnets(run: str, taken: Collection[str]) -> list[str]:
+    """Networks to try, in an order of the run's own: those that overlap with none that is taken."""
+    used = [ipaddress.IPv4Network(item, strict=False) for item in taken]
+    every = list(POOL.subnets(new_prefix=24))
+    first = zlib.crc32(run.encode()) % len(every)
+    return [str(item) for item in every[first:] + every[:first] if not any(item.overlaps(other) for other in used)]
+
+
+def lay_out(system: System, run: str, subnet: str, free: FreePorts) -> Layout:
+    network = ipaddress.ip_network(subnet)
+    base = f"stormdrill-{run}"
+    hops = hops_of(system)
+    names = [item.name for item in system.instances] + ([PROXY] if hops else [])
+    ports = {item.name: item.port or INSIDE_PORT for item in system.instances} | {PROXY: CONTROL_PORT}
+    places = {
+        name: Place(name, f"{base}-{name}", str(network[FIRST_HOST + number]), ports[name], free.take())
+        for number, name in enumerate(names)
+    }
+    listens = {hop.name: FIRST_HOP_PORT + number for number, hop in enumerate(hops)}
+    routes = tuple(
+        {"name": hop.name, "listen": listens[hop.name], "to": f"{places[hop.callee].ip}:{ports[hop.callee]}"}
+        for hop in hops
+    )
+    ways = {name: f"{places[PROXY].ip}:{port}" for name, port in listens.items()}
+    return Layout(run, base, subnet, str(network[1]), places, routes, _peers(system, ways))
+
+
+def _peers(system: System, ways: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """As on local processes: each caller's way to each instance of each of its dependencies."""
+    peers: dict[str, dict[str, str]] = {item.name: {} for item in system.instances}
+    for dependency in system.dependencies:
+        callees = [item.name for item in system.instances if item.service == dependency.to]
+        variable = f"STORMDRILL_PEERS_{dependency.name.upper().replace('-', '_')}"
+        for caller in (item.name for item in system.instances if item.service in dependency.callers):
+            known = [f"{name}={ways[f'{caller}>{name}']}" for name in callees if name != caller]
+            peers[caller][variable] = ",".join(known)
+    return peers
+
+
+def environment(
+    item: ServiceInstance, place: Place, peers: Mapping[str, str], secrets: Mapping[str, str]
+) -> dict[str, str]:
+    """What its processes are told, as on local processes; secrets by value, since nobody else fills them in."""
+    port = str(place.inside)
+    own = {name: value.replace("$port", port) for name, value in item.env.items()}
+    for name, value in secrets.items():
+        own = {key: text.replace(f"${{secret:{name}}}", value) for key, text in own.items()}
+    limit = {"STORMDRILL_MEMORY_LIMIT_MB": f"{item.memory_mb:g}"} if item.memory_mb else {}
+    return {
+        **peers,
+        **limit,
+        "STORMDRILL_INSTANCE": item.name,
+        "STORMDRILL_PORT": port,
+        "STORMDRILL_HOST": "0.0.0.0",  # noqa: S104  (of the container's own network namespace)
+        "STORMDRILL_DATA": DATA,
+        **own,
+    }
+
+
+def command(item: ServiceInstance, place: Place) -> list[str]:
+    words = [word.replace("$port", str(place.inside)) for word in item.command]
+    return ["python3", *words[1:]] if words[:1] == ["python"] else words
