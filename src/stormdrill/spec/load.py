@@ -63,20 +63,29 @@ def read_experiment(
     settings: Mapping[str, str] | None = None,
     fast: bool = False,
     roots: Sequence[Path] | None = None,
+    target: str = "",
 ) -> Loaded:
     """The experiment in `path`, and everything it names.
 
     `faults`: each known word and its parameters. `settings`: what `--set` says. `roots`: where the other files are
     looked for, first one wins; by default the experiment's own repository, then the built-in catalogue. With `fast`
-    the `fast:` section replaces what it names. Raises Refused with the problems of all files at once.
+    the `fast:` section replaces what it names. `target`: whose section of the system file is meant; without one the
+    first that it has. Raises Refused with the problems of all files at once.
     """
-    return _Loading(path, faults, settings or {}, catalogue.roots_for(path) if roots is None else roots).load(fast)
+    roots = catalogue.roots_for(path) if roots is None else roots
+    return _Loading(path, faults, settings or {}, roots, target).load(fast)
 
 
 class _Loading:
     def __init__(
-        self, path: Path, faults: Mapping[str, type[Struct]], settings: Mapping[str, str], roots: Sequence[Path]
+        self,
+        path: Path,
+        faults: Mapping[str, type[Struct]],
+        settings: Mapping[str, str],
+        roots: Sequence[Path],
+        target: str,
     ) -> None:
+        self.target = target
         self.faults = faults
         self.settings = settings
         self.roots = roots
@@ -170,7 +179,7 @@ class _Loading:
             if document:
                 parameters = declared(document)
                 values = settle(parameters, self.settings, self.problems)
-                system = resolve_system(document, parameters, values)
+                system = resolve_system(document, parameters, values, self.target)
                 system = None if document.problems else system
                 self.check_names(parameters)
                 known = {**self.parameters, **parameters}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from stormdrill.model.units import parse_duration, parse_rate
@@ -28,6 +28,7 @@ KINDS = {
     "rate": Kind("a rate", "60/s"),
     "share": Kind("a share in percent", "50%"),
     "size": Kind("a size", "256MB"),
+    "speed": Kind("bytes a second", "4MB/s"),
     "expression": Kind("an expression", "success > 98%"),
     "label": Kind("a label's value", "eu"),
     "argument": Kind("an argument", "--port"),
@@ -36,6 +37,7 @@ KINDS = {
     "path": Kind("a path that begins with a slash", "/metrics"),
     "sample": Kind("a sample's name", "queue_depth"),
     "sample path": Kind("a path without its first slash", "alerts"),
+    "docker label": Kind("a container label's name", "com.example.drill"),
     "window": Kind("days, hours and a time zone", "mon-fri 09:00-17:00 Europe/Berlin"),
     "dates": Kind("two days", "2026-12-20/2027-01-03"),
 }
@@ -103,7 +105,7 @@ def plain_text(document: Document, node: Scalar, meant: str) -> str | None:
 def word_of(document: Document, node: Scalar, kind: str, pattern: str) -> str | None:
     """The scalar as a value of `kind`, which `pattern` describes; None after a problem was recorded."""
     meant, example = KINDS[kind]
-    if kind in _QUANTITIES and node.sense in ("int", "float", "odd number"):
+    if kind in QUANTITIES and node.sense in ("int", "float", "odd number"):
         document.problem(node, f"{node.text} is not {meant}: it has no unit", f"write {_quantity(kind, node.text)}")
         return None
     text = plain_text(document, node, meant)
@@ -122,7 +124,7 @@ def word_of(document: Document, node: Scalar, kind: str, pattern: str) -> str | 
     return text
 
 
-_QUANTITIES = ("duration", "rate", "share", "size")
+QUANTITIES = ("duration", "rate", "share", "size", "speed")
 
 
 def _quantity(kind: str, number: str) -> str:
@@ -132,7 +134,7 @@ def _quantity(kind: str, number: str) -> str:
         except ValueError:
             return "50%"
         return f"{value * 100:g}%" if 0 < value <= 1 and "." in number else f"{number}%"
-    return number + {"duration": "s", "rate": "/s", "size": "MB"}[kind]
+    return number + {"duration": "s", "rate": "/s", "size": "MB", "speed": "MB/s"}[kind]
 
 
 def suggestion(kind: str, text: str) -> str | None:
@@ -148,6 +150,8 @@ def suggestion(kind: str, text: str) -> str | None:
         return f"{number.group()}%"
     if kind == "size" and number and rest[:1] in ("k", "m", "g"):
         return f"{number.group()}{rest[0].upper()}B"
+    if kind == "speed" and number and rest[:1] in ("b", "k", "m", "g"):
+        return f"{number.group()}{rest[0].upper()}{'' if rest[0] == 'b' else 'B'}/s"
     if kind in ("word", "identifier", "module"):
         joint = "-" if kind == "word" else "_"
         folded = re.sub(r"\.(ya?ml|md|py)$", "", folded.rpartition("/")[2])
@@ -183,7 +187,7 @@ def _beyond(kind: str, text: str) -> tuple[str, str] | None:
         return f"{short(text)} is more than {HIGHEST_PER_S:,.0f}/s", "write a lower one"
     if kind == "share" and float(text[:-1]) > 100:
         return f"{short(text)} is more than the whole", "write at most 100%"
-    if kind == "size" and len(text) > 12:
+    if kind in ("size", "speed") and len(text) > 12:
         return f"{short(text)} is too large", "write a smaller one"
     return None
 
@@ -204,3 +208,23 @@ def percent(text: str) -> float:
 def megabytes(text: str) -> float:
     """MB in an authored size; nan for a refused one."""
     return float(text[:-2]) * {"KB": 1 / 1024, "MB": 1.0, "GB": 1024.0}[text[-2:]] if text else float("nan")
+
+
+def bytes_per_s(text: str) -> float:
+    """Bytes a second in an authored speed; nan for a refused one."""
+    if not text:
+        return float("nan")
+    number = text[:-2].rstrip("KMGB")
+    return float(number) * {"B": 1.0, "KB": 1024.0, "MB": 1024.0**2, "GB": 1024.0**3}[text[len(number) : -2]]
+
+
+def quantity(kind: str, text: str) -> float:
+    """The number behind an authored quantity, in the unit in which it is counted: s, per second, %, MB, bytes/s."""
+    readers: dict[str, Callable[[str], float]] = {
+        "duration": parse_duration,
+        "rate": parse_rate,
+        "share": percent,
+        "size": megabytes,
+        "speed": bytes_per_s,
+    }
+    return readers[kind](text)

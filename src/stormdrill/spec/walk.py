@@ -16,7 +16,7 @@ from msgspec.structs import FieldInfo
 from msgspec.structs import fields as struct_fields
 
 from stormdrill.model.experiment import Scalar as Value
-from stormdrill.spec.scalars import instead, nearest, plain_text, short, word_of
+from stormdrill.spec.scalars import QUANTITIES, instead, nearest, plain_text, quantity, short, word_of
 from stormdrill.spec.yaml import Document, Listing, Node, Scalar, Table
 
 S = TypeVar("S", bound=Struct)
@@ -39,6 +39,8 @@ class Declared(NamedTuple):
     min_length: int
     examples: tuple[Any, ...]
     optional: bool
+    bounds: tuple[str, str] = ("", "")
+    """Of a quantity, as authored: the least and the most; empty where there is none."""
 
 
 def unwrap(declared: Any) -> Declared:
@@ -53,20 +55,24 @@ def unwrap(declared: Any) -> Declared:
         return Declared(declared, "", "", None, None, 0, (), optional)
     bare, *notes = get_args(declared)
     kind, pattern, least, most, min_length, examples = "", "", None, None, 0, ()
+    lower, upper = "", ""
     for note in notes:
         if isinstance(note, Meta):
-            kind = str((note.extra or {}).get("kind", kind))
+            extra = note.extra or {}
+            kind = str(extra.get("kind", kind))
+            lower, upper = str(extra.get("least", lower)), str(extra.get("most", upper))
             pattern = note.pattern or pattern
             least = least if note.ge is None else note.ge
             most = most if note.le is None else note.le
             min_length = note.min_length or min_length
             examples = tuple(note.examples or examples)
-    return Declared(bare, kind, pattern, least, most, min_length, examples, optional)
+    return Declared(bare, kind, pattern, least, most, min_length, examples, optional, (lower, upper))
 
 
 def placeholder(declared: Any) -> Any:
     """What stands for a value that was refused."""
-    bare, *_, optional = unwrap(declared)
+    meant = unwrap(declared)
+    bare, optional = meant.bare, meant.optional
     origin = get_origin(bare)
     if optional:
         return None
@@ -199,8 +205,21 @@ class Walker:
         if get_origin(meant.bare) is Literal:
             return self.choice(node, [str(arg) for arg in get_args(meant.bare)], what)
         if meant.pattern:
-            return word_of(self.document, node, meant.kind or "text", meant.pattern)
+            return self.within(node, meant, word_of(self.document, node, meant.kind or "text", meant.pattern))
         return plain_text(self.document, node, "an expression" if meant.kind == "expression" else "text")
+
+    def within(self, node: Scalar, meant: Declared, text: str | None) -> str | None:
+        """The quantity, when it keeps to the bounds that its model sets (`extra={"least": "1s", "most": "10m"}`)."""
+        if text is None or meant.kind not in QUANTITIES:
+            return text
+        value, (lower, upper) = quantity(meant.kind, text), meant.bounds
+        if lower and value < quantity(meant.kind, lower):
+            self.document.problem(node, f"{text} is too small", f"write at least {lower}")
+        elif upper and value > quantity(meant.kind, upper):
+            self.document.problem(node, f"{text} is too large", f"write at most {upper}")
+        else:
+            return text
+        return None
 
     def choice(self, node: Scalar, known: list[str], what: str) -> str | None:
         text = plain_text(self.document, node, " or ".join(known))

@@ -9,7 +9,7 @@ import pytest
 from stormdrill.errors import Refused
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Piece
-from stormdrill.model.system import AlertSource, Dependency, JobLedger, MetricSource, Ready
+from stormdrill.model.system import AlertSource, Dependency, DockerSpec, JobLedger, MetricSource, Ready, Release
 from stormdrill.spec.policy import read_policy
 from stormdrill.spec.profile import read_profile
 from stormdrill.spec.system import read_system
@@ -55,6 +55,76 @@ def system_of(tmp_path: Path, services: str, head: str = "") -> Path:
     file = tmp_path / "app.yaml"
     file.write_text(f"name: app\nentry: app\n{head}process:\n  services:\n{services}")
     return file
+
+
+CONTAINERS = """name: app
+entry: web
+parameters: {zones: [a, b]}
+labels: [zone, node]
+dependencies: {store: {from: [web], to: store, lag: /lag}}
+releases: {web: {from: store, path: /version, version: "2", stable: "1"}}
+"""
+SHARED = """process:
+  services:
+    web: {command: [web, $port], ready: GET /, each: zones, instances: 2, labels: {node: $zone-front}, memory: 64MB}
+    store: {command: [store], devices: [gpu0, gpu1], env: {STORMDRILL_MEMORY_LIMIT_MB: 5}}
+docker: {build: ., image: app, limits: {memory: 1GB, cpus: 0.5}, ready_timeout: 9s}
+"""
+OWN = """docker:
+  limits: {cpus: 0.5}
+  services:
+    web: {image: web, ready: GET /, each: zones, port: 80, cpus: 2}
+    store: {image: store, command: [store, $port], port: 80, memory: 1GB}
+"""
+
+
+def test_without_services_of_its_own_a_container_section_runs_the_processes_services_within_its_limits(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "app.yaml"
+    file.write_text(CONTAINERS + SHARED)
+    processes, containers = read_system(file, target="process"), read_system(file, target="docker")
+    assert read_system(file) == processes
+    assert (processes.target, containers.target, containers.ready_timeout_s) == ("process", "docker", 9.0)
+    assert containers.docker == DockerSpec(build=".", image="app")
+    assert [one.name for one in containers.instances] == ["web-a-1", "web-a-2", "web-b-1", "web-b-2", "store"]
+    web, store = containers.instances[0], containers.instances[-1]
+    assert web.labels == {"zone": "a", "node": "a-front"}
+    assert (web.memory_mb, web.cpus, web.env) == (64.0, 0.5, {"STORMDRILL_MEMORY_LIMIT_MB": "64"})
+    assert (store.memory_mb, store.env) == (1024.0, {"STORMDRILL_MEMORY_LIMIT_MB": "5"}), "what a file says stands"
+    assert (processes.instances[-1].memory_mb, processes.instances[-1].devices) == (0.0, ("gpu0", "gpu1"))
+    assert processes.dependencies == (Dependency("store", ("web",), "store", "/lag"),)
+    assert processes.releases == {"web": Release("store", "/version", "2", "1")}
+
+
+def test_a_container_section_may_have_services_of_its_own_and_stand_alone(tmp_path: Path) -> None:
+    file = tmp_path / "app.yaml"
+    file.write_text(CONTAINERS + OWN)
+    system = read_system(file)
+    assert (system.target, [one.name for one in system.instances]) == ("docker", ["web-a", "web-b", "store"])
+    web, _, store = system.instances
+    assert (web.image, web.command, web.port, web.cpus, web.env) == ("web", (), 80, 2.0, {})
+    assert (store.command, store.cpus, store.memory_mb) == (("store", "$port"), 0.5, 1024.0)
+
+
+def test_a_target_without_its_section_is_refused_with_the_two_lines_to_write(tmp_path: Path) -> None:
+    file = tmp_path / "app.yaml"
+    file.write_text(CONTAINERS + OWN)
+    with pytest.raises(Refused, match=r"no section process: .*; use --target docker, or write\nprocess:\n  services: "):
+        read_system(file, target="process")
+    file.write_text(CONTAINERS)
+    with pytest.raises(Refused, match="no section says how the system runs; write\nprocess:\n"):
+        read_system(file)
+
+
+def test_only_a_services_env_may_hold_a_secret_in_a_container_too(tmp_path: Path) -> None:
+    file = tmp_path / "app.yaml"
+    head = "name: app\nentry: env\nparameters: {token: {secret: true, env: T}}\ndocker:\n  services:\n    "
+    file.write_text(f"{head}env: {{image: web, ready: GET /, env: {{TOKEN: $token}}}}\n")
+    assert read_system(file).instances[0].env == {"TOKEN": "${secret:token}"}
+    file.write_text(f"{head}env: {{image: web, ready: GET /, command: [$token]}}\n")
+    with pytest.raises(Refused, match="outside of a service's env"):
+        read_system(file)
 
 
 def test_each_and_instances_multiply(tmp_path: Path) -> None:
