@@ -13,12 +13,17 @@ from stormdrill.core.sentences import plural
 from stormdrill.core.telling import Ending
 from stormdrill.core.windows import Span, all_of
 from stormdrill.model import event as ev
+from stormdrill.model.mechanism import Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.verdict import FaultVerdict
 
 LEAST_SERVED = 20
 """Requests in the baseline, of all instances of one fault together."""
+LEAST_BYTES = 2000.0
+"""Through all hops of one fault together: 20 of the smallest requests with their answers."""
 SERVED = "served"
+HOP_BYTES = "hop_bytes"
+"""Readings of the fault proxy's own counters, both ways; their instance is the hop."""
 NOT_THE_SYSTEM = ("generator", "beside")
 """Roles whose end says nothing of the system: the generator's is told by its records, what stands beside it is ours."""
 ENDS_INSTANCES = ("crash",)
@@ -28,9 +33,9 @@ TAKES_MEMORY = ("pressure", "tell")
 
 
 class Exposure(Struct, frozen=True):
-    """What the instances of one fault had served before it."""
+    """What the instances of one fault had served before it, or what the hops that it harms had carried."""
 
-    served: float
+    enough: bool
     detail: str
     events: tuple[int, ...]
 
@@ -51,7 +56,9 @@ def judge_faults(case: Case) -> tuple[FaultVerdict, ...]:
 def _exposure(case: Case, group: list[Injection]) -> Exposure:
     baseline = case.spans.get("baseline")
     if baseline is None:
-        return Exposure(0.0, "there was no baseline to show that it served anybody", ())
+        return Exposure(False, "there was no baseline to show that it served anybody", ())
+    if (carried := _carried(case, group, baseline)) is not None:
+        return carried
     served, seqs = 0.0, list(baseline.events)
     unknown = []
     for instance in sorted({item.instance for item in group}):
@@ -68,14 +75,30 @@ def _exposure(case: Case, group: list[Injection]) -> Exposure:
         what = f"only {what}, {LEAST_SERVED} show that it mattered"
         if unknown:
             what += f"; nothing counts those of {', '.join(unknown)}"
-    return Exposure(served, what, tuple(sorted(set(seqs))))
+    return Exposure(served >= LEAST_SERVED, what, tuple(sorted(set(seqs))))
 
 
-def _counted(case: Case, instance: str, baseline: Span) -> tuple[float, list[int]] | None:
-    """By the served counters, from the baseline's start to its end. A counter that fell was started anew."""
+def _carried(case: Case, group: list[Injection], baseline: Span) -> Exposure | None:
+    """What is done to hops matters where they carried something. None for other faults, and where nobody counted."""
+    hops = sorted({hop for item in group if isinstance(item.how, Toxic) for hop in item.how.hops})
+    if not hops or not all(isinstance(item.how, Toxic) for item in group):
+        return None
+    counts = [counted for hop in hops if (counted := _counted(case, hop, baseline, HOP_BYTES)) is not None]
+    if not counts:
+        return None
+    total = sum(count for count, _ in counts)
+    what = f"{total / 1000:,.1f} kB passed {plural(len(hops), 'hop')} in the baseline"
+    if total < LEAST_BYTES:
+        what = f"only {what}, {LEAST_BYTES / 1000:g} kB show that it mattered"
+    seqs = {*baseline.events, *(seq for _, found in counts for seq in found)}
+    return Exposure(total >= LEAST_BYTES, what, tuple(sorted(seqs)))
+
+
+def _counted(case: Case, instance: str, baseline: Span, metric: str = SERVED) -> tuple[float, list[int]] | None:
+    """By a counter, from the baseline's start to its end. One that fell was started anew."""
     series: dict[tuple[tuple[str, str], ...], list[tuple[float, int, float]]] = {}
     for recorded, reading in all_of(case.events, ev.Reading):
-        if reading.metric == SERVED and reading.instance == instance and reading.value is not None:
+        if reading.metric == metric and reading.instance == instance and reading.value is not None:
             key = tuple(sorted(reading.labels.items()))
             series.setdefault(key, []).append((recorded.mono_ms, recorded.seq, reading.value))
     total, seqs = 0.0, []
@@ -112,11 +135,13 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
     gone = bool(looks) and looks[-1][1].gone
     ended = None if gone else _ended_with_the_system(case, injection.id)
     reverted = gone or ended is not None or not started
-    details = [] if exposure.served >= LEAST_SERVED else [exposure.detail]
+    details = [] if exposure.enough else [exposure.detail]
     if not started:
         details.append("it was never injected")
     elif dead is not None:
         details.append(f"{injection.instance} was not running when it was injected")
+    elif not effects and (shared := _felt_by_others(case, injection)):
+        details.append(shared)
     elif not effects:
         outcome = calls[-1][1] if calls else None
         why = f" (the call {outcome.outcome}: {outcome.detail})" if outcome and outcome.outcome != "done" else ""
@@ -134,14 +159,23 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
     return FaultVerdict(
         name=injection.fault,
         target=injection.instance,
-        exposed=exposure.served >= LEAST_SERVED,
-        bit=bool(effects),
+        exposed=exposure.enough,
+        bit=bool(effects) or bool(dead is None and started and _felt_by_others(case, injection)),
         effect_ms=round(effects[0][1].after_ms, 3) if effects else None,
         reverted=reverted,
         revert_ms=round(looks[-1][1].after_ms, 3) if gone else None,
         detail="; ".join(details),
         events=tuple(sorted(events)),
     )
+
+
+def _felt_by_others(case: Case, injection: Injection) -> str:
+    """Of one fault on many hops, some may be idle while it lasts: it bit when others of it were seen to. Else empty."""
+    others = {item.id for item in case.plan.injections if item.use == injection.use and isinstance(item.how, Toxic)}
+    felt_there = any(e.bit and e.injection in others for _, e in all_of(case.events, ev.EffectObserved))
+    if not isinstance(injection.how, Toxic) or not felt_there:
+        return ""
+    return f"nothing passed the hops of {injection.instance} meanwhile; on others of the same fault it bit"
 
 
 def _dead_before(case: Case, instance: str, call: ev.Recorded) -> ev.Recorded | None:
