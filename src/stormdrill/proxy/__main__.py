@@ -1,7 +1,7 @@
 """`python -m stormdrill.proxy --config FILE`: serve every hop of one system from one process.
 
 Without `--config` the configuration itself is taken from STORMDRILL_PROXY. Ready = it answers on its control port.
-Exit 0 after SIGTERM or SIGINT, 2 when the configuration is bad or a port is taken.
+Exit 0 after SIGTERM or SIGINT, 2 when the configuration is bad or a port is taken, 70 for a defect of its own.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from stormdrill.proxy.listener import Listener
 from stormdrill.proxy.relay import Hop
 
 MOST_DESCRIPTORS = 65_536
+DEFECT = 70
 
 
 async def serve(config: Config) -> None:
     """Listen on every route and on the control port until told to end. Raises ConfigError for a port that is taken."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
+    loop.set_exception_handler(_defect)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     hops = [Hop(route) for route in config.routes]
@@ -48,6 +50,14 @@ async def serve(config: Config) -> None:
         if hop.listener is not None:
             hop.listener.close()
         hop.cut()
+
+
+def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """A callback that fails would be called again at once and for ever: better a proxy that is seen to be gone."""
+    loop.default_exception_handler(context)
+    if "handle" in context:
+        sys.stderr.flush()
+        os._exit(DEFECT)
 
 
 def _listen(hop: Hop, host: str) -> Listener:

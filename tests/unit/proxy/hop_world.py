@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from stormdrill.proxy.board import Board
 from stormdrill.proxy.config import Route
@@ -47,6 +48,13 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     except ConnectionError:
         pass
     writer.close()
+
+
+async def said(reader: asyncio.StreamReader) -> tuple[int, Any]:
+    """Status and JSON of one answer of the control."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    length = int(head.lower().partition("content-length: ")[2].split("\r\n")[0])
+    return int(head.split()[1]), json.loads(await reader.readexactly(length))
 
 
 @dataclass

@@ -332,7 +332,11 @@ def test_a_reset_by_a_caller_waits_its_turn_too(kind: str) -> None:
                 heard.append(b"RESET")
             writer.close()
 
-        async with world(note) as here:
+        async def note_and_talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(bytes(4 * READ_BYTES))  # nobody reads it
+            await note(reader, writer)
+
+        async with world(note_and_talk) as here:
             _, writer = await here.connect()
             await until(lambda: next(iter(here.hop.pairs)).joined)
             here.put("hold", kind)
@@ -400,6 +404,7 @@ def test_hundreds_of_connections_under_changing_toxics_leave_nothing_behind() ->
 
 
 Step = tuple[str, Callable[[World], object]]
+PIECES = 12
 TAGS = ["one", "two", "three"]
 PUTS = st.tuples(st.sampled_from(TAGS), st.sampled_from(PASSING), st.sampled_from(["up", "down", "both"])).map(
     lambda drawn: (
@@ -418,8 +423,11 @@ REMOVALS = st.sampled_from(TAGS).map(lambda tag: (f"remove {tag}", lambda here: 
 def test_whatever_is_put_and_removed_no_byte_is_lost_doubled_or_moved(steps: list[Step], sizes: list[int]) -> None:
     async def talk(stream: Stream, size: int) -> None:
         sent = os.urandom(size)
-        got, _ = await asyncio.gather(stream[0].readexactly(size), send(stream[1], sent))
-        assert got == sent
+        getting = asyncio.create_task(stream[0].readexactly(size))
+        for at in range(0, size, size // PIECES + 1):
+            await send(stream[1], sent[at : at + size // PIECES + 1])
+            await asyncio.sleep(0.001)
+        assert await getting == sent
 
     async def story() -> None:
         async with world(echo) as here:
@@ -430,7 +438,7 @@ def test_whatever_is_put_and_removed_no_byte_is_lost_doubled_or_moved(steps: lis
                 late = await here.connect()
                 talks.append(asyncio.create_task(talk(late, 500)))
                 opened.append(late)
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.004)
             here.board.clear()
             await asyncio.gather(*talks)
             for stream in opened:
