@@ -17,8 +17,9 @@ from typing import cast
 
 from stormdrill.errors import KeeperGone, Refused, SystemNotReady
 from stormdrill.keeper import wire
+from stormdrill.keeper.claims import LIMIT_S as REMOVAL_LIMIT_S
 from stormdrill.keeper.undo import limit_s as undo_limit_s
-from stormdrill.model.event import Event, Spawned, event_to_json
+from stormdrill.model.event import Event, ResourcesClaimed, Spawned, event_to_json
 from stormdrill.model.undo import Undo, undo_to_json
 from stormdrill.store.holds import Hold
 from stormdrill.store.identity import Identity, boot_id
@@ -60,6 +61,7 @@ class KeeperClient:
         self._gone = ""
         self._closing = False
         self._undo_s: dict[str, float] = {}
+        self._removal_s = 0.0
         self._started = threading.Event()
         self._refused = ""
         self._pushes: queue.SimpleQueue[tuple[str, Mapping[str, object]] | None] = queue.SimpleQueue()
@@ -122,6 +124,8 @@ class KeeperClient:
 
     def record(self, event: Event, mono_ms: float | None = None) -> int:
         """Raises JournalUnwritable when it could not be written: end the run."""
+        if isinstance(event, ResourcesClaimed):
+            self._removal_s = REMOVAL_LIMIT_S
         reply = self._ask("record", {"type": event.type, "fields": event_to_json(event), "mono_ms": mono_ms})
         return cast("int", reply["seq"])
 
@@ -199,7 +203,7 @@ class KeeperClient:
         self._ask("secret", {"name": name, "value": value})
 
     def _end_limit_s(self) -> float:
-        return 2 * CALL_LIMIT_S + self._grace_s + sum(self._undo_s.values())
+        return 2 * CALL_LIMIT_S + self._grace_s + self._removal_s + sum(self._undo_s.values())
 
     def _ask(self, op: str, fields: Mapping[str, object], limit_s: float = CALL_LIMIT_S) -> Mapping[str, object]:
         call = _Call()

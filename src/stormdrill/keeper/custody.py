@@ -7,22 +7,29 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from stormdrill.keeper import undo_engine
+from stormdrill.keeper.claims import Claims
 from stormdrill.keeper.family import Child, Family
-from stormdrill.keeper.loop import Steps, Wait
+from stormdrill.keeper.loop import Steps, Wait, together
 from stormdrill.keeper.scribe import Scribe
 from stormdrill.keeper.undo import (
     DONE,
     FAILED,
+    LAST_TRY_S,
+    PROCESS_STATE,
     SUPERSEDED,
     Outcome,
+    at_once,
     combine,
+    lifted_first,
     moot_when_the_system_ends,
-    order_of_reverting,
     perform,
     prepare,
+    settled,
+    waves_of_reverting,
 )
 from stormdrill.model.event import Armed, ProcessSpawned, Reverted, RevertStarted, RevertVerified
-from stormdrill.model.undo import Signal, Spawn, Undo, undo_to_json
+from stormdrill.model.undo import EndChild, Signal, Spawn, Undo, undo_to_json
 
 AGAIN = "again"
 """The cause of a revert that is executed although the first one was done: a look has shown that it did not help."""
@@ -46,10 +53,6 @@ class Held:
     outcome: Outcome | None = None
 
     @property
-    def at_once(self) -> bool:
-        return all(isinstance(undo, Signal) for undo in self.undo)
-
-    @property
     def open(self) -> bool:
         return self.state != "reverted"
 
@@ -60,6 +63,7 @@ class Custody:
 
     scribe: Scribe
     family: Family
+    claims: Claims
     collect: Callable[[], None]
     """Reaps and journals what has ended just now."""
     push: Callable[[str, Mapping[str, object]], None]
@@ -132,20 +136,17 @@ class Custody:
         held.state = "reverting"
         started_s = time.monotonic()
         self.scribe.note(RevertStarted(held.injection, cause, by))
-        outcomes = []
-        for undo in held.undo:
-            try:
-                outcomes.append((yield from self._perform(undo, ending)))
-            except Exception as error:  # the undos that follow must still be carried out
-                outcomes.append(Outcome(FAILED, f"{undo.kind}: {type(error).__name__}: {error}"))
+        outcomes: list[Outcome] = []
+        for batch in at_once(held.undo):
+            outcomes += yield from together([self._guarded(undo, ending) for undo in batch])
         outcome = combine(outcomes)
         held.outcome = outcome
         held.state = "failed" if outcome.word == FAILED else "reverted"
         took_ms = round((time.monotonic() - started_s) * 1000, 3)
         self.scribe.note(Reverted(held.injection, outcome.word, outcome.detail, took_ms))
-        if by == "keeper" and held.at_once:
+        if by == "keeper" and outcome.seen:
             gone = outcome.word != FAILED
-            self.scribe.note(RevertVerified(held.injection, gone, "process state", outcome.detail, took_ms))
+            self.scribe.note(RevertVerified(held.injection, gone, outcome.seen, outcome.detail, took_ms))
         return outcome
 
     def revert_unasked(self, held: Held, cause: str, *, ending: bool = False, by: str = "keeper") -> Steps[Outcome]:
@@ -159,23 +160,61 @@ class Custody:
 
     def revert_all(self, cause: str, by: str, *, ending: bool) -> Steps[list[str]]:
         """Everything that is open, in the order of reverting; returns what could not be shown to be reverted."""
+        armed = [(held, held.fault, held.instance, held.undo) for held in self.held.values() if held.open]
+        failed: list[str] = []
+        for wave in waves_of_reverting(armed):
+            for lane in (yield from together([self._lane(lane, cause, by, ending) for lane in wave])):
+                failed += lane
+        return failed
+
+    def _lane(self, lane: list[Held], cause: str, by: str, ending: bool) -> Steps[list[str]]:
         failed = []
-        for held in order_of_reverting([(held, held.fault, held.undo) for held in self.held.values() if held.open]):
+        for held in lane:
             outcome = yield from self.revert_unasked(held, cause, ending=ending, by=by)
             if outcome.word == FAILED:
                 failed.append(f"{held.injection} could not be shown to be reverted: {outcome.detail}")
         return failed
 
+    def _guarded(self, undo: Undo, ending: bool) -> Steps[Outcome]:
+        try:
+            return (yield from self._perform(undo, ending))
+        except Exception as error:  # the undos that follow must still be carried out
+            return Outcome(FAILED, f"{undo.kind}: {type(error).__name__}: {error}")
+
     def _perform(self, undo: Undo, ending: bool) -> Steps[Outcome]:
-        if ending and (moot := moot_when_the_system_ends(undo, self.family.addresses())):
+        addresses = [*self.family.addresses(), *self.claims.addresses()]
+        moot = moot_when_the_system_ends(undo, addresses, self.claims.owns) if ending else ""
+        if moot and not lifted_first(undo):
             return Outcome(SUPERSEDED, moot)
         if isinstance(undo, Signal):
             return perform(undo)
         if isinstance(undo, Spawn):
             return self._start_again(undo)
+        if isinstance(undo, EndChild):
+            return (yield from self._end_child(undo))
+        if isinstance(undo, undo_engine.Remote):
+            within_s = LAST_TRY_S if moot else None
+            return settled((yield from undo_engine.steps(undo, self.family.answers_at, within_s)), moot)
         if child := self.family.children.get(getattr(undo, "instance", "")):
             child.ending = True
         return (yield from self.family.work(undo))
+
+    def _end_child(self, undo: EndChild) -> Steps[Outcome]:
+        child = self.family.children.get(undo.instance)
+        if child is None:
+            return Outcome(SUPERSEDED, f"{undo.instance} was never started", PROCESS_STATE)
+        was_gone = child.gone
+        left = yield from self.family.end(child, 0.0)
+        self.collect()
+        if left:
+            return Outcome(FAILED, f"still alive: {', '.join(left)}")
+        word = SUPERSEDED if was_gone else DONE
+        return Outcome(word, f"{undo.instance} (pid {child.who.pid}) has ended", PROCESS_STATE)
+
+    def ended_for_good(self, instance: str) -> bool:
+        """Whether it belongs to an injection that was reverted already: whoever starts it now is too late."""
+        meant = [held for held in self.held.values() if EndChild(instance) in held.undo]
+        return bool(meant) and not any(held.state == "armed" for held in meant)
 
     def _start_again(self, undo: Spawn) -> Outcome:
         self.collect()

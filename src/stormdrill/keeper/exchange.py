@@ -208,7 +208,7 @@ def exchange_now(
 def until_ready(sock: socket.socket, wanted: int, timeout_s: float) -> Wait:
     poll = select.poll()
     poll.register(sock, wanted)
-    return Wait(lambda: bool(poll.poll(0)), max(0.0, timeout_s), sock.fileno(), wanted)
+    return Wait(lambda: bool(poll.poll(0)), max(0.0, timeout_s), ((sock.fileno(), wanted),))
 
 
 def _connect(sock: socket.socket, place: Place, left_s: Callable[[], float]) -> Steps[bool]:

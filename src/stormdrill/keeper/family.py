@@ -91,6 +91,10 @@ class Family:
     def addresses(self) -> list[str]:
         return [child.spec.address for child in self.children.values() if child.spec.address]
 
+    def answers_at(self, address: str) -> bool:
+        """Whether the process that was started to answer there lives."""
+        return any(child.spec.address == address for child in self.living())
+
     def spawn(self, spec: Spec) -> Child:
         """Start the instance. Raises ValueError when it lives already, SystemNotReady when it cannot be started."""
         before = self.children.get(spec.instance)

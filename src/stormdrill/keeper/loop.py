@@ -12,7 +12,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,9 +27,8 @@ LONGEST_SLEEP_S = 0.5
 class Wait(NamedTuple):
     ready: Callable[[], bool]
     timeout_s: float
-    fd: int = -1
-    """Of what wakes the loop at once, where there is such a thing; `ready` decides all the same."""
-    wanted: int = select.POLLIN
+    fds: tuple[tuple[int, int], ...] = ()
+    """Descriptors and the poll events that wake the loop at once, where there are any; `ready` decides all the same."""
 
 
 Steps = Generator[Wait, bool, T]
@@ -104,16 +103,15 @@ class Loop:
             task.done(None, error)
             return False
         task.until = time.monotonic() + task.wait.timeout_s
-        if task.wait.fd >= 0:
-            write = task.wait.wanted == select.POLLOUT
-            events = selectors.EVENT_WRITE if write else selectors.EVENT_READ
-            self._selector.register(task.wait.fd, events, lambda: None)
+        for fd, wanted in task.wait.fds:
+            events = selectors.EVENT_WRITE if wanted == select.POLLOUT else selectors.EVENT_READ
+            self._selector.register(fd, events, lambda: None)
         return True
 
     def _unwatch(self, wait: Wait) -> None:
-        if wait.fd >= 0:
+        for fd, _ in wait.fds:
             with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(wait.fd)
+                self._selector.unregister(fd)
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -135,8 +133,40 @@ def run_now(steps: Steps[T]) -> T:
 def _wait(wait: Wait) -> bool:
     until = time.monotonic() + wait.timeout_s
     poll = select.poll()
-    if wait.fd >= 0:
-        poll.register(wait.fd, wait.wanted)
+    for fd, wanted in wait.fds:
+        poll.register(fd, wanted)
     while not (ready := wait.ready()) and (left_s := until - time.monotonic()) > 0:
-        poll.poll(min(left_s, LONGEST_SLEEP_S if wait.fd >= 0 else _LOOK_S) * 1000)
+        poll.poll(min(left_s, _LOOK_S) * 1000)
     return ready
+
+
+def together(many: Sequence[Steps[T]]) -> Steps[list[T]]:
+    """All of them at once; their results in the order given. One that raises doesn't hinder the others: the first
+    error is raised when all have ended."""
+    results: dict[int, T] = {}
+    errors: list[Exception] = []
+    waits: dict[int, tuple[Wait, float]] = {}
+
+    def advance(index: int, ready: bool | None) -> None:
+        waits.pop(index, None)
+        try:
+            wait = many[index].send(ready)  # type: ignore[arg-type]  # a fresh generator takes None
+        except StopIteration as stop:
+            results[index] = stop.value
+        except Exception as error:
+            errors.append(error)
+        else:
+            waits[index] = (wait, time.monotonic() + wait.timeout_s)
+
+    for index in range(len(many)):
+        advance(index, None)
+    while waits:
+        due_s = min(until for _, until in waits.values()) - time.monotonic()
+        fds = tuple(fd for wait, _ in waits.values() for fd in wait.fds)
+        yield Wait(lambda: any(wait.ready() for wait, _ in waits.values()), max(0.0, due_s), fds)
+        for index, (wait, until) in list(waits.items()):
+            if (ready := wait.ready()) or time.monotonic() >= until:
+                advance(index, ready)
+    if errors:
+        raise errors[0]
+    return [results[index] for index in range(len(many))]

@@ -11,16 +11,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from stormdrill.keeper import procfs
+from stormdrill.keeper import procfs, undo_engine
+from stormdrill.keeper.claims import Claims
+from stormdrill.keeper.loop import Steps, run_now, together
 from stormdrill.keeper.undo import (
     DONE,
     FAILED,
+    LAST_TRY_S,
     SUPERSEDED,
     Outcome,
+    at_once,
     combine,
+    lifted_first,
     moot_when_the_system_ends,
-    order_of_reverting,
     perform,
+    settled,
+    waves_of_reverting,
 )
 from stormdrill.model.event import (
     AbortRequested,
@@ -35,8 +41,9 @@ from stormdrill.model.event import (
     RunEnded,
     RunStarted,
     TornDown,
+    Warned,
 )
-from stormdrill.model.undo import Signal, Undo, undo_from_json
+from stormdrill.model.undo import EndChild, Undo, undo_from_json
 from stormdrill.redact import Redactor
 from stormdrill.store import holds
 from stormdrill.store.journal import NAME, JournalUnwritable, JournalWriter, salvage
@@ -61,6 +68,8 @@ class TakeOverResult:
     left: tuple[str, ...]
     cut_bytes: int
     head: str
+    removed: tuple[str, ...] = ()
+    """Containers, networks and volumes that were still there and are no more."""
 
 
 @dataclass(slots=True)
@@ -74,6 +83,13 @@ class _Past:
     armed: dict[str, Armed]
     spawned: list[ProcessSpawned]
     keeper: procfs.Identity | None
+    claims: Claims
+
+    def answers_at(self, address: str) -> bool:
+        """Whether a process that the run started to answer there lives."""
+        if self.boot_id != procfs.boot_id():
+            return False
+        return any(procfs.lives(item.pid, item.start_ticks) for item in self.spawned if item.address == address)
 
 
 def take_over(run_dir: Path, by: str, *, accept_left: bool = False, redactor: Redactor | None = None) -> TakeOverResult:
@@ -111,9 +127,14 @@ def _finish(
 ) -> TakeOverResult:
     started_s = time.monotonic()
     successor.note(AbortRequested("keeper" if successor.by == "runner" else "runner-gone", _reason(successor.by)))
-    reverted = tuple(successor.revert(armed, past, accept_left) for armed in _in_order(past.armed))
+    reverted = run_now(_revert_all(successor, past, accept_left))
     ended, alive = _end_processes(past)
-    successor.note(TornDown(successor.by, ended, alive, round((time.monotonic() - started_s) * 1000, 3)))
+    removed = run_now(past.claims.remove(settle=True))
+    for text in (*removed.foreign, *(removed.left if accept_left else ())):
+        successor.note(Warned(text))
+    alive += [] if accept_left else removed.left
+    took_ms = round((time.monotonic() - started_s) * 1000, 3)
+    successor.note(TornDown(successor.by, ended + len(removed.names), alive, took_ms))
     left = [f"{name} could not be shown to be reverted: {detail}" for name, word, detail in reverted if word == FAILED]
     left += alive
     status = "dirty" if left else "aborted"
@@ -123,7 +144,23 @@ def _finish(
             holds.mark_dirty(hold, left)
         elif written:
             holds.release(hold)
-    return TakeOverResult(past.run, status, False, reverted, ended, tuple(left), cut_bytes, successor.journal.head)
+    return TakeOverResult(
+        past.run, status, False, reverted, ended, tuple(left), cut_bytes, successor.journal.head, removed.names
+    )
+
+
+def _revert_all(successor: _Successor, past: _Past, accept_left: bool) -> Steps[tuple[tuple[str, str, str], ...]]:
+    def lane(armed: list[Armed]) -> Steps[list[tuple[str, str, str]]]:
+        done = []
+        for item in armed:
+            done.append((yield from successor.revert(item, past, accept_left)))
+        return done
+
+    reverted: list[tuple[str, str, str]] = []
+    for wave in _in_order(past.armed):
+        for done in (yield from together([lane(armed) for armed in wave])):
+            reverted += done
+    return tuple(reverted)
 
 
 @dataclass(slots=True)
@@ -139,26 +176,37 @@ class _Successor:
             return False
         return True
 
-    def revert(self, armed: Armed, past: _Past, accept_left: bool) -> tuple[str, str, str]:
+    def revert(self, armed: Armed, past: _Past, accept_left: bool) -> Steps[tuple[str, str, str]]:
         started_s = time.monotonic()
         self.note(RevertStarted(armed.injection, _CAUSES[self.by], self.by))
-        addresses = [spawned.address for spawned in past.spawned if spawned.address]
-        undos = [_undo_of(item) for item in armed.undo]
-        outcome = combine(_perform(undo, addresses) for undo in undos)
+        outcomes: list[Outcome] = []
+        for batch in at_once([_undo_of(item) for item in armed.undo]):
+            outcomes += yield from together([_perform(undo, past) for undo in batch])
+        outcome = combine(outcomes)
         if outcome.word == FAILED and accept_left:
             outcome = Outcome(SUPERSEDED, f"a person vouches that it is mended; {outcome.detail}")
         took_ms = round((time.monotonic() - started_s) * 1000, 3)
         self.note(Reverted(armed.injection, outcome.word, outcome.detail, took_ms))
-        if outcome.word != FAILED and all(isinstance(undo, Signal) for undo in undos):
-            self.note(RevertVerified(armed.injection, True, "process state", outcome.detail, took_ms))
+        if outcome.word != FAILED and outcome.seen:
+            self.note(RevertVerified(armed.injection, True, outcome.seen, outcome.detail, took_ms))
         return armed.injection, outcome.word, outcome.detail
 
 
-def _perform(undo: Undo | Outcome, addresses: list[str]) -> Outcome:
+def _perform(undo: Undo | Outcome, past: _Past) -> Steps[Outcome]:
+    yield from ()
     if isinstance(undo, Outcome):
         return undo
-    moot = moot_when_the_system_ends(undo, addresses)
-    return Outcome(SUPERSEDED, moot) if moot else perform(undo)
+    addresses = [*(item.address for item in past.spawned if item.address), *past.claims.addresses()]
+    moot = moot_when_the_system_ends(undo, addresses, past.claims.owns)
+    if moot and (not lifted_first(undo) or isinstance(undo, EndChild)):
+        return Outcome(SUPERSEDED, moot)
+    if isinstance(undo, undo_engine.Remote):
+        try:
+            outcome = yield from undo_engine.steps(undo, past.answers_at, LAST_TRY_S if moot else None)
+        except Exception as error:  # the undos that follow must still be carried out
+            outcome = Outcome(FAILED, f"{undo.kind}: {type(error).__name__}: {error}")
+        return settled(outcome, moot)
+    return perform(undo)
 
 
 def _undo_of(item: dict[str, object]) -> Undo | Outcome:
@@ -187,11 +235,13 @@ def _end_processes(past: _Past) -> tuple[int, list[str]]:
 
 
 def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
-    past = _Past(run, boot_id, "", {}, [], None)
+    past = _Past(run, boot_id, "", {}, [], None, Claims(run))
     for recorded in events:
         event = recorded.event
+        past.claims.note(event)
         if isinstance(event, RunStarted):
-            past.run, past.boot_id = event.run, event.boot_id
+            past.run = past.claims.run = event.run
+            past.boot_id = event.boot_id
         elif isinstance(event, KeeperStarted):
             past.keeper = procfs.Identity(event.pid, event.start_ticks, past.boot_id)
         elif isinstance(event, ProcessSpawned):
@@ -224,9 +274,10 @@ def _already(past: _Past, path: Path, hold: holds.Hold | None) -> TakeOverResult
     return TakeOverResult(past.run, past.status, True, (), 0, (), 0, salvage(path).head)
 
 
-def _in_order(armed: dict[str, Armed]) -> list[Armed]:
-    entries = [(item, item.fault, [_undo_of(undo) for undo in item.undo]) for item in armed.values()]
-    return order_of_reverting(entries)
+def _in_order(armed: dict[str, Armed]) -> list[list[list[Armed]]]:
+    return waves_of_reverting(
+        (item, item.fault, item.instance, [_undo_of(undo) for undo in item.undo]) for item in armed.values()
+    )
 
 
 def _reason(by: str) -> str:

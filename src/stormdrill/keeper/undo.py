@@ -1,8 +1,8 @@
 """Interprets the vocabulary of `model.undo`. Knows no fault, decides nothing, and every step has a limit.
 
 Outcomes: *done*, the undo was carried out; *superseded*, there is nothing left to undo, because what it was meant for
-is gone or was already put right by somebody else; *failed*, it could not be shown to be undone. `Spawn` is carried out
-by whoever owns the processes.
+is gone or was already put right by somebody else; *failed*, it could not be shown to be undone. `Spawn` and `EndChild`
+are carried out by whoever owns the processes. What is said to container engines and proxies is in `undo_engine`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,39 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from stormdrill.keeper import procfs
-from stormdrill.model.undo import Call, Command, EndTree, Signal, Spawn, Undo
+from stormdrill.keeper import procfs, undo_engine
+from stormdrill.keeper.loop import run_now
+from stormdrill.keeper.outcome import DONE as DONE
+from stormdrill.keeper.outcome import FAILED as FAILED
+from stormdrill.keeper.outcome import SUPERSEDED as SUPERSEDED
+from stormdrill.keeper.outcome import Outcome as Outcome
+from stormdrill.keeper.outcome import combine as combine
+from stormdrill.model.undo import (
+    Call,
+    Clear,
+    Command,
+    EndChild,
+    EndExec,
+    EndTree,
+    Engine,
+    Exec,
+    Restore,
+    Signal,
+    Spawn,
+    Undo,
+)
 
 T = TypeVar("T")
-DONE, FAILED, SUPERSEDED = "done", "failed", "superseded"
+PROCESS_STATE, CONTENT = "process state", "its content"
+LAST_TRY_S = 1.0
+"""For what the end of the run undoes as well: the harm is lifted first, because ending takes longer."""
 SEEN_WITHIN_S = 0.1
 """A thaw is done when the process is *seen* not to be frozen any more; the kernel needs microseconds."""
-
-
-class Outcome(NamedTuple):
-    word: str
-    """done, failed or superseded."""
-    detail: str
 
 
 def perform(undo: Undo) -> Outcome:
@@ -43,42 +59,77 @@ def perform(undo: Undo) -> Outcome:
             return _call(undo)
         if isinstance(undo, Command):
             return _command(undo)
+        if isinstance(undo, Restore):
+            return _restore(undo)
+        if isinstance(undo, undo_engine.Remote):
+            return run_now(undo_engine.steps(undo, lambda _: False))
     except Exception as error:  # an undo that fails in an unforeseen way must not stop the ones after it
         return Outcome(FAILED, f"{undo.kind}: {type(error).__name__}: {error}")
     return Outcome(FAILED, f"{undo.kind}: not known here")
 
 
-def combine(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome of one injection's whole undo: failed if any part failed, superseded if all were."""
-    parts = list(outcomes)
-    words = {part.word for part in parts}
-    word = FAILED if FAILED in words else SUPERSEDED if words == {SUPERSEDED} else DONE
-    return Outcome(word, "; ".join(part.detail for part in parts) or "nothing to undo")
+def moot_when_the_system_ends(
+    undo: Undo, addresses: Iterable[str], owns: Callable[[str], bool] = lambda _: False
+) -> str:
+    """Why this undo has nothing left to do once what the run owns is ended; empty when it has.
 
-
-def moot_when_the_system_ends(undo: Undo, addresses: Iterable[str]) -> str:
-    """Why this undo has nothing left to do once the run's own processes are ended; empty when it has."""
+    `addresses`: where the run's own processes and containers answer. `owns`: whether a container is the run's own.
+    """
     if isinstance(undo, Spawn):
         return f"{undo.instance} is not started again: the system is ended with the run"
     if isinstance(undo, Call) and urlsplit(undo.url).netloc in set(addresses):
         return f"{undo.method} {undo.url} is not called: that process is ended with the run"
+    if isinstance(undo, EndChild):
+        return f"{undo.instance} is ended with the run"
+    if isinstance(undo, Clear) and undo.address in set(addresses):
+        return f"the proxy at {undo.address} is ended with the run"
+    if (isinstance(undo, Engine | Exec) and undo.with_the_run) or (isinstance(undo, EndExec) and owns(undo.container)):
+        return "the container is removed with the run"
     return ""
 
 
-def order_of_reverting(armed: Iterable[tuple[T, str, Sequence[object]]]) -> list[T]:
-    """Given what is armed as (it, the fault's word, its undo) in the order of arming: the order to revert it in.
+def lifted_first(undo: Undo) -> bool:
+    """Whether an undo that the end of the run makes moot is carried out all the same, as far as `LAST_TRY_S` allows:
+    what lifts the harm in a moment, but starts nothing."""
+    if isinstance(undo, Engine):
+        return not undo.path.partition("?")[0].endswith(("/start", "/restart"))
+    return isinstance(undo, Clear | EndExec | Exec | EndChild)
 
-    What a signal reverts comes first, because it is done in a moment; then the other faults; then what a runbook
-    changed. Each in reverse order of arming.
+
+def settled(outcome: Outcome, moot: str) -> Outcome:
+    """The outcome of an undo that was tried although the end of the run makes it moot."""
+    if moot and outcome.word == FAILED:
+        return Outcome(SUPERSEDED, f"{moot} ({outcome.detail})")
+    return outcome
+
+
+def at_once(undos: Sequence[T]) -> list[list[T]]:
+    """The undos of one injection, in their order; neighbours that clear proxies can be carried out at the same time."""
+    batches: list[list[T]] = []
+    for undo in undos:
+        if batches and isinstance(undo, Clear) and isinstance(batches[-1][-1], Clear):
+            batches[-1].append(undo)
+        else:
+            batches.append([undo])
+    return batches
+
+
+def waves_of_reverting(armed: Iterable[tuple[T, str, str, Sequence[object]]]) -> list[list[list[T]]]:
+    """Given what is armed as (it, the fault's word, its instance, its undo) in the order of arming: in which order to
+    revert it. One wave after another; in a wave all lanes at once; in a lane one after another.
+
+    What a signal reverts comes first, because it is done in a moment; then the other faults, one lane an instance; then
+    what a runbook changed. Each in reverse order of arming.
     """
-
-    def rank(entry: tuple[T, str, Sequence[object]]) -> int:
-        _, fault, undo = entry
+    waves: list[dict[str, list[T]]] = [{}, {}, {}]
+    for it, fault, instance, undo in reversed(list(armed)):
         if fault == "runbook":
-            return 2
-        return 0 if all(isinstance(item, Signal) for item in undo) else 1
-
-    return [entry[0] for entry in sorted(reversed(list(armed)), key=rank)]
+            waves[2].setdefault("", []).append(it)
+        elif all(isinstance(item, Signal) for item in undo):
+            waves[0].setdefault("", []).append(it)
+        else:
+            waves[1].setdefault(instance, []).append(it)
+    return [list(lanes.values()) for lanes in waves if lanes]
 
 
 def prepare(undo: Undo) -> None:
@@ -91,32 +142,70 @@ def limit_s(undo: Undo) -> float:
     """The longest that `perform` may take."""
     if isinstance(undo, Call | Command):
         return undo.timeout_s + 1.0
-    return 3.0
+    if isinstance(undo, undo_engine.Remote):
+        return undo_engine.limit_s(undo)
+    return 10.0 if isinstance(undo, EndChild) else 3.0
 
 
 def _signal(undo: Signal) -> Outcome:
     who = procfs.Identity(undo.pid, undo.start_ticks, undo.boot_id)
     number = signal.Signals[undo.signal]
     if not procfs.send(who, number):
-        return Outcome(SUPERSEDED, f"{undo.instance} (pid {undo.pid}) is gone already")
+        return Outcome(SUPERSEDED, f"{undo.instance} (pid {undo.pid}) is gone already", PROCESS_STATE)
     if number == signal.SIGCONT:
         until = time.monotonic() + SEEN_WITHIN_S
         while procfs.frozen(undo.pid, undo.start_ticks):
             if time.monotonic() > until:
                 return Outcome(FAILED, f"{undo.instance} (pid {undo.pid}) is still frozen after SIGCONT")
             time.sleep(0.001)
-    return Outcome(DONE, f"{undo.signal} to {undo.instance} (pid {undo.pid})")
+    return Outcome(DONE, f"{undo.signal} to {undo.instance} (pid {undo.pid})", PROCESS_STATE)
 
 
 def _end_tree(undo: EndTree) -> Outcome:
     root = procfs.Identity(undo.pid, undo.start_ticks, undo.boot_id)
     if not root.lives:
-        return Outcome(SUPERSEDED, f"{undo.instance} (pid {undo.pid}) is gone already")
+        return Outcome(SUPERSEDED, f"{undo.instance} (pid {undo.pid}) is gone already", PROCESS_STATE)
     tree = [procfs.Identity(item.pid, item.start_ticks, root.boot_id) for item in procfs.descendants([undo.pid])]
     left = procfs.kill_until_gone([root, *tree], 2.0)
     if left:
         return Outcome(FAILED, f"{undo.instance}: still alive: {', '.join(f'pid {who.pid}' for who in left)}")
-    return Outcome(DONE, f"{undo.instance} (pid {undo.pid}) and {len(tree)} descendants were ended")
+    return Outcome(DONE, f"{undo.instance} (pid {undo.pid}) and {len(tree)} descendants were ended", PROCESS_STATE)
+
+
+def _restore(undo: Restore) -> Outcome:
+    path = Path(os.path.realpath(undo.path))  # what a link points to, not the link
+    wanted = undo.text.encode("utf-8", "surrogateescape")
+    try:
+        before = path.stat() if path.exists() else None
+        if before and before.st_mode & 0o7777 == undo.mode and path.read_bytes() == wanted:
+            return Outcome(SUPERSEDED, f"{undo.path} is as it was already", CONTENT)
+        new = path.with_name(f".{path.name}.{os.getpid()}.restored")
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123
+                file.write(wanted)
+                if before:
+                    with contextlib.suppress(PermissionError):
+                        os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), undo.mode)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+        if path.read_bytes() != wanted:
+            return Outcome(FAILED, f"{undo.path}: somebody else writes it")
+    except OSError as error:
+        return Outcome(FAILED, f"{undo.path}: {error.strerror}")
+    return Outcome(DONE, f"{undo.path} is as it was", CONTENT)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _call(undo: Call) -> Outcome:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from stormdrill.errors import StormdrillError
+from stormdrill.errors import StormdrillError, SystemNotReady
+from stormdrill.keeper.claims import Claims
 from stormdrill.keeper.custody import Custody, spawned_event
 from stormdrill.keeper.family import Exit, Spec
 from stormdrill.keeper.loop import LONGEST_SLEEP_S, Loop, Steps, Wait
@@ -51,6 +52,7 @@ class Warden:
     signalled: str = ""
     """The name of a signal that the keeper received and has not answered yet."""
     scribe: Scribe = field(init=False)
+    claims: Claims = field(init=False)
     custody: Custody = field(init=False)
     _finishing: bool = False
     _in_trouble: bool = False
@@ -58,7 +60,8 @@ class Warden:
 
     def __post_init__(self) -> None:
         self.scribe = Scribe(self.journal, self._trouble)
-        self.custody = Custody(self.scribe, self.family, self._collect, self._push)
+        self.claims = Claims(self.family.run)
+        self.custody = Custody(self.scribe, self.family, self.claims, self._collect, self._push)
 
     # --- turns of the loop ---
 
@@ -126,6 +129,7 @@ class Warden:
         event = event_from_json(word, fields)
         if word == "inject-started":
             self.custody.injecting(str(fields["injection"]))
+        self.claims.note(event)
         mono_ms = cast("float | None", message.get("mono_ms"))
         return {"seq": self.scribe.write(event, mono_ms)}
 
@@ -138,6 +142,8 @@ class Warden:
         yield from ()
         values = cast("dict[str, object]", message["spec"])
         values["argv"] = tuple(cast("list[str]", values["argv"]))
+        if self.custody.ended_for_good(str(values["instance"])):
+            raise SystemNotReady(f"{values['instance']} is not started: its injection was reverted already")
         child = self.family.spawn(Spec(**values))  # type: ignore[arg-type]  # written by the client
         try:
             self.scribe.write(spawned_event(child))
@@ -193,7 +199,7 @@ class Warden:
             yield from self._never()
         self._finishing = True
         try:
-            if self.family.living() or self.custody.anything_open:
+            if self.family.living() or self.custody.anything_open or self.claims.open:
                 left = yield from self._teardown("keeper", "abort", self.grace_s)
         except Exception:
             self._finishing = False  # when the runner goes, the keeper must still end the run
@@ -215,7 +221,7 @@ class Warden:
         def steps() -> Steps[None]:
             self.scribe.note(AbortRequested(by, reason))
             cause = "runner-gone" if by == "runner-gone" else "abort"
-            left = yield from self._teardown("keeper", cause, ORPHAN_GRACE_S)
+            left = yield from self._teardown("keeper", cause, ORPHAN_GRACE_S, settle=True)
             self._end("dirty" if left else "aborted", reason, left)
 
         def done(_: None, error: Exception | None) -> None:
@@ -225,13 +231,17 @@ class Warden:
 
         self.loop.start(steps(), done)
 
-    def _teardown(self, by: str, cause: str, grace_s: float) -> Steps[list[str]]:
+    def _teardown(self, by: str, cause: str, grace_s: float, *, settle: bool = False) -> Steps[list[str]]:
         started_s = time.monotonic()
         failed = yield from self.custody.revert_all(cause, by, ending=True)
         ended = len(self.family.living())
         left = yield from self.family.end_all(grace_s)
         self._collect()
-        self.scribe.note(TornDown(by, ended, left, _since_ms(started_s)))
+        removed = yield from self.claims.remove(settle=settle)
+        for text in removed.foreign:
+            self.scribe.note(Warned(text))
+        left += removed.left
+        self.scribe.note(TornDown(by, ended + len(removed.names), left, _since_ms(started_s)))
         return failed + left
 
     def _end(self, status: str, reason: str, left: list[str]) -> str:

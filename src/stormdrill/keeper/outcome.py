@@ -1,0 +1,25 @@
+"""How one undo came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+DONE, FAILED, SUPERSEDED = "done", "failed", "superseded"
+
+
+class Outcome(NamedTuple):
+    word: str
+    """done, failed or superseded."""
+    detail: str
+    seen: str = ""
+    """Who saw that the cause is gone, when somebody other than the answer to the call did."""
+
+
+def combine(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome of one injection's whole undo: failed if any part failed, superseded if all were, seen if all are."""
+    parts = list(outcomes)
+    words = {part.word for part in parts}
+    word = FAILED if FAILED in words else SUPERSEDED if words == {SUPERSEDED} else DONE
+    seen = ", ".join(dict.fromkeys(part.seen for part in parts)) if all(part.seen for part in parts) else ""
+    return Outcome(word, "; ".join(part.detail for part in parts) or "nothing to undo", seen)
