@@ -18,6 +18,7 @@ from stormdrill.core.judge_metrics import JOBS
 from stormdrill.engine.conductor import Conductor, Parts
 from stormdrill.engine.gate import gate
 from stormdrill.engine.guards import Guards
+from stormdrill.engine.hops import HopWatch, control_of
 from stormdrill.engine.host import HostWatch
 from stormdrill.engine.settle import Settling
 from stormdrill.engine.sight import LiveSight
@@ -258,8 +259,20 @@ class _Session:
                 judge_baseline=gate(self._judge_so_far, load=loaded, look=watch.read_now),
                 settle=self._make_settling(),
                 observer=self.observer,
-                watchers=(watch, host, self._make_guards(sight)),
+                watchers=(watch, host, self._make_hops(), self._make_guards(sight)),
             ),
+        )
+
+    def _make_hops(self) -> HopWatch:
+        from stormdrill.probes.hops import read_hops
+
+        return HopWatch(
+            self.plan,
+            read_hops,
+            lambda: control_of(self.conductor.events),
+            lambda: self.conductor.state.phase,
+            self._record,
+            on_defect=self._failed,
         )
 
     def _make_load(self) -> LocustLoad:
