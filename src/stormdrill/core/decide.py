@@ -104,7 +104,7 @@ def decide(plan: Plan, state: State, now_ms: float) -> list[Command]:
 def _settle(plan: Plan, state: State, now_ms: float) -> list[Command]:
     """Reverts that are due and looks that are owed, in reverse order of injection."""
     commands: list[Command] = []
-    for injection in reversed(plan.injections):
+    for injection in _last_first(plan, state):
         now = state.injections[injection.id]
         cause = _why_revert(state, injection, now, now_ms)
         if cause:
@@ -115,6 +115,11 @@ def _settle(plan: Plan, state: State, now_ms: float) -> list[Command]:
         elif now.stage in ("injecting", "injected") and now.bit_ms is None:
             commands.append(Observe(injection.id))
     return commands
+
+
+def _last_first(plan: Plan, state: State) -> list[Injection]:
+    """In reverse order of injection; what was injected at one moment, in reverse order of the plan."""
+    return sorted(reversed(plan.injections), key=lambda item: -(state.injections[item.id].inject_ms or 0.0))
 
 
 def _why_revert(state: State, injection: Injection, now: InjectionState, now_ms: float) -> str:

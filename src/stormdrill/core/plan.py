@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
+from stormdrill.core.digest import digest, facts
+from stormdrill.core.reach import worst_case
 from stormdrill.core.sampling import enough_planned
 from stormdrill.errors import Problem, Refused
 from stormdrill.model.experiment import Experiment
@@ -16,8 +15,11 @@ from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
-from stormdrill.model.units import show_duration
-from stormdrill.ports import Fault, Instance, Mechanisms, World
+from stormdrill.ports import Fault, Mechanisms, World
+
+HALTS = ("freeze", "crash", "sever")
+"""By these an instance answers no request of ours."""
+MOMENT_S = 1e-6
 
 
 def make_plan(
@@ -53,6 +55,7 @@ def make_plan(
             except Refused as refused:
                 problems.extend(refused.problems)
     problems.extend(_held_twice(experiment, injections))
+    problems.extend(_told_while_halted(experiment, injections))
     problems.extend(_cannot(experiment, target, offers, injections))
     if profile is not None:
         problems.extend(enough_planned(experiment, profile))
@@ -65,20 +68,14 @@ def make_plan(
         seed=seed,
         injections=tuple(injections),
         duration_s=experiment.phases.total_s,
-        worst_case=_worst_case(injections, world.instances, experiment),
+        worst_case=worst_case(injections, world),
         irreversible=_irreversible(injections),
         permissions=_permissions(offers, injections),
         policy=policy,
         profile=profile,
     )
     length_s = experiment.phases.total_s - experiment.phases.fault_s + made.fault_s
-    return replace(made, digest=digest(made), duration_s=length_s)
-
-
-def digest(plan: Plan) -> str:
-    """Over what is asked, who is hit, how and how long; not over the seed, which changes nothing that is harmed."""
-    value = (plan.experiment, plan.target, plan.injections, [item.name for item in plan.system.instances])
-    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:12]
+    return replace(made, digest=digest(facts(made)), duration_s=length_s)
 
 
 def _timed(injection: Injection, system: System) -> Injection:
@@ -104,6 +101,24 @@ def _held_twice(experiment: Experiment, injections: Sequence[Injection]) -> list
     return problems
 
 
+def _told_while_halted(experiment: Experiment, injections: Sequence[Injection]) -> Iterator[Problem]:
+    """A request doesn't reach what is halted: neither the one that does it nor the one that takes it back.
+
+    What is thawed at the same moment answers again in time; what is started again doesn't.
+    """
+    for told in (item for item in injections if item.mechanism == "tell"):
+        begin, end = told.start_s, told.start_s + told.for_s
+        for halt in injections:
+            if halt.instance != told.instance or halt.mechanism not in HALTS:
+                continue
+            since, until = halt.start_s, halt.start_s + halt.for_s
+            last = until + MOMENT_S if halt.mechanism == "crash" else until - MOMENT_S
+            if since <= begin < until or since < end < last:
+                what = f"{told.id} would begin or end while {halt.id} lasts, and {told.instance} does not answer then"
+                fix = "let it begin before and end after it (start, for)"
+                yield Problem(f"experiment {experiment.name}", 0, 0, what, fix)
+
+
 def _cannot(experiment: Experiment, target: str, offers: object, injections: Sequence[Injection]) -> Iterator[Problem]:
     """What this target can't do here, once for each reason, with what would help."""
     if not isinstance(offers, Mechanisms):
@@ -117,17 +132,6 @@ def _cannot(experiment: Experiment, target: str, offers: object, injections: Seq
         if why and (item.fault, why) not in said:
             said.add((item.fault, why))
             yield _problem(experiment, f"{item.fault}: {why}")
-
-
-def _worst_case(injections: Sequence[Injection], inventory: Sequence[Instance], experiment: Experiment) -> str:
-    if not injections:
-        return "nothing is injected"
-    hit = {item.instance for item in injections}
-    total = Counter(item.service for item in inventory)
-    lost = Counter(item.service for item in inventory if item.name in hit)
-    parts = [f"{service} {lost[service]} of {total[service]}" for service in total if lost[service]]
-    longest = max(item.start_s + item.for_s for item in injections)
-    return f"{len(hit)} of {len(inventory)} instances stop for {show_duration(longest)}: {', '.join(parts)}"
 
 
 def _irreversible(injections: Sequence[Injection]) -> tuple[str, ...]:

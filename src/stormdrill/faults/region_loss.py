@@ -47,22 +47,22 @@ class RegionLoss(ThroughMechanisms):
 
 
 def isolate(asked: Asked, hit: tuple[Instance, ...], world: World) -> tuple[Injection, ...]:
-    """Cut what is hit from everybody else: on the hops that pass our proxies where there are any, else below them."""
+    """Cut what is hit from everybody else: on the hops that pass our proxies, or below them where that leaves a way.
+
+    Load enters past the proxies, and nobody knows whom an instance without any hop talks to: cutting the hops alone
+    would leave such an instance half in the world.
+    """
     names = {one.name for one in hit}
+    peers = tuple(item.name for item in world.instances if item.name not in names) if len(hit) > 1 else ()
     made = []
     for one in hit:
-        crossing = tuple(
-            hop.name
-            for hop in world.hops
-            if one.name in (hop.caller, hop.callee) and len(names & {hop.caller, hop.callee}) == 1
-        )
-        if crossing:
-            how = Toxic(hops=crossing, kind="cut")
-            made.append(injection(asked, one.name, "cut", how=how))
-        elif not world.hops:
-            peers = tuple(item.name for item in world.instances if item.name not in names)
-            sever = Sever(peers=peers if len(hit) > 1 else ())
-            made.append(injection(asked, one.name, "sever", how=sever, switches=(f"net of {one.name}",)))
+        mine = [hop for hop in world.hops if one.name in (hop.caller, hop.callee)]
+        crossing = tuple(hop.name for hop in mine if len(names & {hop.caller, hop.callee}) == 1)
+        if not mine or one.service == world.system.entry:
+            switches = (f"net of {one.name}",)
+            made.append(injection(asked, one.name, "sever", how=Sever(peers=peers), switches=switches))
+        elif crossing:
+            made.append(injection(asked, one.name, "cut", how=Toxic(hops=crossing, kind="cut")))
     if not made:
         raise nothing_touched(asked.use, "no hop leads across its border; declare `dependencies` in the system file")
     return tuple(made)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from stormdrill.faults.builtin import FaultParameters, KnownFaults
+from stormdrill.faults.builtin import BUILTIN, FaultParameters, KnownFaults
 from stormdrill.faults.region_loss import Parameters, RegionLoss
 
 PACKAGE = """
@@ -37,8 +39,19 @@ def test_a_word_of_an_installed_package_is_found_and_not_listed_among_our_own() 
     faults = KnownFaults()
     assert faults["solar-flare"].word == "solar-flare"
     assert FaultParameters(faults).get("solar-flare") is Parameters
-    assert list(faults) == ["region-loss"]
+    assert list(faults) == list(BUILTIN)
 
 
 def test_a_word_that_nobody_offers_is_unknown() -> None:
     assert KnownFaults().get("solar-flare") is None
+
+
+def test_a_fault_is_imported_when_it_is_named_and_no_sooner() -> None:
+    """`validate` pays for what the experiment uses."""
+    code = (
+        "import sys; from stormdrill.faults.builtin import FaultParameters, KnownFaults; "
+        "known = FaultParameters(KnownFaults()); 'solar-flare' in known; known['node-loss']; "
+        "print(*(name for name in sys.modules if name.startswith('stormdrill.faults.')))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(run.stdout.split()) == {f"stormdrill.faults.{name}" for name in ("acting", "builtin", "node_loss")}

@@ -1,0 +1,160 @@
+"""Every mechanism of the process target on real processes: it bites, a witness sees it, the keeper takes it back."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from test_conductor import Rig
+
+from stormdrill.keeper import procfs
+from stormdrill.model import event as ev
+from stormdrill.model.experiment import Experiment, FaultUse, Phases
+from stormdrill.model.system import Dependency, Ready, Release, ServiceInstance, System
+
+pytestmark = pytest.mark.real
+
+SERVER = textwrap.dedent(
+    """
+    import http.client, http.server, json, os, pathlib, sys, threading, time
+
+    state = {"version": "stable", "seconds": 0}
+    devices = pathlib.Path(os.environ["STORMDRILL_DATA"], "devices")
+    if "gpu" in os.environ["STORMDRILL_INSTANCE"]:
+        devices.mkdir(exist_ok=True)
+        for name in ("gpu0", "gpu1"):
+            (devices / name).write_text("ok\\n")
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, body):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self):
+            if self.path == "/metrics" and devices.exists():
+                lost = 2 - len(list(devices.iterdir()))
+                self.answer(f'gpu_devices{{state="ok"}} {2 - lost}\\ngpu_devices{{state="lost"}} {lost}\\n'.encode())
+            else:
+                self.answer(json.dumps(state).encode())
+
+        def do_POST(self):
+            state.update(json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}"))
+            self.answer(b"{}")
+
+        do_PUT = do_POST
+
+        def log_message(self, *args):
+            pass
+
+    def call(peer):
+        while True:
+            try:
+                there = http.client.HTTPConnection(*peer.split("=")[1].split(":"), timeout=5)
+                while True:
+                    there.request("GET", "/")
+                    there.getresponse().read()
+                    time.sleep(0.02)
+            except OSError:
+                time.sleep(0.02)
+
+    for peer in filter(None, os.environ.get("STORMDRILL_PEERS_STORE", "").split(",")):
+        threading.Thread(target=call, args=(peer,), daemon=True).start()
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    """
+)
+
+
+def instance(name: str, service: str, **labels: str) -> ServiceInstance:
+    return ServiceInstance(
+        name=name,
+        service=service,
+        command=(sys.executable, "-c", SERVER, "$port"),
+        labels=labels,
+        ready=Ready(path="/"),
+        devices=("gpu0", "gpu1") if service == "gpu" else (),
+    )
+
+
+SYSTEM = System(
+    name="small",
+    entry="web",
+    instances=(
+        instance("web-eu", "web", region="eu"),
+        instance("web-us", "web", region="us"),
+        instance("store-eu", "store", region="eu"),
+        instance("gpu-us", "gpu", region="us", pool="gpu"),
+    ),
+    labels=("region", "pool"),
+    dependencies=(Dependency("store", ("web",), "store", lag="/lag"),),
+    releases={"store": Release("store", "/releases/store", "leaky", "stable")},
+    ready_timeout_s=10.0,
+)
+PHASES = Phases(0.0, 0.2, 1.6, 0.1)
+
+
+def drill(*uses: FaultUse, phases: Phases = PHASES) -> Experiment:
+    return Experiment(
+        name="small",
+        title="Faults on a small system",
+        hypothesis="all of them are felt and taken back",
+        owner="tests",
+        system="small",
+        phases=phases,
+        faults=uses,
+        objectives=(),
+    )
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    made: list[Rig] = []
+
+    def make(*uses: FaultUse, phases: Phases = PHASES) -> Rig:
+        made.append(Rig(tmp_path / f"run-{len(made)}", SYSTEM, drill(*uses, phases=phases)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if not one.conductor.state.ended:
+            one.keeper.teardown()
+            one.keeper.close("failed", "the test ended it")
+
+
+def use(word: str, start_s: float = 0.0, for_s: float | None = None, **parameters: object) -> FaultUse:
+    return FaultUse(word, parameters, start_s, for_s)  # type: ignore[arg-type]
+
+
+def bites(it: Rig) -> dict[str, str]:
+    return {item.event.injection: item.event.witness for item in it.events(ev.EffectObserved)}  # type: ignore[attr-defined]
+
+
+def test_faults_of_five_kinds_overlap_and_each_is_seen_and_taken_back(rig: Callable[..., Rig]) -> None:
+    """Two of them on one instance: its hop is delayed, then it is frozen, and thawed while the delay lasts."""
+    it = rig(
+        use("late-dependency", name="store", delay="40ms", callers="web"),
+        use("gpu-pool-outage", 0.1, mode="devices", share="50%"),
+        use("node-loss", 0.3, 0.6, instance="web-eu", mode="freeze"),
+        use("memory-leak", 0.2, mode="pressure", slope="60MB/s", ceiling="64MB", instance="web-us"),
+        use("late-dependency", 0.2, 1.0, name="store", data_lag="30s"),
+    )
+    assert it.run() == "completed", it.conductor.state
+    (device,) = [item.id for item in it.plan.injections if item.mechanism == "device"]
+    assert bites(it) == {
+        "late-dependency/store-eu": "the fault proxy",
+        device: "its own metric gpu_devices",
+        "node-loss-3/web-eu": "process state",
+        "memory-leak-4/web-us": "the kernel's account",
+        "late-dependency-5/store-eu": "GET /lag of store-eu",
+    }
+    gone = [item.event.injection for item in it.events(ev.RevertVerified) if item.event.gone]  # type: ignore[attr-defined]
+    assert sorted(gone) == sorted(item.id for item in it.plan.injections)
+    assert {path.read_text() for path in (it.run_dir / "work" / "gpu-us" / "devices").iterdir()} == {"ok\n"}
+    assert it.alive() == []
+    assert procfs.marked("r") == []

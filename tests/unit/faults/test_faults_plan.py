@@ -1,0 +1,297 @@
+"""What each fault chooses, by which mechanism, and what it refuses: pure, from a world that nobody started."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import NODEFAULT
+from msgspec.structs import fields, replace
+
+from stormdrill.core.plan import make_plan
+from stormdrill.errors import Refused
+from stormdrill.faults.builtin import BUILTIN
+from stormdrill.model.experiment import Experiment, FaultUse, Phases
+from stormdrill.model.mechanism import Beside, Device, Pressure, Sever, Tell, Toxic
+from stormdrill.model.plan import Injection
+from stormdrill.model.policy import Policy
+from stormdrill.model.system import Dependency, Release, ServiceInstance, System
+from stormdrill.ports import Hop, Instance, World
+from stormdrill.targets.process.target import ProcessTarget
+
+
+def instance(name: str, **labels: str) -> ServiceInstance:
+    service = name.partition("-")[0]
+    devices = ("gpu0", "gpu1") if service == "gpu" else ()
+    return ServiceInstance(name=name, service=service, command=("serve",), labels=labels, devices=devices)
+
+
+SYSTEM = System(
+    name="two-regions",
+    entry="edge",
+    instances=(
+        instance("edge-1"),
+        *(instance(f"gateway-{region}", region=region, node=f"{region}-front") for region in ("eu", "us")),
+        *(instance(f"cpu-{region}", region=region, pool="cpu", node=f"{region}-back") for region in ("eu", "us")),
+        *(instance(f"gpu-{region}", region=region, pool="gpu", node=f"{region}-back") for region in ("eu", "us")),
+        instance("feed"),
+    ),
+    labels=("region", "pool", "node"),
+    dependencies=(
+        Dependency("gateway", ("edge", "gateway", "cpu", "gpu"), "gateway"),
+        Dependency("feed", ("gateway", "cpu"), "feed", lag="/lag"),
+    ),
+    releases={"cpu": Release("gateway", "/releases/cpu", "leaky", "stable")},
+)
+
+
+def hops_of(system: System) -> tuple[Hop, ...]:
+    return tuple(
+        Hop(f"{caller.name}>{callee.name}", item.name, caller.name, callee.name)
+        for item in system.dependencies
+        for caller in system.instances
+        for callee in system.instances
+        if caller.service in item.callers and callee.service == item.to and caller is not callee
+    )
+
+
+def world_of(system: System = SYSTEM) -> World:
+    there = tuple(Instance(item.name, item.service, item.labels) for item in system.instances)
+    return World(system, there, hops_of(system))
+
+
+BARE = World(SYSTEM, world_of().instances)
+"""The same system without a proxy."""
+
+
+def planned(word: str, world: World | None = None, for_s: float = 30.0, **parameters: object) -> tuple[Injection, ...]:
+    """As the reader hands parameters over: all of them, with their defaults."""
+    fault = BUILTIN[word]
+    defaults = {item.encode_name: item.default for item in fields(fault.parameters) if item.default is not NODEFAULT}
+    use = FaultUse(word, {**defaults, **parameters})  # type: ignore[dict-item]
+    return fault.plan(use, 0, world or world_of(), for_s)
+
+
+def refused(word: str, world: World | None = None, **parameters: object) -> str:
+    with pytest.raises(Refused) as raised:
+        planned(word, world, **parameters)
+    return str(raised.value)
+
+
+def hit(found: tuple[Injection, ...]) -> list[tuple[str, str]]:
+    return [(item.instance, item.mechanism) for item in found]
+
+
+def hops(injection: Injection) -> set[str]:
+    assert isinstance(injection.how, Toxic)
+    return set(injection.how.hops)
+
+
+def test_an_isolated_region_is_cut_on_every_hop_across_its_border_and_on_none_within() -> None:
+    found = planned("region-loss", region="eu", mode="isolate")
+    cut = [name for item in found for name in hops(item)]
+    inside = {item.name for item in SYSTEM.instances if item.labels.get("region") == "eu"}
+    across = {hop.name for hop in hops_of(SYSTEM) if len({hop.caller, hop.callee} & inside) == 1}
+    assert sorted(cut) == sorted(across), "each hop in exactly one injection"
+    assert {item.mechanism for item in found} == {"cut"}
+
+
+def test_without_a_proxy_isolation_is_asked_for_below_it() -> None:
+    found = planned("region-loss", BARE, region="eu", mode="isolate")
+    assert {item.mechanism for item in found} == {"sever"}
+    assert all(isinstance(item.how, Sever) and "gateway-us" in item.how.peers for item in found)
+
+
+def test_isolation_is_never_half_done_where_load_enters_past_the_proxy() -> None:
+    entry = world_of(replace(SYSTEM, entry="gateway"))
+    mechanisms = dict(hit(planned("region-loss", entry, region="eu", mode="isolate")))
+    assert mechanisms["gateway-eu"] == "sever"
+    assert mechanisms["cpu-eu"] == "cut"
+
+
+def test_a_partition_cuts_both_directions_between_two_parts_and_nothing_else() -> None:
+    (both,) = planned("partition", **{"from": "eu", "to": "us"})
+    between = {hop.name for hop in hops_of(SYSTEM) if {hop.caller[-2:], hop.callee[-2:]} == {"eu", "us"}}
+    assert hops(both) == between
+    assert isinstance(both.how, Toxic)
+    assert both.how.direction == "both"
+    one_way = planned("partition", **{"from": "eu", "to": "us", "one_way": True})
+    sent = {name: item.how.direction for item in one_way if isinstance(item.how, Toxic) for name in item.how.hops}
+    assert sent["gateway-eu>gateway-us"] == "up", "what eu sends is lost"
+    assert sent["gateway-us>gateway-eu"] == "down", "and so are its answers to us"
+
+
+def test_devices_are_withdrawn_one_after_the_other_and_all_end_together() -> None:
+    found = planned("gpu-pool-outage", mode="hang", over="20s")
+    assert sorted(item.start_s for item in found) == [0, 5, 10, 15]
+    assert {item.start_s + item.for_s for item in found} == {30.0}
+    assert all(isinstance(item.how, Device) and item.how.state == "hang" for item in found)
+    assert len({item.id for item in found}) == len({item.switches for item in found}) == 4
+    assert len(planned("gpu-pool-outage", mode="devices", share="25%")) == 1
+
+
+def test_a_pool_loses_its_workers_frozen_or_crashed() -> None:
+    assert hit(planned("gpu-pool-outage", region="eu")) == [("gpu-eu", "freeze")]
+    assert hit(planned("gpu-pool-outage", how="crash")) == [("gpu-eu", "crash"), ("gpu-us", "crash")]
+
+
+def test_a_release_is_told_to_the_region_that_is_hit_and_taken_back_by_name() -> None:
+    (told,) = planned("memory-leak", mode="release", release="cpu", region="eu")
+    assert (told.instance, told.mechanism) == ("gateway-eu", "tell")
+    assert isinstance(told.how, Tell)
+    assert (told.how.body, told.how.undo_body, told.how.look) == (
+        '{"version": "leaky"}',
+        '{"version": "stable"}',
+        ".version == leaky",
+    )
+
+
+def test_pressure_is_what_was_written() -> None:
+    (found,) = planned("memory-leak", mode="pressure", slope="2MB/s", ceiling="1GB", instance="cpu-eu")
+    assert found.how == Pressure(mb_per_s=2.0, ceiling_mb=1024.0)
+
+
+def test_a_late_dependency_is_late_for_all_its_callers_or_for_some() -> None:
+    (late,) = planned("late-dependency", name="feed", delay="3s", jitter="1s", distribution="pareto")
+    assert hops(late) == {f"{name}>feed" for name in ("gateway-eu", "gateway-us", "cpu-eu", "cpu-us")}
+    assert isinstance(late.how, Toxic)
+    assert (late.how.delay_ms, late.how.jitter_ms, late.how.distribution) == (3000.0, 1000.0, "pareto")
+    (late,) = planned("late-dependency", name="feed", stall=True, callers="cpu")
+    assert hops(late) == {"cpu-eu>feed", "cpu-us>feed"}
+    (old,) = planned("late-dependency", name="feed", data_lag="30s")
+    assert isinstance(old.how, Tell)
+    assert (old.mechanism, old.how.body, old.how.look) == ("tell", '{"seconds": 30.0}', ".seconds == 30")
+
+
+def test_a_squeezed_line_is_one_for_all_who_share_it() -> None:
+    (line,) = planned("bandwidth-squeeze", rate="50KB/s", **{"from": "eu", "to": "us"})
+    assert isinstance(line.how, Toxic)
+    assert line.how.bytes_per_s == 51200.0
+    assert len(line.how.hops) == 6
+
+
+def test_slowed_workers_are_slow_towards_whom_they_work_for() -> None:
+    (slow,) = planned("queue-backlog", pool="cpu", region="eu", slow="300ms")
+    assert hops(slow) == {"cpu-eu>gateway-eu", "cpu-eu>gateway-us", "cpu-eu>feed"}
+    assert hit(planned("queue-backlog", where="pool=cpu, region=us")) == [("cpu-us", "freeze")]
+
+
+def test_a_lost_node_takes_everything_that_runs_on_it() -> None:
+    assert hit(planned("node-loss", node="eu-back")) == [("cpu-eu", "crash"), ("gpu-eu", "crash")]
+    assert hit(planned("node-loss", instance="feed", mode="freeze")) == [("feed", "freeze")]
+
+
+def test_a_flood_enters_where_load_enters() -> None:
+    (flood,) = planned("noisy-neighbour", rate="80/s", tier=2, kind="batch")
+    assert isinstance(flood.how, Beside)
+    assert flood.how.program == "flood"
+    assert {"$entry", "80", "2", "batch"} <= set(flood.how.arguments)
+
+
+@pytest.mark.parametrize(
+    ("word", "parameters", "said"),
+    [
+        ("region-loss", {"region": "mars"}, "regions here: eu, us"),
+        ("gpu-pool-outage", {"mode": "devices", "pool": "cpu"}, "add `devices:"),
+        ("gpu-pool-outage", {"over": "30s"}, "make it shorter"),
+        ("gpu-pool-outage", {"mode": "slow", "how": "crash"}, "leave it out"),
+        ("gpu-pool-outage", {"where": "zone"}, "write for instance zone=a"),
+        ("memory-leak", {"mode": "pressure"}, "write instance, service"),
+        ("memory-leak", {"mode": "release", "release": "gpu"}, "declared here: cpu"),
+        ("memory-leak", {"mode": "release", "release": "cpu", "slope": "4MB/s"}, "slope can't be chosen"),
+        ("memory-leak", {"mode": "pressure", "service": "cpu", "release": "cpu"}, "leave one out"),
+        ("late-dependency", {"name": "feed"}, "none of them"),
+        ("late-dependency", {"name": "feed", "stall": True, "reset": True}, "stall and reset together"),
+        ("late-dependency", {"name": "feed", "stall": True, "jitter": "1s"}, "go with delay"),
+        ("late-dependency", {"name": "feed", "delay": "0s"}, "is nothing"),
+        ("late-dependency", {"name": "food", "stall": True}, "declared here: gateway, feed"),
+        ("late-dependency", {"name": "feed", "stall": True, "callers": "gpu"}, "its callers are cpu, gateway"),
+        ("late-dependency", {"name": "gateway", "data_lag": "30s"}, "add `lag: /lag`"),
+        ("late-dependency", {"name": "feed", "data_lag": "30s", "callers": "cpu"}, "leave callers out"),
+        ("queue-backlog", {}, "names nobody"),
+        ("queue-backlog", {"service": "edge", "slow": "0s"}, "is nothing"),
+        ("queue-backlog", {"service": "feed", "slow": "1s"}, "leave slow out to pause it"),
+        ("node-loss", {}, "none of them"),
+        ("node-loss", {"node": "eu-back", "instance": "feed"}, "node and instance together"),
+        ("node-loss", {"instance": "fed"}, "instances here: edge-1"),
+        ("partition", {"from": "eu", "to": "eu"}, "two different values"),
+        ("partition", {"from": "eu", "to": "mars"}, "regions here: eu, us"),
+        ("partition", {"from": "cpu", "to": "gpu", "label": "pool"}, "no proxied hop leads between"),
+        ("bandwidth-squeeze", {"rate": "1MB/s"}, "write one of the two"),
+        ("bandwidth-squeeze", {"rate": "0B/s", "name": "feed"}, "stall"),
+        ("noisy-neighbour", {}, "write for instance rate: 80/s"),
+        ("noisy-neighbour", {"rate": "80/s", "request": "jobs"}, "POST /jobs"),
+        ("noisy-neighbour", {"rate": "9000/s"}, "out of bounds"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_to_write(
+    word: str, parameters: dict[str, object], said: str
+) -> None:
+    text = refused(word, **parameters)
+    assert word in text
+    assert said in text
+
+
+@pytest.mark.parametrize("word", list(BUILTIN))
+def test_every_fault_says_what_it_does_in_one_line(word: str) -> None:
+    assert BUILTIN[word].word == word
+    assert 20 < len(BUILTIN[word].summary) < 110
+
+
+def make(*uses: FaultUse, fault_s: float = 30.0) -> None:
+    experiment = Experiment("x", "t", "h", "o", SYSTEM.name, Phases(0, 1, fault_s, 1), uses, ())
+    offers = ProcessTarget(SYSTEM, run_dir=None)  # type: ignore[arg-type]  # nothing is started
+    make_plan(
+        experiment,
+        SYSTEM,
+        Policy(),
+        None,
+        target="process",
+        offers=offers,
+        world=world_of(),
+        faults=BUILTIN,
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "parameters", "help_"),
+    [
+        ("cpu-starvation", {"cpus": 0.1, "service": "cpu"}, "--target docker"),
+        ("memory-leak", {"mode": "pressure", "service": "cpu", "victim": "app"}, "mode: release"),
+        ("memory-leak", {"mode": "pressure", "service": "cpu", "ceiling": "1MB"}, "write 32MB"),
+        ("memory-leak", {"mode": "pressure", "service": "cpu", "ceiling": "900000GB"}, "lower ceiling"),
+    ],
+)
+def test_what_processes_cannot_do_is_refused_with_what_would_help(
+    word: str, parameters: dict[str, object], help_: str
+) -> None:
+    with pytest.raises(Refused, match=help_):
+        make(FaultUse(word, parameters))  # type: ignore[arg-type]
+
+
+def tells(start_s: float, for_s: float) -> FaultUse:
+    return FaultUse("late-dependency", {"name": "feed", "data_lag": "30s"}, start_s, for_s)
+
+
+def freezes(start_s: float, for_s: float) -> FaultUse:
+    return FaultUse("node-loss", {"instance": "feed", "mode": "freeze"}, start_s, for_s)
+
+
+def test_the_same_switch_twice_is_refused_and_one_after_the_other_is_not() -> None:
+    with pytest.raises(Refused, match="life of feed"):
+        make(freezes(0, 10), freezes(9, 10))
+    with pytest.raises(Refused, match="age of the data of feed"):
+        make(tells(0, 10), tells(5, 10))
+    make(freezes(0, 10), freezes(10, 10), tells(20, 5), tells(25, 5))
+
+
+@pytest.mark.parametrize(("told", "halted"), [((2, 5), (0, 10)), ((0, 5), (2, 10)), ((2, 8), (0, 10))])
+def test_what_is_halted_cannot_be_told_anything_or_told_to_take_it_back(
+    told: tuple[float, float], halted: tuple[float, float]
+) -> None:
+    with pytest.raises(Refused, match="does not answer then"):
+        make(tells(*told), freezes(*halted))
+
+
+def test_what_is_told_may_be_halted_in_between_and_thawed_with_it() -> None:
+    make(tells(0, 10), freezes(2, 5))
+    make(tells(0, 10), freezes(2, 8))
