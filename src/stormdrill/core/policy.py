@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
+from stormdrill.core.reach import moments, touched
 from stormdrill.errors import Problem
+from stormdrill.model.mechanism import Pressure
 from stormdrill.model.plan import Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.units import show_duration
@@ -55,15 +56,23 @@ def _reach(policy: Policy, plan: Plan) -> Iterable[tuple[str, str]]:
     if whole and hit / whole > policy.max_share + 1e-9:
         said = f"{hit} of {whole} instances ({hit / whole:.0%}) are hit at once, {policy.max_share:.0%} is the most"
         yield said, "select fewer"
+    taken_mb = _most_memory_mb(plan)
+    if taken_mb > policy.max_memory_mb:
+        said = f"{taken_mb:g} MB are taken by memory-leak at once, {policy.max_memory_mb:g} MB is the most"
+        yield said, "lower the ceiling, or select fewer"
 
 
 def _most_at_once(plan: Plan) -> int:
-    """The most distinct instances under some fault at the same moment."""
-    most = 0
-    for at_s in {one.start_s for one in plan.injections}:
-        there = Counter(one.instance for one in plan.injections if one.start_s <= at_s < one.start_s + one.for_s)
-        most = max(most, len(there))
-    return most
+    """The most distinct instances whose own state is changed at the same moment; see `reach.touched`."""
+    return max((len({name for one in there for name in touched(one)}) for there in moments(plan.injections)), default=0)
+
+
+def _most_memory_mb(plan: Plan) -> float:
+    """The most that allocators of ours hold at the same moment."""
+    held = (
+        sum(one.how.ceiling_mb for one in there if isinstance(one.how, Pressure)) for there in moments(plan.injections)
+    )
+    return max(held, default=0.0)
 
 
 def _time(policy: Policy, plan: Plan, now: datetime) -> Iterable[tuple[str, str]]:

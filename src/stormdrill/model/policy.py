@@ -12,6 +12,8 @@ class Policy(Struct, frozen=True):
     max_share: float = 0.5
     """Of all instances, 0 to 1, that one experiment may hit at once."""
     max_instances: int = 20
+    max_memory_mb: float = 2048.0
+    """That allocators of ours may hold at once."""
     max_fault_s: float = 600.0
     max_rate_per_s: float = 500.0
     windows: tuple[str, ...] = ()

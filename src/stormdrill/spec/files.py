@@ -401,6 +401,7 @@ class PolicyFile(FileModel, frozen=True, kw_only=True):
     max_instances: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)], Meta(description="Hit at once by one experiment.")
     ] = 20
+    max_memory: Annotated[Size, Meta(description="Taken at once by one experiment's memory-leak.")] = "2GB"
     max_fault: Annotated[Duration, Meta(description="The longest fault phase.")] = "10m"
     max_rate: Annotated[Rate, Meta(description="The highest demand.")] = "500/s"
     windows: Annotated[list[Times], Meta(description="When runs are allowed; always when empty.")] = []

@@ -35,6 +35,7 @@ def resolve_policy(document: Document) -> Policy:
         targets=tuple(file.targets),
         max_share=percent(file.max_share) / 100,
         max_instances=file.max_instances,
+        max_memory_mb=megabytes(file.max_memory),
         max_fault_s=seconds(file.max_fault),
         max_rate_per_s=parse_rate(file.max_rate),
         windows=tuple(file.windows),

@@ -1,0 +1,123 @@
+"""Who is hit, who is left, and what that means for people. Pure: read from the plan and the inventory alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from stormdrill.model.mechanism import Device, Sever, Toxic
+from stormdrill.model.plan import Injection
+from stormdrill.model.units import show_duration
+from stormdrill.ports import World
+
+STOPPING = frozenset({"freeze", "crash"})
+BLOCKING = frozenset({"cut", "stall", "refuse", "reset"})
+"""Toxics after which a call over the hop is not answered."""
+HURT = {
+    "delay": "slowed",
+    "trickle": "slowed",
+    "squeeze": "slowed",
+    "cut": "partly cut off",
+    "stall": "unanswering for some",
+    "refuse": "unanswering for some",
+    "reset": "unanswering for some",
+    "sever": "partly cut off",
+    "pressure": "short of memory",
+    "cpu-limit": "short of CPU",
+    "device": "with devices failing",
+    "tell": "told to behave otherwise",
+    "beside": "beside a noisy neighbour",
+}
+"""What is left of an instance that is harmed and still answers."""
+
+
+def ends(hop: str) -> tuple[str, str]:
+    """Caller and callee of `edge-1>gateway-eu`."""
+    caller, _, callee = hop.partition(">")
+    return caller, callee
+
+
+def touched(injection: Injection) -> frozenset[str]:
+    """The instances that count for the blast radius: those whose own state is changed.
+
+    A toxic on the lines of one instance counts that one (it is cut off or slowed, its callers are only turned away);
+    on lines with many ends every callee counts, since each of them is what somebody depends on.
+    """
+    how = injection.how
+    if not isinstance(how, Toxic) or all(injection.instance in ends(hop) for hop in how.hops):
+        return frozenset({injection.instance})
+    return frozenset(ends(hop)[1] for hop in how.hops)
+
+
+def moments(injections: Sequence[Injection]) -> Iterable[tuple[Injection, ...]]:
+    """What is in force together: no more can be than when something has just begun."""
+    for at_s in sorted({one.start_s for one in injections}):
+        yield tuple(one for one in injections if one.start_s <= at_s < one.start_s + one.for_s)
+
+
+def out(active: Iterable[Injection], world: World) -> frozenset[str]:
+    """Those that stop, or that nothing leads to any more from where load enters."""
+    stopped: set[str] = set()
+    blocked: set[str] = set()
+    for one in active:
+        if one.mechanism in STOPPING or (isinstance(one.how, Sever) and not one.how.peers):
+            stopped.add(one.instance)
+        elif isinstance(one.how, Toxic) and one.how.kind in BLOCKING:
+            blocked.update(one.how.hops)
+    return frozenset(stopped | (_reached(world, set(), set()) - _reached(world, stopped, blocked)))
+
+
+def _reached(world: World, stopped: set[str], blocked: set[str]) -> set[str]:
+    """By open hops, in either direction: workers call whom they work for."""
+    near: dict[str, set[str]] = {}
+    for hop in world.hops:
+        if hop.name not in blocked and not stopped & {hop.caller, hop.callee}:
+            near.setdefault(hop.caller, set()).add(hop.callee)
+            near.setdefault(hop.callee, set()).add(hop.caller)
+    todo = [item.name for item in world.instances if item.service == world.system.entry and item.name not in stopped]
+    found = set(todo)
+    while todo:
+        new = near.get(todo.pop(), set()) - found
+        found |= new
+        todo += new
+    return found
+
+
+def worst_case(injections: Sequence[Injection], world: World) -> str:
+    """The moment at which the fewest are left, in people's words."""
+    if not injections:
+        return "nothing is injected"
+    worst = max(moments(injections), key=lambda active: (len(out(active, world)), len(_hurt(active))))
+    gone = out(worst, world)
+    services = dict.fromkeys(item.service for item in world.instances)
+    total = Counter(item.service for item in world.instances)
+    lost = Counter(item.service for item in world.instances if item.name in gone)
+    parts = []
+    for service in services:
+        left = total[service] - lost[service]
+        if lost[service] and not left:
+            nobody = ", and nobody gets in" if service == world.system.entry else ""
+            parts.append(f"NO INSTANCE of {service} left ({total[service]} of {total[service]} out{nobody})")
+        elif lost[service]:
+            parts.append(f"{service} {left} of {total[service]} left ({left / total[service]:.0%})")
+    said = [f"{len(gone)} of {len(world.instances)} instances out at once: {', '.join(parts)}"] if gone else []
+    said += _worn(worst, gone, world)
+    longest = max(item.start_s + item.for_s for item in injections) - min(item.start_s for item in injections)
+    return f"{'; '.join(said) or 'no instance stops'}; for {show_duration(longest)}"
+
+
+def _hurt(active: Iterable[Injection]) -> set[str]:
+    return {name for one in active for name in touched(one)}
+
+
+def _worn(active: Sequence[Injection], gone: frozenset[str], world: World) -> list[str]:
+    """Those that are harmed and still answer, by service and by what it does to them."""
+    service = {item.name: item.service for item in world.instances}
+    total = Counter(service.values())
+    found: dict[tuple[str, str], set[str]] = {}
+    for one in active:
+        for name in touched(one) - gone:
+            found.setdefault((service.get(name, name), HURT.get(one.mechanism, one.mechanism)), set()).add(name)
+    devices = sorted(f"{one.how.device} of {one.instance}" for one in active if isinstance(one.how, Device))
+    said = [f"{kind} {len(names)} of {total[kind]} {word}" for (kind, word), names in found.items()]
+    return said + ([f"devices hit: {', '.join(devices)}"] if devices else [])

@@ -1,0 +1,135 @@
+"""Who counts as hit, and what is left when the worst comes."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+from test_core_policy import NOON
+
+from stormdrill.core.digest import changes, digest, facts
+from stormdrill.core.policy import violations
+from stormdrill.core.reach import out, touched, worst_case
+from stormdrill.model.experiment import Experiment, Phases
+from stormdrill.model.mechanism import How, Pressure, Sever, Toxic
+from stormdrill.model.plan import Injection, Plan
+from stormdrill.model.policy import Policy
+from stormdrill.model.system import ServiceInstance, System
+from stormdrill.ports import Hop, Instance, World
+
+NAMES = ("edge-1", "edge-2", "gateway-eu", "gateway-us", "cpu-eu", "cpu-us", "feed")
+
+
+def hop(caller: str, callee: str) -> Hop:
+    return Hop(f"{caller}>{callee}", callee.partition("-")[0], caller, callee)
+
+
+WORLD = World(
+    System(
+        name="s",
+        entry="edge",
+        instances=tuple(ServiceInstance(name=name, service=name.partition("-")[0], command=("x",)) for name in NAMES),
+    ),
+    tuple(Instance(name=name, service=name.partition("-")[0], labels={}) for name in NAMES),
+    (
+        *(hop(caller, f"gateway-{region}") for region in ("eu", "us") for caller in ("edge-1", "edge-2")),
+        *(hop(f"cpu-{region}", f"gateway-{region}") for region in ("eu", "us")),
+        *(hop(f"gateway-{region}", "feed") for region in ("eu", "us")),
+        hop("gateway-eu", "gateway-us"),
+        hop("gateway-us", "gateway-eu"),
+    ),
+)
+ISOLATED = (
+    "edge-1>gateway-eu",
+    "edge-2>gateway-eu",
+    "gateway-eu>feed",
+    "gateway-eu>gateway-us",
+    "gateway-us>gateway-eu",
+)
+
+
+def one(
+    instance: str, mechanism: str = "freeze", how: How | None = None, start_s: float = 0, for_s: float = 30
+) -> Injection:
+    return Injection(
+        id=f"f/{instance}", fault="f", use=0, instance=instance, mechanism=mechanism, undo="u", start_s=start_s,
+        for_s=for_s, how=how,
+    )  # fmt: skip
+
+
+def cut(instance: str, *hops: str) -> Injection:
+    return one(instance, "cut", Toxic(hops=hops, kind="cut"))
+
+
+def test_a_fault_on_the_lines_of_one_instance_hits_that_one_alone() -> None:
+    assert touched(cut("gateway-eu", *ISOLATED)) == {"gateway-eu"}
+    assert touched(one("cpu-eu")) == {"cpu-eu"}
+
+
+def test_a_fault_on_lines_with_many_ends_hits_every_callee() -> None:
+    hops = ("edge-1>gateway-eu", "edge-1>gateway-us", "edge-2>gateway-us")
+    assert touched(one("gateway-eu", "squeeze", Toxic(hops=hops, kind="squeeze"))) == {"gateway-eu", "gateway-us"}
+
+
+def test_what_nothing_leads_to_any_more_is_out_though_it_runs() -> None:
+    assert out([cut("gateway-eu", *ISOLATED)], WORLD) == {"gateway-eu", "cpu-eu"}
+    assert out([one("cpu-us", "sever", Sever())], WORLD) == {"cpu-us"}
+
+
+def test_a_partition_between_regions_that_both_serve_puts_nobody_out() -> None:
+    parted = cut("gateway-eu", "gateway-eu>gateway-us", "gateway-us>gateway-eu")
+    assert out([parted], WORLD) == set()
+    assert worst_case([parted], WORLD) == "gateway 1 of 2 partly cut off; for 30 s"
+
+
+def test_a_service_without_an_instance_left_is_said_loudly() -> None:
+    said = worst_case([one("edge-1"), one("edge-2", start_s=10, for_s=20), one("feed"), one("cpu-eu")], WORLD)
+    assert "NO INSTANCE of edge left (2 of 2 out, and nobody gets in)" in said
+    assert "NO INSTANCE of feed left (1 of 1 out)" in said
+    assert "cpu" in said
+
+
+def test_what_never_happens_at_the_same_time_is_not_added_up() -> None:
+    assert worst_case([one("cpu-eu", for_s=10), one("cpu-us", start_s=10, for_s=20)], WORLD) == (
+        "1 of 7 instances out at once: cpu 1 of 2 left (50%); for 30 s"
+    )
+
+
+def test_a_stalled_dependency_is_out_and_a_late_one_is_slowed() -> None:
+    hops = ("gateway-eu>feed", "gateway-us>feed")
+    assert "NO INSTANCE of feed left" in worst_case([one("feed", "stall", Toxic(hops=hops, kind="stall"))], WORLD)
+    late = one("feed", "delay", Toxic(hops=hops, kind="delay", delay_ms=300))
+    assert worst_case([late], WORLD) == "feed 1 of 1 slowed; for 30 s"
+
+
+def plan_of(*injections: Injection) -> Plan:
+    experiment = Experiment(
+        name="x", title="x", hypothesis="x", owner="x", system="s", phases=Phases(0, 1, 30, 1), faults=(), objectives=()
+    )
+    return Plan(
+        experiment=experiment, system=WORLD.system, target="docker", seed=1, injections=injections, duration_s=32,
+        worst_case="", irreversible=(), permissions=(),
+    )  # fmt: skip
+
+
+def test_memory_taken_at_the_same_time_is_added_up_against_its_cap() -> None:
+    hungry = Pressure(mb_per_s=4, ceiling_mb=700)
+    together = plan_of(one("cpu-eu", "pressure", hungry), one("cpu-us", "pressure", hungry))
+    policy = Policy(targets=("docker",), max_memory_mb=1024)
+    assert [problem.what for problem in violations(policy, together, NOON)] == [
+        "1400 MB are taken by memory-leak at once, 1024 MB is the most"
+    ]
+    apart = plan_of(one("cpu-eu", "pressure", hungry, for_s=10), one("cpu-us", "pressure", hungry, start_s=10, for_s=9))
+    assert not violations(policy, apart, NOON)
+
+
+def test_a_digest_speaks_of_who_is_there_and_of_what_is_done_and_a_change_is_named() -> None:
+    before = facts(plan_of(one("cpu-eu")))
+    assert digest(facts(replace(plan_of(one("cpu-eu")), seed=2))) == digest(before)
+    rebuilt = replace(WORLD.system, instances=(replace(WORLD.system.instances[0], image="sha256:2"),))
+    now = facts(replace(plan_of(one("cpu-us")), system=rebuilt))
+    assert digest(now) != digest(before)
+    said = changes(before, now)
+    assert (
+        any(line.startswith('injection f/cpu-eu is gone: it was ["cpu-eu","freeze"') for line in said)
+        or "more" in said[-1]
+    )
+    assert any(line.startswith("instance ") for line in said)
