@@ -20,7 +20,8 @@ class Unfenced(Region):
     """Work counts whoever hands it in, also when its lease is over and the job was leased again."""
 
     def checkpoint(self, job_id: str, token: str, steps_done: int) -> bool:
-        return super().checkpoint(job_id, token, steps_done) or self.store.job(job_id) is not None
+        fenced = self._holder(job_id, token) is None
+        return super().checkpoint(job_id, token, steps_done) or (fenced and self.store.job(job_id) is not None)
 
     def _fence(self, outcome: Outcome) -> bool:
         if self.store.job(outcome.id) is None:

@@ -8,7 +8,6 @@ its time against what is expected: a grey failure isn't announced anywhere.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -116,11 +115,12 @@ class Watched:
 
     async def _ratio(self) -> float:
         """The canary's time over what this process can measure just now: a busy machine isn't a slow device."""
-        began_s = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
         await asyncio.sleep(CANARY_S)
-        expected_s = time.monotonic() - began_s
+        expected_s = clock() - began_s
         await self.device.run(CANARY_S)
-        return (time.monotonic() - began_s - expected_s) / max(expected_s, CANARY_S)
+        return (clock() - began_s - expected_s) / max(expected_s, CANARY_S)
 
 
 class Devices:

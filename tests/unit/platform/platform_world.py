@@ -1,4 +1,4 @@
-"""A world of two regions, an edge, workers and clients in one thread, where time, deaths and delays are drawn by lot.
+"""A world of two regions, an edge, workers and clients in one thread: time, deaths, delays and cuts are drawn by lot.
 
 The regions and their stores are the real ones; what is played is the network, the processes' deaths and pauses, and
 the edge's and workers' part of the protocol. Everything follows from the seed.
@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import structs
+
 from stormdrill.platform import bugs
-from stormdrill.platform.broken import region_with
-from stormdrill.platform.jobs import JobRequest, place
+from stormdrill.platform.broken import SplitBrain, region_with
+from stormdrill.platform.jobs import POOLS, JobRequest, Kind, place
 from stormdrill.platform.messages import Attempt, Lease, Outcome
 from stormdrill.platform.peers import REJOIN_LIMIT_S
 from stormdrill.platform.queue import End
@@ -24,6 +26,7 @@ REGIONS = ("eu", "us")
 STEP_S = 0.05
 ATTEMPT_S = 0.4
 DEADLINE_MS = 1000.0
+SETTLE_STEPS = 2400
 
 
 class HandClock:
@@ -51,7 +54,7 @@ class Host:
     region: Region | None
     frozen: bool = False
     mailbox: list[tuple[float, int, Callable[[Region], None]]] = field(default_factory=list)
-    leases: list[tuple[float, Lease]] = field(default_factory=list)
+    leases: list[tuple[float, Lease, str]] = field(default_factory=list)
     rejoining_since_s: float | None = None
 
     @property
@@ -80,6 +83,8 @@ class World:
         for host in self.hosts.values():
             self._start(host)
         self.jobs: dict[str, Asked] = {}
+        self.apart = False
+        """The regions don't hear each other; edges hear both."""
         self._messages = 0
 
     def _store(self) -> Store:
@@ -96,7 +101,18 @@ class World:
     def crash(self, host: Host) -> None:
         host.region, host.frozen, host.mailbox, host.leases = None, False, [], []
 
+    def cut(self) -> None:
+        self.apart = True
+        for host in self.hosts.values():
+            other = self._other(host)
+            if isinstance(host.region, SplitBrain) and isinstance(other.region, SplitBrain):
+                host.region.adopt(other.region.open_jobs())
+
     def trouble(self) -> None:
+        if self.apart:
+            self.apart = self.rng.random() >= 0.05
+        elif self.rng.random() < 0.02:
+            self.cut()
         host = self.hosts[self.rng.choice(REGIONS)]
         lot = self.rng.random()
         if host.region is None:
@@ -121,21 +137,22 @@ class World:
 
     def ask(self) -> None:
         number = len(self.jobs)
-        wait = self.rng.random() < 0.6
+        kind: Kind = self.rng.choice((*["api", "inference", "batch"] * 4, "training"))
+        wait = kind in ("api", "inference")
         request = JobRequest(
-            f"job-{number}", "api" if wait else "batch", self.rng.choice((1, 2, 3)),
-            DEADLINE_MS if wait else 60_000.0, None, wait,
+            f"job-{number}", kind, self.rng.choice((1, 2, 3)), DEADLINE_MS if wait else 60_000.0,
+            self.rng.choice((None, None, None, *REGIONS)), wait,
         )  # fmt: skip
         self.jobs[request.id] = Asked(request)
         self._submit(self.jobs[request.id])
 
     def _submit(self, asked: Asked) -> None:
-        placement = place(asked.request.id, None, REGIONS)
+        residency = None if self.bug == bugs.RESIDENCY_IGNORED else asked.request.residency
+        placement = place(asked.request.id, residency, REGIONS)
         assert placement is not None
-        assert placement.fallback is not None
         asked.tries += 1
         first, second = placement.home, placement.fallback
-        if self.rng.random() < 0.2:
+        if second is not None and self.rng.random() < 0.2:
             first, second = second, None  # this edge believes that home is lost
         asked.second = second
         self._attempt(asked, first)
@@ -207,32 +224,46 @@ class World:
         if host.rejoining_since_s is None:
             host.rejoining_since_s = self.clock.now_s
         other = self._other(host)
-        if other.alive and other.region is not None:
+        if other.alive and other.region is not None and not self.apart:
             region.supersede(other.name, other.store.claims_against(host.name, 10**6))
         elif self.clock.now_s - host.rejoining_since_s < REJOIN_LIMIT_S:
             return
         region.finish_rejoin()
 
     def _work(self, host: Host, region: Region) -> None:
-        for lease in region.lease("cpu", f"cpu-{host.name}", self.rng.choice((1, 4))):
-            host.leases.append((self.clock.now_s + self.rng.choice((0.1, 0.2, 2.5)), lease))
+        for pool in POOLS:
+            for lease in region.lease(pool, f"{pool}-{host.name}", self.rng.choice((1, 4))):
+                host.leases.append((self.clock.now_s + self.rng.choice((0.1, 0.2, 2.5)), lease, f"{pool}-{host.name}"))
         for due in [item for item in host.leases if item[0] <= self.clock.now_s]:
             host.leases.remove(due)
-            lease = due[1]
-            if self.rng.random() < 0.03:
-                continue  # this worker died
-            outcome = Outcome(lease.id, lease.token)
-            self.send(host, lambda there, outcome=outcome: self._hand_in(there, outcome))
+            self._step(host, *due[1:])
 
-    def _hand_in(self, region: Region, outcome: Outcome) -> None:
-        region.complete(f"cpu-{region.name}", outcome)
+    def _step(self, host: Host, lease: Lease, worker: str) -> None:
+        """A worker goes on: it dies, loses its device, tells of a step, or is done."""
+        lot = self.rng.random()
+        steps_done = lease.steps_done + 1
+        if lot < 0.03:
+            return
+        if lot < 0.06:
+            self.send(host, lambda there: there.hand_back(worker, lease.id, lease.token))
+        elif steps_done < lease.steps:
+            told = structs.replace(lease, steps_done=steps_done)
+            self.send(host, lambda there: self._told(host, there, told, worker))
+        else:
+            self.send(host, lambda there: there.complete(worker, Outcome(lease.id, lease.token)) and None)
+
+    def _told(self, host: Host, region: Region, lease: Lease, worker: str) -> None:
+        if region.checkpoint(lease.id, lease.token, lease.steps_done):
+            host.leases.append((self.clock.now_s + self.rng.choice((0.05, 0.05, 0.1, 0.1, 2.5)), lease, worker))
 
     def _outbox(self, host: Host, region: Region) -> None:
-        if self.rng.random() < 0.5:
+        if self.apart or self.rng.random() < 0.5:
             return
         held = host.store.claims_against(self._other(host).name, 100)
 
         def deliver(there: Region) -> None:
+            if self.apart:
+                return
             done_there = there.supersede(host.name, held)
             if self.rng.random() < 0.8:  # else the answer is lost
                 self.send(host, lambda here: here.settle(there.name, held, set(done_there)))
@@ -258,11 +289,14 @@ class World:
 
     def _settle(self) -> None:
         """Everything comes back, and time enough passes."""
+        self.apart = False
         for host in self.hosts.values():
             host.frozen = False
             if host.region is None:
                 self._start(host)
-        for _ in range(600):
+        for step in range(SETTLE_STEPS):
+            if step >= SETTLE_STEPS / 4 and step % 100 == 0 and not self.lost:
+                return
             self.clock.now_s += STEP_S
             self.edges()
             for host in self.hosts.values():
@@ -275,6 +309,12 @@ class World:
             for row in host.store.ledger(host.name):
                 counts[row.id] += row.done
         return counts
+
+    @property
+    def moved(self) -> list[str]:
+        """Done where they must not be."""
+        rows = [row for host in self.hosts.values() for row in host.store.ledger(host.name)]
+        return [row.id for row in rows if row.done and row.residency not in (None, row.region)]
 
     @property
     def lost(self) -> list[str]:

@@ -21,6 +21,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_done_twice(seed: int) -> No
     assert sum(asked.acknowledged for asked in world.jobs.values()) > 20
     assert world.lost == []
     assert world.doubled == []
+    assert world.moved == []
 
 
 def test_without_claims_between_the_regions_the_same_world_does_jobs_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +42,23 @@ def test_with_the_bug_lost_acknowledgement_the_same_world_loses_jobs() -> None:
         world.play(400)
         lost += len(world.lost)
     assert lost > 0
+
+
+@pytest.mark.parametrize("bug", [bugs.UNFENCED_LEASE, bugs.SPLIT_BRAIN])
+def test_with_bugs_of_ownership_the_same_world_does_jobs_twice(bug: str) -> None:
+    worlds = [World(seed, bug) for seed in range(3)]
+    for world in worlds:
+        world.play(300)
+    assert sum(len(world.doubled) for world in worlds) > 0
+
+
+def test_with_the_bug_residency_ignored_the_same_world_moves_what_has_to_stay() -> None:
+    world = World(1, bugs.RESIDENCY_IGNORED)
+    world.play(300)
+    assert world.moved != []
+
+
+def test_with_the_bug_no_requeue_the_same_world_loses_what_dead_workers_held() -> None:
+    world = World(1, bugs.NO_REQUEUE)
+    world.play(300)
+    assert world.lost != []
