@@ -34,7 +34,7 @@ class Guards:
         sight: Polled,
         *,
         armed: Callable[[], bool],
-        record: Callable[[Event], object],
+        record: Callable[[Event, float | None], object],
         trip: Callable[[str], None],
         trigger: Expression | None,
         shown: Mapping[str, Expression],
@@ -93,26 +93,26 @@ class Guards:
         look = self._sight.evaluate(self._trigger)
         lasts_s = self._triggering.lasts_s(look.fresh and look.held, now_s)
         if lasts_s is not None and lasts_s >= _for_s(self._trigger):
-            self._record(ConditionHeld(self._trigger.text, _finite(look.value)))
+            self._record(ConditionHeld(self._trigger.text, _finite(look.value)), now_s * 1000)
             self._trigger = None
 
     def _tripped(self, index: int, guard: Expression, now_s: float) -> bool:
         look = self._sight.evaluate(guard)
         blind_s = self._blind[index].lasts_s(not look.fresh, now_s)
         if blind_s is not None:
-            return blind_s >= BLIND_S and self._stop_it(guard, look, f"no fresh reading for {BLIND_S:g} s")
+            return blind_s >= BLIND_S and self._stop_it(guard, look, now_s, f"no fresh reading for {BLIND_S:g} s")
         # a guard names the harm: it is broken while its expression holds
         broken_s = self._broken[index].lasts_s(look.held, now_s)
         for_s = _for_s(guard)
-        return broken_s is not None and broken_s >= for_s and self._stop_it(guard, look, f"held for {for_s:g} s")
+        return broken_s is not None and broken_s >= for_s and self._stop_it(guard, look, now_s, f"held for {for_s:g} s")
 
-    def _stop_it(self, guard: Expression, look: Held, detail: str) -> bool:
-        """The run is stopped first: whatever the record may be worth, the harm ends."""
+    def _stop_it(self, guard: Expression, look: Held, now_s: float, detail: str) -> bool:
+        """The run is stopped first: whatever the record may be worth, the harm ends. It is dated when it was seen."""
         self._trip(f"guard {guard.text}: {detail}")
         value = _finite(look.value)
         if look.value is not None and value is None:
             detail += f", the last value was {look.value}"
-        self._record(GuardTripped(guard.text, value, detail))
+        self._record(GuardTripped(guard.text, value, detail), now_s * 1000)
         return True
 
 

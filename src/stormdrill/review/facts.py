@@ -131,7 +131,22 @@ def times(source: Source) -> tuple[Fact, ...]:
             start + held,
             "the recovery objectives held again from then on.",
         ),
+        *_guarded(source),
     )
+
+
+def _guarded(source: Source) -> tuple[Fact, ...]:
+    """How long harm went on once a guard had tripped; nothing where none did."""
+    tripped = source.first(ev.GuardTripped)
+    if tripped is None:
+        return ()
+    reverts = [recorded for recorded, event in source.all(ev.RevertStarted) if event.cause == "guard"]
+    note = "From the look in which the guard tripped to the start of the first revert."
+    if not reverts:
+        return (Fact("Guard to revert", Figure("no revert was due", (tripped[0].seq,)), note),)
+    first = reverts[0]
+    took = show_duration(max(0.0, first.mono_ms - tripped[0].mono_ms) / 1000)
+    return (Fact("Guard to revert", Figure(took, (tripped[0].seq, first.seq)), note),)
 
 
 def _time(name: str, value: float | None, events: tuple[int, ...], meaning: str) -> Fact:

@@ -42,7 +42,7 @@ class World:
             guards,
             self.sight,
             armed=lambda: self.armed,
-            record=lambda event: self.record(event),
+            record=lambda event, at_ms: self.record(event),
             trip=self.done.append,
             trigger=trigger,
             shown={"depth": AT_ONCE},

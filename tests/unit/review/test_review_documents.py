@@ -363,3 +363,14 @@ def test_a_wall_clock_that_jumps_moves_no_row_and_is_told_of(tmp_path: Path) -> 
     text = render(run).markdown.read_text(encoding="utf-8")
     assert times.findall(text) == before
     assert "wall clock strayed" in text
+
+
+def test_a_guard_that_tripped_says_how_soon_the_revert_began(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", "guard")
+    tripped, reverts = [], []
+    for at_ms, event in read_events(run):
+        tripped += [at_ms] if isinstance(event, ev.GuardTripped) else []
+        reverts += [at_ms] if isinstance(event, ev.RevertStarted) and event.cause == "guard" else []
+    text = render(run).markdown.read_text(encoding="utf-8")
+    assert re.search(rf"Guard to revert\W+{min(reverts) - tripped[0]:g} ms", text)
+    assert "Guard to revert" not in render(make(tmp_path / "calm")).markdown.read_text(encoding="utf-8")
