@@ -16,6 +16,7 @@ from typing import TypeVar
 from stormdrill.errors import KeeperGone
 from stormdrill.keeper import procfs
 from stormdrill.keeper.client import KeeperClient
+from stormdrill.keeper.takeover import take_over
 from stormdrill.model.event import Event, RunStarted
 from stormdrill.model.undo import Signal, Undo
 from stormdrill.store import holds, journal, rundir
@@ -113,6 +114,19 @@ class KeptRun:
     def keeper_ended(self) -> None:
         """Wait for the keeper to end (its zombie is ours)."""
         eventually(lambda: not self.keeper.identity.lives, 15.0)
+
+
+def by_the_keeper(run: KeptRun, injection: str) -> str:
+    """Revert one armed injection; returns its outcome."""
+    return run.keeper.revert(injection, "planned")
+
+
+def by_the_successor(run: KeptRun, injection: str) -> str:
+    """The same, after the keeper was killed, by whoever takes the journal over."""
+    run.keeper.on_push = None
+    procfs.kill_until_gone([run.keeper.identity], 5.0)
+    result = take_over(run.dir, "runner")
+    return {name: outcome for name, outcome, _ in result.reverted}[injection]
 
 
 @contextmanager

@@ -16,26 +16,30 @@ from pathlib import Path
 
 import pytest
 
-from keeping import KeptRun, eventually, kept_run, thaw
+from keeping import KeptRun, by_the_keeper, by_the_successor, eventually, kept_run, thaw
 from stormdrill.keeper import procfs
-from stormdrill.keeper.takeover import take_over
 from stormdrill.keeper.undo import perform
 from stormdrill.model.event import Reverted
-from stormdrill.model.undo import WORDS, Call, Command, EndTree, Signal, Spawn, Undo, undo_from_json, undo_to_json
+from stormdrill.model.undo import (
+    WORDS,
+    Call,
+    Clear,
+    Command,
+    EndChild,
+    EndExec,
+    EndTree,
+    Engine,
+    Exec,
+    Restore,
+    Signal,
+    Spawn,
+    Undo,
+    undo_from_json,
+    undo_to_json,
+)
 
 Execute = Callable[[KeptRun, str], str]
 """Revert one armed injection; returns its outcome."""
-
-
-def by_the_keeper(run: KeptRun, injection: str) -> str:
-    return run.keeper.revert(injection, "planned")
-
-
-def by_the_successor(run: KeptRun, injection: str) -> str:
-    run.keeper.on_push = None
-    procfs.kill_until_gone([run.keeper.identity], 5.0)
-    result = take_over(run.dir, "runner")
-    return {name: outcome for name, outcome, _ in result.reverted}[injection]
 
 
 EXECUTORS = pytest.mark.parametrize("execute", [by_the_keeper, by_the_successor])
@@ -94,7 +98,9 @@ def admin() -> Iterator[Admin]:
 
 
 def test_this_suite_runs_every_word() -> None:
-    assert set(WORDS) == {"signal", "spawn", "end-tree", "call", "command"}
+    here = {"signal", "spawn", "end-tree", "call", "command"}
+    beside = {"end-child", "restore-file", "clear-proxy", "engine-call", "end-exec", "engine-exec"}
+    assert set(WORDS) == here | beside, "test_undo_on_engines and test_undo_on_containers run those beside"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +111,12 @@ def test_this_suite_runs_every_word() -> None:
         EndTree("i", 1, 2, "b"),
         Call("POST", "http://h/p", '{"a": 1}', 2.5),
         Command(("a", "b c"), 3.0),
+        EndChild("i"),
+        Restore("/a", "text ü", 0o600),
+        Clear("127.0.0.1:1", "t", 1.0),
+        Engine("unix:///e", "POST", "/containers/c/unpause", "{}", (204,), (404,), True, 2.0),
+        EndExec("unix:///e", "c", "x", "t", 2.0),
+        Exec("unix:///e", "c", ("a", "b"), (1,), True, 2.0),
     ],
 )
 def test_every_word_comes_back_from_the_journal_as_it_was(undo: Undo) -> None:
