@@ -372,5 +372,5 @@ def test_a_guard_that_tripped_says_how_soon_the_revert_began(tmp_path: Path) -> 
         tripped += [at_ms] if isinstance(event, ev.GuardTripped) else []
         reverts += [at_ms] if isinstance(event, ev.RevertStarted) and event.cause == "guard" else []
     text = render(run).markdown.read_text(encoding="utf-8")
-    assert re.search(rf"Guard to revert\W+{min(reverts) - tripped[0]:g} ms", text)
+    assert re.search(rf"Guard to revert \\| {min(reverts) - tripped[0]:.1f} ms", text)
     assert "Guard to revert" not in render(make(tmp_path / "calm")).markdown.read_text(encoding="utf-8")
