@@ -7,11 +7,13 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from stormdrill.platform.admission import QUEUE_LIMIT, Outlook, retry_after_s, shed_reason
 from stormdrill.platform.alerts import REGION_ALERTS, alerts
 from stormdrill.platform.breaker import BUDGET_MOST, FAILURES_TO_OPEN, OPEN_S, SUCCESSES_TO_CLOSE, Breaker, RetryBudget
-from stormdrill.platform.control import Control, Register
+from stormdrill.platform.control import Control, Register, Release
+from stormdrill.platform.fleet import Fleet, Leak
 from stormdrill.platform.jobs import place
 from stormdrill.platform.messages import Health
 from stormdrill.platform.pools import BASE_SLOTS, QUOTA_SLOTS, PoolState
@@ -201,6 +203,82 @@ def test_a_region_that_answers_but_cannot_serve_is_lost_too() -> None:
     assert not sight.healthy
 
 
+WRONG = (
+    ({"silent_pools": ("cpu",)}, "NodeDown"),
+    ({"silent_pools": ("gpu",)}, "GpuPoolDown"),
+    ({"gpu_devices": {"lost": 2}}, "GpuPoolDown"),
+    ({"gpu_devices": {"ok": 1, "slow": 1}}, "GpuPoolDegraded"),
+    ({"leaks": (Leak("cpu-eu", "cpu", "leaky", 4e6),)}, "MemoryLeak"),
+    ({"feed_late": True}, "FeedLate"),
+    ({"queue_oldest_age_s": 3.0}, "QueueAgeHigh"),
+    ({"unseen": ("us",)}, "RegionPartitioned"),
+)
+
+
+@pytest.mark.parametrize(("wrong", "alert"), WRONG, ids=[alert for _, alert in WRONG])
+def test_an_alert_fires_while_what_is_wrong_lasts_and_says_whom_to_ask(wrong: dict[str, object], alert: str) -> None:
+    sights = [Sight("eu"), Sight("us")]
+
+    def told(now_s: float, **fields: object) -> str:
+        for sight in sights:
+            said = structs.replace(health(), **fields) if sight.region == "eu" else health()
+            sight.answered(said, now_s)
+        return alerts(sights, now_s)
+
+    assert "ALERTS{" not in told(0.0)
+    told(1.0, **wrong)
+    firing = [line for line in told(5.0, **wrong).splitlines() if f'alertname="{alert}"' in line]
+    assert len(firing) == 1
+    assert all(f'{label}="' in firing[0] for label in ("severity", "owner", "runbook"))
+    assert ('region="eu"' in firing[0]) is (alert != "FeedLate")
+    assert "ALERTS{" not in told(6.0)
+
+
+def test_two_gateways_apart_are_no_partition_when_the_edge_has_lost_one_as_well() -> None:
+    eu, us = Sight("eu"), Sight("us")
+    for now_s in (0.0, 1.0, 2.0, 3.0):
+        eu.missed(now_s)
+        us.answered(structs.replace(health(), region="us", unseen=("eu",)), now_s)
+    assert "RegionPartitioned" not in alerts([eu, us], 3.0)
+    assert 'alertname="RegionDown"' in alerts([eu, us], 3.0)
+
+
+def memory(*held: float, every_s: float = 0.5, version: str = "stable") -> Fleet:
+    fleet = Fleet()
+    for number, held_bytes in enumerate(held):
+        fleet.heard("cpu-eu", "cpu", version, held_bytes, number * every_s)
+    return fleet
+
+
+def test_memory_that_grows_steadily_is_a_leak_with_its_slope() -> None:
+    (leak,) = memory(*(4e7 + 2e6 * step for step in range(12))).leaks(5.5)
+    assert (leak.instance, leak.pool, leak.bytes_per_s) == ("cpu-eu", "cpu", pytest.approx(4e6))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        [4e7 + 2e6 * step for step in range(6)],
+        [4e7 + min(step, 4) * 3e6 for step in range(12)],
+        [4e7 + (step % 2) * 1e6 for step in range(12)],
+        [4e7 + 2e6 * (step % 6) for step in range(12)],
+    ],
+    ids=["too short to tell", "grew once and stays", "goes up and down", "started anew"],
+)
+def test_other_memory_is_no_leak(held: list[float]) -> None:
+    assert memory(*held).leaks(len(held) * 0.5) == ()
+
+
+def test_a_release_rolled_out_twice_still_says_where_a_roll_back_leads() -> None:
+    control = Control()
+    assert control.release("eu", "cpu") == Release("cpu", "stable", "stable")
+    for _ in range(2):
+        assert control.roll_out("eu", "cpu", "leaky", "eu") == Release("cpu", "leaky", "stable")
+    again = Control(control.snapshot())
+    assert again.roll_out("eu", "cpu", "stable", "eu") == Release("cpu", "stable", "leaky")
+    assert again.release("us", "cpu").version == "stable"
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -209,6 +287,10 @@ def test_a_region_that_answers_but_cannot_serve_is_lost_too() -> None:
         (
             {"STORMDRILL_INSTANCE": "edge-1", "STORMDRILL_PORT": "1", "STORMDRILL_PEERS_GATEWAY": "gateway-eu"},
             "instance=host:port",
+        ),
+        (
+            {"STORMDRILL_INSTANCE": "cpu-eu", "STORMDRILL_PORT": "1", "STORMDRILL_LEAK_MB_PER_S": "lots"},
+            "STORMDRILL_LEAK_MB_PER_S is 'lots'",
         ),
     ],
 )

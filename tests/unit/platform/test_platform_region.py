@@ -8,6 +8,7 @@ import pytest
 from platform_world import HandClock
 
 from stormdrill.platform import bugs
+from stormdrill.platform.broken import region_with
 from stormdrill.platform.jobs import JobRequest, place
 from stormdrill.platform.messages import Attempt, Lease, Outcome
 from stormdrill.platform.queue import End
@@ -15,7 +16,7 @@ from stormdrill.platform.region import LEASE_MARGIN_S, PAUSE_LIMIT_S, Admission,
 from stormdrill.platform.store import Claim, Store
 
 REGIONS = ("eu", "us")
-WORKER = "cpu-eu"
+WORKER, GPU_WORKER = "cpu-eu", "gpu-eu"
 
 
 def names_at(home: str, count: int) -> list[str]:
@@ -41,11 +42,12 @@ def eu(store: Store, clock: HandClock) -> Region:
     return at_work(store, clock)
 
 
-def at_work(store: Store, clock: HandClock) -> Region:
-    region = Region("eu", REGIONS, store, clock, bug=bugs.NONE, seed=1)
+def at_work(store: Store, clock: HandClock, bug: str = bugs.NONE) -> Region:
+    region = region_with(bug)("eu", REGIONS, store, clock, bug=bug, seed=1)
     if not region.active:
         region.finish_rejoin()
     region.lease("cpu", WORKER, 0)
+    region.lease("gpu", GPU_WORKER, 0)
     return region
 
 
@@ -214,3 +216,67 @@ def test_after_a_boot_durations_are_reckoned_from_the_wall_clock(eu: Region, clo
     again = at_work(store, later)
     hand_in(again, leased(again))
     assert [round(row.took_ms or 0.0) for row in store.ledger("eu")] == [60_000]
+
+
+def training(region: Region, clock: HandClock, steps: int) -> Lease:
+    """A training job at work that has told of so many steps."""
+    region.admit(Attempt(JobRequest(OWN[0], "training", 3, 30_000.0, None, False), clock.wall_ms() + 1000.0))
+    (lease,) = region.lease("gpu", GPU_WORKER, 8)
+    for step in range(1, steps + 1):
+        assert region.checkpoint(lease.id, lease.token, step)
+    return lease
+
+
+def test_training_goes_on_from_its_checkpoint_and_the_steps_beyond_it_are_counted_as_lost(
+    eu: Region, clock: HandClock
+) -> None:
+    lease = training(eu, clock, steps=5)
+    eu.hand_back(GPU_WORKER, lease.id, lease.token)
+    (again,) = eu.lease("gpu", GPU_WORKER, 8)
+    assert (again.steps_done, again.checkpoint_every) == (4, 2)
+    assert eu.tally.work_lost_seconds_total == pytest.approx(again.step_s)
+    assert eu.tally.jobs_restarted_total == 0
+    assert not eu.checkpoint(lease.id, lease.token, 6)
+
+
+def test_with_the_bug_no_checkpoint_it_starts_over_and_that_is_seen(store: Store, clock: HandClock) -> None:
+    eu = at_work(store, clock, bugs.NO_CHECKPOINT)
+    lease = training(eu, clock, steps=5)
+    eu.hand_back(GPU_WORKER, lease.id, lease.token)
+    (again,) = eu.lease("gpu", GPU_WORKER, 8)
+    assert again.steps_done == 0
+    assert eu.tally.work_lost_seconds_total == pytest.approx(5 * again.step_s)
+    assert eu.tally.jobs_restarted_total == 1
+
+
+def test_only_who_holds_a_lease_can_give_it_back(eu: Region, clock: HandClock) -> None:
+    lease = training(eu, clock, steps=1)
+    eu.hand_back("gpu-us", lease.id, lease.token)
+    eu.hand_back(GPU_WORKER, lease.id, "0.0")
+    assert eu.leased(lease.id)
+
+
+def test_a_hung_lease_runs_out_unless_the_region_only_looks_at_life(store: Store, clock: HandClock) -> None:
+    for bug, held in ((bugs.NONE, False), (bugs.GREY_BLIND, True)):
+        region = at_work(Store(Path(":memory:")), clock, bug)
+        lease = training(region, clock, steps=1)
+        for _ in range(30):
+            pause(region, clock, 0.1)
+            region.lease("gpu", GPU_WORKER, 0)
+        assert region.leased(lease.id) is held
+
+
+def test_a_report_from_old_data_that_says_nothing_of_it_is_counted(eu: Region, clock: HandClock) -> None:
+    for name, stale in zip(OWN, (True, False), strict=False):
+        admit(eu, clock, name)
+        lease = leased(eu)
+        eu.complete(WORKER, Outcome(lease.id, lease.token, stale=stale, report_age_s=30.0))
+    assert eu.tally.unmarked_stale_total == 1
+
+
+def test_work_done_where_it_must_not_be_is_counted(store: Store, clock: HandClock) -> None:
+    eu = at_work(store, clock, bugs.RESIDENCY_IGNORED)
+    eu.admit(Attempt(JobRequest(OWN[0], residency="us"), clock.wall_ms() + 1000.0))
+    hand_in(eu, leased(eu))
+    assert eu.tally.residency_broken_total == 1
+    assert [(row.region, row.residency) for row in store.ledger("eu")] == [("eu", "us")]
