@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -40,6 +41,25 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def repository() -> Path:
     """The root of the repository."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def engine() -> str:
+    """The container engine of this machine, with the base image; skips, with the reason, where there is none."""
+    from stormdrill.keeper.engine import ask
+
+    address = "unix:///var/run/docker.sock"
+    heard = ask(address, "GET", "/version", timeout_s=10.0)
+    if heard.status != 200:
+        pytest.skip(f"no container engine: {heard.error or heard.status}")
+    if ask(address, "GET", f"/images/{quote(base_image(), safe='')}/json").status != 200:
+        pytest.skip(f"no image {base_image()}: make base-image, or name one in $STORMDRILL_BASE_IMAGE")
+    return address
+
+
+def base_image() -> str:
+    """What containers of the tests are made from."""
+    return os.environ.get("STORMDRILL_BASE_IMAGE", "stormdrill-base:bookworm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -34,8 +34,8 @@ _AGAIN_AT_MOST_S = 1.0
 _LOOK_S = 0.005
 _INSPECT_S = 2.0
 _KILL_TAGGED = (
-    'for d in /proc/[0-9]*; do p=${d#/proc/}; [ "$p" = "$$" ] && continue; '
-    'grep -qzxF -e "$1" "$d/cmdline" 2>/dev/null && kill -9 "$p" 2>/dev/null; done; exit 0'
+    'for d in /proc/[0-9]*; do p=${d#/proc/}; [ "$p" = "$$" ] && continue; [ "$p" = 1 ] && continue; '
+    'grep -qzxF -e "$1" "$d/cmdline" 2>/dev/null && { kill -9 -- "-$p"; kill -9 "$p"; } 2>/dev/null; done; exit 0'
 )
 """Fixed; the tag is its argument. For an engine whose processes this machine's /proc doesn't show."""
 
@@ -230,6 +230,7 @@ def _end_tagged(undo: EndExec, container: str, first: object, until: _Until) -> 
     running = _object(heard.body) if heard.status == 200 else {}
     if isinstance(first, int) and _is_in(first, container):  # the engine's processes are this machine's
         victims = _tagged(container, undo.tag) | set(_pids_of(running, container))
+        victims = {who for who in victims if who.pid != first}  # the instance itself is never what was started in it
         below = {procfs.Identity(s.pid, s.start_ticks, procfs.boot_id()) for s in procfs.descendants(_numbers(victims))}
         _kill(victims | below)
         yield Wait(lambda: not any(who.lives for who in victims), until.left_s(0.5))
