@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from test_conductor import Rig
 
 from stormdrill.keeper import procfs
@@ -116,8 +117,8 @@ def drill(*uses: FaultUse, phases: Phases = PHASES) -> Experiment:
 def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     made: list[Rig] = []
 
-    def make(*uses: FaultUse, phases: Phases = PHASES) -> Rig:
-        made.append(Rig(tmp_path / f"run-{len(made)}", SYSTEM, drill(*uses, phases=phases)))
+    def make(*uses: FaultUse, phases: Phases = PHASES, system: System = SYSTEM) -> Rig:
+        made.append(Rig(tmp_path / f"run-{len(made)}", system, drill(*uses, phases=phases)))
         return made[-1]
 
     yield make
@@ -158,3 +159,59 @@ def test_faults_of_five_kinds_overlap_and_each_is_seen_and_taken_back(rig: Calla
     assert {path.read_text() for path in (it.run_dir / "work" / "gpu-us" / "devices").iterdir()} == {"ok\n"}
     assert it.alive() == []
     assert procfs.marked("r") == []
+
+
+def toxic(kind: str) -> FaultUse:
+    said = {"delay": {"delay": "30ms"}, "trickle": {"trickle": "2KB/s"}}.get(kind, {kind: True})
+    return use("late-dependency", name="store", for_s=0.3, **said)
+
+
+def test_every_way_of_being_late_is_seen_by_the_proxy_and_removed(rig: Callable[..., Rig]) -> None:
+    """One after the other, then cut and squeezed at the same time on the same hops: they stack."""
+    kinds = ("delay", "stall", "trickle", "reset", "refuse")
+    uses = [replace(toxic(kind), start_s=0.4 * n) for n, kind in enumerate(kinds)]
+    line = {"from": "eu", "to": "us", "label": "region"}
+    uses.append(FaultUse("bandwidth-squeeze", {"rate": "5KB/s", "name": "store"}, 2.0, 0.5))
+    uses.append(FaultUse("partition", {**line, "from": "us", "to": "eu"}, 2.1, 0.4))
+    it = rig(*uses, phases=Phases(0.0, 0.2, 2.6, 0.1))
+    assert it.run() == "completed"
+    assert set(bites(it)) == {item.id for item in it.plan.injections}
+    assert set(bites(it).values()) == {"the fault proxy"}
+    gone = {item.event.injection for item in it.events(ev.RevertVerified) if item.event.gone}  # type: ignore[attr-defined]
+    assert gone == set(bites(it))
+
+
+def test_a_toxic_on_a_hop_that_nobody_uses_is_no_effect(rig: Callable[..., Rig]) -> None:
+    idle = replace(SYSTEM, dependencies=(*SYSTEM.dependencies, Dependency("spare", ("gpu",), "store")))
+    it = rig(use("late-dependency", name="spare", delay="1s"), phases=Phases(0.0, 0.1, 0.5, 0.0), system=idle)
+    assert it.run() == "completed"
+    assert bites(it) == {}
+    assert [item.event.outcome for item in it.events(ev.Injected)] == ["done"]  # type: ignore[attr-defined]
+
+
+def test_programs_beside_the_system_flood_and_burn_and_leave_nothing(rig: Callable[..., Rig]) -> None:
+    it = rig(
+        use("noisy-neighbour", rate="50/s", request="GET /", body=""),
+        use("noisy-neighbour", mode="cpu", cores=2),
+        use("memory-leak", mode="release", release="store", region="eu"),
+    )
+    assert it.run() == "completed"
+    assert sorted(bites(it).values()) == [
+        "GET /releases/store of store-eu",
+        "answers to the flood",
+        "the kernel's account",
+    ]
+    ended = {item.event.instance: item.event.expected for item in it.events(ev.ProcessExited)}  # type: ignore[attr-defined]
+    assert [ended[name] for name in ended if name.startswith("beside.")] == [True, True]
+    assert procfs.marked("r") == []
+
+
+def test_a_device_that_was_lost_before_is_not_ours_to_bring_back(rig: Callable[..., Rig]) -> None:
+    it = rig(use("gpu-pool-outage", mode="hang"), phases=Phases(0.0, 0.3, 0.3, 0.0))
+    lost = it.run_dir / "work" / "gpu-us" / "devices" / "gpu0"
+    it.seen["phase-entered"] = lost.unlink
+    assert it.run() == "completed"
+    outcomes = {item.event.injection: item.event.outcome for item in it.events(ev.Injected)}  # type: ignore[attr-defined]
+    assert outcomes == {"gpu-pool-outage/gpu-us.gpu0": "failed", "gpu-pool-outage/gpu-us.gpu1": "done"}
+    assert not lost.exists()
+    assert (lost.parent / "gpu1").read_text() == "ok\n"

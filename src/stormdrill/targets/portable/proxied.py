@@ -42,7 +42,15 @@ class Listed(Struct, frozen=True):
     refused: int = 0
 
 
+class Listening(Struct, frozen=True):
+    """One hop as the proxy tells of it."""
+
+    name: str
+    listening: bool = True
+
+
 _LISTED = msgspec.json.Decoder(list[Listed])
+_ROUTES = msgspec.json.Decoder(list[Listening])
 
 
 class Toxics:
@@ -88,10 +96,23 @@ class Toxics:
         found = next((one for one in listed if one.tag == injection.id), None)
         if found is None:
             return Effect(False, True, WITNESS, f"no {injection.mechanism} any more")
-        touched = f"touched {found.connections} connections and {found.bytes} bytes, refused {found.refused}"
         where = f"{injection.mechanism} on {len(_toxic(injection).hops)} hops"
+        if injection.mechanism == "refuse" and not found.refused:
+            return self._deaf(injection, where)
+        touched = f"touched {found.bytes} bytes of {found.connections} connections, reset {found.refused}"
         # in force where nothing passes, it harms nobody: that is no effect
-        return Effect(found.connections + found.refused > 0, False, WITNESS, f"{where} {touched}")
+        return Effect(found.bytes + found.refused > 0, False, WITNESS, f"{where} {touched}")
+
+    def _deaf(self, injection: Injection, where: str) -> Effect:
+        """Who got ECONNREFUSED is known to the caller alone; that nobody listens can be seen."""
+        heard = self._ask("GET", "/routes", "")
+        try:
+            routes = _ROUTES.decode(heard.body) if not heard.error and heard.status == 200 else []
+        except msgspec.MsgspecError:
+            routes = []
+        hops = _toxic(injection).hops
+        deaf = [route.name for route in routes if route.name in hops and not route.listening]
+        return Effect(len(deaf) == len(hops), False, WITNESS, f"{where}: nobody listens on {len(deaf)}")
 
     def _ask(self, method: str, path: str, body: str) -> Heard:
         return request(method, f"http://{self._control()}{path}", body, CALL_LIMIT_S)
