@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, cast
 from stormdrill.model.expression import AlertWithin, Comparison, Expression, Op
 from stormdrill.model.units import parse_duration
 
-Measure = Literal["share", "time", "rate", "count", "any"]
+Measure = Literal["share", "time", "rate", "size", "count", "any"]
 
 LOAD_METRICS: dict[str, Measure] = {
     "success": "share",
@@ -32,13 +32,15 @@ UNITS: dict[Measure, dict[str, float]] = {
     "share": {"%": 1.0},
     "time": {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0},
     "rate": {"/s": 1.0, "/m": 1 / 60, "/h": 1 / 3600},
+    "size": {"KB": 1024.0, "MB": 1024.0**2, "GB": 1024.0**3},
     "count": {"": 1.0},
-    "any": {"": 1.0, "%": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "/s": 1.0, "/m": 1 / 60, "/h": 1 / 3600},
 }
+UNITS["any"] = {unit: factor for units in tuple(UNITS.values()) for unit, factor in units.items()}
 _WRITE: dict[Measure, str] = {
     "share": "a share needs %: write {0}%",
     "time": "a time needs its unit: write {0}ms or {0}s",
     "rate": "a rate needs its unit: write {0}/s",
+    "size": "a size needs its unit: write {0}MB",
     "count": "a count has no unit: write {0}",
     "any": "write {0}, {0}%, {0}ms, {0}s or {0}/s",
 }
@@ -48,6 +50,12 @@ _TOKEN = re.compile(
 )
 _OPS = ("<", "<=", ">", ">=", "=")
 _TAILS = ("within", "for", "after")
+
+
+def measure_of(sample: str) -> Measure:
+    """What a sample of a system's metrics is measured in, by Prometheus' convention of names."""
+    base = sample.removesuffix("_total")
+    return "time" if base.endswith("_seconds") else "size" if base.endswith("_bytes") else "count"
 
 
 class ExpressionError(ValueError):

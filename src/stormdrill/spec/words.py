@@ -8,7 +8,7 @@ from stormdrill.core.judge_metrics import JOBS, RESIDENCY
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
-from stormdrill.spec.expression import LOAD_METRICS, ExpressionError, Measure, parse_expression
+from stormdrill.spec.expression import LOAD_METRICS, ExpressionError, Measure, measure_of, parse_expression
 from stormdrill.spec.scalars import instead
 from stormdrill.spec.yaml import Document, Place, Scalar
 
@@ -30,7 +30,7 @@ class Words:
             return None
         known: dict[str, Measure] = dict(LOAD_METRICS)
         for metric in system.metrics:
-            known[metric.name] = "time" if metric.prometheus.endswith("_seconds") else "count"
+            known[metric.name] = measure_of(metric.prometheus)
         return known
 
     def expression(self, *path: str | int) -> tuple[Expression, Scalar] | None:
