@@ -142,6 +142,11 @@ class Target(Protocol):
         """The keeper started this process: from now on it is the instance. Unknown names are somebody else's."""
         ...
 
+    def companions(self) -> Mapping[str, int]:
+        """Processes that work for the run without being of it: `engine/NAME` → pid. Those below them that work for
+        others are `stranger/NAME`."""
+        ...
+
     def leave(self) -> None:
         """The system is about to be ended: keep what would be lost with it. Never raises; may be called twice."""
         ...

@@ -239,7 +239,7 @@ class _Session:
             lambda: {key: item.labels for key, item in self.conductor.state.firing.items()},
         )
         host = HostWatch(
-            lambda: dict(self.conductor.processes),
+            lambda: {**self.target.companions(), **self.conductor.processes},
             self._record,
             lambda reason: self.conductor.abort("machine", reason),
             run_dir=self.run_dir,

@@ -24,6 +24,10 @@ TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 GENERATOR = "generator"
 """Instances of the load generator are named so, with a number behind."""
 OWN = "runner"
+ENGINE = "engine/"
+"""So begin the names of a container engine's processes: their CPU is the run's, their waiting is not the platform's."""
+STRANGER = "stranger/"
+"""So begin the names of what stands below an engine and works for others: not the run's at all."""
 
 
 class HostWatch:
@@ -98,15 +102,15 @@ class Sample:
             who = (pid, stat.start_ticks)
             self.cpu_ticks[who] = stat.cpu_ticks
             owner = owners.get(pid)
-            if owner is not None:
+            if owner is not None and not owner.startswith(STRANGER):
                 self.owner[who] = owner
-                if owner != OWN:
+                if owner != OWN and not owner.startswith(ENGINE):
                     self.threads[who] = procfs.thread_times_ns(pid)
 
     def since(self, before: Sample) -> HostSampled:
         interval_s = max(self.at_s - before.at_s, 1e-6)
         generators = {who for who, name in self.owner.items() if name.startswith(GENERATOR)}
-        others = {who for who, name in self.owner.items() if name != OWN} - generators
+        others = {who for who, name in self.owner.items() if name != OWN and not name.startswith(ENGINE)} - generators
         ours = self._cpu(before, set(self.owner)) / interval_s
         busy = max(0.0, self.busy_s - before.busy_s) / interval_s
         return HostSampled(

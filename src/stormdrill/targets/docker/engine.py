@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import cast
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from stormdrill.ports import Life
 DEFAULT = "unix:///var/run/docker.sock"
 LOOK_LIMIT_S = 2.0
 ACT_LIMIT_S = 4.0
+FRAME_HEADER = 8
 
 
 class State(Struct, frozen=True):
@@ -78,6 +80,22 @@ class Engine:
         """All that the engine knows of a container by id or name; None when there is none. Raises Unreachable."""
         return cast("dict[str, object] | None", self.get(f"/containers/{quote(container)}/json"))
 
+    def prepare_exec(self, container: str, argv: Sequence[str], *, output: bool = False) -> str:
+        """The id of an exec that is not started yet. Raises Unreachable."""
+        wanted = {"Cmd": list(argv), "AttachStdout": output, "AttachStderr": output}
+        heard = self.act("POST", f"/containers/{quote(container)}/exec", wanted)
+        return str(json.loads(heard.body)["Id"])
+
+    def run(self, container: str, argv: Sequence[str], timeout_s: float = ACT_LIMIT_S) -> tuple[int, str]:
+        """Run a program in a container to its end: exit code and output. Raises Unreachable."""
+        number = self.prepare_exec(container, argv, output=True)
+        heard = self.call("POST", f"/exec/{number}/start", {"Detach": False, "Tty": False}, timeout_s)
+        if heard.error or heard.status != 200:
+            raise Unreachable(f"{' '.join(argv)} in {container[:12]}: {heard.error or said(heard)}")
+        ended = cast("dict[str, object]", self.get(f"/exec/{number}/json") or {})
+        code = ended.get("ExitCode")
+        return (code if isinstance(code, int) else -1), joined(heard.body).decode("utf-8", "replace")
+
     def state(self, container: str) -> State:
         """Never raises."""
         try:
@@ -98,6 +116,18 @@ def state_of(inspected: dict[str, object]) -> State:
         oom_killed=bool(state.get("OOMKilled")),
         started_at=str(state["StartedAt"]),
     )
+
+
+def joined(framed: bytes) -> bytes:
+    """Output without the header that precedes each piece where there is no terminal; what has none stays as it is."""
+    parts, at = [], 0
+    while at + FRAME_HEADER <= len(framed):
+        size = int.from_bytes(framed[at + 4 : at + FRAME_HEADER])
+        if framed[at] > 2 or framed[at + 1 : at + 4] != b"\0\0\0":
+            return framed
+        parts.append(framed[at + FRAME_HEADER : at + FRAME_HEADER + size])
+        at += FRAME_HEADER + size
+    return b"".join(parts)
 
 
 def said(heard: Heard) -> str:

@@ -66,11 +66,8 @@ class Fleet:
         with self._lock:
             self._expected.update((instance, action) for action in actions)
 
-    def event(self, told: Told) -> ContainerEvent | None:
-        """The event as it is journalled; None when it is of no container of ours."""
-        member = self.with_id(told.container)
-        if member is None:
-            return None
+    def event(self, member: Member, told: Told) -> ContainerEvent:
+        """The event as it is journalled."""
         with self._lock:
             key = (member.instance, told.action)
             expected = self._expected[key] > 0

@@ -104,10 +104,8 @@ def environment(
     own = {name: value.replace("$port", port) for name, value in item.env.items()}
     for name, value in secrets.items():
         own = {key: text.replace(f"${{secret:{name}}}", value) for key, text in own.items()}
-    limit = {"STORMDRILL_MEMORY_LIMIT_MB": f"{item.memory_mb:g}"} if item.memory_mb else {}
     return {
         **peers,
-        **limit,
         "STORMDRILL_INSTANCE": item.name,
         "STORMDRILL_PORT": port,
         "STORMDRILL_HOST": "0.0.0.0",  # noqa: S104  (of the container's own network namespace)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from stormdrill.targets.docker.engine import Engine
+from stormdrill.targets.docker.engine import Engine, joined
 
 FETCH_LIMIT_S = 3.0
-HEADER = 8
-"""Without a terminal, each piece of output is preceded by its stream and its length."""
 
 
 def save(engine: Engine, container: str, place: Path) -> bool:
@@ -19,18 +17,6 @@ def save(engine: Engine, container: str, place: Path) -> bool:
         return False
     place.write_bytes(joined(heard.body))
     return True
-
-
-def joined(framed: bytes) -> bytes:
-    """The pieces without their headers; what has none is a terminal's, and stays as it is."""
-    parts, at = [], 0
-    while at + HEADER <= len(framed):
-        stream, size = framed[at], int.from_bytes(framed[at + 4 : at + HEADER])
-        if stream > 2 or framed[at + 1 : at + 4] != b"\0\0\0":
-            return framed
-        parts.append(framed[at + HEADER : at + HEADER + size])
-        at += HEADER + size
-    return b"".join(parts)
 
 
 def tail(place: Path, lines: int = 5) -> str:

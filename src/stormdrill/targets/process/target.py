@@ -164,6 +164,10 @@ class ProcessTarget:
     def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
         return self.mechanisms[injection.mechanism].undo(injection)
 
+    def companions(self) -> Mapping[str, int]:
+        """The keeper's children are told already; there is nobody else."""
+        return {}
+
     def leave(self) -> None:
         """Nothing is lost: the processes' output and data are in the run directory already."""
 

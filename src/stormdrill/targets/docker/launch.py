@@ -1,0 +1,238 @@
+"""A run's own containers: claimed by name, then made side by side on a network of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from stormdrill.errors import Refused, SystemNotReady, Unreachable
+from stormdrill.model.event import ResourcesClaimed
+from stormdrill.model.mechanism import Sever
+from stormdrill.model.plan import Injection
+from stormdrill.model.system import DockerSpec, ServiceInstance, System
+from stormdrill.ports import Hop, Keeper
+from stormdrill.spec import catalogue
+from stormdrill.targets.docker.engine import Engine
+from stormdrill.targets.docker.fleet import Fleet, Member
+from stormdrill.targets.docker.image import Image, build, image_id
+from stormdrill.targets.docker.layout import CONTROL_PORT, DATA, LABEL, Layout, command, environment, lay_out, subnets
+from stormdrill.targets.docker.severing import helper_of
+from stormdrill.targets.process.wiring import PROXY, FreePorts, hops_of
+
+if TYPE_CHECKING:
+    from stormdrill.targets.docker.starting import Wanted
+
+AT_ONCE = 6
+"""Containers that are started side by side: more only wait for the engine."""
+KEPT_S = 900.0
+"""This long after the planned end a container that is still there is stale, whoever asks."""
+OURS = "stormdrill-platform"
+EVERYWHERE = "0.0.0.0"  # noqa: S104  (of a container's own network namespace)
+
+
+class Launch:
+    """Implements `targets.docker.target.Source`."""
+
+    def __init__(
+        self,
+        system: System,
+        run_dir: Path,
+        engine: Engine,
+        fleet: Fleet,
+        *,
+        injections: Sequence[Injection],
+        lasts_s: float,
+        secrets: Mapping[str, str],
+    ) -> None:
+        self.system = system
+        self._spec = system.docker or DockerSpec(image=OURS)
+        self._run_dir = run_dir
+        self._engine = engine
+        self._fleet = fleet
+        self._lasts_s = lasts_s
+        self._secrets = secrets
+        self._image: Image | None = None
+        self._layout: Layout | None = None
+        cut = {item.instance for item in injections if isinstance(item.how, Sever) and item.how.peers}
+        self._helped = tuple(sorted(cut))
+
+    # --- before anything is touched --------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Every image is there; their ids stand in the system, and so in the plan's digest. Raises Refused."""
+        if self._image is not None:
+            return
+        tag = self._spec.image or OURS
+        folder = Path(self._spec.build or ".")
+        shipped = catalogue.root()
+        own = (folder / "Dockerfile").is_file() and folder.resolve() != shipped
+        try:
+            self._image = build(self._engine, OURS, shipped)
+            built = self._built(tag, folder) if own and self._spec.build else self._image.id
+            default = built if tag == OURS or self._spec.build else self._found(tag)
+            instances = tuple(
+                replace(item, image=self._found(item.image) if item.image else default)
+                for item in self.system.instances
+            )
+        except Unreachable as error:
+            raise Refused(f"target docker: {error}") from error
+        self.system = replace(self.system, instances=instances)
+
+    def _built(self, tag: str, folder: Path) -> str:
+        """A user's own image. The engine's cache knows whether anything has changed."""
+        from stormdrill.targets.docker.starting import build_image
+
+        build_image(folder, tag, {}, {})
+        return self._found(tag)
+
+    def _found(self, image: str) -> str:
+        id = image_id(self._engine, image)
+        if not id:
+            raise Refused(f"target docker: there is no image {image} here; docker pull {image}, or build it")
+        return id
+
+    def hops(self) -> tuple[Hop, ...]:
+        return hops_of(self.system)
+
+    def without_rules(self) -> str:
+        """Why packet rules can't be changed here; empty when they can."""
+        if self._image is not None and not self._image.base.iptables:
+            help = "name a base with it in $STORMDRILL_BASE_IMAGE, such as the one of make base-image"
+            return f"the image {self._image.base.name} has no iptables to cut packets with; {help}"
+        return ""
+
+    def address(self, instance: str) -> str:
+        """On the run's network."""
+        return self._laid().places[instance].ip
+
+    # --- the start -------------------------------------------------------------------------------------------
+
+    def start(self, keeper: Keeper, joined: Callable[[Member], None]) -> None:
+        """`joined` is told of each container as it runs. Raises SystemNotReady."""
+        from stormdrill.targets.docker import starting
+
+        assert self._image is not None
+        run = self._run_dir.name
+        free = FreePorts()
+        try:
+            order = subnets(run, starting.taken_subnets())
+            layout = lay_out(self.system, run, order[0], free)
+            helpers = [self._helper_name(layout, instance) for instance in self._helped]
+            images = sorted({item.image for item in self.system.instances} | {self._image.id})
+            keeper.record(ResourcesClaimed(self._engine.where, layout.names + helpers, [layout.network], images))
+            found = starting.make_network(layout.network, order, self._labels(""), way_out=not self._all_ours())
+            if found != layout.subnet:
+                free.release()
+                layout = lay_out(self.system, run, found, free)
+        finally:
+            free.release()
+        self._layout = layout
+        todo: list[Callable[[], None]] = [partial(self._start_one, item, joined) for item in self.system.instances]
+        if PROXY in layout.places:
+            todo.insert(0, partial(self._start_proxy, joined))
+        _side_by_side(todo)
+        _side_by_side([partial(self._start_helper, instance, joined) for instance in self._helped])
+
+    def _start_one(self, item: ServiceInstance, joined: Callable[[Member], None]) -> None:
+        from stormdrill.targets.docker.starting import Wanted
+
+        layout = self._laid()
+        place = layout.places[item.name]
+        data = self._run_dir / "work" / item.name
+        data.mkdir(parents=True, exist_ok=True)
+        wanted = Wanted(
+            name=place.container,
+            image=item.image,
+            command=command(item, place),
+            env=environment(item, place, layout.peers[item.name], self._secrets),
+            labels=self._labels(item.name) | {f"stormdrill.{key}": value for key, value in item.labels.items()},
+            ip=place.ip,
+            aliases=[item.name],
+            inside=place.inside,
+            published=place.published,
+            data=str(data.resolve()),
+            data_inside=DATA,
+            memory_mb=item.memory_mb,
+            cpus=item.cpus,
+            confined=self._is_ours(item),
+        )
+        self._make(wanted, item.service, "system", item.labels, joined)
+
+    def _start_proxy(self, joined: Callable[[Member], None]) -> None:
+        from stormdrill.targets.docker.starting import Wanted
+
+        assert self._image is not None
+        layout = self._laid()
+        place = layout.places[PROXY]
+        served = {"host": EVERYWHERE, "control_host": EVERYWHERE, "control": CONTROL_PORT, "routes": layout.routes}
+        wanted = Wanted(
+            name=place.container,
+            image=self._image.id,
+            command=["python3", "-m", "stormdrill.proxy"],
+            env={"STORMDRILL_PROXY": json.dumps(served)},
+            labels=self._labels(PROXY),
+            ip=place.ip,
+            aliases=[PROXY],
+            inside=place.inside,
+            published=place.published,
+        )
+        self._make(wanted, PROXY, "proxy", {}, joined)
+
+    def _make(
+        self, wanted: Wanted, service: str, role: str, labels: Mapping[str, str], joined: Callable[[Member], None]
+    ) -> None:
+        from stormdrill.targets.docker.starting import start_container
+
+        instance = wanted.aliases[0]
+        id = start_container(self._laid().network, wanted)
+        address = self._laid().places[instance].address
+        joined(Member(instance, service, role, id, wanted.name, wanted.image, address, dict(labels)))
+
+    def _start_helper(self, instance: str, joined: Callable[[Member], None]) -> None:
+        """In the instance's network namespace, and with the right to change its packet rules, which it has not."""
+        from stormdrill.targets.docker.starting import start_helper
+
+        assert self._image is not None
+        name, shares = helper_of(instance), self._fleet.of(instance)
+        container = self._helper_name(self._laid(), instance)
+        id = start_helper(container, self._image.id, shares.id, self._labels(name))
+        joined(Member(name, name, "helper", id, container, self._image.id))
+
+    # --- small things ----------------------------------------------------------------------------------------
+
+    def _helper_name(self, layout: Layout, instance: str) -> str:
+        return f"{layout.places[instance].container}.net"
+
+    def _labels(self, instance: str) -> dict[str, str]:
+        expires = datetime.now(UTC) + timedelta(seconds=self._lasts_s + KEPT_S)
+        own = {"stormdrill.instance": instance} if instance else {}
+        return {LABEL: self._run_dir.name, **own, "stormdrill.expires": expires.isoformat(timespec="seconds")}
+
+    def _laid(self) -> Layout:
+        if self._layout is None:
+            raise SystemNotReady("the containers are not laid out yet")
+        return self._layout
+
+    def _is_ours(self, item: ServiceInstance) -> bool:
+        return self._image is not None and item.image == self._image.id
+
+    def _all_ours(self) -> bool:
+        return all(self._is_ours(item) for item in self.system.instances)
+
+
+def _side_by_side(todo: Sequence[Callable[[], None]]) -> None:
+    """All of them, also when one fails; then the first failure is raised."""
+    if not todo:
+        return
+    with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="start") as pool:
+        made = [pool.submit(one) for one in todo]
+        wait(made)
+    for one in made:
+        one.result()

@@ -1,0 +1,141 @@
+"""A container cut from the network: from all of it by disconnecting, from some by packet rules in its own namespace."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable
+from typing import cast
+
+from stormdrill.errors import Unreachable
+from stormdrill.model.mechanism import Sever
+from stormdrill.model.plan import Injection
+from stormdrill.model.undo import Engine as EngineCall
+from stormdrill.model.undo import Exec, Undo
+from stormdrill.ports import Effect
+from stormdrill.targets.docker.engine import Engine
+from stormdrill.targets.docker.fleet import Fleet
+from stormdrill.targets.docker.halting import PERMISSION
+
+# Fixed scripts; chain and addresses are their arguments. Nothing is ever flushed but the chain that is our own: the
+# engine's rules for names live in that namespace too. -w waits for whoever holds the lock of the tables.
+_CUT = (
+    'chain=$1 way=$2; shift 2; iptables -w -N "$chain"; for ip; do '
+    '[ "$way" = up ] || iptables -w -A "$chain" -s "$ip" -j DROP; '
+    '[ "$way" = down ] || iptables -w -A "$chain" -d "$ip" -j DROP; done; '
+    '[ "$way" = up ] || iptables -w -I INPUT -j "$chain"; [ "$way" = down ] || iptables -w -I OUTPUT -j "$chain"'
+)
+_JOIN = (
+    'for from in INPUT OUTPUT; do while iptables -w -D "$from" -j "$1" 2>/dev/null; do :; done; done; '
+    'iptables -w -F "$1" 2>/dev/null; iptables -w -X "$1" 2>/dev/null; ! iptables -w -n -L "$1" >/dev/null 2>&1'
+)
+CUT = ("sh", "-ec", _CUT, "sh")
+JOIN = ("sh", "-c", _JOIN, "sh")
+
+NO_HELPER = (
+    "packet rules need a helper beside each container, which stormdrill starts for its own containers only; "
+    "cut one instance from everybody instead, or pause it"
+)
+
+
+class Severing:
+    """Witness: the container's networks as the engine tells them; with peers, the packets that the rules dropped."""
+
+    permission = f"{PERMISSION}; change packet rules inside a container's own network namespace"
+
+    def __init__(
+        self,
+        engine: Engine,
+        fleet: Fleet,
+        address: Callable[[str], str],
+        without_rules: Callable[[], str],
+    ) -> None:
+        self._engine = engine
+        self._fleet = fleet
+        self._address = address
+        self._without_rules = without_rules
+        self._left: dict[str, tuple[str, ...]] = {}
+
+    def refusal(self, injection: Injection) -> str:
+        how = _sever(injection)
+        if not how.peers and how.direction != "both":
+            return "a disconnected container is cut both ways; name whom it is cut from, or let direction be both"
+        return self._without_rules() if how.peers else ""
+
+    def undo(self, injection: Injection) -> tuple[Undo, ...]:
+        one, where = self._fleet.of(injection.instance), self._engine.where
+        if _sever(injection).peers:
+            helper = self._fleet.of(helper_of(injection.instance))
+            argv = (*JOIN, chain_of(injection))
+            return (Exec(engine=where, container=helper.id, argv=argv, with_the_run=one.owned),)
+        ends = self._endpoints(one.id)
+        self._left[injection.id] = tuple(ends)
+        return tuple(
+            EngineCall(
+                engine=where,
+                method="POST",
+                path=f"/networks/{network}/connect",
+                body=json.dumps({"Container": one.id, "EndpointConfig": endpoint}),
+                moot=(304, 403, 404, 409),
+                with_the_run=one.owned,
+            )
+            for network, endpoint in ends.items()
+        )
+
+    def apply(self, injection: Injection) -> None:
+        one, how = self._fleet.of(injection.instance), _sever(injection)
+        if how.peers:
+            helper = self._fleet.of(helper_of(injection.instance))
+            addresses = [self._address(peer) for peer in how.peers]
+            code, said = self._engine.run(helper.id, (*CUT, chain_of(injection), how.direction, *addresses))
+            if code:
+                raise Unreachable(f"the packet rules of {injection.instance}: {said.strip()[-200:]}")
+            return
+        for network in self._left[injection.id]:
+            self._fleet.expect(injection.instance, "network-disconnect", "network-connect")
+            self._engine.act("POST", f"/networks/{network}/disconnect", {"Container": one.id})
+
+    def observe(self, injection: Injection) -> Effect:
+        if _sever(injection).peers:
+            return self._look_at_rules(injection)
+        joined = self._endpoints(self._fleet.of(injection.instance).id)
+        missing = [network for network in self._left.get(injection.id, ()) if network not in joined]
+        said = f"{injection.instance} is on {len(joined)} networks, {len(missing)} taken from it"
+        return Effect(bool(missing), not missing, "container state", said)
+
+    def _look_at_rules(self, injection: Injection) -> Effect:
+        chain, helper = chain_of(injection), self._fleet.of(helper_of(injection.instance))
+        code, said = self._engine.run(helper.id, ("iptables", "-w", "-nvx", "-L", chain))
+        if code:
+            lives = self._engine.state(helper.id).life == "running"
+            gone = lives and ("No chain" in said or "does not exist" in said)
+            return Effect(False, gone, "its packet rules", f"no rules of ours in {injection.instance}")
+        dropped = sum(int(found) for found in re.findall(r"^\s*(\d+)\s+\d+\s+DROP", said, re.MULTILINE))
+        return Effect(dropped > 0, False, "its packet rules", f"{dropped} packets of {injection.instance} dropped")
+
+    def _endpoints(self, container: str) -> dict[str, dict[str, object]]:
+        """Network → what it takes to join it again as before: address and aliases."""
+        found = self._engine.inspect(container)
+        settings = cast("dict[str, dict[str, dict[str, object]]]", found["NetworkSettings"]) if found else {}
+        made: dict[str, dict[str, object]] = {}
+        for name, end in (settings.get("Networks") or {}).items():
+            asked = cast("dict[str, object]", end.get("IPAMConfig") or {})
+            fixed = {"IPAMConfig": {"IPv4Address": asked["IPv4Address"]}} if asked.get("IPv4Address") else {}
+            aliases = [item for item in cast("list[str]", end.get("Aliases") or []) if item != container[:12]]
+            made[name] = {**fixed, "Aliases": aliases}
+        return made
+
+
+def helper_of(instance: str) -> str:
+    return f"{instance}.net"
+
+
+def chain_of(injection: Injection) -> str:
+    """A name of at most 28 letters, the injection's own."""
+    return f"STORMDRILL-{zlib.crc32(injection.id.encode()):08x}"
+
+
+def _sever(injection: Injection) -> Sever:
+    assert isinstance(injection.how, Sever)
+    return injection.how
