@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from platform_rig import (
     platform,
     post,
     run_load,
+    send,
     share_good,
     until,
 )
@@ -200,6 +203,113 @@ def test_acknowledged_jobs_survive_the_death_of_everything(sound: Platform) -> N
         return all(sum(int(str(row["done"])) for row in rows.get(name, [])) == 1 for name in acknowledged)
 
     until(done, 20, "every acknowledged job is done once")
+
+
+def test_lost_devices_shrink_the_pool_and_nobody_waits_for_them_but_training(sound: Platform) -> None:
+    gateway, edge = sound.url("gateway-eu"), sound.url("edge-1")
+    long = [f"training-{number}" for number in range(2)]
+    for name in long:
+        asked = job(name, kind="training", tier=3, deadline_ms=30000, wait=False, residency="eu")
+        assert post(f"{edge}/jobs", asked)[0] == 202
+    until(lambda: json.loads(get(f"{edge}/jobs/{long[0]}")[1])["state"] == "leased", 5, "training is at work")
+    sound.device("eu", 0).unlink()
+    until(lambda: sound.metric("gateway-eu", "gpu_devices_working") == 1, 5, "a device is missed")
+    assert json.loads(get(f"{gateway}/pools/gpu")[1])["quota"] == 2
+    sound.device("eu", 1).write_text("hang")
+    until(lambda: {"GpuPoolDown-eu", "GpuPoolDegraded-eu"} <= sound.alerts(), 10, "the alerts fire")
+    status, body, _ = post(f"{edge}/jobs", job("fallen-back", kind="inference", residency="eu"))
+    assert (status, body["pool"]) == (200, "cpu")
+    for number in (0, 1):
+        sound.device("eu", number).write_text("ok")
+
+    def trained() -> bool:
+        return all(json.loads(get(f"{edge}/jobs/{name}")[1])["state"] == "done" for name in long)
+
+    until(trained, 20, "training is done")
+    assert [row["done"] for name in long for row in sound.ledger()[name]] == [1, 1]
+    assert sound.metric("gateway-eu", "jobs_restarted_total") == 0
+    until(lambda: not sound.alerts(), 10, "the alerts are resolved")
+
+
+def test_a_leaking_release_is_told_of_by_its_slope_and_a_roll_back_frees_the_memory(sound: Platform) -> None:
+    gateway, pid = sound.url("gateway-us"), sound.running["cpu-us"].pid
+    held = sound.metric("cpu-us", "process_resident_memory_bytes")
+    for _ in range(2):
+        rolled = post(f"{gateway}/releases/cpu", {"version": "leaky"})[1]
+        assert rolled == {"pool": "cpu", "version": "leaky", "before": "stable"}
+    until(lambda: "MemoryLeak-us" in sound.alerts(), 20, "the leak is told of")
+    assert sound.metric("cpu-us", "process_resident_memory_bytes") > held + 8e6
+    assert post(f"{gateway}/releases/cpu", {"version": rolled["before"]})[1]["version"] == "stable"
+    until(lambda: "MemoryLeak-us" not in sound.alerts(), 10, "the alert is resolved")
+    until(lambda: sound.answers("cpu-us"), 10, "the workers are back")
+    assert sound.metric("cpu-us", "process_resident_memory_bytes") < held + 4e6
+    assert (sound.running["cpu-us"].pid, sound.running["cpu-us"].poll()) == (pid, None)
+
+
+def test_a_worker_above_its_memory_limit_is_killed_and_says_why(sound: Platform) -> None:
+    sound.crash(["gpu-us"])
+    sound.environment["gpu-us"]["STORMDRILL_MEMORY_LIMIT_MB"] = "20"
+    sound.spawn("gpu-us")
+    assert sound.running["gpu-us"].wait(10) == -signal.SIGKILL
+    assert re.search(r"out of memory: RSS \d+ MB of 20 MB", (sound.work / "gpu-us.log").read_text())
+    until(lambda: "NodeDown-us" in sound.alerts(), 10, "its region says that it is gone")
+    del sound.environment["gpu-us"]["STORMDRILL_MEMORY_LIMIT_MB"]
+    sound.spawn("gpu-us")
+    sound.ready()
+
+
+def test_old_data_are_marked_and_told_of_though_the_feed_answers_at_once(sound: Platform) -> None:
+    lag = f"{sound.url('feed')}/lag"
+    for _ in range(2):
+        assert send("PUT", lag, {"seconds": 30})[1] == {"seconds": 30, "before": 0}
+    _, body, _ = post(f"{sound.url('edge-1')}/jobs", job("old-data", kind="report", tier=2))
+    assert body["stale"] is True
+    assert float(str(body["report_age_s"])) > 29
+    until(lambda: "FeedLate" in sound.alerts(), 10, "the feed is told of")
+    assert send("PUT", lag, {"seconds": 0})[1] == {"seconds": 0, "before": 30}
+    until(lambda: "FeedLate" not in sound.alerts(), 10, "the alert is resolved")
+    assert sum(sound.metric(gateway, "unmarked_stale_total") for gateway in sound.gateways) == 0
+
+
+def test_regions_that_cannot_see_each_other_both_serve_and_do_nothing_twice(sound: Platform) -> None:
+    told: set[str] = set()
+    asked = run_load(
+        sound,
+        PEAK_PER_S,
+        5.5,
+        seed=17,
+        at={
+            0.5: lambda: sound.toxic("cut", "gateway", "gateway"),
+            1.5: lambda: sound.freeze(["cpu-eu"]),
+            2.5: lambda: sound.thaw(["cpu-eu"]),
+            4.5: lambda: told.update(sound.alerts()),
+            5.0: sound.heal,
+        },
+    )
+    assert {"RegionPartitioned-eu", "RegionPartitioned-us"} <= told
+    until(lambda: not sound.alerts(), 10, "the alerts are resolved")
+    assert lost_and_doubled(sound, asked) == ([], [])
+    assert all(json.loads(one.body)["region"] == one.residency for one in asked if one.residency and one.status == 200)
+
+
+def test_a_region_without_workers_hands_tier_1_over_and_does_the_rest_when_they_are_back(sound: Platform) -> None:
+    workers = sound.of(node="eu-workers")
+    told: set[str] = set()
+    asked = run_load(
+        sound,
+        PEAK_PER_S,
+        8,
+        seed=18,
+        at={
+            1.0: lambda: sound.freeze(workers),
+            6.0: lambda: told.update(sound.alerts()),
+            6.5: lambda: sound.thaw(workers),
+        },
+    )
+    assert share_good(asked, tier=1, after_s=4.5, before_s=6.5) > 0.95
+    assert "NodeDown-eu" in told
+    assert lost_and_doubled(sound, asked) == ([], [])
+    assert sum(sound.metric(gateway, "residency_broken_total") for gateway in sound.gateways) == 0
 
 
 def test_a_terminated_platform_ends_cleanly(sound: Platform) -> None:
