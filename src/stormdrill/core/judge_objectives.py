@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 
+from msgspec.structs import replace
+
 from stormdrill.core.case import Case, Measured
 from stormdrill.core.intervals import Interval
 from stormdrill.core.judge_alerts import judge_alert, tainted
 from stormdrill.core.judge_jobs import measure_jobs
-from stormdrill.core.judge_metrics import JOBS, from_requests, limit_of, scale_of, unit_of
-from stormdrill.core.judge_readings import measure_readings
+from stormdrill.core.judge_metrics import JOBS, from_requests, limit_of, scale_of, told_as_time, unit_of
+from stormdrill.core.judge_readings import held_after, measure_readings
 from stormdrill.core.judge_requests import measure_requests, word_of
 from stormdrill.core.sentences import asked_text, interval_text, plural, quantity, where_text
-from stormdrill.core.windows import Span, all_of, window_of
+from stormdrill.core.windows import Span, all_of, anchor_ms, window_of
 from stormdrill.model import event as ev
 from stormdrill.model.experiment import Objective
 from stormdrill.model.expression import AlertWithin, Comparison
@@ -76,7 +78,38 @@ def _judge_comparison(case: Case, objective: Objective, expression: Comparison, 
     )
     if expression.metric in JOBS and word == "FAIL":
         return found  # one lost job is lost on any evidence
+    found = _timed(case, objective, expression, window, found, doubt)
     return tainted(found, case.validity.of(window, from_records=True))
+
+
+def _timed(
+    case: Case, objective: Objective, expression: Comparison, window: Span, found: ObjectiveVerdict, doubt: str
+) -> ObjectiveVerdict:
+    """What probes read and had to hold within a time is told as that time: the drain of a queue. The word stays."""
+    span = case.spans[objective.window.phase]
+    anchor = anchor_ms(span, case.inject)
+    if not told_as_time(expression) or anchor is None or not found.n:
+        return found
+    within_s = expression.within_s or 0.0
+    if window.start_ms != anchor + within_s * 1000:
+        return found
+    held = held_after(case, expression, anchor, window.end_ms)
+    if held is None:
+        return found
+    unit, where = unit_of(expression), where_text(objective.window.phase, 0.0)
+    worst = quantity(_rounded(held.worst * scale_of(expression)), unit)
+    asked = f"{expression.metric} {expression.op} {quantity(limit_of(expression), unit)}"
+    when = "all along" if not held.after_s else f"after {quantity(held.after_s, 's')}"
+    text = f"{asked} held {when}" if held.at_end else f"{asked} did not hold at the end"
+    due = f"within {quantity(within_s, 's')} was asked" + (f"; {doubt}" if doubt else "")
+    return replace(
+        found,
+        value=held.after_s,
+        limit=within_s,
+        unit="s",
+        sentence=f"{text} {where} (worst {worst}); {due}",
+        events=tuple(sorted({*found.events, *held.events})),
+    )
 
 
 def _weigh(measured: Measured, window: Span, word: Word, doubt: str) -> tuple[Word, str]:

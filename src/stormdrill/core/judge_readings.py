@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from itertools import pairwise
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from stormdrill.core.case import NOTHING, Case, Measured
@@ -38,6 +39,44 @@ def measure_readings(case: Case, expression: Comparison, window: Span) -> Measur
     text = f"the worst of {{n}} readings of {expression.metric} was {{value}}{on}"
     return Measured(
         Interval(value, value, value, len(fresh)), exact=True, text=text, doubt=doubt, events=(worst[0].seq,)
+    )
+
+
+class Held(Struct, frozen=True):
+    """From when on a metric held, which had to hold within a time."""
+
+    after_s: float
+    """From the anchor to the last reading that broke it; 0: it always held."""
+    worst: float
+    """From the anchor on, in the metric's own unit."""
+    at_end: bool
+    """Whether the last reading held."""
+    events: tuple[int, ...]
+
+
+def held_after(case: Case, expression: Comparison, anchor_ms: float, end_ms: float) -> Held | None:
+    """How long a queue took to drain, and what like it. None without a fresh reading."""
+    labels = {instance.name: instance.labels for instance in case.plan.system.instances}
+    fresh = [
+        (recorded, reading)
+        for recorded, reading in all_of(case.events, Reading)
+        if reading.metric == expression.metric
+        and reading.value is not None
+        and anchor_ms <= recorded.mono_ms <= end_ms
+        and _fits(reading, expression, labels)
+    ]
+    if not fresh:
+        return None
+    scale, limit = scale_of(expression), limit_of(expression)
+    broken = [item for item in fresh if not holds(expression.op, (item[1].value or 0.0) * scale, limit)]
+    last = max(broken, key=lambda item: (item[0].mono_ms, item[0].seq), default=None)
+    worst = _worst(fresh, expression)
+    newest = max(recorded.mono_ms for recorded, _ in fresh)
+    return Held(
+        after_s=round((last[0].mono_ms - anchor_ms) / 1000, 3) if last else 0.0,
+        worst=worst[1].value or 0.0,
+        at_end=last is None or last[0].mono_ms < newest,
+        events=(worst[0].seq, *((last[0].seq,) if last else ())),
     )
 
 

@@ -14,6 +14,7 @@ from stormdrill.review.budget import budget
 from stormdrill.review.clock import Clock, anchored, drift_ms
 from stormdrill.review.judgement import carry_over, due
 from stormdrill.review.lint import lint
+from stormdrill.review.queue import queue
 from stormdrill.review.source import Source, read
 from stormdrill.review.story import appendix, marks, timeline
 from stormdrill.review.templates import STYLE, html_of, markdown_of, settle
@@ -112,7 +113,7 @@ def _view(source: Source, clock: Clock, drawn: pictures.Drawn) -> Review:
         picture=pictures.picture(drawn.chart, source) if drawn.chart else None,
         read_out=pictures.read_out(drawn, source),
         timeline=rows,
-        impact=impact.facts(source, clock),
+        impact=(*impact.facts(source, clock), *queue(source, clock)),
         outcomes=impact.outcomes(source),
         budget=budget(source),
         severity=facts.severity(source),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from stormdrill.core.judge_metrics import limit_of, told_as_time, unit_of
 from stormdrill.core.sentences import quantity
 from stormdrill.core.windows import Span
 from stormdrill.model import event as ev
@@ -63,6 +64,9 @@ def _asked(source: Source, judged: ObjectiveVerdict) -> str:
         if asked.text != judged.name:
             continue
         if isinstance(asked, Comparison):
+            if told_as_time(asked) and asked.within_s == judged.limit and judged.unit == "s":
+                limit = quantity(limit_of(asked), unit_of(asked))
+                return f"{asked.op} {limit} within {quantity(judged.limit, judged.unit)}"
             relative = f" ({asked.limit:g} x baseline)" if asked.relative else ""
             return f"{asked.op} {quantity(judged.limit, judged.unit)}{relative}"
         return f"within {quantity(judged.limit, judged.unit)}"

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from msgspec.structs import replace
 
+from stormdrill.core.judge_metrics import told_as_time
 from stormdrill.core.windows import WHOLE, window_of
 from stormdrill.model.event import PhaseEntered, Reading
 from stormdrill.model.experiment import Objective
@@ -244,6 +245,7 @@ def _rules(source: Source, metrics: Sequence[str], factor: float, tier: str) -> 
         if end <= start:
             continue
         judged = _judged(source.verdict.objectives if source.verdict else (), objective)
+        drawn = judged if not told_as_time(asked) else None  # a time has no place on the metric's own axis
         labels = ",".join(f"{key}={value}" for key, value in sorted(asked.labels.items()) if not tier)
         what = f"{asked.metric}{{{labels}}} " if not tier else ""
         limit = show_duration(asked.limit) if factor == 1000.0 else f"{number(asked.limit, 3)}{asked.unit}"
@@ -254,9 +256,9 @@ def _rules(source: Source, metrics: Sequence[str], factor: float, tier: str) -> 
                 asked.limit * factor,
                 f"{what.replace('{}', '')}{asked.op} {limit}",
                 judged.verdict if judged else "",
-                _drawn(judged.value, judged.unit) if judged else None,
-                _drawn(judged.low, judged.unit) if judged else None,
-                _drawn(judged.high, judged.unit) if judged else None,
+                _drawn(drawn.value, drawn.unit) if drawn else None,
+                _drawn(drawn.low, drawn.unit) if drawn else None,
+                _drawn(drawn.high, drawn.unit) if drawn else None,
             )
         )
     return tuple(found)
