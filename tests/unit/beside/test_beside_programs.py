@@ -1,0 +1,164 @@
+"""Programs beside a system take what they were told to, no more, and end by themselves."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stormdrill.store.identity import GONE_STATES, stat
+from stormdrill.targets.process.pressing import resident_mb
+
+START = (sys.executable, "-m", "stormdrill.beside")
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str) -> subprocess.Popen[bytes]:
+        made.append(subprocess.Popen((*START, *words), stderr=subprocess.PIPE))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.kill()
+        one.communicate(timeout=10)
+
+
+def until(condition: Callable[[], object]) -> None:
+    end_s = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < end_s, "it did not come about"
+        time.sleep(0.01)
+
+
+def lives(pid: int) -> bool:
+    found = stat(pid)
+    return found is not None and found.state not in GONE_STATES
+
+
+def test_a_leak_fills_up_to_its_ceiling_keeps_it_and_ends_at_its_deadline(
+    started: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    leak = started("leak", "--mb-per-s", "80", "--ceiling-mb", "48", "--deadline-s", "1.5")
+    seen = []
+    while leak.poll() is None:
+        seen.append(resident_mb(leak.pid))
+        time.sleep(0.01)
+    assert leak.returncode == 0
+    assert max(seen) <= 48.0, "never above, its interpreter included"
+    assert max(seen) >= 44.0
+    held = [value for value in seen if value >= 44.0]
+    assert len(held) > 10, "what was taken is kept"
+
+
+def test_a_leak_below_what_an_interpreter_holds_takes_nothing(started: Callable[..., subprocess.Popen[bytes]]) -> None:
+    leak = started("leak", "--mb-per-s", "80", "--ceiling-mb", "4", "--deadline-s", "5")
+    assert leak.wait(10) == 2
+    assert leak.stderr is not None
+    assert b"higher ceiling" in leak.stderr.read()
+
+
+def at_work(program: str, pid: int) -> bool:
+    """Its own code runs, so that it knows whose child it is."""
+    if program == "leak":
+        return resident_mb(pid) > 24
+    if program == "burn":
+        return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+    return any("eventpoll" in str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("leak", "--mb-per-s", "100", "--ceiling-mb", "64"),
+        ("burn", "--cores", "2"),
+        ("flood", "--entries", "http://127.0.0.1:9", "--rate", "5"),
+    ],
+    ids=["leak", "burn", "flood"],
+)
+def test_none_of_them_outlives_whoever_started_it(words: tuple[str, ...]) -> None:
+    """Started without the keeper, whose death would end them by signal: they look for themselves."""
+    code = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); sys.stdin.read()"
+    parent = subprocess.Popen(
+        (sys.executable, "-c", code, *START, *words, "--deadline-s", "60"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    until(lambda: at_work(words[0], pid))
+    try:
+        parent.send_signal(signal.SIGKILL)
+        parent.communicate(timeout=10)
+        until(lambda: not lives(pid))
+    finally:
+        if lives(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+class Entry(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen: list[dict[str, object]] = []
+
+    def do_POST(self) -> None:
+        Entry.seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(429 if len(Entry.seen) % 2 else 200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_flood_keeps_its_own_ids_and_tells_what_it_was_answered(
+    started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    Entry.seen = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Entry)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    status = tmp_path / "status.json"
+    body = '{"id": "$id", "kind": "$kind", "tier": $tier}'
+    words = ("--rate", "100", "--kind", "batch", "--tier", "3", "--body", body, "--status", str(status))
+    try:
+        flood = started(
+            "flood",
+            "--entries",
+            f"http://127.0.0.1:{server.server_port}",
+            "--path",
+            "/jobs",
+            *words,
+            "--deadline-s",
+            "1",
+        )
+        assert flood.wait(15) == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+    told = json.loads(status.read_text())
+    ids = [item["id"] for item in Entry.seen]
+    assert len(set(ids)) == len(ids) > 50
+    assert all(str(name).startswith(f"flood-{flood.pid}-") for name in ids), "no job of the run is named so"
+    assert {(item["kind"], item["tier"]) for item in Entry.seen} == {("batch", 3)}
+    assert told["answered"] > 50
+    assert 0 < told["refused"] < told["answered"]
+
+
+def test_a_flood_never_leaves_this_machine(started: Callable[..., subprocess.Popen[bytes]]) -> None:
+    flood = started("flood", "--entries", "http://127.0.0.1:9,http://192.0.2.1:80", "--rate", "5", "--deadline-s", "1")
+    assert flood.wait(10) == 2
+    assert flood.stderr is not None
+    assert b"192.0.2.1:80 is not on loopback" in flood.stderr.read()
