@@ -33,9 +33,11 @@ _AGAIN_S = 0.05
 _AGAIN_AT_MOST_S = 1.0
 _LOOK_S = 0.005
 _INSPECT_S = 2.0
+_TOO_LONG = 408
+"""Stands for: it was started and did not end; starting it again would not help."""
 _KILL_TAGGED = (
     'for d in /proc/[0-9]*; do p=${d#/proc/}; [ "$p" = "$$" ] && continue; [ "$p" = 1 ] && continue; '
-    'grep -qzxF -e "$1" "$d/cmdline" 2>/dev/null && { kill -9 -- "-$p"; kill -9 "$p"; } 2>/dev/null; done; exit 0'
+    'grep -qzxF -e "$1" "$d/cmdline" 2>/dev/null && { kill -9 "-$p"; kill -9 "$p"; } 2>/dev/null; done; exit 0'
 )
 """Fixed; the tag is its argument. For an engine whose processes this machine's /proc doesn't show."""
 
@@ -169,6 +171,7 @@ def _exec(undo: Exec, until: _Until) -> Steps[Outcome]:
 
 def _run(undo: Exec, until: _Until) -> Steps[int | Heard]:
     """Create, start, and look until it has ended: its exit code, or what came instead of one."""
+    ends_s = time.monotonic() + until.left_s(undo.timeout_s)
     made = yield from exchange(
         undo.engine,
         "POST",
@@ -184,17 +187,18 @@ def _run(undo: Exec, until: _Until) -> Steps[int | Heard]:
     )
     if started.status not in (0, 200, 204):
         return started
-    ends_s = time.monotonic() + until.left_s(undo.timeout_s)
+    running: dict[str, object] = {}
     while True:
         heard = yield from exchange(undo.engine, "GET", f"/exec/{number}/json", timeout_s=until.left_s(_INSPECT_S))
         found = _object(heard.body) if heard.status == 200 else {}
         if isinstance(code := found.get("ExitCode"), int) and found.get("Running") is False:
             return code
-        if heard.status != 200 or time.monotonic() >= ends_s:  # a start whose answer was lost shows here too
-            if found.get("Running"):
-                _kill(_pids_of(found, undo.container))
-            why = said(heard) if heard.status != 200 else f"no end after {undo.timeout_s:g} s"
-            return Heard(error=why, sent=True)
+        running = found or running
+        if time.monotonic() >= ends_s:
+            _kill(_pids_of(running, undo.container))
+            return Heard(_TOO_LONG, error=f"no end after {undo.timeout_s:g} s", sent=True)
+        if heard.status != 200:  # a start whose answer was lost shows here too
+            return Heard(error=said(heard), sent=True)
         yield Wait(lambda: False, until.left_s(_LOOK_S))
 
 
