@@ -215,3 +215,13 @@ def test_a_device_that_was_lost_before_is_not_ours_to_bring_back(rig: Callable[.
     assert outcomes == {"gpu-pool-outage/gpu-us.gpu0": "failed", "gpu-pool-outage/gpu-us.gpu1": "done"}
     assert not lost.exists()
     assert (lost.parent / "gpu1").read_text() == "ok\n"
+
+
+def test_a_crash_that_is_taken_back_at_once_is_taken_back_by_one_revert(rig: Callable[..., Rig]) -> None:
+    """What was killed a moment ago is no process that lives: its threads only haven't ended yet."""
+    it = rig(use("node-loss", instance="web-eu"))
+    it.seen["inject-started"] = lambda: it.conductor.abort("person", "changed their mind")
+    assert it.run() == "aborted"
+    reverts = [(item.event.injection, item.event.outcome) for item in it.events(ev.Reverted)]  # type: ignore[attr-defined]
+    assert reverts == [("node-loss/web-eu", "done")]
+    assert [item.event.gone for item in it.events(ev.RevertVerified)] == [True]  # type: ignore[attr-defined]

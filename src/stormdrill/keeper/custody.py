@@ -33,6 +33,8 @@ from stormdrill.model.undo import EndChild, Signal, Spawn, Undo, undo_to_json
 
 AGAIN = "again"
 """The cause of a revert that is executed although the first one was done: a look has shown that it did not help."""
+DIES_WITHIN_S = 1.0
+"""How long what was killed may take to be gone before it is said to live."""
 UNDO_LIMIT_S = 120.0
 """How long a second revert of the same injection waits for the first."""
 
@@ -189,7 +191,7 @@ class Custody:
         if isinstance(undo, Signal):
             return perform(undo)
         if isinstance(undo, Spawn):
-            return self._start_again(undo)
+            return (yield from self._start_again(undo))
         if isinstance(undo, EndChild):
             return (yield from self._end_child(undo))
         if isinstance(undo, undo_engine.Remote):
@@ -216,11 +218,14 @@ class Custody:
         meant = [held for held in self.held.values() if EndChild(instance) in held.undo]
         return bool(meant) and not any(held.state == "armed" for held in meant)
 
-    def _start_again(self, undo: Spawn) -> Outcome:
+    def _start_again(self, undo: Spawn) -> Steps[Outcome]:
         self.collect()
         before = self.family.children.get(undo.instance)
         if before is None:
             return Outcome(FAILED, f"{undo.instance} was never started by this keeper")
+        if not before.gone and self.foresees_end_of(undo.instance):
+            # killed a moment ago: it can be reaped only when the last of its threads has ended
+            yield Wait(lambda: before.gone, DIES_WITHIN_S)
         if not before.gone:
             return Outcome(SUPERSEDED, f"{undo.instance} (pid {before.who.pid}) lives")
         child = self.family.spawn(before.spec)

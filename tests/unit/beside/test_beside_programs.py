@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,11 @@ def at_work(program: str, pid: int) -> bool:
         return resident_mb(pid) > 24
     if program == "burn":
         return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
-    return any("eventpoll" in str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if "eventpoll" in str(link.readlink()):
+                return True
+    return False
 
 
 @pytest.mark.parametrize(
