@@ -105,9 +105,14 @@ class FakeEngine:
 
     def _listed(self, wanted: list[str]) -> object:
         return [
-            {"Id": box.id, "Names": [f"/{box.name}"], "State": "paused" if box.paused else "running"}
+            {
+                "Id": box.id,
+                "Names": [f"/{box.name}"],
+                "Labels": box.labels,
+                "State": "paused" if box.paused else "running",
+            }
             for box in self.boxes.values()
-            if all(f"{key}={value}" in wanted for key, value in box.labels.items()) and box.labels
+            if _has(box.labels, wanted)
         ]
 
     def _inspected(self, box: Box) -> object:
@@ -154,9 +159,9 @@ class FakeEngine:
 
     def _nets(self, wanted: list[str]) -> object:
         return [
-            {"Id": name, "Name": name}
+            {"Id": name, "Name": name, "Labels": labels}
             for name, labels in self.networks.items()
-            if labels and all(f"{key}={value}" in wanted for key, value in labels.items())
+            if _has(labels, wanted)
         ]
 
     def _net(self, groups: list[str], _body: object, _wanted: object) -> tuple[int, object]:
@@ -193,6 +198,10 @@ class FakeEngine:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+
+def _has(labels: dict[str, str], wanted: list[str]) -> bool:
+    return set(wanted) <= {*labels, *(f"{key}={value}" for key, value in labels.items())}
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):

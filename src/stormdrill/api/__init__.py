@@ -18,6 +18,7 @@ from stormdrill.spec import catalogue
 
 if TYPE_CHECKING:
     from stormdrill.keeper.actions import Aborted, RunLine
+    from stormdrill.keeper.sweep import Swept
     from stormdrill.keeper.takeover import TakeOverResult
     from stormdrill.model.event import Recorded
     from stormdrill.model.plan import Plan
@@ -294,3 +295,10 @@ def recover(
     from stormdrill.keeper import actions
 
     return actions.recover(run, runs_dir, accept_left=accept_left)
+
+
+def sweep(run: str = "", *, dry_run: bool = False) -> Swept:
+    """What is ours on this machine, and the removal of what is stale."""
+    from stormdrill.keeper import sweep as broom
+
+    return broom.sweep(run, dry_run=dry_run)

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Word] = {
     "run": Word("run", "run", "Run an experiment, from its file to its review."),
     "abort": Word("stop", "abort", "Stop a run: everything is reverted."),
     "recover": Word("stop", "recover", "Mend what a killed run left behind."),
+    "sweep": Word("sweep", "sweep", "List what is ours on this machine, and remove what is stale."),
     "runs": Word("runs", "runs", "List runs, the open ones first."),
     "show": Word("runs", "show", "Show one run: what happened, and the verdict."),
     "judge": Word("runs", "judge", "Compute the verdict again from the run's record alone."),

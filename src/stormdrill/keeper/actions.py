@@ -74,7 +74,7 @@ def recover(run: str | None = None, runs: Path = Path("runs"), *, accept_left: b
 def abort(run: str, runs: Path = Path("runs"), *, react_limit_s: float = REACT_LIMIT_S) -> Aborted:
     """Stop a run: asks its runner, then its keeper, recovers when neither can. Raises Refused when it is over."""
     hold = _open_hold(run, runs)
-    asked = [("runner", hold.runner, signal.SIGTERM)]
+    asked = [("runner", hold.runner, signal.SIGUSR1)]  # so that it knows who asks
     if hold.keeper is not None:
         asked.append(("keeper", hold.keeper, END_NOW))
     for name, who, number in asked:

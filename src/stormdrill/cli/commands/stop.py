@@ -42,13 +42,16 @@ def recover(ctx: click.Context, run: str | None, runs_dir: Path, accept_left: bo
 
     results = api.recover(run, runs_dir, accept_left=accept_left)
     if not results:
-        click.echo("nothing was left behind")
+        going = ", ".join(line.run for line in api.runs(runs_dir) if line.state == "running")
+        click.echo(f"nothing was left behind{f'; {going} goes on (stop it with: stormdrill abort)' if going else ''}")
     for result in results:
         click.echo(f"{result.run}: {result.status}")
         for injection, outcome, detail in result.reverted:
             click.echo(f"  {injection}: {outcome}{f', {detail}' if detail else ''}")
         if result.ended:
             click.echo(f"  {result.ended} processes were still alive and are no more")
+        if result.removed:
+            click.echo(f"  removed {', '.join(result.removed)}")
         for left in result.left:
             click.echo(f"  LEFT {left}; mend it by hand, then: stormdrill recover {result.run} --accept-left")
     ctx.exit(DIRTY if any(result.status == "dirty" for result in results) else 0)

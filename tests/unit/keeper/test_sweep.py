@@ -1,0 +1,124 @@
+"""A sweep finds everything of ours, touches nothing that a living run owns, and removes what is stale."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fake_engine import FakeEngine, fake_engine
+from keeping import KeptRun, eventually, kept_run
+from stormdrill.cli.commands.sweep import sweep as command
+from stormdrill.errors import Refused
+from stormdrill.keeper import procfs
+from stormdrill.keeper.sweep import sweep
+from stormdrill.store import holds
+
+GONE = "20200101T000000Z-long-over-0000"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[KeptRun]:
+    with kept_run(tmp_path / "runs") as kept:
+        yield kept
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    with fake_engine(tmp_path) as fake:
+        monkeypatch.setenv("DOCKER_HOST", fake.url)
+        yield fake
+
+
+def kill_both(run: KeptRun) -> None:
+    """Runner and keeper; the runner here is the test, so that the hold is made to name a process that is gone."""
+    run.keeper.on_push = None
+    procfs.kill_until_gone([run.keeper.identity], 5.0)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    hold = holds.hold_of(run.dir.name)
+    assert hold is not None
+    holds._change(hold, replace(hold, runner=hold.runner._replace(pid=dead.pid, start_ticks=1)))
+
+
+def test_nothing_of_a_living_run_is_touched_even_where_its_hold_is_not_seen(
+    run: KeptRun, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = run.spawn("web")
+    run.freeze("web", who)
+    engine.add("web", stormdrill=run.dir.name)
+    found = sweep(run.dir.name)
+    assert {(thing.kind, thing.owner, thing.outcome) for thing in found.things} == {
+        ("run", "living", ""),
+        ("fault", "living", ""),
+        ("process", "living", ""),
+        ("container", "living", ""),
+    }
+    assert next(thing.expires for thing in found.things if thing.kind == "fault")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of-somebody-else"))
+    assert {thing.owner for thing in sweep(run.dir.name).things} == {"living"}
+    assert who.lives
+    assert len(engine.boxes) == 1
+
+
+def test_a_killed_run_is_recovered_first_and_then_nothing_of_it_is_left(run: KeptRun, engine: FakeEngine) -> None:
+    frozen = subprocess.Popen(["sleep", "1001"])
+    who = procfs.identity_of(frozen.pid)
+    assert who is not None
+    run.freeze("stranger", who)
+    box = engine.add("web", stormdrill=run.dir.name)
+    kill_both(run)
+    listed = sweep(run.dir.name, dry_run=True)
+    assert {thing.owner for thing in listed.things} == {"killed"}
+    assert procfs.frozen(who.pid, who.start_ticks)
+    assert box.id in engine.boxes
+    swept = sweep(run.dir.name)
+    assert {thing.outcome for thing in swept.things} == {"removed"}
+    assert not procfs.frozen(who.pid, who.start_ticks), "it was reverted, not only forgotten"
+    assert engine.boxes == {}
+    assert holds.hold_of(run.dir.name) is None
+    assert sweep(run.dir.name).things == ()
+    procfs.send(who, signal.SIGKILL)
+    frozen.wait()
+
+
+def test_what_nobody_knows_of_any_more_is_removed_and_what_others_labelled_is_not(engine: FakeEngine) -> None:
+    process = subprocess.Popen(["sleep", "1002"], env={**procfs.marks(GONE, "web"), "PATH": "/usr/bin:/bin"})
+    eventually(lambda: procfs.marked(GONE))
+    engine.add("ours", "net", **{"stormdrill": GONE, "stormdrill.expires": "2020-01-01T00:10:00+00:00"})
+    engine.networks = {"net": {"stormdrill": GONE}, "theirs": {}}
+    theirs = [engine.add("theirs"), engine.add("opted-in", stormdrill="my-own-system")]
+    answer = CliRunner().invoke(command, [GONE, "--json"])
+    process.wait(10)
+    told = json.loads(answer.stdout)
+    assert (answer.exit_code, told["left"]) == (0, 0)
+    assert sorted((thing["kind"], thing["outcome"]) for thing in told["things"]) == [
+        ("container", "removed"),
+        ("network", "removed"),
+        ("process", "removed"),
+    ]
+    assert list(engine.boxes.values()) == theirs
+    assert engine.networks == {"theirs": {}}
+
+
+def test_what_cannot_be_removed_is_said_with_exit_code_5(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stormdrill.keeper import claims
+
+    monkeypatch.setattr(claims, "LIMIT_S", 0.3)
+    engine.add("stuck", stormdrill=GONE)
+    engine.troubles = [("DELETE", "500")] * 50
+    answer = CliRunner().invoke(command, [GONE])
+    assert answer.exit_code == 5
+    assert "docker" in answer.stdout
+    assert "rm -f -v stuck" in answer.stdout
+
+
+def test_a_word_that_is_no_run_is_refused() -> None:
+    with pytest.raises(Refused, match="no run's id"):
+        sweep("web")
