@@ -246,7 +246,7 @@ class Edges:
         if knobs.guard or knobs.abort_by:
             cut = fault + knobs.abort_after_s * 1000
             return Edges(warmup, baseline, fault, cut, cut)
-        return Edges(warmup, baseline, fault, recovery, recovery + phases.recovery_s * 1000)
+        return Edges(warmup, baseline, fault, recovery, recovery + (phases.recovery_s + phases.failback_s) * 1000)
 
 
 def make_run(directory: Path, *, scenario: str = "pass", **knobs: object) -> Path:
@@ -458,6 +458,9 @@ def _phases(knobs: Knobs, edges: Edges) -> list[tuple[float, ev.Event]]:
             events.append((edges.recovery - 14, ev.AbortRequested(by, "Ctrl-C" if by == "person" else GUARD.text)))
         else:
             events.append((edges.recovery, ev.PhaseEntered("recovery", phases.recovery_s)))
+            if phases.failback_s:
+                back_ms = edges.recovery + phases.recovery_s * 1000
+                events.append((back_ms, ev.PhaseEntered("failback", phases.failback_s)))
     events.append((edges.end, ev.PhaseEntered("end", 0.0)))
     return events
 

@@ -14,6 +14,8 @@ from stormdrill.core.windows import WHOLE, Span, all_of
 from stormdrill.model import event as ev
 from stormdrill.model.expression import Comparison
 
+AFTER_THE_FAULT = ("recovery", "failback")
+
 
 def measure_jobs(case: Case, expression: Comparison, window: Span) -> Measured:
     """Of the jobs accepted in the window; the whole run includes those of the warm-up."""
@@ -27,9 +29,10 @@ def measure_jobs(case: Case, expression: Comparison, window: Span) -> Measured:
     events = (*events, *(recorded.seq for recorded, _ in case.ledgers.values()))
     chosen = fits[jobs.kind] if len(fits) else np.zeros(0, np.bool_)
     if window.name != WHOLE:
-        chosen = chosen & (jobs.accepted_ms >= window.start_ms) & (jobs.accepted_ms < window.end_ms)
+        start_ms = _from_ms(expression.metric, window)
+        chosen = chosen & (jobs.accepted_ms >= start_ms) & (jobs.accepted_ms < window.end_ms)
     n = int(np.count_nonzero(chosen))
-    count, text = _counted(jobs, expression.metric, chosen, _of_all(case, jobs, fits, window))
+    count, text = _counted(jobs, expression.metric, chosen, _of_all(case, jobs, expression.metric, fits, window))
     doubt = _silence(case, jobs.unknown & chosen, expression.metric) or _placeless(case, jobs, expression, fits, window)
     still_open = int(np.count_nonzero(jobs.open & chosen))
     if still_open and not doubt:
@@ -41,12 +44,17 @@ def measure_jobs(case: Case, expression: Comparison, window: Span) -> Measured:
     return Measured(Interval(count, count, count, n), exact=True, text=text, doubt=doubt, events=events)
 
 
-def _of_all(case: Case, jobs: Jobs, fits: NDArray[np.bool_], window: Span) -> NDArray[np.bool_]:
+def _from_ms(metric: str, window: Span) -> float:
+    """The ledger doesn't say when a job was done again: after the fault it may be any that was accepted before."""
+    return -np.inf if metric != "jobs_lost" and window.name in AFTER_THE_FAULT else window.start_ms
+
+
+def _of_all(case: Case, jobs: Jobs, metric: str, fits: NDArray[np.bool_], window: Span) -> NDArray[np.bool_]:
     """Every request of the window with these labels, accepted or not: what was done without being accepted counts."""
     of_all = fits[jobs.doubled_kind] if len(fits) else np.zeros(0, np.bool_)
     if window.name != WHOLE:
         at_ms = case.requests.at_ms
-        of_all = of_all & (at_ms >= window.start_ms) & (at_ms < window.end_ms)
+        of_all = of_all & (at_ms >= _from_ms(metric, window)) & (at_ms < window.end_ms)
     return of_all
 
 
@@ -68,7 +76,7 @@ def _were(count: int) -> str:
 def _placeless(case: Case, jobs: Jobs, expression: Comparison, fits: NDArray[np.bool_], window: Span) -> str:
     if expression.metric != "jobs_strayed":
         return ""
-    count = int(np.count_nonzero(jobs.placeless & _of_all(case, jobs, fits, window)))
+    count = int(np.count_nonzero(jobs.placeless & _of_all(case, jobs, expression.metric, fits, window)))
     return f"the ledger doesn't say where {plural(count, 'job')} {_were(count)} done" if count else ""
 
 
