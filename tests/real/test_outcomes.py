@@ -127,11 +127,16 @@ def test_4_stopped_by_a_person_everything_is_reverted(repository: Repository, nu
 
 def test_4_abort_from_another_terminal_and_no_verdict_before_the_end(repository: Repository) -> None:
     run = repository.lay_out(fault="60s").bitten()
+    idle = repository.command("recover").stdout
+    assert idle == f"nothing was left behind; {repository.run_dir.name} goes on (stop it with: stormdrill abort)\n"
     early = repository.command("judge", repository.run_dir.name)
     assert early.returncode == 2, "a run that goes on has no verdict yet"
     said = repository.command("abort", repository.run_dir.name)
     assert said.returncode == 0, said.stderr
     assert run.end().words[:2] == (4, "aborted")
+    assert [(e.by, e.reason) for r in repository.events() if isinstance(e := r.event, ev.AbortRequested)] == [
+        ("person", "stormdrill abort")
+    ]
     assert repository.alive() == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from stormdrill.cli.outline import plan_lines
 from stormdrill.cli.report import near, verdict_lines
 from stormdrill.cli.scene import Scene
 from stormdrill.cli.terminal import layout
-from stormdrill.model.event import RunEnded
+from stormdrill.model.event import Recorded, RunEnded
 from stormdrill.model.plan import Plan
 from stormdrill.model.verdict import Verdict
 from stormdrill.store.journal import NAME, salvage
@@ -25,7 +26,7 @@ def story_lines(directory: Path, width: int) -> list[str]:
         plan = msgspec.json.decode((directory / "plan.json").read_bytes(), type=Plan)
         lines += [*plan_lines(plan, width), ""]
     found = salvage(directory / NAME)
-    scene = Scene(plan)
+    scene = Scene(plan, _sent_per_s(directory, plan, found.events) if plan else None)
     for recorded in found.events:
         for line in scene.tell(recorded):
             lines += layout(line, width)
@@ -35,6 +36,18 @@ def story_lines(directory: Path, width: int) -> list[str]:
     lines += [f"  {problem}" for problem in found.problems]
     lines.append(f"  record   {near(directory)}   head {found.head[:4]}…{found.head[-2:]}")
     return lines
+
+
+def _sent_per_s(directory: Path, plan: Plan, events: Sequence[Recorded]) -> dict[str, float]:
+    """What was sent in each phase, by intended start: from the records, as the verdict counts."""
+    from stormdrill.core.evidence import DROPPED, requests_of
+    from stormdrill.core.windows import phases
+    from stormdrill.store.evidence import so_far
+
+    requests = requests_of(so_far(directory, plan, events).records)
+    sent = requests.where(requests.outcome != DROPPED)
+    spans = [span for span in phases(plan, events).values() if span.length_s > 0] if len(requests) else []
+    return {span.name: len(sent.between(span.start_ms, span.end_ms)) / span.length_s for span in spans}
 
 
 def _end_lines(directory: Path, width: int) -> list[str]:

@@ -44,7 +44,9 @@ class Moment(NamedTuple):
 class Scene:
     """A fold over events. `tell` returns the lines that an event completes; `moment` says what goes on."""
 
-    def __init__(self, plan: Plan | None = None) -> None:
+    def __init__(self, plan: Plan | None = None, sent_per_s: Mapping[str, float] | None = None) -> None:
+        """`sent_per_s`: what was sent in each phase, of a run that is read back: then nobody tells of every second."""
+        self._sent_per_s = sent_per_s or {}
         load = plan.experiment.load if plan else None
         self._asked_per_s = load.rate_per_s if load else None
         self._target = plan.target if plan else "process"
@@ -111,13 +113,14 @@ class Scene:
 
     def _phase_text(self) -> str:
         texts = []
-        if self._sent:
-            mean = sum(self._sent) / len(self._sent)
+        mean = sum(self._sent) / len(self._sent) if self._sent else self._sent_per_s.get(self._phase)
+        if mean is not None:
             asked = f"{figures.rate(self._asked_per_s)} asked, " if self._asked_per_s else ""
             texts.append(f"{asked}{figures.rate(mean)} sent")
             if self._live is not None and self._phase == "warmup":
                 texts.append(f"lag p99 {figures.milliseconds(self._live.lag_p99_ms)}")
-        return " · ".join(texts + self._gauge_texts())
+        gauges = self._gauge_texts()  # of the last seconds only, and of what has ended: not yet the phase's own figures
+        return " · ".join(texts + (["lately " + ", ".join(gauges)] if gauges else []))
 
     def _since_fault(self, at_ms: float) -> str:
         return "" if self._fault_from_ms is None else f" after {figures.milliseconds(at_ms - self._fault_from_ms)}"

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal all mean: stop, revert, say so. Once is enough; more changes nothing."""
+"""Ctrl-C, `stormdrill abort`, SIGTERM and a closed terminal all mean: stop, revert, say so. Once is enough."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ REASONS: dict[signal.Signals, tuple[Literal["person", "signal"], str]] = {
     signal.SIGINT: ("person", "Ctrl-C"),
     signal.SIGTERM: ("signal", "SIGTERM"),
     signal.SIGHUP: ("signal", "the terminal was closed (SIGHUP)"),
+    signal.SIGUSR1: ("person", "stormdrill abort"),
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from stormdrill.cli.past import story_lines
 from stormdrill.cli.scene import Line, Moment, Scene
 from stormdrill.cli.terminal import HEARTBEAT_S, LiveView, PlainView, layout, moving_line
 from stormdrill.model import event as ev
@@ -138,3 +139,47 @@ def test_on_a_terminal_facts_stay_above_the_line_that_moves() -> None:
 
 def test_a_terminal_that_is_closed_stops_neither_the_view_nor_the_run() -> None:
     drawn_on_a_terminal(hang_up=True)
+
+
+def test_a_run_that_is_read_back_still_says_how_much_was_sent_in_each_phase(tmp_path: Path) -> None:
+    story = "\n".join(story_lines(make_run(tmp_path / "run"), 120))
+    rates = re.findall(r"(?:warm-up|baseline|recovery|over).*60/s asked, ([\d.]+)/s sent", story)
+    assert len(rates) == 4
+    assert all(50 < float(rate) < 70 for rate in rates)
+
+
+def test_figures_of_the_moment_are_not_told_as_those_of_the_phase() -> None:
+    scene = Scene()
+    scene.tell(ev.Recorded(1, "", 0.0, ev.PhaseEntered("baseline", 20.0)))
+    scene.figures_are(LiveLoad(scheduled=60, sent=60, done=46), {"success{tier=1}": 98.8}, 19_000.0)
+    (line,) = scene.tell(ev.Recorded(2, "", 20_000.0, ev.PhaseEntered("fault", 30.0)))
+    assert "lately success{tier=1} 98.8%" in line.text
+
+
+def staggered(injection: str, fault: str, mechanism: str, instance: str, at_ms: float) -> list[ev.Recorded]:
+    told = [
+        ev.Armed(injection, fault, instance, mechanism, [], 0.0, ""),
+        ev.InjectStarted(injection),
+        ev.EffectObserved(injection, True, "a witness", "", 12.0),
+        ev.RevertVerified(injection, True, "a witness", "", 5.0),
+    ]
+    return [ev.Recorded(n, "", at_ms + n * 1000, event) for n, event in enumerate(told)]
+
+
+def test_faults_one_after_the_other_are_told_each_in_its_own_word() -> None:
+    scene = Scene()
+    events = [
+        *staggered("late-dependency/feed", "late-dependency", "delay", "feed", 0.0),
+        *staggered("gpu-pool-outage/gpu-eu.gpu0", "gpu-pool-outage", "device", "gpu-eu", 10_000.0),
+        *staggered("region-loss/edge-1", "region-loss", "sever", "edge-1", 20_000.0),
+    ]
+    states = [line.state for recorded in events for line in scene.tell(recorded)]
+    assert states == ["slowed", "prompt", "impaired", "put back", "severed", "joined"]
+
+
+def test_faults_that_overlap_are_told_apart() -> None:
+    scene = Scene()
+    first = staggered("late-dependency/feed", "late-dependency", "stall", "feed", 0.0)
+    second = staggered("region-loss/web", "region-loss", "freeze", "web", 500.0)
+    lines = [line for recorded in sorted(first + second, key=lambda r: r.mono_ms) for line in scene.tell(recorded)]
+    assert [(line.state, line.text.partition(" ")[0]) for line in lines][:2] == [("stalled", "feed"), ("frozen", "web")]
