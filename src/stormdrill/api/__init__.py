@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -73,6 +74,17 @@ def validate(
     return read_experiment(Path(path), faults=fault_parameters(), settings=settings or {}, fast=fast, target=target)
 
 
+def validate_any(path: str | Path, settings: Mapping[str, str] | None = None, fast: bool = False) -> str:
+    """Checks an experiment, or a system file, which is known by what stands in it; says what it was."""
+    from stormdrill.spec.system import is_system, read_system
+
+    if not is_system(Path(path)):
+        validate(path, settings, fast)
+        return "valid"
+    system = read_system(Path(path), settings)
+    return f"valid, as a system ({len(system.instances)} instances on {system.target})"
+
+
 def fault_parameters() -> Mapping[str, type[Struct]]:
     """Each known fault's word and its parameters."""
     from stormdrill.faults.builtin import FaultParameters, KnownFaults
@@ -89,6 +101,31 @@ def plan(
 ) -> Plan:
     """What a run would do, exactly. Raises Refused: input, policy, capability, or nothing that it would touch."""
     return _plan_of(validate(path, settings, fast, target), target, seed)
+
+
+def keep_plan(made: Plan) -> bool:
+    """Remember what a plan stands on, so that a later one can be told from it; returns whether it could be."""
+    from stormdrill.core.digest import facts
+    from stormdrill.store import plans
+
+    return plans.keep(made.digest, facts(made))
+
+
+def _refuse_another(made: Plan, expected: str) -> None:
+    """Raises Refused when the world, or what is asked, is no longer as it was planned."""
+    if not expected or made.digest.startswith(expected):
+        return
+    from stormdrill.core.digest import changes, facts
+    from stormdrill.store import plans
+
+    before = plans.known(expected)
+    what = f"the plan is {made.digest} now and not {expected}"
+    fix = "look at it with stormdrill plan, and run it with its new digest"
+    if before is None:
+        why = [Problem("", 0, 0, "the earlier plan isn't kept on this machine: what changed can't be said")]
+    else:
+        why = [Problem("changed", 0, 0, text) for text in changes(before, facts(made))]
+    raise Refused([Problem("", 0, 0, what, fix), *why])
 
 
 def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
@@ -139,11 +176,13 @@ def run(
     settings: Mapping[str, str] | None = None,
     fast: bool = False,
     seed: int | None = None,
+    expected: str = "",
     runs_dir: Path = Path("runs"),
     announce: Callable[[Plan], None] = silent,
     observer: Observer = silent,
 ) -> RunResult:
-    """One experiment from its file to its review; `announce` is shown the plan before anything is touched.
+    """One experiment from its file to its review; `announce` is shown the plan before anything is touched,
+    and once nothing refuses it any more. `expected`: the digest of the plan that is meant.
 
     Raises Refused as long as nothing was touched.
     """
@@ -151,7 +190,7 @@ def run(
 
     loaded = validate(path, settings, fast, target)
     made = _plan_of(loaded, target, seed)
-    announce(made)
+    _refuse_another(made, expected)
     roots = catalogue.roots_for(Path(path))
     inputs = Inputs(
         plan=made,
@@ -162,7 +201,7 @@ def run(
         settings=settings or {},
         runs_dir=runs_dir,
     )
-    ended = conduct(inputs, observer)
+    ended = conduct(inputs, _Announcing(made, announce, observer))
     try:
         verdict = judge(ended.run_dir)
     except (Refused, JournalBroken) as error:  # the harm is done and undone: this is no refusal any more
@@ -179,6 +218,23 @@ def run(
         head=ended.head,
         note=note,
     )
+
+
+class _Announcing:
+    """Shows the plan when the first event is told: a run that is refused says why, and nothing else."""
+
+    def __init__(self, made: Plan, announce: Callable[[Plan], None], observer: Observer) -> None:
+        self._made: Plan | None = made
+        self._announce = announce
+        self._observer = observer
+        self._first = Lock()
+
+    def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None:
+        with self._first:
+            if self._made is not None:
+                made, self._made = self._made, None
+                self._announce(made)
+        self._observer(what, gauges)
 
 
 def _render(run_dir: Path) -> tuple[RenderedReview | None, str]:

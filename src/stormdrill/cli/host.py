@@ -33,6 +33,8 @@ class Finding(NamedTuple):
     seen: str
     cost: str = ""
     """What its lack costs, or what to do about it; empty when there is nothing to say."""
+    target: str = ""
+    """The target whose mechanism it is; empty: the machine, or a target as a whole."""
 
 
 def findings(runs: Path) -> list[Finding]:
@@ -54,8 +56,11 @@ def findings(runs: Path) -> list[Finding]:
 
 
 def targets() -> list[Finding]:
-    """Where a system can run from here, and what would be needed elsewhere."""
+    """Where a system can run from here, mechanism by mechanism, and what would be needed elsewhere."""
     from importlib.util import find_spec
+
+    from stormdrill.targets.docker import look as docker
+    from stormdrill.targets.process import look as process
 
     linux = sys.platform == "linux"
     found = [
@@ -63,12 +68,20 @@ def targets() -> list[Finding]:
         if linux
         else Finding("processes", "missing", sys.platform, "needs Linux: /proc, signals to stopped processes")
     ]
-    for part, module, extra in (("containers", "testcontainers", "docker"), ("Kubernetes", "kubernetes", "kubernetes")):
-        if find_spec(module) is None:
-            cost = f"--target {extra} is refused; pip install 'stormdrill[{extra}]' once it is offered"
-            found.append(Finding(part, "missing", "its client is not installed", cost))
-        else:
-            found.append(Finding(part, "weak", "client installed", f"--target {extra} is still to come"))
+    found += [Finding(one.mechanism, one.state, one.seen, one.cost, "process") for one in process.findings()]
+    seen = list(docker.findings())
+    lacking = [one for one in seen if one.state == "missing"]
+    if lacking:
+        cost = "--target docker is refused, or what needs it is"
+        found.append(Finding("containers", "weak", f"missing: {', '.join(one.mechanism for one in lacking)}", cost))
+    else:
+        found.append(Finding("containers", "ok", "--target docker"))
+    found += [Finding(one.mechanism, one.state, one.seen, one.cost, "docker") for one in seen]
+    there = find_spec("kubernetes") is not None
+    cost = "--target kubernetes is still to come"
+    found.append(
+        Finding("Kubernetes", "weak" if there else "missing", "client installed" if there else "no client", cost)
+    )
     return found
 
 

@@ -35,6 +35,40 @@ def as_settings(ctx: click.Context, param: click.Parameter, value: tuple[tuple[s
     return settings
 
 
+class Seed(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
+    """A whole number of 32 bits."""
+
+    name = "N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip()
+        if not (text.isascii() and text.isdigit()) or int(text[:12]) >= 2**32:
+            self.fail(f"{text!r} is no seed; write a whole number from 0 to {2**32 - 1:,}: --seed 7", param, ctx)
+        return int(text)
+
+
+class Digest(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
+    """The digest of a plan, or its first digits."""
+
+    name = "DIGEST"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip().lower()
+        if not 6 <= len(text) <= 12 or set(text) - set("0123456789abcdef"):
+            self.fail(f"{text!r} is no digest of a plan; stormdrill plan EXPERIMENT prints one", param, ctx)
+        return text
+
+
+def say_refusal(error: Exception) -> None:
+    """One object on stdout for a program that asked for one: what is wrong, and where."""
+    import json
+
+    from stormdrill.errors import Problem, Refused
+
+    problems = error.problems if isinstance(error, Refused) else (Problem("", 0, 0, str(error)),)
+    click.echo(json.dumps({"status": "refused", "problems": [problem._asdict() for problem in problems]}))
+
+
 experiment = click.argument("experiment", metavar="EXPERIMENT")
 run_name = click.argument("run", metavar="RUN")
 settings = click.option(
@@ -53,9 +87,7 @@ target = click.option(
     show_default=True,
     help="Where the system runs.",
 )
-seed = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=None, help="Arrivals and choices repeat with it."
-)
+seed = click.option("--seed", type=Seed(), default=None, help="Arrivals and choices repeat with it.")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; progress goes to stderr.")
 runs_dir = click.option(
     "--runs",
@@ -64,4 +96,12 @@ runs_dir = click.option(
     default=Path("runs"),
     show_default=True,
     help="Where run directories are kept.",
+)
+same_plan = click.option(
+    "--plan",
+    "expected",
+    type=Digest(),
+    default="",
+    metavar="DIGEST",
+    help="Refuse unless the plan is still the one with this digest.",
 )

@@ -119,7 +119,7 @@ class PhasesFile(FileModel, frozen=True, kw_only=True):
 class LoadFile(FileModel, frozen=True, kw_only=True):
     """The demand: a profile of loadgen/ and the mean rate that it is scaled to."""
 
-    profile: Annotated[Word, Meta(description="A file of loadgen/, without its ending.")]
+    profile: Annotated[Word, Meta(description="A file of loadgen/, without its ending.", examples=["steady"])]
     rate: Rate
 
 
@@ -167,7 +167,9 @@ class ExperimentFile(FileModel, frozen=True, kw_only=True):
     title: Annotated[Text, Meta(description="What the experiment shows, in one line.")]
     hypothesis: Annotated[Text, Meta(description="What is expected to hold, and why it matters.")]
     owner: Annotated[Text, Meta(description="The team that answers for it.")]
-    system: Annotated[Word, Meta(description="A file of experiments/systems/, without its ending.")]
+    system: Annotated[
+        Word, Meta(description="A file of experiments/systems/, without its ending.", examples=["platform"])
+    ]
     parameters: Parameters = {}
     load: LoadFile | None = None
     phases: PhasesFile
@@ -181,6 +183,7 @@ class ExperimentFile(FileModel, frozen=True, kw_only=True):
 
 
 Labels = dict[Identifier, LabelValue]
+Service = Annotated[Word, Meta(description="The service that is asked.", examples=["web"])]
 Callers = Annotated[list[Word], Meta(min_length=1)]
 Request = Annotated[
     str,
@@ -289,14 +292,14 @@ class DependencyFile(FileModel, frozen=True, kw_only=True):
     """A hop between services; it passes a proxy of ours."""
 
     from_: Callers = field(name="from")
-    to: Word
+    to: Annotated[Word, Meta(examples=["queue"])]
     lag: Annotated[HttpPath, Meta(description='Takes PUT {"seconds": N}: its data are that old then.')] | None = None
 
 
 class ReleaseFile(FileModel, frozen=True, kw_only=True):
     """A part of the system that has versions, which a request to a service rolls out and takes back."""
 
-    from_: Annotated[Word, Meta(description="The service that is asked.")] = field(name="from")
+    from_: Service = field(name="from")
     path: Annotated[HttpPath, Meta(description='GET tells .version, POST {"version": …} sets it.')]
     version: Annotated[LabelValue, Meta(description="The one that a fault rolls out.")]
     stable: Annotated[LabelValue, Meta(description="The one that is in use, and that the undo brings back.")]
@@ -306,7 +309,7 @@ class MetricFile(FileModel, frozen=True, kw_only=True):
     """A sample of a service's Prometheus text, one reading an instance."""
 
     prometheus: Sample
-    from_: Word = field(name="from")
+    from_: Service = field(name="from")
     path: HttpPath = "/metrics"
     labels: Annotated[
         list[Identifier], Meta(description="Labels of the samples themselves, besides the instances'.")
@@ -330,22 +333,24 @@ class AlertFile(FileModel, frozen=True, kw_only=True):
     prometheus: Annotated[
         str, _kind("sample path", r"^[a-zA-Z0-9_.-]+(/[a-zA-Z0-9_.-]+)*$", "A path without its first slash.", "alerts")
     ]
-    from_: Word = field(name="from")
+    from_: Service = field(name="from")
     labels: Annotated[list[Identifier], Meta(description="Labels of the alert itself, besides the instances'.")] = []
 
 
 class JobsFile(FileModel, frozen=True, kw_only=True):
     """Where every job that the system knows can be asked for."""
 
-    from_: Word = field(name="from")
+    from_: Service = field(name="from")
     path: HttpPath
 
 
 class SystemFile(FileModel, frozen=True, kw_only=True):
     """What is under test: what runs, how it is known to be ready, where load enters."""
 
-    name: Annotated[Word, Meta(description="The name of the file, without its ending.")]
-    entry: Annotated[Word, Meta(description="The service where load enters, alternating over its instances.")]
+    name: Annotated[Word, Meta(description="The name of the file, without its ending.", examples=["shop"])]
+    entry: Annotated[
+        Word, Meta(description="The service where load enters, alternating over its instances.", examples=["web"])
+    ]
     admin: Annotated[Word, Meta(description="The service that runbooks call.")] | None = None
     parameters: Parameters = {}
     labels: Annotated[list[Identifier], Meta(description="Label names that experiments may select by.")] = []

@@ -44,6 +44,16 @@ TO_WRITE = {
 """The two lines that a section begins with."""
 
 
+def is_system(path: Path) -> bool:
+    """Whether a file that can be read is meant as a system: it has an entry or a section, and no faults."""
+    try:
+        root = parse(str(path), read_text(path)).root
+    except Refused:
+        return False
+    keys = root.entries.keys() if root else set()
+    return bool(keys & {"entry", *SECTIONS}) and not keys & {"faults", "hypothesis", "phases"}
+
+
 def read_system(path: Path, settings: Mapping[str, str] | None = None, target: str = "") -> System:
     """The system that `path` describes, for `target`; without one for the first section that it has.
 

@@ -16,6 +16,7 @@ from msgspec.structs import FieldInfo
 from msgspec.structs import fields as struct_fields
 
 from stormdrill.model.experiment import Scalar as Value
+from stormdrill.spec.files import Word
 from stormdrill.spec.scalars import QUANTITIES, instead, nearest, plain_text, quantity, short, word_of
 from stormdrill.spec.yaml import Document, Listing, Node, Scalar, Table
 
@@ -89,7 +90,7 @@ def placeholder(declared: Any) -> Any:
 
 def _example(info: FieldInfo) -> str:
     meant = unwrap(info.type)
-    if meant.examples:
+    if meant.examples and not (meant.kind == "word" and meant.examples == unwrap(Word).examples):
         return f"{info.encode_name}: {meant.examples[0]}"
     if get_origin(meant.bare) is Literal:
         return f"{info.encode_name}: {' or '.join(str(arg) for arg in get_args(meant.bare))}"

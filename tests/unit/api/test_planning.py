@@ -9,6 +9,7 @@ import pytest
 
 from stormdrill import api
 from stormdrill.errors import Refused
+from stormdrill.store import plans
 
 
 @pytest.fixture
@@ -44,3 +45,49 @@ def test_the_digest_tells_what_is_harmed_and_not_with_which_seed(drill: Path) ->
     one, two = api.plan(drill, seed=1), api.plan(drill, seed=2)
     assert one.digest == two.digest
     assert api.plan(drill, settings={"region": "us"}).digest != one.digest
+
+
+def test_a_plan_that_is_no_longer_the_same_is_not_run_and_says_what_changed(
+    drill: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    seen = api.plan(drill)
+    with pytest.raises(Refused, match="what changed can't be said"):
+        api.run(drill, settings={"region": "us"}, expected=seen.digest)
+    assert api.keep_plan(seen)
+    announced: list[object] = []
+    with pytest.raises(Refused) as refused:
+        api.run(drill, settings={"region": "us"}, expected=seen.digest[:6], announce=announced.append)
+    said = [str(problem) for problem in refused.value.problems]
+    assert said[0].startswith(f"the plan is {api.plan(drill, settings={'region': 'us'}).digest} now and not")
+    assert 'changed: experiment parameters was {"region":"eu"} and is {"region":"us"}' in said
+    assert any(line.startswith("changed: injection region-loss/cpu-eu is gone") for line in said)
+    assert not announced, "a run that is refused does not show its plan first"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_last_fifty_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for number in range(60):
+        assert plans.keep(f"{number:012x}", {"n": str(number)})
+    assert len(list((tmp_path / "stormdrill" / "plans").iterdir())) == plans.KEPT
+    assert plans.known(f"{59:012x}") == {"n": "59"}
+    assert plans.known(f"{1:012x}") is None
+    assert plans.known("00000000") is None, "many begin so: none of them is meant"
+
+
+def test_a_system_without_a_section_for_the_target_is_refused_with_what_to_write(drill: Path) -> None:
+    system = drill.parent / "systems" / "platform.yaml"
+    whole = system.read_text()
+    system.write_text(whole[: whole.index("\ndocker:")] + whole[whole.index("\ndependencies:") :])
+    with pytest.raises(Refused, match=r"no section docker: .*write\ndocker:\n  image: IMAGE"):
+        api.plan(drill, "docker")
+
+
+def test_a_system_file_is_checked_as_what_it_is(drill: Path) -> None:
+    system = drill.parent / "systems" / "platform.yaml"
+    assert api.validate_any(system) == "valid, as a system (9 instances on process)"
+    assert api.validate_any(drill) == "valid"
+    system.write_text(system.read_text().replace("entry: edge ", "entry: egde "))
+    with pytest.raises(Refused, match="unknown service egde; write edge"):
+        api.validate_any(system)

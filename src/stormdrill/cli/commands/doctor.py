@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stormdrill.cli import options
+
+if TYPE_CHECKING:
+    from stormdrill.cli.host import Finding
 
 MARKS = {"ok": "ok", "weak": "weak", "missing": "MISSING"}
 
@@ -18,7 +23,7 @@ MARKS = {"ok": "ok", "weak": "weak", "missing": "MISSING"}
 @options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, runs_dir: Path, as_json: bool) -> None:
-    """Say what this machine offers to a drill, and what each missing part costs.
+    """Say what this machine offers to a drill, which mechanisms work on each target, and what a missing part costs.
 
     Exit code 2 when drills on processes cannot run here, else 0.
     """
@@ -26,19 +31,14 @@ def doctor(ctx: click.Context, runs_dir: Path, as_json: bool) -> None:
     from stormdrill.cli.screen import width_of
 
     found = findings(runs_dir)
-    stops = [one for one in found if one.state == "missing" and one.part in NEEDED]
+    stops = [one for one in found if one.state == "missing" and one.part in NEEDED and not one.target]
     if as_json:
         import json
 
         click.echo(json.dumps([one._asdict() for one in found]))
     else:
-        width = width_of(sys.stdout)
-        label = max(len(one.part) for one in found)
-        for one in found:
-            click.echo(f"  {one.part:<{label}}  {MARKS[one.state]:<7}  {one.seen}")
-            indent = " " * (label + 13)
-            for line in textwrap.wrap(one.cost, width, initial_indent=indent, subsequent_indent=indent):
-                click.echo(line)
+        for line in lines_of(found, width_of(sys.stdout)):
+            click.echo(line)
         click.echo()
         end = (
             f"cannot run here: {', '.join(one.part for one in stops)}" if stops else "drills on processes can run here"
@@ -49,3 +49,21 @@ def doctor(ctx: click.Context, runs_dir: Path, as_json: bool) -> None:
 
 NEEDED = frozenset({"kernel", "loopback", "runs", "state", "processes"})
 """Parts without which no drill on processes can run."""
+
+
+def lines_of(found: Sequence[Finding], width: int) -> Iterator[str]:
+    """In columns, a target's mechanisms indented below it."""
+    shown = [(f"  {one.part}" if one.target else one.part, one) for one in found]
+    label = max(len(part) for part, one in shown if len(part) <= WIDEST_PART)
+    for part, one in shown:
+        indent = " " * (label + 13)
+        if len(part) > label:
+            yield f"  {part}"
+            part = ""
+        yield from textwrap.wrap(
+            one.seen, width, initial_indent=f"  {part:<{label}}  {MARKS[one.state]:<7}  ", subsequent_indent=indent
+        )
+        yield from textwrap.wrap(one.cost, width, initial_indent=indent, subsequent_indent=indent)
+
+
+WIDEST_PART = 24

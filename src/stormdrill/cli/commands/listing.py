@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ class Item(NamedTuple):
     says: str
     path: str
     built_in: bool
+    targets: Sequence[str] = ()
+    """Of an experiment or a system: for which its system file has a section."""
+    faults: Sequence[str] = ()
 
 
 @click.command("list")
@@ -50,6 +54,8 @@ def listing(folder: Path, as_json: bool) -> None:
         for item in found:
             text = f"    {item.name:<{label}}  {item.says}{' (built in)' if item.built_in else ''}"
             click.echo(text if len(text) <= width else f"{text[: width - 1]}…")
+            if item.faults:
+                click.echo(f"    {'':<{label}}  {', '.join(item.faults)} · on {', '.join(item.targets) or 'no target'}")
 
 
 def find_items(folder: Path) -> list[Item]:
@@ -64,8 +70,33 @@ def find_items(folder: Path) -> list[Item]:
             path = catalogue.find(roots, f"{below}/{name}{ending}")
             if path is not None:
                 shipped = len(roots) > 1 and path.absolute().is_relative_to(built_in)
-                items.append(Item(kind, name, _says(path, key), str(path), shipped))
+                items.append(Item(kind, name, _says(path, key), str(path), shipped, *_runs(kind, path, roots)))
     return items
+
+
+def _runs(kind: str, path: Path, roots: list[Path]) -> tuple[list[str], list[str]]:
+    """The targets and the faults of an experiment, as far as its file can be read; no parameter is filled in."""
+    from stormdrill.spec import catalogue
+    from stormdrill.spec.services import SECTIONS
+    from stormdrill.spec.yaml import Listing, Scalar, Table, parse
+
+    if kind not in ("experiments", "systems"):
+        return [], []
+    try:
+        document = parse(str(path), path.read_text(encoding="utf-8"))
+        system = document
+        named = document.node("system")
+        if kind == "experiments":
+            found = (
+                catalogue.find(roots, f"experiments/systems/{named.text}.yaml") if isinstance(named, Scalar) else None
+            )
+            system = parse(str(found), found.read_text(encoding="utf-8")) if found else document
+    except (OSError, UnicodeDecodeError):
+        return [], []
+    targets = [name for name in SECTIONS if system.node(name) is not None]
+    faults = document.node("faults")
+    uses = faults.items if isinstance(faults, Listing) else []
+    return targets, list(dict.fromkeys(word for use in uses if isinstance(use, Table) for word in use.entries))
 
 
 def _says(path: Path, key: str) -> str:

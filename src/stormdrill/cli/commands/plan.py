@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from stormdrill.cli import options
@@ -15,16 +17,26 @@ from stormdrill.cli import options
 @options.seed
 @options.as_json
 def plan(experiment: str, target: str, settings: dict[str, str], fast: bool, seed: int | None, as_json: bool) -> None:
-    """Show the exact targets, the undo of each injection, the worst case and the permissions of a run."""
+    """Show who would be hit by what, the undo, the worst case, what it takes, and a digest to run exactly this."""
     from stormdrill import api
+    from stormdrill.cli import blueprint
+    from stormdrill.errors import StormdrillError
 
-    made = api.plan(experiment, target, settings, fast, seed)
+    try:
+        made = api.plan(experiment, target, settings, fast, seed)
+    except StormdrillError as error:
+        if as_json:
+            options.say_refusal(error)
+        raise
+    kept = api.keep_plan(made)
     if as_json:
-        import msgspec
+        import json
 
-        click.echo(msgspec.json.encode(made).decode())
+        click.echo(json.dumps(blueprint.blueprint_object(made)))
         return
-    from stormdrill.cli.outline import plan_lines
+    from stormdrill.cli.screen import width_of
 
-    for line in plan_lines(made):
+    for line in blueprint.blueprint_lines(made, experiment, width_of(sys.stdout)):
         click.echo(line)
+    if not kept:
+        click.echo("  the plan could not be kept: a later --plan will not say what has changed", err=True)

@@ -19,9 +19,11 @@ from stormdrill.cli import options
 @options.settings
 @options.fast
 @options.seed
+@options.same_plan
 @click.option(
     "--yes",
     is_flag=True,
+    expose_value=False,
     help="Answer every question with yes. None is asked yet of a system that the run itself starts.",
 )
 @click.pass_context
@@ -34,7 +36,7 @@ def run(
     settings: dict[str, str],
     fast: bool,
     seed: int | None,
-    yes: bool,
+    expected: str,
 ) -> None:
     """Run EXPERIMENT: start its system, load it, inject, observe, revert, judge, write the review.
 
@@ -55,6 +57,7 @@ def run(
                 settings=settings,
                 fast=fast,
                 seed=seed,
+                expected=expected,
                 runs_dir=runs_dir,
                 announce=view.announce,
                 observer=view,

@@ -8,11 +8,11 @@ from stormdrill.cli import options
 
 
 @click.command("validate")
-@click.argument("files", nargs=-1, required=True, metavar="EXPERIMENT...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @options.settings
 @options.fast
 def validate(files: tuple[str, ...], settings: dict[str, str], fast: bool) -> None:
-    """Check experiments, with their system, profile, runbook and the policy.
+    """Check experiments, with their system, profile, runbook and the policy; or system files alone.
 
     Each problem is said as file:line:column, what is wrong, and what to write. Nothing is started.
     """
@@ -22,10 +22,10 @@ def validate(files: tuple[str, ...], settings: dict[str, str], fast: bool) -> No
     problems: list[Problem] = []
     for file in files:
         try:
-            api.validate(file, settings, fast)
+            said = api.validate_any(file, settings, fast)
         except Refused as error:
             problems += error.problems
         else:
-            click.echo(f"{file}: valid")
+            click.echo(f"{file}: {said}")
     if problems:
         raise Refused(dict.fromkeys(problems))

@@ -1,0 +1,171 @@
+"""A plan at length, as `stormdrill plan` prints it, and the same as data."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from stormdrill.cli.outline import PLACES
+from stormdrill.core.measure import numbers
+from stormdrill.model.experiment import PHASES
+from stormdrill.model.expression import Expression
+from stormdrill.model.plan import Injection, Plan
+from stormdrill.model.system import ServiceInstance
+from stormdrill.model.units import show_duration
+
+LABEL = 14
+"""Columns of the words on the left, their gap included."""
+SPOKEN = {"warmup": "warm-up", "failback": "fail-back"}
+IMAGE_SHOWN = 19
+
+
+def blueprint_lines(plan: Plan, path: str, width: int = 100) -> list[str]:
+    """Who would be hit by what, how it is undone, the worst that can come of it, what it takes: in this order."""
+    lines = [f"  {plan.experiment.title}"]
+    where = f"{plan.system.name} on {PLACES.get(plan.target, plan.target)} · seed {plan.seed}"
+    lines += [f"  {where}{' · --fast' if plan.experiment.fast else ''}", ""]
+    for number, use in enumerate(plan.experiment.faults):
+        hits = [one for one in plan.injections if one.use == number]
+        lines += [*_fault(use.word, hits, plan, width), ""]
+    if not plan.injections:
+        lines += ["  nothing is injected", ""]
+    for word, texts in _facts(plan):
+        for text in texts:
+            lines += _worded(word, text, width)
+            word = ""
+    again = f"stormdrill run {path} --plan {plan.digest}"
+    lines += ["", *_worded("digest", f"{plan.digest}   {again}   runs this and nothing else", width)]
+    return lines
+
+
+def _worded(word: str, text: str, width: int) -> list[str]:
+    indent = " " * (LABEL + 2)
+    return textwrap.wrap(text, width, initial_indent=f"  {word:<{LABEL}}", subsequent_indent=indent)
+
+
+def _fault(word: str, hits: Sequence[Injection], plan: Plan, width: int) -> list[str]:
+    """A line an instance, in columns; below it what the mechanism does in figures where that differs from above."""
+    count = len({one.instance for one in hits})
+    lines = [f"  {word}: {count} of {len(plan.system.instances)} instances"]
+    known = {item.name: item for item in plan.system.instances}
+    rows = [_row(one, known.get(one.instance)) for one in hits]
+    sizes = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
+    before = ""
+    for one, row in zip(hits, rows, strict=True):
+        cells = "  ".join(f"{text:<{size}}" for text, size in zip(row[:4], sizes, strict=False))
+        line = f"    {cells}  {row[4]}".rstrip()
+        lines += [line] if len(line) <= width else [f"    {cells}".rstrip(), f"      {row[4]}"]
+        said = numbers(one)
+        if said and said != before:
+            lines += textwrap.wrap(said, width, initial_indent="      ", subsequent_indent="      ")
+        before = said
+    return lines
+
+
+def _row(one: Injection, known: ServiceInstance | None) -> tuple[str, str, str, str, str]:
+    when = f"at {show_duration(one.start_s)} for {show_duration(one.for_s)}" if one.start_s else ""
+    when = when or f"for {show_duration(one.for_s)}"
+    labels = " ".join(f"{key}={value}" for key, value in sorted(known.labels.items())) if known else ""
+    place = where(known)
+    return one.mechanism, one.instance, when, f"undo: {one.undo}", f"{labels}{f'  {place}' if place else ''}".strip()
+
+
+def where(known: ServiceInstance | None) -> str:
+    """The image or the selector by which a container is known; empty for a process."""
+    if known is None:
+        return ""
+    if known.select:
+        return "container with " + " ".join(f"{key}={value}" for key, value in sorted(known.select.items()))
+    return f"image {known.image[:IMAGE_SHOWN]}" if known.image else ""
+
+
+def _facts(plan: Plan) -> list[tuple[str, list[str]]]:
+    lasting = ", ".join(
+        f"{SPOKEN.get(phase, phase)} {show_duration(plan.length_s(phase))}" for phase in PHASES if plan.length_s(phase)
+    )
+    start, stop = show_duration(plan.system.ready_timeout_s), show_duration(plan.system.stop_timeout_s)
+    held = plan.system.docker is not None and plan.target == "docker" and plan.system.docker.attach
+    around = "" if held else f", and the system's start (at most {start}) and stop (about {stop})"
+    return [
+        ("worst case", [plan.worst_case] if plan.worst_case else []),
+        ("not undone", list(plan.irreversible) or ["nothing: every injection has an undo that brings all back"]),
+        ("needs", list(plan.permissions)),
+        ("takes", [f"{show_duration(plan.duration_s)}: {lasting}{around}"]),
+        ("load", [_load(plan)]),
+        ("judges", [_judged(plan)]),
+        ("guards", [one.text for one in plan.experiment.guards] or ["none: nothing ends the run early but a person"]),
+        ("runbook", [_runbook(plan)]),
+    ]
+
+
+def _load(plan: Plan) -> str:
+    use = plan.experiment.load
+    if use is None:
+        return "none"
+    highest = max((piece.factor for piece in plan.profile.shape), default=1.0) if plan.profile else 1.0
+    most = f", {use.rate_per_s * highest:g}/s at its peak" if highest > 1 else ""
+    return f"{use.profile}: {use.rate_per_s:g}/s{most}, into {plan.system.entry}"
+
+
+def _judged(plan: Plan) -> str:
+    count = len(plan.experiment.objectives)
+    phases = dict.fromkeys(one.window.phase for one in plan.experiment.objectives)
+    words = ", ".join(SPOKEN.get(phase, phase) for phase in phases)
+    return f"{count} objective{'s' if count != 1 else ''}, in {words}" if count else "nothing"
+
+
+def _runbook(plan: Plan) -> str:
+    use = plan.experiment.runbook
+    if use is None:
+        return "none"
+    approved = f"; approved beforehand: {', '.join(use.approve)}" if use.approve else ""
+    late = f"at the latest {show_duration(use.else_after_s)} into the fault"
+    return f"{use.run}, on {_text(use.start)}, {late}{approved}"
+
+
+def _text(expression: Expression) -> str:
+    return expression.text
+
+
+def blueprint_object(plan: Plan) -> dict[str, object]:
+    """What `blueprint_lines` says, for a program; durations in seconds."""
+    import msgspec
+
+    known = {item.name: item for item in plan.system.instances}
+    use, runbook = plan.experiment.load, plan.experiment.runbook
+    return {
+        "digest": plan.digest,
+        "experiment": plan.experiment.name,
+        "title": plan.experiment.title,
+        "system": plan.system.name,
+        "target": plan.target,
+        "fast": plan.experiment.fast,
+        "seed": plan.seed,
+        "instances": len(plan.system.instances),
+        "injections": [
+            {
+                "id": one.id,
+                "fault": one.fault,
+                "instance": one.instance,
+                "labels": known[one.instance].labels if one.instance in known else {},
+                "where": where(known.get(one.instance)),
+                "mechanism": one.mechanism,
+                "numbers": numbers(one),
+                "how": msgspec.to_builtins(one.how),
+                "start_s": one.start_s,
+                "for_s": one.for_s,
+                "undo": one.undo,
+                "loses": one.loses,
+            }
+            for one in plan.injections
+        ],
+        "worst_case": plan.worst_case,
+        "irreversible": list(plan.irreversible),
+        "permissions": list(plan.permissions),
+        "duration_s": plan.duration_s,
+        "phases": {phase: plan.length_s(phase) for phase in PHASES},
+        "load": None if use is None else {"profile": use.profile, "rate_per_s": use.rate_per_s, "says": _load(plan)},
+        "objectives": [f"{one.expression.text} ({one.window.text})" for one in plan.experiment.objectives],
+        "guards": [one.text for one in plan.experiment.guards],
+        "runbook": None if runbook is None else {"name": runbook.run, "says": _runbook(plan)},
+    }

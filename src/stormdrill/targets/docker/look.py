@@ -1,0 +1,124 @@
+"""Which mechanisms work on this machine's container engine, asked by reading alone. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+from stormdrill.keeper.engine import ask
+from stormdrill.targets.process.look import TOXICS, Seen
+
+DEFAULT = "unix:///var/run/docker.sock"
+LIMIT_S = 2.0
+PLATFORM_IMAGE = "stormdrill-platform"
+BASE_IMAGES = ("stormdrill-base:bookworm", "python:3.12-slim")
+LEAST_API = (1, 40)
+
+
+def findings() -> Iterator[Seen]:
+    """The engine first: without it nothing else can be asked."""
+    where = _address()
+    yield _client()
+    access = _access(where)
+    if access is not None:
+        yield access
+        return
+    version, info = _read(where, "/version"), _read(where, "/info")
+    if version is None or info is None:
+        yield Seen("engine", "missing", f"{where} does not answer", "start dockerd, or name another in DOCKER_HOST")
+        return
+    yield _engine(where, version, info)
+    yield from _images(where)
+    yield from _mechanisms(info)
+
+
+def _address() -> str:
+    named = os.environ.get("DOCKER_HOST", "") or DEFAULT
+    return f"http://{named.removeprefix('tcp://')}" if named.startswith("tcp://") else named
+
+
+def _client() -> Seen:
+    if find_spec("testcontainers") is None:
+        return Seen("testcontainers", "missing", "not installed", "pip install 'stormdrill[docker]'")
+    return Seen("testcontainers", "ok", "installed")
+
+
+def _access(where: str) -> Seen | None:
+    """Why the socket can't be used; None when it can be tried."""
+    if not where.startswith("unix://"):
+        return None
+    path = Path(where.removeprefix("unix://"))
+    if not path.exists():
+        return Seen("engine", "missing", f"no socket {path}", "start dockerd, or name another engine in DOCKER_HOST")
+    if not os.access(path, os.R_OK | os.W_OK):
+        return Seen("engine", "missing", f"{path} may not be used by this user", "be in its group (docker), or be root")
+    return None
+
+
+def _read(where: str, path: str) -> dict[str, object] | None:
+    heard = ask(where, "GET", path, "", LIMIT_S)
+    if heard.error or heard.status != 200:
+        return None
+    try:
+        read = json.loads(heard.body)
+    except ValueError:
+        return None
+    return read if isinstance(read, dict) else None
+
+
+def _engine(where: str, version: dict[str, object], info: dict[str, object]) -> Seen:
+    api = str(version.get("ApiVersion", "0"))
+    seen = f"{where}: {version.get('Version', '?')}, API {api}, cgroup v{info.get('CgroupVersion', '1')}"
+    numbers = tuple(int(part) for part in api.split(".") if part.isdigit())
+    if numbers < LEAST_API:
+        least = ".".join(str(part) for part in LEAST_API)
+        return Seen("engine", "weak", seen, f"older than API {least}, with which drills are proven")
+    local = where.startswith("unix://") or where.split("://", 1)[-1].startswith(("127.", "localhost", "[::1]"))
+    if not local:
+        return Seen(
+            "engine", "missing", seen, "it is not on this machine, and its ports would not be: unset DOCKER_HOST"
+        )
+    return Seen("engine", "ok", seen)
+
+
+def _images(where: str) -> Iterator[Seen]:
+    named = os.environ.get("STORMDRILL_BASE_IMAGE", "")
+    wanted = (named,) if named else BASE_IMAGES
+    there = [name for name in wanted if _read(where, f"/images/{quote(name, safe='')}/json") is not None]
+    built = _read(where, f"/images/{PLATFORM_IMAGE}/json") is not None
+    if there:
+        yield Seen("base image", "ok", there[0])
+    else:
+        help = "make base-image makes one from Debian packages; or name one in STORMDRILL_BASE_IMAGE"
+        yield Seen("base image", "weak" if built else "missing", f"none of {', '.join(wanted)}", help)
+    seen = f"{PLATFORM_IMAGE} is there" if built else f"{PLATFORM_IMAGE} is built when it is first needed"
+    yield Seen("platform image", "ok", seen)
+
+
+def _mechanisms(info: dict[str, object]) -> Iterator[Seen]:
+    yield Seen("freeze crash", "ok", "pause and kill by the engine")
+    yield Seen(TOXICS, "ok", "the run's own proxy in a container; tc netem is not used")
+    yield Seen(
+        "sever",
+        "ok",
+        "networks disconnected by the engine; from some peers only by packet rules of a helper",
+        "the helper needs iptables in the base image; plan says so where it is missing",
+    )
+    if info.get("MemoryLimit"):
+        swap = "" if info.get("SwapLimit") else "; swap is not limited, so that a leak may swap first"
+        yield Seen("pressure", "ok" if info.get("SwapLimit") else "weak", f"memory limits are enforced{swap}")
+    else:
+        yield Seen("pressure", "missing", "memory limits are not enforced", "enable the kernel's memory cgroup")
+    if info.get("CpuCfsQuota"):
+        yield Seen("cpu-limit", "ok", "CPU quotas can be changed while containers run")
+    else:
+        yield Seen("cpu-limit", "missing", "no CPU quotas", "enable the kernel's CFS bandwidth control")
+    if info.get("PidsLimit"):
+        yield Seen("pids", "ok", "the number of processes is limited")
+    else:
+        yield Seen("pids", "weak", "the number of processes is not limited", "a fork bomb inside reaches this machine")
+    yield Seen("device tell beside", "ok", "files on a bind mount, requests, programs of stormdrill's own")

@@ -1,0 +1,68 @@
+"""A plan at length says all that a person needs to agree to it, and a program gets the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stormdrill import api
+from stormdrill.cli.blueprint import blueprint_lines, blueprint_object
+from stormdrill.model.plan import Plan
+
+
+@pytest.fixture(scope="module")
+def made(repository: Path) -> Plan:
+    return api.plan(repository / "experiments" / "region-loss.yaml", seed=7)
+
+
+def test_every_hit_instance_stands_there_with_its_labels_its_mechanism_its_time_and_its_undo(made: Plan) -> None:
+    lines = blueprint_lines(made, "x.yaml")
+    for name in ("gateway-eu", "cpu-eu", "gpu-eu"):
+        (line,) = [line for line in lines if f" {name} " in line]
+        assert "freeze" in line
+        assert "for 30 s" in line
+        assert "undo: thaw" in line
+        assert "region=eu" in line
+
+
+def test_the_rest_is_said_in_a_fixed_order_and_fits_the_width(made: Plan) -> None:
+    for width in (60, 80, 100):
+        lines = blueprint_lines(made, "x.yaml", width)
+        words = [line[2:16].strip() for line in lines if line[2:3].strip() and not line.startswith("   ")]
+        order = ["worst case", "not undone", "needs", "takes", "load", "judges", "guards", "runbook", "digest"]
+        assert [word for word in words if word in order] == order
+        assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    assert "gateway 1 of 2 left (50%)" in text
+    assert "warm-up 5 s, baseline 20 s, fault 30 s, recovery 20 s" in text
+    assert "region-loss, on alert(RegionDown), at the latest 12 s into the fault; approved beforehand: shed" in text
+    assert f"--plan {made.digest}" in text
+
+
+def test_a_program_is_told_the_same(made: Plan) -> None:
+    told = json.loads(json.dumps(blueprint_object(made)))
+    assert [one["instance"] for one in told["injections"]] == [one.instance for one in made.injections]
+    assert told["digest"] == made.digest
+    assert told["worst_case"] == made.worst_case
+    assert told["phases"]["fault"] == 30.0
+
+
+def test_a_program_that_asks_for_a_plan_gets_one_object_when_it_is_refused(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "stormdrill", "plan", "nowhere.yaml", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=30)
+    assert done.returncode == 2
+    told = json.loads(done.stdout)
+    assert told["status"] == "refused"
+    assert told["problems"][0]["what"] == "no such file"
+
+
+@pytest.mark.parametrize("given", ["abc", "-1", "4294967296", "1.5", ""])
+def test_an_odd_seed_is_said_to_be_none(given: str) -> None:
+    argv = [sys.executable, "-m", "stormdrill", "plan", "x.yaml", f"--seed={given}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 2
+    assert "is no seed; write a whole number from 0 to 4,294,967,295: --seed 7" in done.stderr
