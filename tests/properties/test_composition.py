@@ -5,10 +5,18 @@ from __future__ import annotations
 from itertools import groupby
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_decide import World, worlds
 
+from fault_world import SYSTEM, planned
 from stormdrill.core import decide as do
+from stormdrill.errors import Refused
 from stormdrill.model import event as ev
+from stormdrill.model.experiment import FaultUse
+
+NAMES = [item.name for item in SYSTEM.instances]
+HALTING = st.sampled_from(["freeze", "crash"])
+DEVICES = ["devices", "slow", "hang", "cold"]
 
 
 def begun_ms(world: World) -> dict[str, float]:
@@ -46,3 +54,42 @@ def test_what_ends_together_is_taken_back_in_reverse_order_of_injection(world: W
     for _, together in groupby(asked, key=lambda pair: pair[0]):
         names = [name for _, name in together]
         assert names == sorted(names, key=lambda name: (begun.get(name, 0.0), order[name]), reverse=True)
+
+
+TIMES = st.integers(0, 20).map(float)
+USES = st.one_of(
+    st.builds(lambda who, mode: ("node-loss", {"instance": who, "mode": mode}), st.sampled_from(NAMES), HALTING),
+    st.builds(lambda mode: ("gpu-pool-outage", {"mode": mode, "share": "50%", "over": "1s"}), st.sampled_from(DEVICES)),
+    st.builds(lambda lag: ("late-dependency", {"name": "feed", "data_lag": f"{lag}s"}), st.integers(1, 9)),
+    st.builds(lambda ms: ("late-dependency", {"name": "gateway", "delay": f"{ms}ms"}), st.integers(1, 9)),
+    st.builds(lambda who: ("memory-leak", {"mode": "pressure", "instance": who}), st.sampled_from(NAMES)),
+    st.just(("memory-leak", {"mode": "release", "release": "cpu"})),
+    st.just(("partition", {"from": "eu", "to": "us"})),
+    st.just(("queue-backlog", {"pool": "cpu", "slow": "5ms"})),
+    st.builds(lambda mode: ("region-loss", {"region": "eu", "mode": mode}), st.sampled_from(["crash", "isolate"])),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(USES, TIMES, st.integers(2, 20).map(float)), max_size=6))
+def test_a_plan_holds_no_switch_twice_and_tells_nobody_who_is_halted(
+    asked: list[tuple[tuple[str, dict[str, str]], float, float]],
+) -> None:
+    """Whatever is combined: it is refused as a whole, or each injection can be taken back without the others."""
+    uses = [FaultUse(word, dict(said), start_s, for_s) for (word, said), start_s, for_s in asked]
+    try:
+        plan = planned(*uses, fault_s=40.0)
+    except Refused:
+        return
+    found = plan.injections
+    assert len({item.id for item in found}) == len(found)
+    for one in found:
+        assert 0 <= one.start_s < one.start_s + one.for_s <= 40.0
+        for two in found:
+            together = one.start_s < two.start_s + two.for_s and two.start_s < one.start_s + one.for_s
+            if one is two or not together:
+                continue
+            assert not set(one.switches) & set(two.switches)
+            if one.mechanism == "tell" and two.mechanism in ("freeze", "crash") and one.instance == two.instance:
+                assert one.start_s < two.start_s, "it was told before"
+                assert two.start_s + two.for_s <= one.start_s + one.for_s, "it answers when it is to take it back"

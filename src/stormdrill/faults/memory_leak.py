@@ -59,7 +59,7 @@ class MemoryLeak(ThroughMechanisms):
                 "pressure",
                 how=how,
                 switches=(f"memory of {one.name}",),
-                loses="what it holds only in memory, should the kernel end it" if how.victim == "app" else "",
+                loses="what it holds only in memory (should the kernel end it)" if how.victim == "app" else "",
             )
             for one in chosen(use, wanted, world)
         )
@@ -100,7 +100,7 @@ def _release(asked: Asked, wanted: Parameters, world: World) -> tuple[Injection,
             "tell",
             how=how,
             switches=(f"release {wanted.release} of {one.name}",),
-            loses=f"what {wanted.release} workers hold only in memory, when they start anew",
+            loses=f"what {wanted.release} workers hold only in memory",
         )
         for one in told
     )

@@ -6,57 +6,14 @@ import pytest
 from msgspec import NODEFAULT
 from msgspec.structs import fields, replace
 
-from stormdrill.core.plan import make_plan
+from fault_world import SYSTEM, hops_of, world_of
+from fault_world import planned as composed
 from stormdrill.errors import Refused
 from stormdrill.faults.builtin import BUILTIN
-from stormdrill.model.experiment import Experiment, FaultUse, Phases
+from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Beside, Device, Pressure, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
-from stormdrill.model.policy import Policy
-from stormdrill.model.system import Dependency, Release, ServiceInstance, System
-from stormdrill.ports import Hop, Instance, World
-from stormdrill.targets.process.target import ProcessTarget
-
-
-def instance(name: str, **labels: str) -> ServiceInstance:
-    service = name.partition("-")[0]
-    devices = ("gpu0", "gpu1") if service == "gpu" else ()
-    return ServiceInstance(name=name, service=service, command=("serve",), labels=labels, devices=devices)
-
-
-SYSTEM = System(
-    name="two-regions",
-    entry="edge",
-    instances=(
-        instance("edge-1"),
-        *(instance(f"gateway-{region}", region=region, node=f"{region}-front") for region in ("eu", "us")),
-        *(instance(f"cpu-{region}", region=region, pool="cpu", node=f"{region}-back") for region in ("eu", "us")),
-        *(instance(f"gpu-{region}", region=region, pool="gpu", node=f"{region}-back") for region in ("eu", "us")),
-        instance("feed"),
-    ),
-    labels=("region", "pool", "node"),
-    dependencies=(
-        Dependency("gateway", ("edge", "gateway", "cpu", "gpu"), "gateway"),
-        Dependency("feed", ("gateway", "cpu"), "feed", lag="/lag"),
-    ),
-    releases={"cpu": Release("gateway", "/releases/cpu", "leaky", "stable")},
-)
-
-
-def hops_of(system: System) -> tuple[Hop, ...]:
-    return tuple(
-        Hop(f"{caller.name}>{callee.name}", item.name, caller.name, callee.name)
-        for item in system.dependencies
-        for caller in system.instances
-        for callee in system.instances
-        if caller.service in item.callers and callee.service == item.to and caller is not callee
-    )
-
-
-def world_of(system: System = SYSTEM) -> World:
-    there = tuple(Instance(item.name, item.service, item.labels) for item in system.instances)
-    return World(system, there, hops_of(system))
-
+from stormdrill.ports import World
 
 BARE = World(SYSTEM, world_of().instances)
 """The same system without a proxy."""
@@ -236,22 +193,6 @@ def test_every_fault_says_what_it_does_in_one_line(word: str) -> None:
     assert 20 < len(BUILTIN[word].summary) < 110
 
 
-def make(*uses: FaultUse, fault_s: float = 30.0) -> None:
-    experiment = Experiment("x", "t", "h", "o", SYSTEM.name, Phases(0, 1, fault_s, 1), uses, ())
-    offers = ProcessTarget(SYSTEM, run_dir=None)  # type: ignore[arg-type]  # nothing is started
-    make_plan(
-        experiment,
-        SYSTEM,
-        Policy(),
-        None,
-        target="process",
-        offers=offers,
-        world=world_of(),
-        faults=BUILTIN,
-        seed=1,
-    )
-
-
 @pytest.mark.parametrize(
     ("word", "parameters", "help_"),
     [
@@ -265,7 +206,7 @@ def test_what_processes_cannot_do_is_refused_with_what_would_help(
     word: str, parameters: dict[str, object], help_: str
 ) -> None:
     with pytest.raises(Refused, match=help_):
-        make(FaultUse(word, parameters))  # type: ignore[arg-type]
+        composed(FaultUse(word, parameters))  # type: ignore[arg-type]
 
 
 def tells(start_s: float, for_s: float) -> FaultUse:
@@ -278,10 +219,10 @@ def freezes(start_s: float, for_s: float) -> FaultUse:
 
 def test_the_same_switch_twice_is_refused_and_one_after_the_other_is_not() -> None:
     with pytest.raises(Refused, match="life of feed"):
-        make(freezes(0, 10), freezes(9, 10))
+        composed(freezes(0, 10), freezes(9, 10))
     with pytest.raises(Refused, match="age of the data of feed"):
-        make(tells(0, 10), tells(5, 10))
-    make(freezes(0, 10), freezes(10, 10), tells(20, 5), tells(25, 5))
+        composed(tells(0, 10), tells(5, 10))
+    composed(freezes(0, 10), freezes(10, 10), tells(20, 5), tells(25, 5))
 
 
 @pytest.mark.parametrize(("told", "halted"), [((2, 5), (0, 10)), ((0, 5), (2, 10)), ((2, 8), (0, 10))])
@@ -289,9 +230,9 @@ def test_what_is_halted_cannot_be_told_anything_or_told_to_take_it_back(
     told: tuple[float, float], halted: tuple[float, float]
 ) -> None:
     with pytest.raises(Refused, match="does not answer then"):
-        make(tells(*told), freezes(*halted))
+        composed(tells(*told), freezes(*halted))
 
 
 def test_what_is_told_may_be_halted_in_between_and_thawed_with_it() -> None:
-    make(tells(0, 10), freezes(2, 5))
-    make(tells(0, 10), freezes(2, 8))
+    composed(tells(0, 10), freezes(2, 5))
+    composed(tells(0, 10), freezes(2, 8))
