@@ -43,7 +43,7 @@ def measured(value: float | None, unit: str) -> str:
     if unit == "%":
         return share(value)
     if unit in ("ms", "s"):
-        return milliseconds(value) if unit == "ms" else seconds(value)
+        return f"0 {unit}" if value == 0 else milliseconds(value) if unit == "ms" else seconds(value)
     if unit == "/s":
         return rate(value)
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"

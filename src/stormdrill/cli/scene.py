@@ -84,7 +84,9 @@ class Scene:
         """The generator's last second and the live gauges, keyed as objectives write them."""
         if live is not None:
             self._live = live
-            if self._phase and now_ms - self._phase_from_ms >= LOOKS_BACK_MS:
+            spent_ms = now_ms - self._phase_from_ms
+            # what follows the planned end of the last phase is waiting for those in flight: nothing is sent then
+            if self._phase and LOOKS_BACK_MS <= spent_ms <= self._phase_planned_s * 1000:
                 self._sent.append(live.sent)
         self._gauges = dict(gauges)
 

@@ -183,3 +183,12 @@ def test_faults_that_overlap_are_told_apart() -> None:
     second = staggered("region-loss/web", "region-loss", "freeze", "web", 500.0)
     lines = [line for recorded in sorted(first + second, key=lambda r: r.mono_ms) for line in scene.tell(recorded)]
     assert [(line.state, line.text.partition(" ")[0]) for line in lines][:2] == [("stalled", "feed"), ("frozen", "web")]
+
+
+def test_waiting_for_what_is_in_flight_does_not_lower_the_rate_of_the_last_phase() -> None:
+    scene = Scene()
+    scene.tell(ev.Recorded(1, "", 0.0, ev.PhaseEntered("recovery", 4.0)))
+    for second in range(1, 8):
+        scene.figures_are(LiveLoad(sent=30 if second <= 4 else 0), {}, second * 1000.0)
+    (line,) = scene.tell(ev.Recorded(2, "", 4_000.0, ev.PhaseEntered("end", 0.0)))
+    assert line.text == "30/s sent"
