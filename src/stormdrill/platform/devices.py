@@ -94,7 +94,8 @@ class Watched:
         if self._canary is not None and not self._canary.done():
             self._probes += 1
             self._streak = 0
-            self.state = HANG if self._probes >= HANG_PROBES or self.state == HANG else COLD
+            if self._probes >= TRIES:
+                self.state = HANG if self._probes >= HANG_PROBES or self.state == HANG else COLD
             return
         if self._canary is not None and not self._canary.cancelled() and self._canary.exception() is None:
             self._judge(self._canary.result())
@@ -114,13 +115,17 @@ class Watched:
                 self.state = SLOW
 
     async def _ratio(self) -> float:
-        """The canary's time over what this process can measure just now: a busy machine isn't a slow device."""
+        """The canary's time over that of the same wait at the same moment: a busy machine isn't a slow device."""
         clock = asyncio.get_running_loop().time
         began_s = clock()
-        await asyncio.sleep(CANARY_S)
-        expected_s = clock() - began_s
-        await self.device.run(CANARY_S)
-        return (clock() - began_s - expected_s) / max(expected_s, CANARY_S)
+        batch = asyncio.create_task(self.device.run(CANARY_S))
+        try:
+            await asyncio.sleep(CANARY_S)
+            expected_s = clock() - began_s
+            await batch
+            return (clock() - began_s) / max(expected_s, CANARY_S)
+        finally:
+            batch.cancel()
 
 
 class Devices:

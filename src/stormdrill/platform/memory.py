@@ -57,6 +57,7 @@ class Limit:
         if held_mb > self._limit_mb:
             log.error("out of memory: RSS %.0f MB of %.0f MB", held_mb, self._limit_mb)
             os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(128 + signal.SIGKILL)  # the first process of a PID namespace can't be killed from inside
 
 
 def start_anew(version: str) -> None:

@@ -51,7 +51,6 @@ class Lease(Struct, frozen=True):
     steps_done: int
     steps: int
     step_s: float
-    checkpoint_every: int = 1
 
 
 class Return(Struct, frozen=True):

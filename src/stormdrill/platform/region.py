@@ -250,7 +250,7 @@ class Region:
         if job.steps < entry.due:
             self.tally.jobs_restarted_total += 1
         entry.reported = entry.due = job.steps
-        return Lease(job.id, job.kind, entry.token, job.steps, work.steps, work.step_s, work.checkpoint_every)
+        return Lease(job.id, job.kind, entry.token, job.steps, work.steps, work.step_s)
 
     def hand_back(self, worker: str, job_id: str, token: str) -> None:
         """A worker can't go on with it: somebody else may, at once."""

@@ -26,10 +26,11 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.jumped_s
 
+    def away(self, for_s: float) -> None:
+        """The process is stopped, and the world goes on."""
+        self._jumping.jumped_s += for_s
+
 
 def play(story: Coroutine[None, None, T]) -> T:
-    loop = JumpingLoop()
-    try:
-        return loop.run_until_complete(story)
-    finally:
-        loop.close()
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        return runner.run(story)

@@ -169,3 +169,16 @@ def test_without_devices_inference_goes_to_the_cpu_and_training_waits() -> None:
 def test_with_the_bug_no_cpu_fallback_inference_waits_for_the_devices() -> None:
     lanes = lanes_with("inference", "api", devices_ok=0, cpu_fallback=False)
     assert leased(lanes, "cpu") == ["api"]
+
+
+def test_a_worker_that_was_away_does_not_take_its_devices_for_slow(tmp_path: Path) -> None:
+    async def story() -> None:
+        it, told = devices(tmp_path)
+        for away_s in (0.01, 0.03, 0.3, 30.0):
+            await it.probe()
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().away(away_s)  # type: ignore[attr-defined]
+            await asyncio.sleep(PROBE_EVERY_S)
+        assert told == []
+
+    play(story())
