@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keeping import KeptRun, eventually, kept_run
-
 from stormdrill.api.targets import DrillTarget, make
 from stormdrill.model.event import ContainerStarted, ProcessSpawned
 from stormdrill.model.mechanism import Beside, CpuLimit, Device, How, Pressure, Sever, Tell, Toxic

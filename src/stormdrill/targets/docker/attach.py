@@ -69,6 +69,16 @@ class Attach:
     def address(self, instance: str) -> str:
         raise Unreachable(f"{instance}: {NO_HELPER}")
 
+    def published(self, member: Member) -> str:
+        """A port that the engine chose is another one after each start."""
+        spec = next(item for item in self.system.instances if item.name == member.instance)
+        try:
+            one = next((item for item in self._listed() if item["Id"] == member.id), None)
+        except Unreachable:
+            return member.address
+        port = _published(one, spec.port) if one else 0
+        return f"127.0.0.1:{port}" if port else member.address
+
     def start(self, keeper: Keeper, joined: Callable[[Member], None]) -> None:
         keeper.record(ResourcesClaimed(self._engine.where, [], [], []))
         for member in self._found.values():

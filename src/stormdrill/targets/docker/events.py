@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import cast
 from urllib.parse import quote
@@ -20,6 +21,9 @@ READ_LIMIT_S = 0.5
 """How long one read waits, so that the thread sees that it is to end."""
 CONNECT_LIMIT_S = 3.0
 AGAIN_S = 0.2
+OVERLAP_NS = 1_000_000_000
+"""Events of things that happen side by side come in any order: after a break it is read again from before the last."""
+REMEMBERED = 512
 TOLD = frozenset({"start", "die", "oom", "kill", "pause", "unpause", "stop", "destroy"})
 """Of containers; of networks, connect and disconnect."""
 
@@ -47,6 +51,7 @@ class EngineEvents:
         self._trouble = trouble
         self._stop = threading.Event()
         self._since_ns = time.time_ns()
+        self._seen: deque[tuple[int, str, str]] = deque(maxlen=REMEMBERED)
         self._away = False
         self._connected = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine-events", daemon=True)
@@ -76,7 +81,8 @@ class EngineEvents:
     def _stream(self) -> Iterator[dict[str, object]]:
         """Events until the engine ends the stream, which is an OSError, or this is to stop."""
         filters = quote(json.dumps({"type": ["container", "network"]}))
-        since = f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09d}"
+        since_ns = self._since_ns - (OVERLAP_NS if self._connected.is_set() else 0)
+        since = f"{since_ns // 10**9}.{since_ns % 10**9:09d}"
         place = place_of(self._engine)
         answer, held = Answer("GET"), b""
         with contextlib.closing(socket.socket(place.family, socket.SOCK_STREAM)) as sock:
@@ -102,9 +108,11 @@ class EngineEvents:
 
     def _take(self, event: dict[str, object]) -> None:
         at_ns = cast("int", event["timeNano"])
-        if at_ns <= self._since_ns:
+        key = (at_ns, str(event["Action"]), str(cast("dict[str, str]", event["Actor"])["ID"]))
+        if key in self._seen:
             return  # told before the stream broke off
-        self._since_ns = at_ns
+        self._seen.append(key)
+        self._since_ns = max(self._since_ns, at_ns)
         told = told_by(event, time.monotonic() * 1000 - (time.time_ns() - at_ns) / 1e6)
         if told is not None:
             self._hear(told)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 
-import msgspec
 from msgspec import Struct
 
 from stormdrill.errors import Unreachable
 from stormdrill.model.event import ContainerEvent
 from stormdrill.targets.docker.events import Told
+
+EARLY = 200
+"""Events of containers that aren't known: a run's own are told before they are, and strangers' for ever."""
 
 
 class Member(Struct, frozen=True):
@@ -33,17 +35,16 @@ class Fleet:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._members: dict[str, Member] = {}
+        self._early: deque[Told] = deque(maxlen=EARLY)
         self._expected: Counter[tuple[str, str]] = Counter()
 
-    def join(self, member: Member) -> None:
+    def join(self, member: Member) -> list[Told]:
+        """Returns what was told of it before it was known."""
         with self._lock:
             self._members[member.instance] = member
-
-    def restarted(self, instance: str, pid: int) -> Member:
-        with self._lock:
-            changed = msgspec.structs.replace(self._members[instance], pid=pid)
-            self._members[instance] = changed
-            return changed
+            early = [told for told in self._early if told.container == member.id]
+            self._early = deque((told for told in self._early if told not in early), maxlen=EARLY)
+            return early
 
     def all(self) -> list[Member]:
         with self._lock:
@@ -57,9 +58,13 @@ class Fleet:
             raise Unreachable(f"{instance} has no container yet")
         return found
 
-    def with_id(self, container: str) -> Member | None:
+    def told_of(self, told: Told) -> Member | None:
+        """Whose event this is; of one that isn't known yet it is kept."""
         with self._lock:
-            return next((item for item in self._members.values() if item.id == container), None)
+            found = next((item for item in self._members.values() if item.id == told.container), None)
+            if found is None:
+                self._early.append(told)
+            return found
 
     def expect(self, instance: str, *actions: str) -> None:
         """These will be told once each because of us."""

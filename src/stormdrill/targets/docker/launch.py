@@ -112,6 +112,10 @@ class Launch:
         """On the run's network."""
         return self._laid().places[instance].ip
 
+    def published(self, member: Member) -> str:
+        """Ports are fixed when it is made."""
+        return member.address
+
     # --- the start -------------------------------------------------------------------------------------------
 
     def start(self, keeper: Keeper, joined: Callable[[Member], None]) -> None:

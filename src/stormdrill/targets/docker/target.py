@@ -58,6 +58,10 @@ class Source(Protocol):
         """Where its peers reach it. Raises Unreachable."""
         ...
 
+    def published(self, member: Member) -> str:
+        """host:port of this machine that leads to it, now that it was started again."""
+        ...
+
     def start(self, keeper: Keeper, joined: Callable[[Member], None]) -> None:
         """Claims, makes or finds them, and tells of each. Raises SystemNotReady."""
         ...
@@ -148,8 +152,11 @@ class DockerTarget:
         self._source.start(keeper, self._joined)
 
     def _joined(self, member: Member) -> None:
-        self._fleet.join(replace(member, pid=self._engine.state(member.id).pid))
+        early = self._fleet.join(replace(member, pid=self._engine.state(member.id).pid))
         self._note(self._started(member.instance))
+        for told in early:
+            if told.action != "start":
+                self._heard(told)
 
     def _started(self, instance: str) -> ContainerStarted:
         member = self._fleet.of(instance)
@@ -180,7 +187,7 @@ class DockerTarget:
     # --- what the engine tells -------------------------------------------------------------------------------
 
     def _heard(self, told: Told) -> None:
-        member = self._fleet.with_id(told.container)
+        member = self._fleet.told_of(told)
         if member is None:
             return
         pid = self._engine.state(member.id).pid if told.action == "start" else 0
@@ -188,7 +195,7 @@ class DockerTarget:
             return  # its first start, of which is told already
         self._note(self._fleet.event(member, told), told.at_ms)
         if pid:
-            self._fleet.restarted(member.instance, pid)
+            self._fleet.join(replace(member, pid=pid, address=self._source.published(member)))
             self._note(self._started(member.instance))
         elif told.action == "die":
             self._save_log(member)

@@ -1,0 +1,261 @@
+"""The docker target with a real engine: what is made, what is told of it, what is cut, and what is found running."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import pytest
+
+from keeping import eventually, kept_run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+
+from mechanism_rig import Rig, injection, rig
+
+from stormdrill.api.targets import make
+from stormdrill.errors import Refused
+from stormdrill.keeper.engine import ask
+from stormdrill.model.event import ContainerEvent, ContainerStarted, ResourcesClaimed
+from stormdrill.model.mechanism import Pressure, Sever
+from stormdrill.model.system import DockerSpec, Ready, ServiceInstance, System
+
+pytestmark = pytest.mark.docker
+CUT = injection("sever", Sever(peers=("front",)), "partition")
+
+
+@pytest.fixture(scope="module")
+def small(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        with rig("docker", tmp_path_factory.mktemp("runs"), planned=(CUT,)) as found:
+            yield found
+
+
+def container(engine: str, name: str) -> dict[str, dict[str, object]]:
+    heard = ask(engine, "GET", f"/containers/{name}/json")
+    assert heard.status == 200, heard
+    return cast("dict[str, dict[str, object]]", json.loads(heard.body))
+
+
+def started(small: Rig, instance: str) -> ContainerStarted:
+    return [item for item in small.containers() if item.instance == instance][-1]
+
+
+def events(small: Rig, instance: str) -> list[ContainerEvent]:
+    return [item for item in small.run.events(ContainerEvent) if item.instance == instance]
+
+
+def test_everything_is_claimed_by_name_before_the_first_of_it_is_made(small: Rig) -> None:
+    words = small.run.words()
+    assert words.index("resources-claimed") < words.index("container-started")
+    claimed = small.run.events(ResourcesClaimed)[0]
+    assert {item.name for item in small.containers()} <= set(claimed.containers)
+    assert claimed.networks == [f"stormdrill-{small.run.dir.name}"]
+
+
+def test_a_container_is_confined_limited_labelled_and_published_on_loopback_only(small: Rig, engine: str) -> None:
+    for instance in ("front", "back", "proxy"):
+        found = container(engine, started(small, instance).container)
+        host, config = found["HostConfig"], found["Config"]
+        labels = cast("dict[str, str]", config["Labels"])
+        assert (labels["stormdrill"], labels["stormdrill.instance"]) == (small.run.dir.name, instance)
+        assert labels["stormdrill.expires"] > "2026"
+        assert host["CapDrop"] == ["ALL"]
+        assert host["ReadonlyRootfs"]
+        assert host["SecurityOpt"] == ["no-new-privileges"]
+        assert cast("dict[str, str]", host["RestartPolicy"])["Name"] in ("no", "")
+        bound = [one for many in cast("dict[str, list[dict[str, str]]]", host["PortBindings"]).values() for one in many]
+        assert {one["HostIp"] for one in bound} == {"127.0.0.1"}
+    assert (host["Memory"], host["DnsOptions"]) == (0, ["ndots:0"])
+    limits = container(engine, started(small, "back").container)["HostConfig"]
+    assert (limits["Memory"], limits["MemorySwap"]) == (128 << 20, 128 << 20)
+    assert limits["CpuQuota"] == 100_000
+
+
+def test_an_instance_writes_its_data_into_the_run_directory(small: Rig) -> None:
+    assert (small.run.dir / "work/back/devices/gpu0").read_text() == "ok"
+
+
+def test_packet_rules_cut_one_peer_off_and_leave_the_others(small: Rig, engine: str) -> None:
+    small.harm(CUT)
+    bitten = small.seen(CUT, lambda effect: effect.bit)
+    assert "dropped" in bitten.detail
+    address = started(small, "back").address
+    with urllib.request.urlopen(f"http://{address}/", timeout=2.0) as answer:
+        assert answer.status == 200  # the host still reaches it
+    assert small.revert(CUT) == "done"
+    small.seen(CUT, lambda effect: effect.gone)
+    assert small.revert(CUT, "again") == "done"
+    small.well()
+
+
+def test_a_disconnected_container_comes_back_with_its_address_and_alias(small: Rig, engine: str) -> None:
+    one = injection("sever", Sever(), "isolated")
+    name = started(small, "back").container
+    before = cast("dict[str, dict[str, object]]", container(engine, name)["NetworkSettings"]["Networks"])
+    small.harm(one)
+    small.seen(one, lambda effect: effect.bit)
+    assert container(engine, name)["NetworkSettings"]["Networks"] == {}
+    assert small.revert(one) == "done"
+    after = cast("dict[str, dict[str, object]]", container(engine, name)["NetworkSettings"]["Networks"])
+    (was,), (now,) = before.values(), after.values()
+    assert (was["IPAddress"], was["IPAMConfig"]) == (now["IPAddress"], now["IPAMConfig"])
+    assert "back" in cast("list[str]", now["Aliases"])
+    small.well()
+
+
+def test_freezes_side_by_side_are_all_told_as_our_own_doing(small: Rig) -> None:
+    both = [
+        msgspec.structs.replace(injection("freeze", None), instance=name, id=f"f/{name}") for name in ("front", "back")
+    ]
+    for one in both:
+        small.harm(one)
+    for one in both:
+        small.revert(one)
+        eventually(lambda one=one: {"pause", "unpause"} <= {item.action for item in events(small, one.instance)})
+        assert all(item.expected for item in events(small, one.instance) if item.action in ("pause", "unpause"))
+    small.well()
+
+
+def test_a_container_started_again_is_told_with_its_new_pid(small: Rig) -> None:
+    one = injection("crash", None, "told")
+    before = started(small, "back").pid
+    small.harm(one)
+    small.seen(one, lambda effect: effect.bit)
+    small.revert(one)
+    eventually(lambda: started(small, "back").pid != before)
+    assert started(small, "back").pid > 0
+    assert [item.code for item in events(small, "back") if item.action == "die" and item.expected][-1] == 137
+    small.well()
+
+
+def test_the_engines_processes_are_told_from_strangers(small: Rig, engine: str) -> None:
+    assert ask(engine, "POST", "/containers/create?name=stormdrill-test-stranger", STRANGER).status == 201
+    try:
+        assert ask(engine, "POST", "/containers/stormdrill-test-stranger/start").status == 204
+        named = small.target.companions()
+    finally:
+        ask(engine, "DELETE", "/containers/stormdrill-test-stranger?force=1")
+    ours = [name for name in named if name.startswith("engine/shim")]
+    assert len(ours) == len({item.instance for item in small.containers()})
+    assert any(name.startswith("engine/dockerd") for name in named)
+    assert any(name.startswith("stranger/shim") for name in named)
+
+
+def test_an_out_of_memory_kill_is_told_and_the_undo_starts_its_victim_again(engine: str, tmp_path: Path) -> None:
+    one = injection("pressure", Pressure(mb_per_s=400.0, ceiling_mb=400.0, victim="app"))
+    with rig("docker", tmp_path) as small:
+        small.harm(one)
+        eventually(lambda: "oom" in [item.action for item in events(small, "back")], 20.0)
+        eventually(lambda: "die" in [item.action for item in events(small, "back")], 20.0)
+        assert small.revert(one) != "failed"
+        small.seen(one, lambda effect: effect.gone)
+        small.well()
+        died = [item for item in events(small, "back") if item.action == "die"]
+        assert [(item.code, item.expected) for item in died] == [(137, False)]
+        assert ask(engine, "GET", f"/containers/{started(small, 'back').container}/json").status == 200
+
+
+def test_what_dies_has_left_its_output_in_the_run_directory(engine: str, tmp_path: Path) -> None:
+    dies = ServiceInstance("web", "web", ("python", "-c", "import sys; sys.exit('no such thing as luck')"))
+    system = System(name="small", entry="web", instances=(dies,), docker=DockerSpec(image="stormdrill-platform"))
+    with kept_run(tmp_path) as run:
+        target = make("docker", system, run.dir, lasts_s=60.0)
+        target.preflight()
+        target.start(run.keeper)
+        try:
+            eventually(lambda: [item.code for item in run.events(ContainerEvent) if item.action == "die"] == [1])
+            log = run.dir / "logs/web.log"
+            eventually(lambda: log.exists() and "no such thing" in log.read_text())
+            assert target.ready() == {"web": False}
+        finally:
+            target.leave()
+            assert run.keeper.teardown() == []
+    found = ask(
+        engine, "GET", f"/containers/json?all=1&filters=%7B%22label%22%3A%5B%22stormdrill%3D{run.dir.name}%22%5D%7D"
+    )
+    assert json.loads(found.body) == []
+
+
+# --- containers that run already -------------------------------------------------------------------------
+
+STRANGER = json.dumps({"Image": "stormdrill-base:bookworm", "Cmd": ["sleep", "600"]})
+SERVES = {
+    "Image": "stormdrill-base:bookworm",
+    "Cmd": ["python3", "-m", "http.server", "8080"],
+    "Labels": {"drill": "allowed", "app": "web", "region": "eu"},
+    "ExposedPorts": {"8080/tcp": {}},
+    "HostConfig": {"PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}},
+}
+
+
+@pytest.fixture
+def running(engine: str) -> Iterator[str]:
+    """A container that somebody else has started; its id."""
+    name = f"somebodys-{time.monotonic_ns()}"
+    assert ask(engine, "POST", f"/containers/create?name={name}", json.dumps(SERVES)).status == 201
+    try:
+        assert ask(engine, "POST", f"/containers/{name}/start").status == 204
+        yield str(container(engine, name)["Id"])
+    finally:
+        ask(engine, "DELETE", f"/containers/{name}?force=1")
+
+
+def attached(**select: str) -> System:
+    web = ServiceInstance("web", "web", (), ready=Ready(path="/"), port=8080, select=select or {"app": "web"})
+    return System(
+        name="theirs",
+        entry="web",
+        instances=(web,),
+        labels=("region",),
+        docker=DockerSpec(attach={"drill": "allowed"}),
+    )
+
+
+def test_what_runs_already_is_drilled_and_neither_stopped_nor_removed(
+    running: str, engine: str, tmp_path: Path
+) -> None:
+    with kept_run(tmp_path) as run:
+        target = make("docker", attached(), run.dir, lasts_s=60.0)
+        planned = target.world()
+        assert [(item.name, item.labels) for item in planned.instances] == [("web", {"region": "eu"})]
+        assert running in planned.system.instances[0].image  # so that the plan's digest speaks of it
+        target = make("docker", planned.system, run.dir, lasts_s=60.0)
+        target.preflight()
+        target.start(run.keeper)
+        small = Rig(target, run)
+        try:
+            small.well()
+            for word in ("freeze", "crash"):
+                one = msgspec.structs.replace(injection(word, None), instance="web")
+                small.harm(one)
+                small.seen(one, lambda effect: effect.bit)
+                assert small.revert(one) == "done"
+                small.seen(one, lambda effect: effect.gone)
+                small.well()
+        finally:
+            target.leave()
+            assert run.keeper.teardown() == []
+    assert cast("dict[str, object]", container(engine, running)["State"])["Running"]
+    assert [item.owned for item in run.events(ContainerStarted)] == [False, False]
+
+
+def test_nothing_is_meant_that_did_not_opt_in(running: str, engine: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"no running container is web: labels drill=allowed, app=other.*these labels"):
+        make("docker", attached(app="other"), tmp_path).world()
+
+
+def test_a_container_made_anew_since_the_plan_is_not_the_one_that_was_planned(
+    running: str, engine: str, tmp_path: Path
+) -> None:
+    planned = make("docker", attached(), tmp_path).world().system
+    ask(engine, "DELETE", f"/containers/{running}?force=1")
+    with pytest.raises(Refused, match=f"web was planned for container {running[:12]}, which no longer runs"):
+        make("docker", planned, tmp_path).preflight()
