@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from stormdrill.model import event as ev
-from stormdrill.model.system import System
+from stormdrill.model.system import ServiceInstance, System
 
 DONE = {
     "freeze": "frozen",
@@ -62,6 +62,8 @@ OOM_THEN_DEATH_MS = 5000.0
 """The engine tells of the kill first, and of the death when its first process is gone."""
 BYTES_PER_MB = 2.0**20
 KILLED = 128 + 9
+LIMIT = "STORMDRILL_MEMORY_LIMIT_MB"
+"""What a program is told of its limit where no container holds it to one."""
 
 
 def done(mechanism: str) -> str:
@@ -93,7 +95,7 @@ class Endings:
 
     def __init__(self, system: System | None) -> None:
         instances = system.instances if system else ()
-        self._limits_mb = {item.name: item.memory_mb for item in instances if item.memory_mb}
+        self._limits_mb = {item.name: limit_mb for item in instances if (limit_mb := _limit_mb(item))}
         metrics = system.metrics if system else ()
         self._memory = {item.name for item in metrics if item.prometheus.endswith("memory_bytes")}
         self._readings_mb: dict[str, float] = {}
@@ -104,7 +106,7 @@ class Endings:
         if isinstance(event, ev.Reading):
             if event.metric in self._memory and event.value is not None:
                 self._readings_mb[event.instance] = event.value / BYTES_PER_MB
-        elif isinstance(event, ev.ProcessSpawned):
+        elif isinstance(event, ev.ProcessSpawned | ev.ContainerStarted):
             self._readings_mb.pop(event.instance, None)
         elif isinstance(event, ev.ProcessExited) and not event.expected:
             return self._process(event)
@@ -115,8 +117,11 @@ class Endings:
     def _process(self, event: ev.ProcessExited) -> Ending:
         name = event.instance
         how = f"signal {event.signal}" if event.signal else f"exit code {event.code}"
+        return self._ended(name, how, event.signal == "SIGKILL" or event.code == KILLED)
+
+    def _ended(self, name: str, how: str, killed: bool) -> Ending:
         limit_mb, last_mb = self._limits_mb.get(name, 0.0), self._readings_mb.get(name, 0.0)
-        if event.signal == "SIGKILL" and limit_mb and last_mb >= NEAR * limit_mb:
+        if killed and limit_mb and last_mb >= NEAR * limit_mb:
             why = f"{name} was killed, probably out of memory: {last_mb:.0f} MB at the last reading"
             return Ending(name, f"{why}, limit {limit_mb:g} MB", ended=True, out_of_memory=True)
         return Ending(name, f"{name} ended by itself ({how})", ended=True)
@@ -136,8 +141,13 @@ class Endings:
             if event.code == KILLED and lately:
                 killed = f"the kernel killed {name}: out of memory{limit}"
                 return Ending(name, killed, ended=True, out_of_memory=True)
-            return Ending(name, f"{name} ended by itself (exit code {event.code})", ended=True)
+            return self._ended(name, f"exit code {event.code}", event.code == KILLED)
         said = BY_HAND.get(event.action)
         if said is None:
             return None
         return Ending(name, f"somebody {said.format(name)} by hand", ended=event.action == "destroy")
+
+
+def _limit_mb(instance: ServiceInstance) -> float:
+    told = instance.env.get(LIMIT, "")
+    return float(told) if told.replace(".", "", 1).isdigit() else instance.memory_mb

@@ -76,6 +76,22 @@ def test_a_killed_process_is_probably_out_of_memory_only_near_its_limit(read_mb:
     assert told(limited(), reading, ev.ProcessExited("cpu-eu", 7, None, signal, False)) == [said]
 
 
+def test_a_container_that_kills_itself_at_the_limit_it_was_told_is_probably_out_of_memory() -> None:
+    reading = ev.Reading("memory", "gateway-eu", 250.0 * 2**20)
+    (said,) = told(limited(), reading, of_container("die", 137))
+    assert said.startswith("gateway-eu was killed, probably out of memory: 250 MB")
+
+
+def test_what_a_process_is_told_is_its_limit_too() -> None:
+    system = make_system()
+    told_it = tuple(replace(item, env={"STORMDRILL_MEMORY_LIMIT_MB": "192"}) for item in system.instances)
+    memory = MetricSource("memory", "cpu", "process_resident_memory_bytes")
+    endings = Endings(replace(system, instances=told_it, metrics=(memory,)))
+    reading = ev.Reading("memory", "cpu-eu", 190.0 * 2**20)
+    (said,) = told(endings, reading, ev.ProcessExited("cpu-eu", 7, None, "SIGKILL", False))
+    assert said.endswith("190 MB at the last reading, limit 192 MB")
+
+
 def test_a_reading_of_an_earlier_process_says_nothing_of_the_next() -> None:
     spawned = ev.ProcessSpawned("cpu-eu", "cpu", "system", 8, 1, [], {}, "", "", "", {})
     reading = ev.Reading("memory", "cpu-eu", 250.0 * 2**20)
