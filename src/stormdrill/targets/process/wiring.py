@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import random
 import socket
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -12,6 +15,8 @@ from stormdrill.ports import Hop
 
 HOST = "127.0.0.1"
 PROXY = "proxy"
+LOWEST_PORT = 15_000
+ATTEMPTS = 2_000
 
 
 class Route(Struct, frozen=True):
@@ -35,14 +40,26 @@ class Wiring(Struct, frozen=True):
 
 
 class FreePorts:
-    """Ports that nobody listens on, held open until `release` so that two askers never get the same one."""
+    """Ports that nobody listens on, held open until `release` so that two askers never get the same one.
+
+    Below those that the kernel gives to outgoing connections: one of these could take the port of an instance that is
+    down, even by connecting to itself, and keep it from coming back.
+    """
 
     def __init__(self) -> None:
         self._held: list[socket.socket] = []
+        below = _first_outgoing_port()
+        self._candidates = random.sample(range(LOWEST_PORT, below), ATTEMPTS) if below > LOWEST_PORT + ATTEMPTS else []
 
     def take(self) -> int:
         held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        held.bind((HOST, 0))
+        while True:
+            try:
+                held.bind((HOST, self._candidates.pop() if self._candidates else 0))
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
         self._held.append(held)
         port: int = held.getsockname()[1]
         return port
@@ -50,6 +67,14 @@ class FreePorts:
     def release(self) -> None:
         while self._held:
             self._held.pop().close()
+
+
+def _first_outgoing_port() -> int:
+    """0 where the kernel doesn't tell."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def check_fixed_ports(system: System) -> None:
