@@ -154,7 +154,12 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         details.append(f"it is not gone: {looks[-1][1].witness} saw {looks[-1][1].detail}")
     if started and effects and gone:
         details.append(f"{effects[0][1].witness} saw {effects[0][1].detail}, then {looks[-1][1].detail}")
-    events = {*exposure.events, *(r.seq for r, _ in [*started[:1], *calls[-1:], *effects[:1], *looks[-1:]])}
+    kills = [
+        item for item in case.endings if item[1].out_of_memory and item[1].ended and _feeds(case, injection, *item)
+    ]
+    details += [ending.sentence for _, ending in kills]
+    events = {*(recorded.seq for recorded, _ in kills)}
+    events |= {*exposure.events, *(r.seq for r, _ in [*started[:1], *calls[-1:], *effects[:1], *looks[-1:]])}
     events |= {recorded.seq for recorded in (dead, ended) if recorded is not None}
     return FaultVerdict(
         name=injection.fault,
@@ -234,15 +239,21 @@ def ended_by_itself(case: Case) -> tuple[str, ...]:
 
 def _explained(case: Case, recorded: ev.Recorded, ending: Ending) -> bool:
     """A crash explains that its instance ends, what takes memory that the kernel kills for it."""
-    if ending.out_of_memory:
-        greedy = [item for item in case.plan.injections if item.mechanism in TAKES_MEMORY]
-        mine = [item for item in greedy if item.mechanism == "tell" or item.instance == ending.instance]
-        if any(start <= recorded.mono_ms <= end for start, end in case.in_force(mine)):
-            return True
+    if ending.out_of_memory and any(_feeds(case, item, recorded, ending) for item in case.plan.injections):
+        return True
     crashes = [
         item for item in case.plan.injections if item.instance == ending.instance and item.mechanism in ENDS_INSTANCES
     ]
     return any(start <= recorded.mono_ms <= end for start, end in case.in_force(crashes))
+
+
+def _feeds(case: Case, injection: Injection, recorded: ev.Recorded, ending: Ending) -> bool:
+    """Whether what takes memory was in force on whom the kernel killed. A release may be anybody's of its service."""
+    if injection.mechanism not in TAKES_MEMORY or (
+        injection.mechanism != "tell" and injection.instance != ending.instance
+    ):
+        return False
+    return any(start <= recorded.mono_ms <= end for start, end in case.in_force([injection]))
 
 
 def not_reverted(case: Case, faults: tuple[FaultVerdict, ...]) -> tuple[str, ...]:

@@ -112,7 +112,9 @@ def _killed_by_the_kernel(found: Evidence, mechanism: str) -> Evidence:
 
 def test_an_out_of_memory_kill_is_explained_by_what_takes_memory_and_by_nothing_else(tmp_path: Path) -> None:
     found = evidence(tmp_path)
-    assert judged(_killed_by_the_kernel(found, "pressure")).verdict == "PASS"
+    explained = judged(_killed_by_the_kernel(found, "pressure"))
+    assert explained.verdict == "PASS"
+    assert "the kernel killed gateway-eu: out of memory" in explained.faults[0].detail
     unexplained = judged(_killed_by_the_kernel(found, "freeze"))
     assert unexplained.verdict == "INCONCLUSIVE"
     assert "the kernel killed gateway-eu: out of memory, and no fault of the plan explains it" in unexplained.reasons
