@@ -86,6 +86,8 @@ class Admin:
             "POST /pools/{pool}/scale": self.scale,
             "GET /releases/{pool}": self.release,
             "POST /releases/{pool}": self.roll_out,
+            "GET /regions/{region}/releases/{pool}": self.release,
+            "POST /regions/{region}/releases/{pool}": self.roll_out,
             "POST /replay": self.replay,
             "POST /control": self.merge,
         }
@@ -154,14 +156,17 @@ class Admin:
         return answer(self._release(request))
 
     async def roll_out(self, request: web.Request) -> web.StreamResponse:
-        """To this region's workers of the pool; they hear it with their next question for work, and start anew."""
+        """To a region's workers of the pool, this one's unless it is named; they hear it with their next question for
+        work, and start anew."""
+        name = self._named(request)
         was = self._release(request)
         version = (await read(request, RollOut)).version
         if version not in RELEASES:
             return answer(Refusal(f"`version` is {version!r}; write one of {', '.join(RELEASES)}"), 400)
         self._serving()
-        now = self._region.control.roll_out(self._region.name, was.pool, version, self._region.name)
-        log.warning("release %s on %s, was %s", now.version, now.pool, was.version)
+        now = self._region.control.roll_out(name, was.pool, version, self._region.name)
+        log.warning("release %s on %s of %s, was %s", now.version, now.pool, name, was.version)
+        await self._peers.push_settings()
         for pool in POOLS:
             self._region.on_work(pool)
         return answer(now)
@@ -170,7 +175,7 @@ class Admin:
         pool = request.match_info["pool"]
         if pool not in POOLS:
             raise _not_found(f"no pool {pool}; there are {', '.join(POOLS)}")
-        return self._region.control.release(self._region.name, pool)
+        return self._region.control.release(self._named(request), pool)
 
     async def replay(self, request: web.Request) -> web.StreamResponse:
         """Fence all leases and queue again whatever is on disk and not done."""
@@ -183,7 +188,7 @@ class Admin:
         return answer(ShedLevel(self._region.control.shed_level))
 
     def _named(self, request: web.Request) -> str:
-        name = request.match_info["region"]
+        name = request.match_info.get("region", self._region.name)
         if name not in self._region.regions:
             raise _not_found(f"no region {name}; there are {', '.join(self._region.regions)}")
         return name
