@@ -24,7 +24,7 @@ BITES_MB = 2.0
 class Pressing:
     """An allocator of ours beside the instance, a child of the keeper. Witness: the pages that the kernel counts."""
 
-    permission = "start programs of stormdrill's own beside the system; take this machine's memory up to the ceiling"
+    permission = "take memory of this machine, up to the ceiling, by a program of stormdrill's own"
 
     def __init__(self, standing: Standing, free_mb: Callable[[], float]) -> None:
         self._standing = standing
