@@ -193,7 +193,7 @@ class Custody:
         if isinstance(undo, Spawn):
             return (yield from self._start_again(undo))
         if isinstance(undo, EndChild):
-            return (yield from self._end_child(undo))
+            return settled((yield from self._end_child(undo)), moot)
         if isinstance(undo, undo_engine.Remote):
             within_s = LAST_TRY_S if moot else None
             return settled((yield from undo_engine.steps(undo, self.family.answers_at, within_s)), moot)
