@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test check format bench kill-sweep lock clean
+.PHONY: help demo test check format bench kill-sweep base-image image lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -34,6 +34,12 @@ bench: $(DEV) ## measure the figures that are promised; writes build/bench.json
 kill-sweep: $(DEV) ## kill runner, keeper and both, hundreds of times
 	@$(BIN)/python tests/real/killing.py 300 50
 
+base-image: ## make stormdrill-base:bookworm for --target docker from Debian packages, where no registry is reached
+	@bash dev/base-image.sh
+
+image: $(RUN) ## build the image of the reference platform ahead of the first run in containers
+	@$(BIN)/python -m stormdrill.targets.docker.image
+
 $(VENV)/.python: ## the environment itself, from a Python that is new enough
 	@bash dev/venv.sh $(VENV)
 	@touch $@
@@ -54,8 +60,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate \
 
 lock: $(DEV) ## resolve the dependencies anew
 	@$(PIP) install uv
-	@$(COMPILE) --upgrade --group build -o requirements.lock
-	@$(COMPILE) --upgrade --group dev -c requirements.lock -o requirements-dev.lock
+	@$(COMPILE) --upgrade --extra docker --group build -o requirements.lock
+	@$(COMPILE) --upgrade --extra docker --group dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove what was built; runs/ stays
 	@rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

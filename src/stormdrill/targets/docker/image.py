@@ -27,7 +27,7 @@ from msgspec import Struct
 from msgspec import json as msgjson
 
 import stormdrill
-from stormdrill.errors import Refused
+from stormdrill.errors import Refused, Unreachable
 from stormdrill.spec import catalogue
 from stormdrill.targets.docker.engine import Engine
 
@@ -36,6 +36,7 @@ MADE_HERE = "stormdrill-base:bookworm"
 """What `make base-image` makes."""
 USUAL = "python:3.12-slim"
 FINGERPRINT = "stormdrill.content"
+OURS_TAG = "stormdrill-platform"
 NEEDED = ("aiohttp", "msgspec")
 """What the platform imports besides the standard library."""
 HELP = "make one from Debian packages: make base-image; or name one with Python 3.11 or newer in $STORMDRILL_BASE_IMAGE"
@@ -94,6 +95,18 @@ def build(engine: Engine, tag: str, folder: Path) -> Image:
         _make(name, wanted, base, dockerfile, packages)
         found = image_id(engine, name)
     return Image(name, found, base, round(time.monotonic() - began_s, 3), built=not there)
+
+
+def main() -> int:
+    """`make image`: build it ahead of the first run."""
+    try:
+        made = build(Engine(), OURS_TAG, catalogue.root())
+    except (Refused, Unreachable) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    word = "built" if made.built else "is there already"
+    sys.stdout.write(f"{made.tag} from {made.base.name}, {word} ({made.took_s:.1f} s)\n")
+    return 0
 
 
 def _make(
@@ -212,3 +225,7 @@ def _known(engine: Engine, name: str, id: str) -> Base:
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(msgjson.encode(base))
     return base
+
+
+if __name__ == "__main__":
+    sys.exit(main())

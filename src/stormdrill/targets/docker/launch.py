@@ -21,7 +21,7 @@ from stormdrill.ports import Hop, Keeper
 from stormdrill.spec import catalogue
 from stormdrill.targets.docker.engine import Engine
 from stormdrill.targets.docker.fleet import Fleet, Member
-from stormdrill.targets.docker.image import Image, build, image_id
+from stormdrill.targets.docker.image import OURS_TAG, Image, build, image_id
 from stormdrill.targets.docker.layout import CONTROL_PORT, DATA, LABEL, Layout, command, environment, lay_out, subnets
 from stormdrill.targets.docker.severing import helper_of
 from stormdrill.targets.process.wiring import PROXY, FreePorts, hops_of
@@ -33,7 +33,6 @@ AT_ONCE = 6
 """Containers that are started side by side: more only wait for the engine."""
 KEPT_S = 900.0
 """This long after the planned end a container that is still there is stale, whoever asks."""
-OURS = "stormdrill-platform"
 EVERYWHERE = "0.0.0.0"  # noqa: S104  (of a container's own network namespace)
 
 
@@ -52,7 +51,7 @@ class Launch:
         secrets: Mapping[str, str],
     ) -> None:
         self.system = system
-        self._spec = system.docker or DockerSpec(image=OURS)
+        self._spec = system.docker or DockerSpec(image=OURS_TAG)
         self._run_dir = run_dir
         self._engine = engine
         self._fleet = fleet
@@ -69,14 +68,14 @@ class Launch:
         """Every image is there; their ids stand in the system, and so in the plan's digest. Raises Refused."""
         if self._image is not None:
             return
-        tag = self._spec.image or OURS
+        tag = self._spec.image or OURS_TAG
         folder = Path(self._spec.build or ".")
         shipped = catalogue.root()
         own = (folder / "Dockerfile").is_file() and folder.resolve() != shipped
         try:
-            self._image = build(self._engine, OURS, shipped)
+            self._image = build(self._engine, OURS_TAG, shipped)
             built = self._built(tag, folder) if own and self._spec.build else self._image.id
-            default = built if tag == OURS or self._spec.build else self._found(tag)
+            default = built if tag == OURS_TAG or self._spec.build else self._found(tag)
             instances = tuple(
                 replace(item, image=self._found(item.image) if item.image else default)
                 for item in self.system.instances
