@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -9,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from test_conductor import Rig
+from test_conductor import Rig, lives
 
+from keeping import eventually
+from stormdrill.errors import KeeperGone
 from stormdrill.keeper import procfs
 from stormdrill.model import event as ev
 from stormdrill.model.experiment import Experiment, FaultUse, Phases
@@ -123,7 +127,7 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 
     yield make
     for one in made:
-        if not one.conductor.state.ended:
+        if not one.conductor.state.ended and one.keeper.identity.lives:
             one.keeper.teardown()
             one.keeper.close("failed", "the test ended it")
 
@@ -225,3 +229,19 @@ def test_a_crash_that_is_taken_back_at_once_is_taken_back_by_one_revert(rig: Cal
     reverts = [(item.event.injection, item.event.outcome) for item in it.events(ev.Reverted)]  # type: ignore[attr-defined]
     assert reverts == [("node-loss/web-eu", "done")]
     assert [item.event.gone for item in it.events(ev.RevertVerified)] == [True]  # type: ignore[attr-defined]
+
+
+def test_what_stands_beside_dies_with_the_keeper(rig: Callable[..., Rig]) -> None:
+    """Nobody is left to end it: the kernel does."""
+    it = rig(use("memory-leak", mode="pressure", instance="web-us"), use("noisy-neighbour", mode="cpu", cores=2))
+    spawned: list[int] = []
+
+    def kill() -> None:
+        spawned.extend(who.pid for who in procfs.marked("r"))
+        os.kill(it.keeper.identity.pid, signal.SIGKILL)
+
+    it.seen["effect-observed"] = kill
+    with pytest.raises(KeeperGone):
+        it.run()
+    eventually(lambda: not any(lives(pid) for pid in spawned))
+    assert len(spawned) > len(SYSTEM.instances), "the programs beside it were among them"
