@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 
 from stormdrill.cli.outline import PLACES
 from stormdrill.core.measure import numbers
+from stormdrill.core.reach import touched
 from stormdrill.model.experiment import PHASES
 from stormdrill.model.expression import Expression
 from stormdrill.model.plan import Injection, Plan
@@ -22,8 +24,9 @@ IMAGE_SHOWN = 19
 def blueprint_lines(plan: Plan, path: str, width: int = 100) -> list[str]:
     """Who would be hit by what, how it is undone, the worst that can come of it, what it takes: in this order."""
     lines = [f"  {plan.experiment.title}"]
-    where = f"{plan.system.name} on {PLACES.get(plan.target, plan.target)} · seed {plan.seed}"
-    lines += [f"  {where}{' · --fast' if plan.experiment.fast else ''}", ""]
+    of = f" of {_shared(plan)}" if _shared(plan) else ""
+    said = f"{plan.system.name} on {PLACES.get(plan.target, plan.target)}{of} · seed {plan.seed}"
+    lines += [f"  {said}{' · --fast' if plan.experiment.fast else ''}", ""]
     for number, use in enumerate(plan.experiment.faults):
         hits = [one for one in plan.injections if one.use == number]
         lines += [*_fault(use.word, hits, plan, width), ""]
@@ -38,17 +41,26 @@ def blueprint_lines(plan: Plan, path: str, width: int = 100) -> list[str]:
     return lines
 
 
+def _wrapped(text: str, width: int, *, initial_indent: str, subsequent_indent: str) -> list[str]:
+    """Names of instances and numbers with their units stay whole."""
+    whole = re.sub(r"(?<=\d) (?=(ms|s|min|of|MB|KB|B)\b)", "\N{NO-BREAK SPACE}", text)
+    lines = textwrap.wrap(
+        whole, width, initial_indent=initial_indent, subsequent_indent=subsequent_indent, break_on_hyphens=False
+    )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
 def _worded(word: str, text: str, width: int) -> list[str]:
     indent = " " * (LABEL + 2)
-    return textwrap.wrap(text, width, initial_indent=f"  {word:<{LABEL}}", subsequent_indent=indent)
+    return _wrapped(text, width, initial_indent=f"  {word:<{LABEL}}", subsequent_indent=indent)
 
 
 def _fault(word: str, hits: Sequence[Injection], plan: Plan, width: int) -> list[str]:
     """A line an instance, in columns; below it what the mechanism does in figures where that differs from above."""
-    count = len({one.instance for one in hits})
+    count = len({name for one in hits for name in touched(one)})
     lines = [f"  {word}: {count} of {len(plan.system.instances)} instances"]
     known = {item.name: item for item in plan.system.instances}
-    rows = [_row(one, known.get(one.instance)) for one in hits]
+    rows = [_row(one, known.get(one.instance), not _shared(plan)) for one in hits]
     sizes = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
     before = ""
     for one, row in zip(hits, rows, strict=True):
@@ -57,16 +69,22 @@ def _fault(word: str, hits: Sequence[Injection], plan: Plan, width: int) -> list
         lines += [line] if len(line) <= width else [f"    {cells}".rstrip(), f"      {row[4]}"]
         said = numbers(one)
         if said and said != before:
-            lines += textwrap.wrap(said, width, initial_indent="      ", subsequent_indent="      ")
+            lines += _wrapped(said, width, initial_indent="      ", subsequent_indent="      ")
         before = said
     return lines
 
 
-def _row(one: Injection, known: ServiceInstance | None) -> tuple[str, str, str, str, str]:
+def _shared(plan: Plan) -> str:
+    """What all instances are made of, where that is one thing: it needs to be said once."""
+    places = {where(item) for item in plan.system.instances}
+    return places.pop() if len(places) == 1 else ""
+
+
+def _row(one: Injection, known: ServiceInstance | None, placed: bool) -> tuple[str, str, str, str, str]:
     when = f"at {show_duration(one.start_s)} for {show_duration(one.for_s)}" if one.start_s else ""
     when = when or f"for {show_duration(one.for_s)}"
     labels = " ".join(f"{key}={value}" for key, value in sorted(known.labels.items())) if known else ""
-    place = where(known)
+    place = where(known) if placed else ""
     return one.mechanism, one.instance, when, f"undo: {one.undo}", f"{labels}{f'  {place}' if place else ''}".strip()
 
 

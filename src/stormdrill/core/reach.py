@@ -102,8 +102,10 @@ def worst_case(injections: Sequence[Injection], world: World) -> str:
             parts.append(f"{service} {left} of {total[service]} left ({left / total[service]:.0%})")
     said = [f"{len(gone)} of {len(world.instances)} instances out at once: {', '.join(parts)}"] if gone else []
     said += _worn(worst, gone, world)
-    longest = max(item.start_s + item.for_s for item in injections) - min(item.start_s for item in injections)
-    return f"{'; '.join(said) or 'no instance stops'}; for {show_duration(longest)}"
+    held_s = min(one.start_s + one.for_s for one in worst) - max(one.start_s for one in worst)
+    whole_s = max(one.start_s + one.for_s for one in injections) - min(one.start_s for one in injections)
+    besides = f", of {show_duration(whole_s)} in all" if whole_s > held_s else ""
+    return f"{'; '.join(said) or 'no instance stops'}; for {show_duration(held_s)}{besides}"
 
 
 def _hurt(active: Iterable[Injection]) -> set[str]:

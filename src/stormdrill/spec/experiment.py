@@ -187,15 +187,18 @@ class _Reading:
             self.document.problem(lasts.place, "a fault that lasts no time", "write for instance 10s")
 
     def check_selected(self, node: Table, parameters: Struct) -> None:
-        """A fault's parameter that is named like a label selects instances: its value must be one that they carry."""
+        """A fault's parameter that is named like a label selects instances: its value must be one that they carry.
+        So do `instance` and `service`."""
         system = self.around.system
         for info in fields_of(type(parameters)):
-            value, at = getattr(parameters, info.name), node.get(info.encode_name)
-            if not system or info.encode_name not in system.labels or not at or not value or at.broken:
+            name = info.encode_name
+            value, at = getattr(parameters, info.name), node.get(name)
+            if not system or name not in (*system.labels, "instance", "service") or not at or not value or at.broken:
                 continue
-            carried = {one.labels[info.encode_name] for one in system.instances if info.encode_name in one.labels}
+            known = [{**one.labels, "instance": one.name, "service": one.service} for one in system.instances]
+            carried = {one[name] for one in known if name in one}
             if value not in carried:
-                what = f"no instance has {info.encode_name}={short(str(value))}"
+                what = f"no instance has {name}={short(str(value))}"
                 self.document.problem(at.place, what, instead(str(value), carried, "values"))
 
     # Objectives

@@ -94,8 +94,10 @@ class Section:
             items = items[:1]  # what is wrong with one item is wrong with all, and was said
         for item in items:
             local = {each[0]: item} if each else {}
-            filled = Filler(self.document, {**self.values, **local}, KEPT).service(node)
-            file = Walker(self.document).table(filled, self.model, name)
+            file = first  # which was read with the first item filled in
+            if item != items[0]:
+                filled = Filler(self.document, {**self.values, **local}, KEPT).service(node)
+                file = Walker(self.document).table(filled, self.model, name)
             own = {key: str(value) for key, value in file.labels.items()}
             labels = {**local, **own} if each and each[0] in self.labels else own
             base = f"{name}-{item}" if item else name

@@ -44,8 +44,19 @@ class Declared(NamedTuple):
     """Of a quantity, as authored: the least and the most; empty where there is none."""
 
 
+_UNWRAPPED: dict[int, tuple[Any, Declared]] = {}
+"""By the identity of the declared type, which is kept so that nothing else takes it: annotations can't be hashed."""
+
+
 def unwrap(declared: Any) -> Declared:
     """The bare type of a declared one, what its annotations ask for, and whether it may be left out."""
+    known = _UNWRAPPED.get(id(declared))
+    if known is None:
+        known = _UNWRAPPED[id(declared)] = (declared, _unwrapped(declared))
+    return known[1]
+
+
+def _unwrapped(declared: Any) -> Declared:
     optional = False
     if get_origin(declared) in (Union, UnionType):
         rest = tuple(arg for arg in get_args(declared) if arg is not NoneType)

@@ -89,7 +89,7 @@ def test_a_service_without_an_instance_left_is_said_loudly() -> None:
 
 def test_what_never_happens_at_the_same_time_is_not_added_up() -> None:
     assert worst_case([one("cpu-eu", for_s=10), one("cpu-us", start_s=10, for_s=20)], WORLD) == (
-        "1 of 7 instances out at once: cpu 1 of 2 left (50%); for 30 s"
+        "1 of 7 instances out at once: cpu 1 of 2 left (50%); for 10 s, of 30 s in all"
     )
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from stormdrill.errors import Refused
 from stormdrill.faults.region_loss import Parameters
 from stormdrill.model.experiment import FaultUse, LoadUse, Objective, Phases, RunbookUse, Window
 from stormdrill.model.expression import AlertWithin, Comparison
-from stormdrill.spec.files import Duration
+from stormdrill.spec.files import Duration, Rate, Share, Size, Speed
 from stormdrill.spec.load import Loaded, read_experiment
 
 REPOSITORY = Path(__file__).parent / "repository"
@@ -316,3 +316,46 @@ def test_an_experiment_is_found_from_inside_its_own_folder(monkeypatch: pytest.M
 def test_a_missing_experiment_is_one_plain_problem() -> None:
     with pytest.raises(Refused, match=r"^no/such\.yaml: no such file; check the path$"):
         read(Path("no/such.yaml"))
+
+
+class Bounded(Struct, frozen=True, forbid_unknown_fields=True):
+    """Quantities of every kind with the range that makes sense, and selectors that aren't labels."""
+
+    delay: Annotated[Duration, Meta(extra={"least": "10ms", "most": "1m"})] = "1s"
+    share: Annotated[Share, Meta(extra={"least": "1%"})] = "100%"
+    ceiling: Annotated[Size, Meta(extra={"most": "1GB"})] = "200MB"
+    slope: Annotated[Speed, Meta(extra={"least": "1KB/s", "most": "100MB/s"})] = "4MB/s"
+    rate: Annotated[Rate, Meta(extra={"most": "600/m"})] = "1/s"
+    instance: str = ""
+    service: str = ""
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("delay: 9ms", "9ms is too small; write at least 10ms"),
+        ("delay: 2m", "2m is too large; write at most 1m"),
+        ("share: 0.5%", "0.5% is too small; write at least 1%"),
+        ("ceiling: 1025MB", "1025MB is too large; write at most 1GB"),
+        ("slope: 512B/s", "512B/s is too small; write at least 1KB/s"),
+        ("slope: 1GB/s", "1GB/s is too large; write at most 100MB/s"),
+        ("rate: 11/s", "11/s is too large; write at most 600/m"),
+        ("slope: 4", "4 is not bytes a second: it has no unit; write 4MB/s"),
+        ("instance: gateway-de", "no instance has instance=gateway-de; write gateway-eu"),
+        ("service: gatway", "no instance has service=gatway; write gateway"),
+    ],
+)
+def test_a_quantity_keeps_to_the_range_that_its_fault_sets_and_a_selector_to_who_is_there(
+    edited: Edit, written: str, said: str
+) -> None:
+    path = edited(("region-loss: {region: $region, mode: freeze}", f"bounded: {{{written}}}"))
+    with pytest.raises(Refused) as refused:
+        read_experiment(path, faults={"bounded": Bounded, "region-loss": Parameters})
+    assert [f"{problem.what}; {problem.fix}" for problem in refused.value.problems][:1] == [said]
+
+
+def test_quantities_within_their_range_pass_as_written(edited: Edit) -> None:
+    within = "{delay: 1m, share: 1%, ceiling: 1GB, slope: 1KB/s, rate: 10/s, instance: gateway-eu, service: gateway}"
+    path = edited(("region-loss: {region: $region, mode: freeze}", f"bounded: {within}"))
+    loaded = read_experiment(path, faults={"bounded": Bounded, "region-loss": Parameters})
+    assert loaded.experiment.faults[0].parameters["slope"] == "1KB/s"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from stormdrill.faults.region_loss import Parameters
+from stormdrill.faults.builtin import BUILTIN
 from stormdrill.spec import catalogue
 from stormdrill.spec.load import read_experiment
 from stormdrill.spec.policy import read_policy
@@ -16,7 +17,7 @@ from stormdrill.spec.profile import read_profile
 from stormdrill.spec.schema import FILES, schema
 from stormdrill.spec.system import read_system
 
-FAULTS = {"region-loss": Parameters}
+FAULTS = {word: fault.parameters for word, fault in BUILTIN.items()}
 FIXTURES = Path(__file__).parent / "repository"
 FOLDERS = {"experiment": "experiments", "system": "experiments/systems", "profile": "loadgen", "policy": "."}
 SHIPPED = [
@@ -51,7 +52,11 @@ def validator(kind: str) -> Draft202012Validator:
 
 @pytest.mark.parametrize(("kind", "path"), SHIPPED, ids=lambda item: item if isinstance(item, str) else item.name)
 def test_every_shipped_file_is_read_and_fits_its_schema(kind: str, path: Path) -> None:
-    readers = {"system": read_system, "profile": read_profile, "policy": read_policy}
+    readers: dict[str, Callable[[Path], object]] = {
+        "system": read_system,
+        "profile": read_profile,
+        "policy": read_policy,
+    }
     if kind == "experiment":
         for fast in (False, True):
             read_experiment(path, faults=FAULTS, fast=fast)
