@@ -94,6 +94,26 @@ def test_more_bad_requests_never_improve_a_verdict(seed: int, steps: list[float]
         before = after
 
 
+@FEW
+@given(st.integers(0, 2**32 - 1), st.lists(st.floats(0.0, 0.3), min_size=2, max_size=4))
+def test_more_time_outs_are_never_felt_later_and_never_less(seed: int, steps: list[float]) -> None:
+    """By the second in which users first felt it: within one the first that was worse off may be another."""
+    found = evidence("not-bitten")
+    rows = found.records[0].rows.copy()
+    at_us = found.records[0].epoch_mono_ns / 1e3 + rows["intended_us"]
+    inject_ms = next(r.mono_ms for r in found.events if isinstance(r.event, ev.InjectStarted))
+    inside = np.flatnonzero(at_us / 1000 >= inject_ms)
+    order, spoilt, before = np.random.default_rng(seed).permutation(inside), 0, np.inf
+    for step in steps:
+        until = min(len(order), spoilt + int(step * len(order)))
+        rows["outcome"][order[spoilt:until]] = Outcome.TIMED_OUT
+        spoilt = until
+        (felt_ms,) = {fault.users_ms for fault in judged(with_rows(found, rows.copy())).faults}
+        after = np.inf if felt_ms is None else felt_ms // 1000
+        assert after <= before
+        before = after
+
+
 TAINTS = {
     "a drop": {"dropped": 1},
     "lag": {"lag_ms": 60.0},
