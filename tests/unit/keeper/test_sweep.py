@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from conftest import base_image
 from fake_engine import FakeEngine, fake_engine
 from keeping import KeptRun, eventually, kept_run
 from stormdrill.cli.commands.sweep import sweep as command
 from stormdrill.errors import Refused
 from stormdrill.keeper import procfs
+from stormdrill.keeper.engine import ask
 from stormdrill.keeper.sweep import sweep
 from stormdrill.store import holds
 
@@ -30,10 +33,10 @@ def run(tmp_path: Path) -> Iterator[KeptRun]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
-    with fake_engine(tmp_path) as fake:
-        monkeypatch.setenv("DOCKER_HOST", fake.url)
-        yield fake
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    with fake_engine(tmp_path) as standing_in:
+        monkeypatch.setenv("DOCKER_HOST", standing_in.url)
+        yield standing_in
 
 
 def kill_both(run: KeptRun) -> None:
@@ -48,11 +51,11 @@ def kill_both(run: KeptRun) -> None:
 
 
 def test_nothing_of_a_living_run_is_touched_even_where_its_hold_is_not_seen(
-    run: KeptRun, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: KeptRun, fake: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who = run.spawn("web")
     run.freeze("web", who)
-    engine.add("web", stormdrill=run.dir.name)
+    fake.add("web", stormdrill=run.dir.name)
     found = sweep(run.dir.name)
     assert {(thing.kind, thing.owner, thing.outcome) for thing in found.things} == {
         ("run", "living", ""),
@@ -64,36 +67,36 @@ def test_nothing_of_a_living_run_is_touched_even_where_its_hold_is_not_seen(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of-somebody-else"))
     assert {thing.owner for thing in sweep(run.dir.name).things} == {"living"}
     assert who.lives
-    assert len(engine.boxes) == 1
+    assert len(fake.boxes) == 1
 
 
-def test_a_killed_run_is_recovered_first_and_then_nothing_of_it_is_left(run: KeptRun, engine: FakeEngine) -> None:
+def test_a_killed_run_is_recovered_first_and_then_nothing_of_it_is_left(run: KeptRun, fake: FakeEngine) -> None:
     frozen = subprocess.Popen(["sleep", "1001"])
     who = procfs.identity_of(frozen.pid)
     assert who is not None
     run.freeze("stranger", who)
-    box = engine.add("web", stormdrill=run.dir.name)
+    box = fake.add("web", stormdrill=run.dir.name)
     kill_both(run)
     listed = sweep(run.dir.name, dry_run=True)
     assert {thing.owner for thing in listed.things} == {"killed"}
     assert procfs.frozen(who.pid, who.start_ticks)
-    assert box.id in engine.boxes
+    assert box.id in fake.boxes
     swept = sweep(run.dir.name)
     assert {thing.outcome for thing in swept.things} == {"removed"}
     assert not procfs.frozen(who.pid, who.start_ticks), "it was reverted, not only forgotten"
-    assert engine.boxes == {}
+    assert fake.boxes == {}
     assert holds.hold_of(run.dir.name) is None
     assert sweep(run.dir.name).things == ()
     procfs.send(who, signal.SIGKILL)
     frozen.wait()
 
 
-def test_what_nobody_knows_of_any_more_is_removed_and_what_others_labelled_is_not(engine: FakeEngine) -> None:
+def test_what_nobody_knows_of_any_more_is_removed_and_what_others_labelled_is_not(fake: FakeEngine) -> None:
     process = subprocess.Popen(["sleep", "1002"], env={**procfs.marks(GONE, "web"), "PATH": "/usr/bin:/bin"})
     eventually(lambda: procfs.marked(GONE))
-    engine.add("ours", "net", **{"stormdrill": GONE, "stormdrill.expires": "2020-01-01T00:10:00+00:00"})
-    engine.networks = {"net": {"stormdrill": GONE}, "theirs": {}}
-    theirs = [engine.add("theirs"), engine.add("opted-in", stormdrill="my-own-system")]
+    fake.add("ours", "net", **{"stormdrill": GONE, "stormdrill.expires": "2020-01-01T00:10:00+00:00"})
+    fake.networks = {"net": {"stormdrill": GONE}, "theirs": {}}
+    theirs = [fake.add("theirs"), fake.add("opted-in", stormdrill="my-own-system")]
     answer = CliRunner().invoke(command, [GONE, "--json"])
     process.wait(10)
     told = json.loads(answer.stdout)
@@ -103,16 +106,16 @@ def test_what_nobody_knows_of_any_more_is_removed_and_what_others_labelled_is_no
         ("network", "removed"),
         ("process", "removed"),
     ]
-    assert list(engine.boxes.values()) == theirs
-    assert engine.networks == {"theirs": {}}
+    assert list(fake.boxes.values()) == theirs
+    assert fake.networks == {"theirs": {}}
 
 
-def test_what_cannot_be_removed_is_said_with_exit_code_5(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_removed_is_said_with_exit_code_5(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     from stormdrill.keeper import claims
 
     monkeypatch.setattr(claims, "LIMIT_S", 0.3)
-    engine.add("stuck", stormdrill=GONE)
-    engine.troubles = [("DELETE", "500")] * 50
+    fake.add("stuck", stormdrill=GONE)
+    fake.troubles = [("DELETE", "500")] * 50
     answer = CliRunner().invoke(command, [GONE])
     assert answer.exit_code == 5
     assert "docker" in answer.stdout
@@ -122,3 +125,21 @@ def test_what_cannot_be_removed_is_said_with_exit_code_5(engine: FakeEngine, mon
 def test_a_word_that_is_no_run_is_refused() -> None:
     with pytest.raises(Refused, match="no run's id"):
         sweep("web")
+
+
+@pytest.mark.docker
+def test_a_real_engine_is_swept_of_one_run_that_is_over(engine: str) -> None:
+    run = f"20200101T000000Z-over-{os.getpid()}"
+    labels = {"stormdrill": run}
+    made = {"Image": base_image(), "Cmd": ["sleep", "1000"], "Labels": labels}
+    assert ask(engine, "POST", "/networks/create", json.dumps({"Name": run, "Labels": labels})).status == 201
+    made |= {"HostConfig": {"NetworkMode": run}}
+    assert ask(engine, "POST", f"/containers/create?name={run}", json.dumps(made)).status == 201
+    assert ask(engine, "POST", f"/containers/{run}/start").status == 204
+    assert ask(engine, "POST", f"/containers/{run}/pause").status == 204
+    swept = sweep(run)
+    assert sorted((thing.kind, thing.owner, thing.outcome) for thing in swept.things) == [
+        ("container", "over", "removed"),
+        ("network", "over", "removed"),
+    ]
+    assert sweep(run).things == ()
