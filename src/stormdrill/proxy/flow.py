@@ -215,7 +215,8 @@ class Flow:
             self.shaping.end()
         self.shaping = Shaping(numbered, self.direction) if numbered else None
         if self.shaping is not None:
-            self._pair.touched(self.shaping.active, self.kept_bytes)
+            if self.kept_bytes:  # a connection without a byte in hand is not touched yet
+                self._pair.touched(self.shaping.active, self.kept_bytes)
             waiting = [(at_s, self.shaping.due_s(at_s), chunk) for at_s, _, chunk in self._queue]
             self._queue = deque(waiting)
         self.pump()
