@@ -24,8 +24,9 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 echo "making $image from Debian packages …"
 # The mirror is the one that this machine uses itself, when it can be told; else Debian's own.
-mirror=$(sed -nE 's/^deb (\[[^]]*\] )?(\S+) .*/\2/p' /etc/apt/sources.list 2>/dev/null | head -n 1)
-[ -n "$mirror" ] || mirror=$(sed -nE 's/^URIs: (\S+).*/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1)
+sources=(/etc/apt/sources.list /etc/apt/sources.list.d/*.sources)
+mirror=$( (cat "${sources[@]}" 2>/dev/null || true) |
+    sed -nE 's/^(deb (\[[^]]*\] )?|URIs: )(https?:\S*debian\S*).*/\3/p' | sed -n 1p)
 if ! debootstrap --variant=minbase --include=python3,iptables,iproute2,ca-certificates bookworm "$place/root" \
     ${mirror:+"$mirror"} >"$place/log" 2>&1; then
     tail -n 20 "$place/log" >&2
