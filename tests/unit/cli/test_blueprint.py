@@ -11,6 +11,7 @@ import pytest
 
 from stormdrill import api
 from stormdrill.cli.blueprint import blueprint_lines, blueprint_object
+from stormdrill.cli.commands.listing import find_items
 from stormdrill.model.plan import Plan
 
 
@@ -66,3 +67,8 @@ def test_an_odd_seed_is_said_to_be_none(given: str) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 2
     assert "is no seed; write a whole number from 0 to 4,294,967,295: --seed 7" in done.stderr
+
+
+def test_the_list_says_of_an_experiment_what_it_breaks_and_where_it_runs(repository: Path) -> None:
+    (found,) = [item for item in find_items(repository) if (item.kind, item.name) == ("experiments", "region-loss")]
+    assert (list(found.faults), list(found.targets)) == (["region-loss"], ["process", "docker"])
