@@ -101,7 +101,7 @@ same_plan = click.option(
     "--plan",
     "expected",
     type=Digest(),
-    default="",
+    default=None,
     metavar="DIGEST",
     help="Refuse unless the plan is still the one with this digest.",
 )

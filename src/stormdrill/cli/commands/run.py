@@ -36,7 +36,7 @@ def run(
     settings: dict[str, str],
     fast: bool,
     seed: int | None,
-    expected: str,
+    expected: str | None,
 ) -> None:
     """Run EXPERIMENT: start its system, load it, inject, observe, revert, judge, write the review.
 
@@ -57,7 +57,7 @@ def run(
                 settings=settings,
                 fast=fast,
                 seed=seed,
-                expected=expected,
+                expected=expected or "",
                 runs_dir=runs_dir,
                 announce=view.announce,
                 observer=view,
