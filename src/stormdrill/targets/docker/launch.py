@@ -68,6 +68,9 @@ class Launch:
         """Every image is there; their ids stand in the system, and so in the plan's digest. Raises Refused."""
         if self._image is not None:
             return
+        if self._spec.compose:
+            what = f"target docker: compose files are not carried out yet ({self._spec.compose})"
+            raise Refused(f"{what}; start it yourself, with a label of your choice on its services, and use attach")
         tag = self._spec.image or OURS_TAG
         folder = Path(self._spec.build or ".")
         shipped = catalogue.root()
