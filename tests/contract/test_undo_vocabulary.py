@@ -103,6 +103,11 @@ def test_this_suite_runs_every_word() -> None:
     assert set(WORDS) == here | beside, "test_undo_on_engines and test_undo_on_containers run those beside"
 
 
+def test_every_word_stands_on_its_page(repository: Path) -> None:
+    page = (repository / "docs" / "reference" / "undo.md").read_text(encoding="utf-8")
+    assert [word for word in WORDS if f"| `{word}` |" not in page] == []
+
+
 @pytest.mark.parametrize(
     "undo",
     [
