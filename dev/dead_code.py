@@ -34,6 +34,14 @@ CALLED_BY = {
     "_is_socket_alive": "geventhttpclient",
     "drive": "Locust, which calls what carries its task decorator",
     "fold": "anyone who reads a record: the properties compare it with the conductor's steps",
+    **dict.fromkeys(
+        ("BandwidthSqueeze", "CpuStarvation", "GpuPoolOutage", "LateDependency", "MemoryLeak"),
+        "faults.builtin, by its word",
+    ),
+    **dict.fromkeys(
+        ("NodeLoss", "NoisyNeighbour", "Partition", "QueueBacklog", "RegionLoss"), "faults.builtin, by its word"
+    ),
+    "refuse": "users' locustfiles",
     "read_policy": "tools that read one file alone",
     "read_system": "tools that read one file alone",
 }
