@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from stormdrill.spec.load import Source
 
 GENERATOR = "generator"
+COMPOSED_WITHIN_S = 10.0
 
 
 class Observer(Protocol):
@@ -95,6 +97,9 @@ def conduct(inputs: Inputs, observer: Observer) -> Ended:
     except Refused:
         holds.release(hold)
         raise
+    except KeeperGone:  # killed before it had said that it is there: whatever it wrote is ended, the system given back
+        take_over(run_dir, by="runner")
+        raise
     return session.run()
 
 
@@ -142,6 +147,7 @@ class _Session:
         observer: Observer,
         found: Mapping[str, str],
     ) -> None:
+        self._composed = threading.Event()
         self.inputs = inputs
         self.secrets = found
         self.redactor = secrets.redactor_of(found)
@@ -160,6 +166,7 @@ class _Session:
             grace_s=self.plan.system.stop_timeout_s,
         )
         self.conductor = self._compose()
+        self._composed.set()
 
     def run(self) -> Ended:
         """From here on nothing is refused any more: what goes wrong is reverted, and told by what is left."""
@@ -346,7 +353,9 @@ class _Session:
     # --- what happens while it runs --------------------------------------------------------------------------
 
     def _pushed(self, kind: str, data: Mapping[str, object]) -> None:
-        """What the keeper says unasked; in a thread of its own."""
+        """What the keeper says unasked; in a thread of its own, and perhaps before there is a conductor to tell."""
+        if not self._composed.wait(COMPOSED_WITHIN_S):
+            return
         match kind:
             case "process-exited" if str(data["instance"]).startswith(GENERATOR) and self.load is not None:
                 self.load.lost(f"the load generator ended ({data['signal'] or data['code']})")

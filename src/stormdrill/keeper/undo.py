@@ -8,6 +8,7 @@ are carried out by whoever owns the processes. What is said to container engines
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import signal
 import subprocess
@@ -176,6 +177,10 @@ def _restore(undo: Restore) -> Outcome:
     path = Path(os.path.realpath(undo.path))  # what a link points to, not the link
     wanted = undo.text.encode("utf-8", "surrogateescape")
     try:
+        for half in path.parent.glob(
+            f".{glob.escape(path.name)}.*.restored"
+        ):  # of one who was killed while he wrote it
+            half.unlink(missing_ok=True)
         before = path.stat() if path.exists() else None
         if before and before.st_mode & 0o7777 == undo.mode and path.read_bytes() == wanted:
             return Outcome(SUPERSEDED, f"{undo.path} is as it was already", CONTENT)

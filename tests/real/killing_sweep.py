@@ -1,0 +1,218 @@
+"""`make kill-sweep`: kill runner, keeper, both, at every journal boundary and at random, and look what is left.
+
+    python tests/real/killing_sweep.py [--target process|docker|attach] [--kills N] [--seed N] [--limit-s N] [--resume]
+    python tests/real/killing_sweep.py --replay 'process:late-stall:runner+keeper:17:0:3.2'
+
+The seed decides every kill. `--resume` leaves out those that the last sweep with this seed has seen to hold already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import killing_cases
+from killing_cases import Case, Seen
+from killing_scenarios import scenarios
+
+BUILD = Path(__file__).resolve().parents[2] / "build"
+SEED = 20261122
+PARALLEL = 2
+SHOWN_EVERY_S = 10.0
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def plan(target: str, lines: dict[str, int], kills: int, seed: int) -> list[Case]:
+    """Every boundary at least once where there is room for it, the rest at random and by signals; in a random order."""
+    rng = random.Random(seed)
+    signals, moments = max(1, kills // 8), max(1, kills // 8)
+    boundaries = list(killing_cases.at_every_boundary(target, lines, rng))
+    room = kills - signals - moments
+    if len(boundaries) > room:
+        boundaries = rng.sample(boundaries, room)
+    moments += room - len(boundaries)
+    cases = [
+        *boundaries,
+        *killing_cases.at_random(target, lines, rng, moments),
+        *killing_cases.with_signals(target, lines, rng, signals),
+    ]
+    rng.shuffle(cases)
+    return cases
+
+
+def strike_all(cases: Sequence[Case], strike: Callable[[Case], Seen], until_s: float) -> Iterator[Seen]:
+    """By PARALLEL processes, each of which reaps what it orphans. What the time doesn't suffice for is left out."""
+    readers = []
+    for part in range(PARALLEL):
+        read, write = os.pipe()
+        if os.fork() == 0:
+            code = 1
+            try:
+                os.close(read)
+                ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+                with os.fdopen(write, "w", buffering=1) as out:
+                    _strike_some(cases[part::PARALLEL], strike, until_s, out.write)
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(write)
+        readers.append(read)
+    yield from _told(readers)
+    for _ in readers:
+        os.wait()
+
+
+def _strike_some(
+    cases: Sequence[Case], strike: Callable[[Case], Seen], until_s: float, tell: Callable[[str], object]
+) -> None:
+    for case in cases:
+        if time.monotonic() > until_s:
+            return
+        try:
+            seen = strike(case)
+        except Exception as error:
+            seen = Seen(case, True, faults=(f"the sweep itself broke: {type(error).__name__}: {error}",))
+        told = (str(case), seen.hit, seen.alive, seen.reverted, seen.gone_s, seen.faults)
+        tell(json.dumps(told) + "\n")
+
+
+def _told(readers: list[int]) -> Iterator[Seen]:
+    import selectors
+
+    selector = selectors.DefaultSelector()
+    rest = dict.fromkeys(readers, b"")
+    for fd in readers:
+        selector.register(fd, selectors.EVENT_READ)
+    while rest:
+        for key, _ in selector.select():
+            fd = key.fd
+            data = os.read(fd, 1 << 16)
+            if not data:
+                selector.unregister(fd)
+                os.close(fd)
+                del rest[fd]
+                continue
+            *lines, rest[fd] = (rest[fd] + data).split(b"\n")
+            yield from map(seen_of, lines)
+
+
+def seen_of(line: bytes | str) -> Seen:
+    case, hit, alive, reverted, gone_s, faults = json.loads(line)
+    return Seen(Case.of(case), hit, alive, reverted, gone_s, tuple(faults))
+
+
+def line_of(seen: Seen) -> str:
+    return json.dumps((str(seen.case), seen.hit, seen.alive, seen.reverted, seen.gone_s, seen.faults))
+
+
+class Tally:
+    """What is said while it goes on and at its end."""
+
+    def __init__(self, planned: int) -> None:
+        self.planned = planned
+        self.seen: list[Seen] = []
+        self._started_s = self._said_s = time.monotonic()
+
+    def add(self, seen: Seen) -> None:
+        self.seen.append(seen)
+        for fault in seen.faults:
+            say(f"  LEFT  {fault}\n        again: {sys.executable} tests/real/killing_sweep.py --replay '{seen.case}'")
+        if time.monotonic() - self._said_s > SHOWN_EVERY_S:
+            self._said_s = time.monotonic()
+            took_s = self._said_s - self._started_s
+            say(f"  {len(self.seen)} of {self.planned} after {took_s:.0f} s, {len(self.broken)} left something")
+
+    @property
+    def broken(self) -> list[Seen]:
+        return [item for item in self.seen if item.faults]
+
+    def report(self) -> None:
+        kills = [item for item in self.seen if item.hit]
+        names = Counter(item.case.category for item in kills)
+        say(f"  {'':58} kills  held  armed  gone after ms: median, worst")
+        for name in sorted(names):
+            some = [item for item in kills if item.case.category == name]
+            say(f"  {name:58} {_row(some)}")
+        say(f"  {'all':58} {_row(kills)}")
+        say(f"  {len(self.seen) - len(kills)} came after the run's end and don't count")
+
+
+def _row(kills: Sequence[Seen]) -> str:
+    gone = sorted(item.gone_s * 1000 for item in kills) or [0.0]
+    held, armed = sum(not item.faults for item in kills), sum(item.reverted > 0 for item in kills)
+    return f"{len(kills):5} {held:5} {armed:6}  {gone[len(gone) // 2]:6.0f} {gone[-1]:6.0f}"
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def measure_lines(target: str, names: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """How long each journal is when nobody is killed."""
+    lines, faults = {}, []
+    for name in names:
+        lines[name], left = killing_cases.lines_of(target, name)
+        faults += [f"{name}, whom nobody killed: {text}" for text in left]
+    return lines, faults
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Kill runner, keeper and both, and look what is left.")
+    parser.add_argument("--target", default="process")
+    parser.add_argument("--kills", type=int, default=1100)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--limit-s", type=float, default=3600.0)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--replay", default="")
+    parser.add_argument("--only", default="", help="scenarios, separated by commas")
+    asked = parser.parse_args()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if asked.replay:
+        seen = killing_cases.strike(Case.of(asked.replay))
+        say(str(seen))
+        return 1 if seen.faults else 0
+    return sweep(asked)
+
+
+def sweep(asked: argparse.Namespace) -> int:
+    until_s = time.monotonic() + asked.limit_s
+    names = asked.only.split(",") if asked.only else list(scenarios(asked.target))
+    say(f"{asked.target}: {len(names)} scenarios, {asked.kills} kills, seed {asked.seed}")
+    lines, faults = measure_lines(asked.target, names)
+    say(f"  {sum(lines.values())} boundaries: " + ", ".join(f"{name} {count}" for name, count in lines.items()))
+    for fault in faults:
+        say(f"  LEFT  {fault}")
+    kept = BUILD / f"kills-{asked.target}-{asked.seed}.ndjson"
+    BUILD.mkdir(exist_ok=True)
+    cases = plan(asked.target, lines, asked.kills, asked.seed)
+    tally = Tally(len(cases))
+    if asked.resume and kept.exists():
+        for old in map(seen_of, kept.read_text().splitlines()):
+            if not old.faults:
+                tally.seen.append(old)
+        done = {str(old.case) for old in tally.seen}
+        cases = [case for case in cases if str(case) not in done]
+    with kept.open("w") as out:
+        out.writelines(line_of(old) + "\n" for old in tally.seen)
+        for seen in strike_all(cases, killing_cases.strike, until_s):
+            tally.add(seen)
+            out.write(line_of(seen) + "\n")
+            out.flush()
+    tally.report()
+    short = asked.kills - len(tally.seen)
+    if short > 0:
+        say(f"  {short} were left out: the time was over; go on with --seed {asked.seed} --resume")
+    return 1 if tally.broken or faults or short > 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
