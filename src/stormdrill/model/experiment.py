@@ -90,5 +90,7 @@ class Experiment(Struct, frozen=True):
     load: LoadUse | None = None
     guards: tuple[Expression, ...] = ()
     runbook: RunbookUse | None = None
+    catches: tuple[str, ...] = ()
+    """The system's resilience bugs with which this experiment must FAIL; they measure the experiment itself."""
     fast: bool = False
     """True when the `fast:` section has replaced what it names."""

@@ -112,6 +112,7 @@ class _Reading:
             load=self.load(),
             guards=tuple(self.guards()),
             runbook=self.runbook(),
+            catches=tuple(file.catches),
             fast=self.fast,
         )
 

@@ -179,6 +179,9 @@ class ExperimentFile(FileModel, frozen=True, kw_only=True):
         list[Expression], Meta(description="What ends the run at once: a metric beyond a limit for a time.")
     ] = []
     runbook: RunbookFile | None = None
+    catches: Annotated[
+        list[Word], Meta(description="Values of the system's parameter bug with which this experiment must FAIL.")
+    ] = []
     fast: FastFile | None = None
 
 

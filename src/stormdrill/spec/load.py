@@ -23,9 +23,11 @@ from stormdrill.spec.policy import resolve_policy
 from stormdrill.spec.profile import resolve_profile
 from stormdrill.spec.scalars import instead
 from stormdrill.spec.system import resolve_system
-from stormdrill.spec.yaml import Document, Scalar, ordered, parse, read_text
+from stormdrill.spec.yaml import Document, Listing, Scalar, ordered, parse, read_text
 
 POLICY_VARIABLE = "STORMDRILL_POLICY"
+BUG = "bug"
+"""The parameter of a system whose choices are its resilience bugs; its default is the sound system."""
 
 
 class Source(Struct, frozen=True):
@@ -182,6 +184,8 @@ class _Loading:
                 system = resolve_system(document, parameters, values, self.target)
                 system = None if document.problems else system
                 self.check_names(parameters)
+                if not document.broken("parameters"):
+                    self.check_catches(parameters)
                 known = {**self.parameters, **parameters}
                 self.problems += unknown_settings(known, self.settings, "the experiment or its system")
         return system
@@ -191,6 +195,27 @@ class _Loading:
             if self.document:
                 what = f"the system has a parameter {name} too: --set could not tell them apart"
                 self.document.problem(self.document.key("parameters", name), what, "choose another name")
+
+    def check_catches(self, parameters: Mapping[str, Parameter]) -> None:
+        """What the experiment says that it catches are bugs that the system can be given."""
+        node = self.document.node("catches") if self.document else None
+        items = node.items if isinstance(node, Listing) else []
+        bug = parameters.get(BUG)
+        known = [str(choice) for choice in bug.choices if choice != bug.default] if bug else []
+        seen: set[str] = set()
+        for item in items:
+            if not self.document or not isinstance(item, Scalar) or item.broken or not _is_name(item.text):
+                continue
+            if item.text in seen:
+                self.document.problem(item, f"{item.text} stands twice in catches", "remove one")
+            elif not known:
+                what = f"the system's parameters name no bugs, so {item.text} can't be given to it"
+                fix = f"give the system a parameter {BUG}: {{default: none, choices: [none, {item.text}]}}"
+                self.document.problem(item, what, fix)
+            elif item.text not in known:
+                what = f"{item.text} is no bug of the system"
+                self.document.problem(item, what, instead(item.text, known, "bugs"))
+            seen.add(item.text)
 
     def profiles(self) -> dict[str, Profile | None]:
         found: dict[str, Profile | None] = {}
