@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import textwrap
 import threading
@@ -191,7 +192,7 @@ def rig(word: str, runs: Path, system: System | None = None, planned: tuple[Inje
 def _poke(target: DrillTarget, over: threading.Event) -> None:
     while not over.is_set():
         for item in target.inventory():
-            with suppress(OSError):
+            with suppress(OSError, http.client.HTTPException):
                 urllib.request.urlopen(f"http://{item.address}/", timeout=0.5).read()
         time.sleep(0.002)
 

@@ -173,7 +173,8 @@ def test_what_dies_has_left_its_output_in_the_run_directory(engine: str, tmp_pat
         try:
             eventually(lambda: [item.code for item in run.events(ContainerEvent) if item.action == "die"] == [1])
             log = run.dir / "logs/web.log"
-            eventually(lambda: log.exists() and "no such thing" in log.read_text())
+            assert "no such thing as luck" in log.read_text()
+            assert ["no such thing as luck" in item.detail for item in run.events(ContainerEvent)] == [True]
             assert target.ready() == {"web": False}
         finally:
             target.leave()

@@ -16,10 +16,10 @@ from typing import Literal, Protocol
 
 from stormdrill.core import decide as do
 from stormdrill.core.fold import State, start, step
-from stormdrill.errors import KeeperGone, Refused, SystemNotReady
+from stormdrill.errors import KeeperGone, Refused, SystemNotReady, Unreachable
 from stormdrill.model import event as ev
-from stormdrill.model.plan import Plan
-from stormdrill.ports import Fault, Keeper, Load, Target
+from stormdrill.model.plan import Injection, Plan
+from stormdrill.ports import Effect, Fault, Keeper, Load, Target
 from stormdrill.store.journal import Follower, JournalUnwritable
 
 TICK_S = 0.02
@@ -163,7 +163,6 @@ class Conductor:
             self.keeper.record(self._abort)
             self.refresh()
             self._submit(do.CancelRunbook(), self._cancel_runbook)  # one that is only about to start, too
-            self._submit(do.CancelRunbook(), self._cancel_runbook)  # one that is only about to start, too
         busy = False
         for command in do.decide(self.plan, self.state, now_ms()):
             busy = self._dispatch(command) or busy
@@ -177,11 +176,10 @@ class Conductor:
             self.events.append(recorded)
             self.state = step(self.state, recorded)
             event = recorded.event
+            if isinstance(event, ev.ProcessSpawned | ev.ContainerStarted):
+                self.processes[event.instance] = event.pid
             if isinstance(event, ev.ProcessSpawned):
-                self.processes[event.instance] = event.pid
                 self.target.respawned(event.instance, event.pid, event.start_ticks)
-            elif isinstance(event, ev.ContainerStarted):
-                self.processes[event.instance] = event.pid
             elif isinstance(event, ev.KeeperStarted):
                 self.processes["keeper"] = event.pid
             self._observer(recorded)
@@ -241,12 +239,12 @@ class Conductor:
             event = recorded.event
             if isinstance(event, ev.ProcessExited) and not event.expected:
                 how = f"signal {event.signal}" if event.signal else f"exit code {event.code}"
-                log = f"logs/{event.instance}.log"
-                raise SystemNotReady(f"{event.instance} ended at once ({how}); its output is in {log} of the run")
-            if isinstance(event, ev.ContainerEvent) and event.action == "die" and not event.expected:
-                how = f"exit code {event.code}"
-                log = f"logs/{event.instance}.log"
-                raise SystemNotReady(f"{event.instance} ended at once ({how}); its output is in {log} of the run")
+            elif isinstance(event, ev.ContainerEvent) and event.action == "die" and not event.expected:
+                how = event.detail
+            else:
+                continue
+            name = event.instance
+            raise SystemNotReady(f"{name} ended at once ({how}); its output is in logs/{name}.log of the run")
 
     def _begin_load(self) -> None:
         if self.load is None or self.plan.experiment.load is None:
@@ -337,12 +335,17 @@ class Conductor:
 
     def _arm(self, name: str) -> None:
         injection = self.plan.injection(name)
+        try:
+            undo = self.target.undo_of(injection)
+        except Unreachable as error:
+            self.abort("system", f"{name} could not be armed: {error}")
+            return
         self.keeper.arm(
             name,
             fault=injection.fault,
             instance=injection.instance,
             mechanism=injection.mechanism,
-            undo=self.target.undo_of(injection),
+            undo=undo,
             expires_in_s=injection.for_s + EXPIRY_GRACE_S,
         )
 
@@ -369,19 +372,26 @@ class Conductor:
 
     def _look(self, name: str, since_ms: float) -> bool:
         injection = self.plan.injection(name)
-        effect = self._faults[injection.fault].observe(injection, self.target)
+        effect = self._observed(injection)
         seen_ms = now_ms()
         if effect.bit:
             after_ms = round(seen_ms - since_ms, 3)
             self.keeper.record(ev.EffectObserved(name, True, effect.witness, effect.detail, after_ms), seen_ms)
         return effect.bit
 
+    def _observed(self, injection: Injection) -> Effect:
+        """What can't be looked at now has neither bitten nor gone; it is looked at again."""
+        try:
+            return self._faults[injection.fault].observe(injection, self.target)
+        except Unreachable as error:
+            return Effect(False, False, "nobody", str(error))
+
     def _revert(self, name: str, cause: str) -> None:
         self.keeper.revert(name, cause)
 
     def _verify(self, name: str, last: bool) -> None:
         injection = self.plan.injection(name)
-        effect = self._faults[injection.fault].observe(injection, self.target)
+        effect = self._observed(injection)
         seen_ms = now_ms()
         since_ms = self.state.injections[name].revert_ms or seen_ms
         if effect.gone or last:

@@ -63,7 +63,7 @@ class Crashing:
 
     def apply(self, injection: Injection) -> None:
         one = self._fleet.of(injection.instance)
-        self._fleet.expect(injection.instance, "kill", "die", "start")
+        self._fleet.expect(injection.instance, "kill", "die", "start", "network-connect")
         self._engine.act("POST", f"/containers/{one.id}/kill")
 
     def observe(self, injection: Injection) -> Effect:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
+from stormdrill.redact import Redactor
 from stormdrill.targets.docker.engine import Engine, joined
 
 FETCH_LIMIT_S = 3.0
+LONGEST_LINE = 200
 
 
-def save(engine: Engine, container: str, place: Path) -> bool:
-    """All of it, standard output and error as they came. False when the engine doesn't give it."""
+def save(engine: Engine, container: str, place: Path, redactor: Redactor) -> bool:
+    """All of it, standard output and error as they came, without secrets. False when the engine doesn't give it."""
     heard = engine.call("GET", f"/containers/{quote(container)}/logs?stdout=1&stderr=1", None, FETCH_LIMIT_S)
     if heard.error or heard.status != 200:
         return False
-    place.write_bytes(joined(heard.body))
+    text = joined(heard.body).decode("utf-8", "surrogateescape")
+    place.write_bytes(redactor.text(text).encode("utf-8", "surrogateescape"))
     return True
 
 
-def tail(place: Path, lines: int = 5) -> str:
-    """The last lines, for messages; empty when there are none."""
+def last_line(place: Path) -> str:
+    """For messages; empty when there is none."""
     if not place.is_file():
         return ""
-    text = place.read_bytes()[-4000:].decode("utf-8", "replace")
-    return "\n".join(text.strip().splitlines()[-lines:])
+    lines = place.read_bytes()[-4000:].decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:LONGEST_LINE] if lines else ""

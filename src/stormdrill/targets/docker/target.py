@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -17,6 +18,7 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.system import Ready, ServiceInstance, System
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Hop, Instance, Keeper, Mechanism, World
+from stormdrill.spec.secrets import redactor_of
 from stormdrill.targets.docker import logs
 from stormdrill.targets.docker.attach import Attach
 from stormdrill.targets.docker.companions import companions
@@ -83,6 +85,7 @@ class DockerTarget:
         secrets: Mapping[str, str] | None = None,
     ) -> None:
         self._run_dir = run_dir
+        self._redactor = redactor_of(secrets or {})
         self._engine = Engine()
         self._fleet = Fleet()
         self._source: Source
@@ -155,7 +158,7 @@ class DockerTarget:
         early = self._fleet.join(replace(member, pid=self._engine.state(member.id).pid))
         self._note(self._started(member.instance))
         for told in early:
-            if told.action != "start":
+            if told.action in ("oom", "die"):  # the rest is how it was made
                 self._heard(told)
 
     def _started(self, instance: str) -> ContainerStarted:
@@ -180,9 +183,16 @@ class DockerTarget:
         wait(kept, timeout=2 * logs.FETCH_LIMIT_S)
 
     def _save_log(self, member: Member) -> None:
+        logs.save(self._engine, member.id, self._log(member), self._redactor)
+
+    def _last_words(self, member: Member) -> str:
+        last = logs.last_line(self._log(member))
+        return f"; its last words: {last}" if last else ""
+
+    def _log(self, member: Member) -> Path:
         folder = self._run_dir / "logs"
         folder.mkdir(exist_ok=True)
-        logs.save(self._engine, member.id, folder / f"{member.instance}.log")
+        return folder / f"{member.instance}.log"
 
     # --- what the engine tells -------------------------------------------------------------------------------
 
@@ -190,15 +200,20 @@ class DockerTarget:
         member = self._fleet.told_of(told)
         if member is None:
             return
+        if told.action == "network-disconnect" and self._engine.state(member.id).life == "gone":
+            return  # because it ended, which is told too
         pid = self._engine.state(member.id).pid if told.action == "start" else 0
         if pid and pid == member.pid:
             return  # its first start, of which is told already
-        self._note(self._fleet.event(member, told), told.at_ms)
+        event = self._fleet.event(member, told)
+        if told.action == "die":
+            self._save_log(member)
+            if not event.expected:
+                event = dataclasses.replace(event, detail=f"{event.detail}{self._last_words(member)}")
+        self._note(event, told.at_ms)
         if pid:
             self._fleet.join(replace(member, pid=pid, address=self._source.published(member)))
             self._note(self._started(member.instance))
-        elif told.action == "die":
-            self._save_log(member)
 
     def _troubled(self, text: str) -> None:
         self._note(Warned(text))
