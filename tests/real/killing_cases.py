@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import killing_engine
 import killing_look
 import killing_runs
 from killing_runs import Place, Watch
@@ -19,6 +21,7 @@ from killing_scenarios import scenarios
 
 from stormdrill.keeper import procfs
 from stormdrill.keeper.actions import recover
+from stormdrill.keeper.engine import ask
 from stormdrill.model.event import AbortRequested, RevertStarted
 from stormdrill.store.journal import NAME, salvage
 
@@ -38,6 +41,28 @@ SIGNALS = (
     ("runner", "keeper", "recover"),
 )
 """What a person or a terminal sends, a second and a third time during the revert, and kills that come during it."""
+TROUBLES = (
+    ("engine-500",),
+    ("engine-500", "runner"),
+    ("engine-500", "keeper"),
+    ("engine-late", "runner"),
+    ("engine-late", "keeper"),
+    ("engine-500", "TERM"),
+    ("remove-back",),
+    ("remove-proxy",),
+    ("remove-back", "runner"),
+    ("remove-front", "keeper"),
+)
+"""Each call that changes something is refused twice, or answered late; a container is removed by hand."""
+RESTARTS = (
+    ("restart-TERM",),
+    ("restart-KILL",),
+    ("runner", "restart-TERM"),
+    ("keeper", "restart-KILL"),
+    ("restart-TERM", "runner"),
+    ("runner", "keeper", "restart-TERM"),
+)
+"""The engine's daemon goes and comes back."""
 LONGEST_GAP_MS = 5.0
 LATE_GAP_MS = 80.0
 """A second blow while the revert that the first one began is going on."""
@@ -131,6 +156,15 @@ def with_signals(target: str, lines: Mapping[str, int], rng: random.Random, coun
         )
 
 
+def with_the_engine(target: str, lines: Mapping[str, int], rng: random.Random, count: int) -> Iterator[Case]:
+    """Once there are containers."""
+    kinds = RESTARTS if target == "restart" else TROUBLES
+    for index in range(count):
+        name = rng.choice(sorted(lines))
+        number = rng.randint(6, lines[name])
+        yield Case(target, name, kinds[index % len(kinds)], number, round(rng.uniform(0.0, 60.0), 2), 2.0)
+
+
 def _gap(rng: random.Random, blows: tuple[str, ...]) -> float:
     if len(blows) == 1:
         return 0.0
@@ -138,38 +172,83 @@ def _gap(rng: random.Random, blows: tuple[str, ...]) -> float:
     return round(rng.uniform(0.0, longest), 2)
 
 
-def lines_of(target: str, name: str, attach: Mapping[str, str] | None = None) -> tuple[int, list[str]]:
+def lines_of(ground: Ground, name: str) -> tuple[int, list[str]]:
     """How many lines the journal of this scenario has when nobody is killed; and what was left even so."""
-    with _place(target, name, attach) as place:
+    with ground.place(name) as place:
         runner = killing_runs.begin(place)
         _, code = killing_look.gone_after_s(place, runner, time.monotonic())
-        faults = killing_look.left_behind(place, b"")
+        faults = killing_look.left_behind(place, b"") + ground.left(place)
         if code != 0:
             faults.append(f"exit code {code}: {(place.root / killing_runs.LOG).read_text()[-2000:]}")
         run_dir = place.run_dir
         return (run_dir / NAME).read_bytes().count(b"\n") if run_dir else 0, faults
 
 
-class _place:  # noqa: N801
-    """A fresh folder, removed afterwards."""
+class Ground:
+    """Where runs are killed: local processes, or an engine, perhaps with containers that outlive them."""
 
-    def __init__(self, target: str, scenario: str, attach: Mapping[str, str] | None) -> None:
-        root = Path(tempfile.mkdtemp(prefix="stormdrill-kill-"))
-        self._place = Place(root, target, scenario, attach)
+    def __init__(self, target: str, number: int = 0) -> None:
+        self.target = target
+        self.own = killing_engine.OwnEngine() if target == "restart" else None
+        self.engine = "" if target == "process" else self.own.url if self.own else killing_engine.MACHINES
+        self.attached = killing_engine.Attached(self.engine, number) if target == "attach" else None
 
-    def __enter__(self) -> Place:
-        return self._place
+    def __enter__(self) -> Ground:
+        if self.own:
+            self.own.make()
+        if self.engine:
+            import stormdrill.targets.docker.starting  # noqa: F401  (once, and not in every run)
+        if self.attached:
+            self.attached.make()
+        return self
 
     def __exit__(self, *_: object) -> None:
-        keep = os.environ.get("KEEP_KILLED_RUNS")
-        if not keep:
-            shutil.rmtree(self._place.root, ignore_errors=True)
+        if self.attached:
+            self.attached.remove()
+        if self.own:
+            self.own.remove()
+
+    @contextlib.contextmanager
+    def place(self, scenario: str) -> Iterator[Place]:
+        """A fresh folder, with somebody in it who stands between the run and its engine; removed afterwards."""
+        assert scenario in scenarios(self.target), scenario
+        root = Path(tempfile.mkdtemp(prefix="stormdrill-kill-"))
+        between = 0
+        engine = self.engine
+        if self.engine:
+            engine = f"unix://{root}/e.sock"
+            between = killing_runs.fork(lambda: killing_engine.stand_between(root, self.engine), root / "between.log")
+            killing_engine.await_engine(engine)
+        try:
+            yield Place(root, self.target, scenario, self.attached.labels if self.attached else None, engine)
+        finally:
+            if between:
+                os.kill(between, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(between, 0)
+            if not os.environ.get("KEEP_KILLED_RUNS"):
+                shutil.rmtree(root, ignore_errors=True)
+
+    def left(self, place: Place) -> list[str]:
+        """On the engine; and what was only borrowed is as it was."""
+        run_dir = place.run_dir
+        if not self.engine or run_dir is None:
+            return []
+        events = salvage(run_dir / NAME).events if (run_dir / NAME).exists() else []
+        found = killing_engine.left_on(self.engine, run_dir.name, events)
+        return found + (self.attached.differences() if self.attached else [])
+
+    def remove_by_hand(self, place: Place, instance: str) -> None:
+        if place.run_dir is None:
+            return
+        labels = {"stormdrill": place.run_dir.name, "stormdrill.instance": instance}
+        for one in killing_engine.listed(self.engine, "/containers/json?all=1&", **labels):
+            ask(self.engine, "DELETE", f"/containers/{one['Id']}?force=1", timeout_s=20.0)
 
 
-def strike(case: Case, attach: Mapping[str, str] | None = None) -> Seen:
+def strike(case: Case, ground: Ground) -> Seen:
     """Start a run, strike at that moment, and look."""
-    assert case.scenario in scenarios(case.target), case
-    with _place(case.target, case.scenario, attach) as place:
+    with ground.place(case.scenario) as place:
         runner = killing_runs.begin(place)
         watch = Watch(place)
         codes: list[int | None] = [None]
@@ -184,15 +263,16 @@ def strike(case: Case, attach: Mapping[str, str] | None = None) -> Seen:
         watch.poll()
         since_s = time.monotonic()
         if hit:
-            _strike(case, runner, place)
+            _strike(case, runner, place, ground)
         alive = len(killing_look.alive(place))
         faults = (
             [] if not case.both or not hit else killing_look.refused_until_recovered(place, "recover" in case.blows)
         )
         gone_s, code = killing_look.gone_after_s(place, runner, since_s)
         code = codes[0] if code is None else code
-        faults += killing_look.left_behind(place, watch.complete)
-        faults += _odd_end(case, code) + killing_look.accepts_a_new_run(place)
+        (place.root / killing_engine.TROUBLE).unlink(missing_ok=True)
+        faults += killing_look.left_behind(place, watch.complete) + ground.left(place)
+        faults += _odd_end(case, code, watch.complete) + killing_look.accepts_a_new_run(place)
         watch.close()
         return Seen(case, hit, alive, _reverted(place), gone_s, tuple(faults))
 
@@ -202,7 +282,7 @@ def _pause(ms: float) -> None:
         time.sleep(ms / 1000)
 
 
-def _strike(case: Case, runner_pid: int, place: Place) -> None:
+def _strike(case: Case, runner_pid: int, place: Place, ground: Ground) -> None:
     keeper = killing_runs.keeper_of(runner_pid)
     runner = procfs.identity_of(runner_pid)
     assert runner is not None
@@ -218,6 +298,13 @@ def _strike(case: Case, runner_pid: int, place: Place) -> None:
                 procfs.send(keeper, signal.SIGKILL)
         elif blow == "recover":
             _kill_a_recover(place, case.gap_ms)
+        elif who == "engine":
+            (place.root / killing_engine.TROUBLE).write_text(name)
+        elif who == "remove":
+            ground.remove_by_hand(place, name)
+        elif who == "restart":
+            assert ground.own is not None
+            ground.own.restart(signal.Signals[f"SIG{name}"])
         else:
             victim = keeper if who == "keeper" else runner
             if victim:
@@ -235,15 +322,15 @@ def _kill_a_recover(place: Place, after_ms: float) -> None:
     os.waitpid(pid, 0)
 
 
-def _odd_end(case: Case, code: int | None) -> list[str]:
+def _odd_end(case: Case, code: int | None, seen: bytes) -> list[str]:
     """The runner's own end: killed when it was, else a code that it should have."""
     allowed = {0, 4}
     if "runner" in case.blows:
         allowed.add(-signal.SIGKILL)
     if "keeper" in case.blows:
-        allowed |= {75}  # before the keeper had said that it is there
-    if set(case.blows) & {"TERM", "INT", "HUP"}:
-        allowed |= {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, 70} if case.lines < 1 else set()
+        allowed.add(75)  # before the keeper had said that it is there
+    if b'"run-ended"' in seen:  # a signal that comes when all is over is nobody's business any more
+        allowed |= {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
     return [] if code in allowed else [f"the runner ended with {code}"]
 
 

@@ -81,7 +81,7 @@ def left_behind(place: Place, seen: bytes) -> list[str]:
         return found
     found += _journal(place, run_dir, seen)
     found += _files(run_dir)
-    found += _listening(run_dir)
+    found += _listening(run_dir) if place.target == "process" else []
     found += [f"a control group is left: {path}" for path in _cgroups(run_dir.name)]
     with contextlib.suppress(OSError):
         if text := (run_dir / "logs" / "keeper.log").read_text():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -40,7 +41,8 @@ class Place:
     scenario: str
     attach: Mapping[str, str] | None = None
     """The opt-in label of containers that outlive the run."""
-    environment: Mapping[str, str] | None = None
+    engine: str = ""
+    """The container engine that the run uses."""
 
     @property
     def runs(self) -> Path:
@@ -55,7 +57,8 @@ class Place:
         """This process's own state home, too: holds are looked at where the run put them."""
         os.environ["XDG_STATE_HOME"] = str(self.root / "state")
         os.environ[MARK] = self.root.name
-        os.environ.update(self.environment or {})
+        if self.engine:
+            os.environ["DOCKER_HOST"] = self.engine
 
 
 def fork(work: Callable[[], int], log: Path) -> int:
@@ -66,6 +69,8 @@ def fork(work: Callable[[], int], log: Path) -> int:
     code = 70
     try:
         os.setsid()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(fd, 1)

@@ -130,11 +130,11 @@ ATTACHED = (
 
 
 def scenarios(target: str) -> Mapping[str, Uses]:
-    """`target`: process, docker, or attach (containers that outlive the run)."""
+    """`target`: process, docker, attach (containers that outlive the run), or restart (of the engine itself)."""
     if target == "process":
         return EVERYWHERE
     both = EVERYWHERE | CONTAINERS
-    return both if target == "docker" else {name: both[name] for name in ATTACHED}
+    return {name: both[name] for name in ATTACHED} if target == "attach" else both
 
 
 def experiment(name: str, target: str, phases: Phases = PHASES) -> Experiment:
