@@ -52,6 +52,8 @@ class Effect(Struct, frozen=True):
     gone: bool
     witness: str
     detail: str
+    at_ms: float = 0.0
+    """When the witness saw it, where that was before this look; monotonic."""
 
 
 class Hop(Struct, frozen=True):

@@ -17,14 +17,14 @@ from keeping import eventually, kept_run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 
-from mechanism_rig import Rig, injection, rig
+from mechanism_rig import Rig, injection, rig, small_system
 
 from stormdrill.api.targets import make
 from stormdrill.errors import Refused
 from stormdrill.keeper.engine import ask
 from stormdrill.model.event import ContainerEvent, ContainerStarted, ResourcesClaimed
 from stormdrill.model.mechanism import Pressure, Sever
-from stormdrill.model.system import DockerSpec, Ready, ServiceInstance, System
+from stormdrill.model.system import Dependency, DockerSpec, Ready, ServiceInstance, System
 
 pytestmark = pytest.mark.docker
 CUT = injection("sever", Sever(peers=("front",)), "partition")
@@ -260,3 +260,26 @@ def test_a_container_made_anew_since_the_plan_is_not_the_one_that_was_planned(
     ask(engine, "DELETE", f"/containers/{running}?force=1")
     with pytest.raises(Refused, match=f"web was planned for container {running[:12]}, which no longer runs"):
         make("docker", planned, tmp_path).preflight()
+
+
+def test_an_image_of_the_users_is_started_and_reaches_its_dependency_through_the_proxy(
+    engine: str, tmp_path: Path
+) -> None:
+    """An image that isn't ours, with a command of its own and a port of its own."""
+    db = ServiceInstance(
+        "db", "db", ("python3", "-m", "http.server", "9999"), ready=Ready(), port=9999, image="stormdrill-base:bookworm"
+    )
+    front = small_system().instances[0]
+    system = msgspec.structs.replace(
+        small_system(), instances=(front, db), dependencies=(Dependency("back", ("front",), "db"),)
+    )
+    with rig("docker", tmp_path, system) as small:
+        (hop,) = small.target.world().hops
+        control = started(small, "proxy").address
+
+        def carried() -> bool:
+            with urllib.request.urlopen(f"http://{control}/routes", timeout=2.0) as answer:
+                return any(route["name"] == hop.name and route["bytes_down"] > 0 for route in json.load(answer))
+
+        eventually(carried)
+        assert container(engine, started(small, "db").container)["HostConfig"]["CapDrop"] is None

@@ -373,7 +373,7 @@ class Conductor:
     def _look(self, name: str, since_ms: float) -> bool:
         injection = self.plan.injection(name)
         effect = self._observed(injection)
-        seen_ms = now_ms()
+        seen_ms = effect.at_ms or now_ms()
         if effect.bit:
             after_ms = round(seen_ms - since_ms, 3)
             self.keeper.record(ev.EffectObserved(name, True, effect.witness, effect.detail, after_ms), seen_ms)

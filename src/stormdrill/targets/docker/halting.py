@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Engine as EngineCall
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Effect
+from stormdrill.store.identity import identity_of
 from stormdrill.targets.docker.engine import Engine
 from stormdrill.targets.docker.fleet import Fleet
 
+WATCH_S = 4.0
 PERMISSION = "use the container engine's API"
 
 
@@ -52,6 +56,7 @@ class Crashing:
         self._engine = engine
         self._fleet = fleet
         self._answers = answers
+        self._died_ms: dict[str, float] = {}
 
     def refusal(self, injection: Injection) -> str:
         return ""
@@ -64,13 +69,27 @@ class Crashing:
     def apply(self, injection: Injection) -> None:
         one = self._fleet.of(injection.instance)
         self._fleet.expect(injection.instance, "kill", "die", "start", "network-connect")
-        self._engine.act("POST", f"/containers/{one.id}/kill")
+        watch = threading.Thread(target=self._watch, args=(injection.id, one.pid), daemon=True)
+        watch.start()
+        self._engine.act("POST", f"/containers/{one.id}/kill")  # answers once the engine has cleaned up behind it
+        watch.join(timeout=WATCH_S)
+
+    def _watch(self, injection: str, pid: int) -> None:
+        """When its process was seen to be gone, which is long before the engine says so."""
+        who = identity_of(pid) if pid else None
+        until_s = time.monotonic() + WATCH_S
+        while who is not None and time.monotonic() < until_s:
+            if not who.lives:
+                self._died_ms[injection] = time.monotonic() * 1000
+                return
+            time.sleep(0.001)
 
     def observe(self, injection: Injection) -> Effect:
         state = self._engine.state(self._fleet.of(injection.instance).id)
         if state.life != "running":
-            said = f"{injection.instance} is {state.status}"
-            return Effect(state.life == "gone", False, "container state", said)
+            said, died_ms = f"{injection.instance} is {state.status}", self._died_ms.get(injection.id, 0.0)
+            witness = "process and container state" if died_ms else "container state"
+            return Effect(state.life == "gone", False, witness, said, died_ms)
         # one that was started again and dies, or never answers, is as lost as before
         answers = self._answers(injection.instance)
         said = "answers" if answers else "runs, and does not answer"

@@ -36,6 +36,8 @@ MADE_HERE = "stormdrill-base:bookworm"
 """What `make base-image` makes."""
 USUAL = "python:3.12-slim"
 FINGERPRINT = "stormdrill.content"
+KEPT = 4
+"""Images of ours that are kept, the newest ones: a plan may still mean one of them."""
 OURS_TAG = "stormdrill-platform"
 NEEDED = ("aiohttp", "msgspec")
 """What the platform imports besides the standard library."""
@@ -94,6 +96,7 @@ def build(engine: Engine, tag: str, folder: Path) -> Image:
     if not found:
         _make(name, wanted, base, dockerfile, packages)
         found = image_id(engine, name)
+        _forget_old(engine)
     return Image(name, found, base, round(time.monotonic() - began_s, 3), built=not there)
 
 
@@ -129,6 +132,15 @@ def _make(
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
         build_image(context, name, {"BASE": base.name}, {FINGERPRINT: fingerprint})
+
+
+def _forget_old(engine: Engine) -> None:
+    """Every change of the platform makes a new image. Those in use are refused by the engine, and stay."""
+    filters = quote(json.dumps({"label": [FINGERPRINT]}))
+    listed = cast("list[dict[str, object]]", engine.get(f"/images/json?filters={filters}") or [])
+    for item in sorted(listed, key=lambda one: cast("int", one["Created"]), reverse=True)[KEPT:]:
+        for tag in cast("list[str]", item.get("RepoTags") or []):
+            engine.call("DELETE", f"/images/{quote(tag, safe='/:')}")
 
 
 def _packages() -> list[importlib.metadata.Distribution]:
