@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test check format bench kill-sweep base-image image lock clean
+.PHONY: help demo test check format bench detect kill-sweep base-image image lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -30,6 +30,9 @@ format: $(DEV) ## put the code into its one format
 
 bench: $(DEV) ## measure the figures that are promised; writes build/bench.json
 	@$(BIN)/python -m bench
+
+detect: $(DEV) ## every resilience bug must be caught, the sound platform never: at most two hours; DETECT="--resume"
+	@$(BIN)/python -m bench.detect $(DETECT)
 
 kill-sweep: $(DEV) ## kill runner, keeper and both, hundreds of times
 	@$(BIN)/python tests/real/killing.py 300 50
