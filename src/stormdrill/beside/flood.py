@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 MOST_UNDER_WAY = 256
 ANSWER_LIMIT_S = 5.0
 STATUS_EVERY_S = 0.05
+LONGEST_SLEEP_S = 0.2
+"""However seldom it sends: its deadline and its parent's end are looked at in between."""
 BODY_LIMIT = 1 << 20
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -106,7 +108,8 @@ async def flood(asked: argparse.Namespace, entries: list[tuple[str, int]], paren
         if after_s >= status_s:
             status_s = after_s + STATUS_EVERY_S
             _tell(asked.status, counts)
-        await asyncio.sleep(max(0.001, number / asked.rate - (time.monotonic() - began_s)))
+        due_s = number / asked.rate - (time.monotonic() - began_s)
+        await asyncio.sleep(min(max(0.001, due_s), LONGEST_SLEEP_S))
 
 
 def _tell(path: str, counts: Counts) -> None:

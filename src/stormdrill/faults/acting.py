@@ -118,7 +118,12 @@ def halt(asked: Asked, one: Instance, mode: str, after_s: float = 0.0) -> Inject
 
 
 def some(found: Sequence[Instance], share: float, seed: str) -> tuple[Instance, ...]:
-    """`share` (0 to 1) of them, at least one, chosen the same way each time: a drill must be repeatable."""
+    """`share` (0 to 1) of them, at least one, chosen the same way each time: a drill must be repeatable.
+
+    `seed` is the fault's word. Raises Refused for a share of nothing.
+    """
+    if not share:
+        raise Refused(f"{seed} would touch nothing: share 0% is nobody; write more, or leave it out for all")
     count = max(1, round(len(found) * share))
     order = sorted(found, key=lambda one: (zlib.crc32(f"{seed}/{one.name}".encode()), one.name))
     return tuple(sorted(order[:count], key=lambda one: [item.name for item in found].index(one.name)))

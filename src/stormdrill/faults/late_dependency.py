@@ -95,6 +95,8 @@ def _old_data(asked: Asked, wanted: Parameters, world: World) -> tuple[Injection
         what = f"{wanted.name} declares no way to age its data"
         raise nothing_touched(use, f"{what}; add `lag: /lag` to the dependency, a path that takes PUT {{seconds: N}}")
     lag_s = seconds(wanted.data_lag)
+    if not lag_s:
+        raise nothing_touched(use, "data_lag 0s is nothing")
     how = Tell(
         service=found.to,
         method="PUT",
@@ -104,7 +106,7 @@ def _old_data(asked: Asked, wanted: Parameters, world: World) -> tuple[Injection
         undo_path=found.lag,
         undo_body=json.dumps({"seconds": 0}),
         look_path=found.lag,
-        look=f".seconds == {lag_s:g}",
+        look=f".seconds == {lag_s:.15g}",
     )
     return tuple(
         injection(asked, one.name, "tell", how=how, switches=(f"age of the data of {one.name}",))

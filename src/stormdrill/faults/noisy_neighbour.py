@@ -6,6 +6,7 @@ objective, and its jobs are not counted among the run's. `cpu`: programs beside 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, convert
@@ -21,6 +22,7 @@ from stormdrill.spec.files import Rate
 
 MOST_PER_S = 1000.0
 REQUEST = "POST /jobs"
+ONE_REQUEST = re.compile(r"(?P<method>[A-Z]+) (?P<path>/[!-~]*)")
 BODY = '{"id": "$id", "kind": "$kind", "tier": $tier, "deadline_ms": 2000, "wait": false}'
 """The reference platform's own; another system's experiment writes its own request and body."""
 
@@ -58,11 +60,11 @@ class NoisyNeighbour(ThroughMechanisms):
         rate = parse_rate(wanted.rate)
         if not 0 < rate <= MOST_PER_S:
             raise Refused(f"{use.word}: rate {wanted.rate} is out of bounds; write up to {MOST_PER_S:g}/s")
-        method, _, path = wanted.request.partition(" ")
-        if not (method.isupper() and path.startswith("/")):
-            raise Refused(f"{use.word}: request {wanted.request} is none; write a method and a path: {REQUEST}")
+        line = ONE_REQUEST.fullmatch(wanted.request)
+        if line is None:
+            raise Refused(f"{use.word}: request {wanted.request!r} is none; write a method and a path: {REQUEST}")
         words = (
-            *("--entries", "$entry", "--rate", f"{rate:g}", "--method", method, "--path", path),
-            *("--tier", str(wanted.tier), "--kind", wanted.kind, "--body", wanted.body),
+            *("--entries", "$entry", "--rate", f"{rate:g}", "--method", line["method"], "--path", line["path"]),
+            *("--tier", str(wanted.tier), f"--kind={wanted.kind}", f"--body={wanted.body}"),
         )
         return (injection(asked, "flood", "beside", instance=entries[0].name, how=Beside("flood", words)),)

@@ -14,7 +14,8 @@ from stormdrill.proxy.relay import Hop
 from stormdrill.proxy.toxic import ToxicError
 
 HEAD_LIMIT_BYTES = 8 * 1024
-BODY_LIMIT_BYTES = 64 * 1024
+BODY_LIMIT_BYTES = 4 * 1024 * 1024
+"""Room for the names of many thousand hops."""
 REQUEST_LIMIT_S = 5.0
 """For each request, and between two."""
 REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}

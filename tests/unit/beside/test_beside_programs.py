@@ -89,8 +89,9 @@ def at_work(program: str, pid: int) -> bool:
         ("leak", "--mb-per-s", "100", "--ceiling-mb", "64"),
         ("burn", "--cores", "2"),
         ("flood", "--entries", "http://127.0.0.1:9", "--rate", "5"),
+        ("flood", "--entries", "http://127.0.0.1:9", "--rate", "0.01"),
     ],
-    ids=["leak", "burn", "flood"],
+    ids=["leak", "burn", "flood", "seldom"],
 )
 def test_none_of_them_outlives_whoever_started_it(words: tuple[str, ...]) -> None:
     """Started without the keeper, whose death would end them by signal: they look for themselves."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from msgspec import NODEFAULT
 from msgspec.structs import fields, replace
@@ -14,6 +16,7 @@ from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Beside, Device, Pressure, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.ports import World
+from stormdrill.targets.portable.telling import same, value_at
 
 BARE = World(SYSTEM, world_of().instances)
 """The same system without a proxy."""
@@ -140,7 +143,7 @@ def test_a_flood_enters_where_load_enters() -> None:
     (flood,) = planned("noisy-neighbour", rate="80/s", tier=2, kind="batch")
     assert isinstance(flood.how, Beside)
     assert flood.how.program == "flood"
-    assert {"$entry", "80", "2", "batch"} <= set(flood.how.arguments)
+    assert {"$entry", "80", "2", "--kind=batch"} <= set(flood.how.arguments)
 
 
 @pytest.mark.parametrize(
@@ -236,3 +239,53 @@ def test_what_is_halted_cannot_be_told_anything_or_told_to_take_it_back(
 def test_what_is_told_may_be_halted_in_between_and_thawed_with_it() -> None:
     composed(tells(0, 10), freezes(2, 5))
     composed(tells(0, 10), freezes(2, 8))
+
+
+@pytest.mark.parametrize(
+    ("word", "parameters"),
+    [
+        ("region-loss", {"region": "eu", "share": "0%"}),
+        ("gpu-pool-outage", {"share": "0%"}),
+        ("gpu-pool-outage", {"mode": "devices", "share": "0.0%"}),
+        ("cpu-starvation", {"pool": "cpu", "cpus": 0.1, "share": "0%"}),
+        ("late-dependency", {"name": "feed", "data_lag": "0s"}),
+    ],
+)
+def test_nothing_asked_is_nothing_done(word: str, parameters: dict[str, object]) -> None:
+    assert "would touch nothing" in refused(word, **parameters)
+
+
+@pytest.mark.parametrize("lag", ["1234567s", "0.1234567s"])
+def test_old_data_are_looked_for_by_the_very_number_that_was_asked(lag: str) -> None:
+    (one,) = planned("late-dependency", name="feed", data_lag=lag)
+    assert isinstance(one.how, Tell)
+    told = value_at(one.how.look, json.loads(one.how.body))
+    assert same(told, one.how.look.partition(" == ")[2])
+
+
+@pytest.mark.parametrize("request_", ["POST /a b", "POST /a\r\nX: y", "P\nOST /a", "POST /\x00", "POST", "get /a"])
+def test_a_flood_s_request_is_one_request_line_and_no_more(request_: str) -> None:
+    assert "is none" in refused("noisy-neighbour", rate="10/s", request=request_)
+
+
+def test_what_a_flood_sends_is_never_taken_for_an_option() -> None:
+    (one,) = planned("noisy-neighbour", rate="10/s", body="--deadline-s", kind="--rate")
+    assert isinstance(one.how, Beside)
+    assert {"--body=--deadline-s", "--kind=--rate"} <= set(one.how.arguments)
+
+
+@pytest.mark.parametrize(
+    ("word", "parameters"),
+    [
+        ("late-dependency", {"name": "feed", "delay": "20m"}),
+        ("late-dependency", {"name": "feed", "delay": "1s", "jitter": "20m"}),
+        ("late-dependency", {"name": "feed", "trickle": "0.5B/s"}),
+        ("bandwidth-squeeze", {"name": "feed", "rate": "9999999GB/s"}),
+        ("queue-backlog", {"pool": "cpu", "slow": "20m"}),
+    ],
+)
+def test_what_the_proxy_would_not_take_is_refused_when_planning(word: str, parameters: dict[str, object]) -> None:
+    fault = BUILTIN[word]
+    defaults = {item.encode_name: item.default for item in fields(fault.parameters) if item.default is not NODEFAULT}
+    with pytest.raises(Refused, match="the fault proxy takes"):
+        composed(FaultUse(word, {**defaults, **parameters}))  # type: ignore[dict-item]

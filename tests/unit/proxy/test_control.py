@@ -134,3 +134,15 @@ def test_the_caller_may_vanish_and_the_toxic_still_ends() -> None:
                 await asyncio.sleep(0.01)
 
     in_time(story)
+
+
+def test_a_toxic_may_be_on_many_thousand_hops() -> None:
+    """A partition between two halves of a large system is one request."""
+
+    async def story() -> None:
+        async with control() as (_, reader, writer):
+            writer.write(asked("PUT", "/toxics/t", STALL | {"routes": [f"caller-{n}>callee" for n in range(20_000)]}))
+            status, answer = await said(reader)
+            assert (status, answer["error"][:20]) == (404, "no route caller-0>ca"), "read whole, and looked up"
+
+    in_time(story)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Device, DeviceState, Tell
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Restore
+from stormdrill.proxy import toxic
+from stormdrill.targets.portable import proxied
 from stormdrill.targets.portable.devices import Devices
 from stormdrill.targets.portable.telling import Telling, same, value_at
 
@@ -89,3 +93,14 @@ def test_a_dotted_path_finds_what_stands_there(names: list[str], value: int) -> 
     assert value_at(f".{'.'.join(names)} == {value}", answer) == value
     with pytest.raises((LookupError, TypeError)):
         value_at(f".{'.'.join(names)}.more == 1", answer)
+
+
+def test_what_is_told_when_planning_is_what_the_proxy_takes() -> None:
+    assert (proxied.LONGEST_DELAY_MS, proxied.LONGEST_LIFE_S) == (toxic.LONGEST_DELAY_MS, toxic.LONGEST_LIFE_S)
+    assert proxied.LONGEST_TAG == toxic.LONGEST_TAG
+    assert dict(toxic.KINDS) == proxied.FIELDS
+    for speed, takes in zip(proxied.SPEEDS_BYTES_PER_S, (0.99, 1.01), strict=True):
+        for wanted, status in ((speed, None), (speed * takes, 400)):
+            body = json.dumps({"routes": ["a>b"], "kind": "trickle", "bytes_per_s": wanted}).encode()
+            with nullcontext() if status is None else pytest.raises(toxic.ToxicError):
+                toxic.read("t", body, {"a>b": None})

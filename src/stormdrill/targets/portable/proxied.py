@@ -29,6 +29,13 @@ FIELDS: dict[str, tuple[str, ...]] = {
 WORDS = tuple(FIELDS)
 WITNESS = "the fault proxy"
 CALL_LIMIT_S = 2.0
+LONGEST_DELAY_MS = 600_000.0
+SPEEDS_BYTES_PER_S = (1.0, 1e12)
+LONGEST_LIFE_S = 86_400.0
+LONGEST_TAG = 200
+"""What the proxy takes, which nobody imports: told when planning, not when the harm is due."""
+ANSWER_LIMIT = 16_000_000
+"""Bytes: thousands of hops are told of in one answer."""
 EXPIRY_GRACE_S = 10.0
 """The proxy drops a toxic by itself this long after its planned end: after the keeper would have."""
 
@@ -67,7 +74,7 @@ class Toxics:
         missing = sorted(set(toxic.hops) - self._known())
         if missing:
             return f"no proxy of ours on {', '.join(missing)}; declare the hop under `dependencies` in the system file"
-        return ""
+        return _beyond(injection, toxic)
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
         return (Clear(address=self._control(), tag=injection.id),)
@@ -115,7 +122,21 @@ class Toxics:
         return Effect(len(deaf) == len(hops), False, WITNESS, f"{where}: nobody listens on {len(deaf)}")
 
     def _ask(self, method: str, path: str, body: str) -> Heard:
-        return request(method, f"http://{self._control()}{path}", body, CALL_LIMIT_S)
+        return request(method, f"http://{self._control()}{path}", body, CALL_LIMIT_S, body_limit=ANSWER_LIMIT)
+
+
+def _beyond(injection: Injection, toxic: Toxic) -> str:
+    """What the proxy would answer with 400 when it is too late to say so."""
+    lowest, highest = SPEEDS_BYTES_PER_S
+    if toxic.delay_ms > LONGEST_DELAY_MS or toxic.jitter_ms > LONGEST_DELAY_MS:
+        return f"the fault proxy takes a delay or jitter of {LONGEST_DELAY_MS / 1000:g}s at most; write less, or stall"
+    if "bytes_per_s" in FIELDS[toxic.kind] and not lowest <= toxic.bytes_per_s <= highest:
+        return f"the fault proxy takes {lowest:g}B/s to {highest / 1024**3:.0f}GB/s; write more, less, or stall"
+    if injection.for_s + EXPIRY_GRACE_S > LONGEST_LIFE_S:
+        return f"the fault proxy takes what lasts {LONGEST_LIFE_S - EXPIRY_GRACE_S:g}s at most; make it shorter"
+    if len(injection.id) > LONGEST_TAG:
+        return f"the fault proxy takes tags of {LONGEST_TAG} characters at most, not {injection.id}; use shorter names"
+    return ""
 
 
 def _toxic(injection: Injection) -> Toxic:

@@ -136,7 +136,7 @@ class ProcessTarget:
     def ready(self) -> Mapping[str, bool]:
         checks = {item.name: partial(self.answers, item.name) for item in self._system.instances}
         if self._proxy is not None:
-            checks[PROXY] = partial(_get, self._proxy.address, Ready(path="/routes"))
+            checks[PROXY] = partial(_get, self._proxy.address, Ready(path="/healthz"))
         return self._at_once(checks)
 
     def _at_once(self, checks: Mapping[str, Callable[[], bool]]) -> dict[str, bool]:
