@@ -17,13 +17,14 @@ import stormdrill
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = ("experiments", "loadgen", "runbooks", "reviews/templates")
+FILES = ("policy.yaml", "Dockerfile", "requirements.lock")
 CATALOGUE = "stormdrill/catalogue/"
 NOT_SHIPPED = {"__pycache__"}
 
 
 def content_of(root: Path) -> dict[str, bytes]:
     """The catalogue below a folder: path → bytes."""
-    files = [root / "policy.yaml", *(path for folder in CONTENT for path in (root / folder).rglob("*"))]
+    files = [*(root / name for name in FILES), *(path for folder in CONTENT for path in (root / folder).rglob("*"))]
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in files
