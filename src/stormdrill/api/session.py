@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,7 +19,7 @@ from stormdrill.api import targets
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.engine.conductor import Conductor, Parts
 from stormdrill.engine.gate import gate
-from stormdrill.engine.guards import Guards
+from stormdrill.engine.guards import Guards, armed
 from stormdrill.engine.hops import HopWatch, control_of
 from stormdrill.engine.host import HostWatch
 from stormdrill.engine.settle import Settling
@@ -341,7 +342,7 @@ class _Session:
         return Guards(
             self.plan.experiment.guards,
             sight,
-            armed=lambda: self.conductor.state.phase in ("fault", "recovery"),
+            armed=lambda: armed(self.plan, self.conductor.state, time.monotonic() * 1000),
             record=self._record,
             trip=lambda reason: self.conductor.abort("guard", reason),
             trigger=use.start if use else None,

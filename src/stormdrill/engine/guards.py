@@ -8,14 +8,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from stormdrill.core.fold import State
 from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
 from stormdrill.model.event import ConditionHeld, Event, GuardTripped
 from stormdrill.model.expression import AlertWithin, Expression
+from stormdrill.model.plan import Plan
 from stormdrill.ports import Held
 
 EVERY_S = 0.2
 BLIND_S = 4.0
 """Two of the longest intervals between readings and a request's usual time-out: no fresh reading for so long trips."""
+
+
+def armed(plan: Plan, state: State, now_ms: float) -> bool:
+    """From the first injection to the planned end of recovery. What may follow only waits for accepted jobs: nobody
+    asks for anything any more, so nothing fresh is no sign of harm."""
+    if state.phase != "recovery":
+        return state.phase == "fault"
+    return now_ms < state.phases["recovery"] + plan.length_s("recovery") * 1000
 
 
 class Polled(Protocol):

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import pytest
 from watch_world import until
 
-from stormdrill.engine.guards import BLIND_S, Guards
+from stormdrill.core.fold import State
+from stormdrill.engine.guards import BLIND_S, Guards, armed
 from stormdrill.model.event import ConditionHeld, Event, GuardTripped
 from stormdrill.model.expression import Comparison, Expression
 from stormdrill.ports import Held
+from synthetic_run import Knobs, make_plan
 
 GUARD = Comparison("success < 50% for 10s", "success", "<", 50, "%", for_s=10)
 AT_ONCE = Comparison("depth > 9", "depth", ">", 9)
@@ -159,3 +161,14 @@ def test_guards_look_by_themselves_once_started() -> None:
     until(lambda: len(world.done) == 2)
     world.guards.stop()
     assert world.told == []
+
+
+def test_waiting_for_accepted_jobs_after_recovery_is_not_guarded() -> None:
+    """Nothing arrives by then: a guard without a fresh reading would stop the run and call a sound system FAILed."""
+    plan = make_plan(Knobs())
+    recovery_ms = plan.length_s("recovery") * 1000
+    state = State(phase="recovery", phases={"recovery": 5000.0})
+    assert armed(plan, state, 5000.0 + recovery_ms - 1)
+    assert not armed(plan, state, 5000.0 + recovery_ms)
+    assert armed(plan, State(phase="fault", phases={"fault": 0.0}), 1e9)
+    assert not any(armed(plan, State(phase=phase), 0.0) for phase in ("warmup", "baseline", "failback", "end", ""))
