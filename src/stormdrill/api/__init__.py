@@ -69,6 +69,15 @@ def validate(
     path: str | Path, settings: Mapping[str, str] | None = None, fast: bool = False, target: str = ""
 ) -> Loaded:
     """Everything that the experiment names, read and checked. Raises Refused with all problems."""
+    from stormdrill.api.places import misplanned
+
+    loaded = _read(path, settings, fast, target)
+    if problems := misplanned(loaded, _faults()):
+        raise Refused(problems)
+    return loaded
+
+
+def _read(path: str | Path, settings: Mapping[str, str] | None, fast: bool, target: str) -> Loaded:
     from stormdrill.spec.load import read_experiment
 
     return read_experiment(Path(path), faults=fault_parameters(), settings=settings or {}, fast=fast, target=target)
@@ -100,7 +109,7 @@ def plan(
     seed: int | None = None,
 ) -> Plan:
     """What a run would do, exactly. Raises Refused: input, policy, capability, or nothing that it would touch."""
-    return _plan_of(validate(path, settings, fast, target), target, seed)
+    return _plan_of(_read(path, settings, fast, target), target, seed)
 
 
 def keep_plan(made: Plan) -> bool:
@@ -132,6 +141,7 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
     from datetime import UTC, datetime
 
     from stormdrill.api import targets
+    from stormdrill.api.places import Places, placed
     from stormdrill.core.plan import make_plan
     from stormdrill.core.policy import violations
 
@@ -142,18 +152,21 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
         metrics = [metric.name for metric in loaded.system.metrics]
         read_runbook(loaded.runbook, metrics=metrics)  # which `validate` leaves out, to stay fast
     here = targets.make(target, loaded.system, Path())
-    world = here.world()
-    made = make_plan(
-        loaded.experiment,
-        world.system,
-        loaded.policy,
-        loaded.profile,
-        target=target,
-        offers=here,
-        world=world,
-        faults=_faults(),
-        seed=seed if seed is not None else int.from_bytes(os.urandom(4)) >> 1,
-    )
+    world, faults = here.world(), _faults()
+    try:
+        made = make_plan(
+            loaded.experiment,
+            world.system,
+            loaded.policy,
+            loaded.profile,
+            target=target,
+            offers=here,
+            world=world,
+            faults=faults,
+            seed=seed if seed is not None else int.from_bytes(os.urandom(4)) >> 1,
+        )
+    except Refused as refused:
+        raise placed(refused.problems, Places(loaded, world, faults)) from None
     broken = violations(loaded.policy, made, datetime.now(UTC))
     if broken:
         raise Refused(broken)
@@ -188,7 +201,7 @@ def run(
     """
     from stormdrill.api.session import Inputs, conduct
 
-    loaded = validate(path, settings, fast, target)
+    loaded = _read(path, settings, fast, target)
     made = _plan_of(loaded, target, seed)
     _refuse_another(made, expected)
     roots = catalogue.roots_for(Path(path))

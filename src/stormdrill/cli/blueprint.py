@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from collections.abc import Sequence
 
@@ -19,10 +20,14 @@ LABEL = 14
 """Columns of the words on the left, their gap included."""
 SPOKEN = {"warmup": "warm-up", "failback": "fail-back"}
 IMAGE_SHOWN = 19
+CONTINUED = "\\"
 
 
-def blueprint_lines(plan: Plan, path: str, width: int = 100) -> list[str]:
-    """Who would be hit by what, how it is undone, the worst that can come of it, what it takes: in this order."""
+def blueprint_lines(plan: Plan, asked: Sequence[str], width: int = 100) -> list[str]:
+    """Who would be hit by what, how it is undone, the worst that can come of it, what it takes: in this order.
+
+    `asked`: the experiment's path and the options by which this plan was asked for, without which a run is another.
+    """
     lines = [f"  {plan.experiment.title}"]
     of = f" of {_shared(plan)}" if _shared(plan) else ""
     said = f"{plan.system.name} on {PLACES.get(plan.target, plan.target)}{of} · seed {plan.seed}"
@@ -36,9 +41,19 @@ def blueprint_lines(plan: Plan, path: str, width: int = 100) -> list[str]:
         for text in texts:
             lines += _worded(word, text, width)
             word = ""
-    again = f"stormdrill run {path} --plan {plan.digest}"
-    lines += ["", *_worded("digest", f"{plan.digest}   {again}   runs this and nothing else", width)]
-    return lines
+    lines += ["", *_worded("digest", f"{plan.digest}; this and nothing else is run by", width)]
+    return [*lines, *_command(["stormdrill", "run", *asked, "--plan", plan.digest], width)]
+
+
+def _command(words: Sequence[str], width: int) -> list[str]:
+    """A command that can be copied as it stands, over several lines where one is too short."""
+    lines, indent = [""], " " * (LABEL + 2)
+    for word in map(shlex.quote, words):
+        if lines[-1] and len(indent) + len(lines[-1]) + len(word) + len(f" {CONTINUED}") > width:
+            lines[-1] += CONTINUED
+            lines.append("  ")
+        lines[-1] += f"{word} "
+    return [f"{indent}{line}".rstrip() for line in lines]
 
 
 def _wrapped(text: str, width: int, *, initial_indent: str, subsequent_indent: str) -> list[str]:

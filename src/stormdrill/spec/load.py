@@ -135,12 +135,18 @@ class _Loading:
         try:
             text = read_text(path)
         except Refused as refused:
-            self.problems += refused.problems
+            self.problems += [self.by_name(path, problem) for problem in refused.problems]
             return None
         self.sources[role] = Source(path, text)
         document = parse(str(path), text)
         self.documents.append(document)
         return document
+
+    def by_name(self, path: Path, problem: Problem) -> Problem:
+        """A name stands where a path is meant: `list` shows names."""
+        roots = (Path(), *self.roots)
+        meant = None if path.exists() else catalogue.find(roots, f"experiments/{path.name.removesuffix('.yaml')}.yaml")
+        return problem._replace(fix=f"write {meant}") if meant else problem
 
     def words(self, *path: str) -> dict[str, Scalar]:
         """The distinct words that stand at `path` and at the same path below `fast:`, with parameters filled in."""

@@ -91,3 +91,58 @@ def test_a_system_file_is_checked_as_what_it_is(drill: Path) -> None:
     system.write_text(system.read_text().replace("entry: edge ", "entry: egde "))
     with pytest.raises(Refused, match="unknown service egde; write edge"):
         api.validate_any(system)
+
+
+def _asking(drill: Path, faults: str) -> Path:
+    """The same experiment with other faults, which begin in line 2."""
+    text = drill.read_text()
+    start, end = text.index("faults:\n"), text.index("objectives:\n")
+    drill.write_text(f"faults:\n{faults}\n{text[:start]}{text[end:]}")
+    return drill
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("late-dependency: {name: fed, delay: 3s}", "late-dependency would touch nothing: no dependency is named fed"),
+        ("late-dependency: {name: feed, delay: 3s, stall: true}", "here: delay and stall together"),
+        ("node-loss: {node: eu-workers, instance: cpu-eu}", "here: node and instance together"),
+        ("memory-leak: {mode: release, release: foo}", "no release is named foo; declared here: cpu, gpu"),
+        ("partition: {from: eu, to: mars}", "no instance has region=mars; regions here: eu, us"),
+        ("queue-backlog: {slow: 300ms}", "queue-backlog names nobody"),
+    ],
+)
+def test_what_a_fault_refuses_of_the_system_is_said_by_validate_too_and_with_its_line(
+    drill: Path, fault: str, said: str
+) -> None:
+    _asking(drill, f"  - region-loss: {{region: eu}}\n  - {fault}")
+    for look in (api.validate, api.plan):
+        with pytest.raises(Refused) as refused:
+            look(drill)
+        (problem,) = refused.value.problems
+        assert str(problem).startswith(f"{drill}:3:5: ")
+        assert said in str(problem)
+
+
+def test_what_a_target_cannot_do_is_said_with_the_line_that_asks_for_it(drill: Path) -> None:
+    _asking(drill, "  - cpu-starvation: {instance: cpu-us, cpus: 0.1}")
+    api.validate(drill)  # a container can
+    with pytest.raises(
+        Refused, match=r"region-loss\.yaml:2:5: cpu-starvation: a process has no CPU limit.*--target docker"
+    ):
+        api.plan(drill)
+
+
+def test_two_faults_that_hold_the_same_are_said_with_the_line_of_the_first(drill: Path) -> None:
+    _asking(drill, "  - region-loss: {region: eu}\n  - node-loss: {instance: cpu-eu}")
+    with pytest.raises(Refused, match=r"region-loss\.yaml:2:5: region-loss/cpu-eu and node-loss-2/cpu-eu would hold"):
+        api.plan(drill)
+
+
+def test_a_name_where_a_path_is_meant_is_answered_with_the_path(drill: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(drill.parent.parent)
+    for name in ("region-loss", "region-loss.yaml"):
+        with pytest.raises(Refused, match=rf"^{name}: no such file; write experiments/region-loss\.yaml$"):
+            api.plan(name)
+    with pytest.raises(Refused, match=r"^nothing: no such file; check the path$"):
+        api.plan("nothing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from stormdrill import api
 from stormdrill.cli.blueprint import blueprint_lines, blueprint_object
 from stormdrill.cli.commands.listing import find_items
+from stormdrill.cli.commands.plan import _asked
 from stormdrill.model.plan import Plan
 
 
@@ -21,7 +23,7 @@ def made(repository: Path) -> Plan:
 
 
 def test_every_hit_instance_stands_there_with_its_labels_its_mechanism_its_time_and_its_undo(made: Plan) -> None:
-    lines = blueprint_lines(made, "x.yaml")
+    lines = blueprint_lines(made, ["x.yaml"])
     for name in ("gateway-eu", "cpu-eu", "gpu-eu"):
         (line,) = [line for line in lines if f" {name} " in line]
         assert "freeze" in line
@@ -32,7 +34,7 @@ def test_every_hit_instance_stands_there_with_its_labels_its_mechanism_its_time_
 
 def test_the_rest_is_said_in_a_fixed_order_and_fits_the_width(made: Plan) -> None:
     for width in (60, 80, 100):
-        lines = blueprint_lines(made, "x.yaml", width)
+        lines = blueprint_lines(made, ["x.yaml"], width)
         words = [line[2:16].strip() for line in lines if line[2:3].strip() and not line.startswith("   ")]
         order = ["worst case", "not undone", "needs", "takes", "load", "judges", "guards", "runbook", "digest"]
         assert [word for word in words if word in order] == order
@@ -72,3 +74,27 @@ def test_an_odd_seed_is_said_to_be_none(given: str) -> None:
 def test_the_list_says_of_an_experiment_what_it_breaks_and_where_it_runs(repository: Path) -> None:
     (found,) = [item for item in find_items(repository) if (item.kind, item.name) == ("experiments", "region-loss")]
     assert (list(found.faults), list(found.targets)) == (["region-loss"], ["process", "docker"])
+
+
+def test_the_command_that_a_plan_ends_with_runs_just_this_plan(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    path = str(repository / "experiments" / "region-loss.yaml")
+    options = ["--set", "region=us", "--set", "bug=no-failover", "--fast"]
+    argv = [sys.executable, "-m", "stormdrill"]
+    done = subprocess.run([*argv, "plan", path, *options], capture_output=True, text=True, check=True, timeout=30)
+    shown = done.stdout[done.stdout.index("stormdrill run ") :]
+    said = shlex.split(shown.replace("\\\n", ""))  # as a shell joins continued lines
+    digest = said.pop()
+    assert said[:3] == ["stormdrill", "run", path]
+    assert said[-1] == "--plan"
+    again = subprocess.run(
+        [*argv, "plan", *said[2:-1], "--json"], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert json.loads(again.stdout)["digest"] == digest
+
+
+def test_the_command_names_the_target_when_it_is_not_the_default(repository: Path) -> None:
+    assert _asked("docker", {}, False) == ["--target", "docker"]
+    assert _asked("process", {}, False) == []

@@ -36,7 +36,16 @@ def plan(experiment: str, target: str, settings: dict[str, str], fast: bool, see
         return
     from stormdrill.cli.screen import width_of
 
-    for line in blueprint.blueprint_lines(made, experiment, width_of(sys.stdout)):
+    asked = [experiment, *_asked(target, settings, fast)]
+    for line in blueprint.blueprint_lines(made, asked, width_of(sys.stdout)):
         click.echo(line)
     if not kept:
         click.echo("  the plan could not be kept: a later --plan will not say what has changed", err=True)
+
+
+def _asked(target: str, settings: dict[str, str], fast: bool) -> list[str]:
+    """The options that make the plan what it is, as they would be written; the seed changes nothing that is harmed."""
+    said = ["--target", target] if target != "process" else []
+    for name, value in settings.items():
+        said += ["--set", f"{name}={value}"]
+    return [*said, "--fast"] if fast else said
