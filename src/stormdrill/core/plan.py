@@ -143,10 +143,11 @@ def _irreversible(injections: Sequence[Injection]) -> tuple[str, ...]:
 
 
 def _permissions(offers: object, injections: Sequence[Injection]) -> tuple[str, ...]:
-    """Each once, in the order in which they are first needed."""
+    """Each once, in the order in which they are first needed; none that another one says already."""
     if not isinstance(offers, Mechanisms):
         return ()
     needed = [
         offers.mechanisms[item.mechanism].permission for item in injections if item.mechanism in offers.mechanisms
     ]
-    return tuple(dict.fromkeys([offers.permission, *needed]))
+    asked = dict.fromkeys([offers.permission, *needed])
+    return tuple(one for one in asked if not any(one in other for other in asked if other != one))

@@ -146,3 +146,7 @@ def test_a_name_where_a_path_is_meant_is_answered_with_the_path(drill: Path, mon
             api.plan(name)
     with pytest.raises(Refused, match=r"^nothing: no such file; check the path$"):
         api.plan("nothing")
+
+
+def test_no_permission_is_asked_for_that_another_one_says(drill: Path) -> None:
+    assert api.plan(drill).permissions == ("start and signal this user's own processes; listen on 127.0.0.1",)
