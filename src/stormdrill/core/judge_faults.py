@@ -13,7 +13,7 @@ from stormdrill.core.sentences import plural
 from stormdrill.core.telling import Ending
 from stormdrill.core.windows import Span, all_of
 from stormdrill.model import event as ev
-from stormdrill.model.mechanism import Toxic
+from stormdrill.model.mechanism import Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.verdict import FaultVerdict
 
@@ -28,8 +28,6 @@ NOT_THE_SYSTEM = ("generator", "beside")
 """Roles whose end says nothing of the system: the generator's is told by its records, what stands beside it is ours."""
 ENDS_INSTANCES = ("crash",)
 _LIVES = (ev.ProcessSpawned, ev.ProcessExited, ev.ContainerStarted, ev.ContainerEvent)
-TAKES_MEMORY = ("pressure", "tell")
-"""A release that leaks is rolled out by `tell`, and it may be anybody of its service whom the kernel kills."""
 
 
 class Exposure(Struct, frozen=True):
@@ -61,7 +59,7 @@ def _exposure(case: Case, group: list[Injection]) -> Exposure:
         return carried
     served, seqs = 0.0, list(baseline.events)
     unknown = []
-    for instance in sorted({item.instance for item in group}):
+    for instance in sorted({name for item in group for name in _harmed(item)}):
         counted = _counted(case, instance, baseline)
         if counted is not None:
             served += counted[0]
@@ -247,11 +245,15 @@ def _explained(case: Case, recorded: ev.Recorded, ending: Ending) -> bool:
     return any(start <= recorded.mono_ms <= end for start, end in case.in_force(crashes))
 
 
+def _harmed(injection: Injection) -> tuple[str, ...]:
+    """Who is to have been in use: who runs a release, not who was asked to roll it out."""
+    return (isinstance(injection.how, Tell) and injection.how.reaches) or (injection.instance,)
+
+
 def _feeds(case: Case, injection: Injection, recorded: ev.Recorded, ending: Ending) -> bool:
-    """Whether what takes memory was in force on whom the kernel killed. A release may be anybody's of its service."""
-    if injection.mechanism not in TAKES_MEMORY or (
-        injection.mechanism != "tell" and injection.instance != ending.instance
-    ):
+    """Whether what takes memory was in force on whom the kernel killed: pressure, or a release that it runs."""
+    releases = isinstance(injection.how, Tell) and injection.how.reaches
+    if ending.instance not in (releases or ((injection.instance,) if injection.mechanism == "pressure" else ())):
         return False
     return any(start <= recorded.mono_ms <= end for start, end in case.in_force([injection]))
 

@@ -32,7 +32,8 @@ def _said(how: How, instance: str) -> str:
     if isinstance(how, Device):
         return f"{how.device}: {how.state}"
     if isinstance(how, Tell):
-        return f"{how.method} {how.path} {how.body}".rstrip()
+        asked = f"{how.method} {how.path} {how.body}".rstrip()
+        return f"{asked}, which changes {_named(how.reaches)}" if how.reaches else asked
     assert isinstance(how, Beside)
     return " ".join((how.program, *how.arguments))
 

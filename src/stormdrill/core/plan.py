@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec.structs import replace
 
 from stormdrill.core.digest import digest, facts
-from stormdrill.core.reach import worst_case
+from stormdrill.core.reach import touched, worst_case
 from stormdrill.core.sampling import enough_planned
 from stormdrill.errors import Problem, Refused
 from stormdrill.model.experiment import Experiment
@@ -137,8 +137,9 @@ def _cannot(experiment: Experiment, target: str, offers: object, injections: Seq
 def _irreversible(injections: Sequence[Injection]) -> tuple[str, ...]:
     lost: dict[str, list[str]] = {}
     for item in injections:
-        if item.loses and item.instance not in lost.setdefault(item.loses, []):
-            lost[item.loses].append(item.instance)
+        if item.loses:
+            known = lost.setdefault(item.loses, [])
+            known += [name for name in sorted(touched(item)) if name not in known]
     return tuple(f"{', '.join(names)}: {what} is lost" for what, names in lost.items())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from stormdrill.model.mechanism import Device, Sever, Toxic
+from stormdrill.model.mechanism import Device, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.units import show_duration
 from stormdrill.ports import World
@@ -41,9 +41,12 @@ def touched(injection: Injection) -> frozenset[str]:
     """The instances that count for the blast radius: those whose own state is changed.
 
     A toxic on the lines of one instance counts that one (it is cut off or slowed, its callers are only turned away);
-    on lines with many ends every callee counts, since each of them is what somebody depends on.
+    on lines with many ends every callee counts, since each of them is what somebody depends on. A release counts those
+    who run it, not who is asked to roll it out.
     """
     how = injection.how
+    if isinstance(how, Tell) and how.reaches:
+        return frozenset(how.reaches)
     if not isinstance(how, Toxic) or all(injection.instance in ends(hop) for hop in how.hops):
         return frozenset({injection.instance})
     return frozenset(ends(hop)[1] for hop in how.hops)

@@ -11,13 +11,14 @@ import json
 from typing import Literal
 
 from msgspec import convert
+from msgspec.structs import replace
 
 from stormdrill.errors import Refused
 from stormdrill.faults.acting import Asked, Chosen, ThroughMechanisms, chosen, injection, nothing_touched
 from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Pressure, Tell
 from stormdrill.model.plan import Injection
-from stormdrill.ports import World
+from stormdrill.ports import Instance, World
 from stormdrill.spec.files import Size, Speed
 from stormdrill.spec.scalars import bytes_per_s, megabytes
 
@@ -82,6 +83,9 @@ def _release(asked: Asked, wanted: Parameters, world: World) -> tuple[Injection,
     told = world.chosen(service=release.service, region=wanted.region)
     if not told:
         raise nothing_touched(use, f"no instance of {release.service} has region={wanted.region}")
+    reached = {one.name: _reached(world, one, release.of or wanted.release) for one in told}
+    if release.of and not any(reached.values()):
+        raise nothing_touched(use, f"no instance of {release.of} runs release {wanted.release} there")
     how = Tell(
         service=release.service,
         method="POST",
@@ -98,9 +102,14 @@ def _release(asked: Asked, wanted: Parameters, world: World) -> tuple[Injection,
             asked,
             one.name,
             "tell",
-            how=how,
+            how=replace(how, reaches=reached[one.name]),
             switches=(f"release {wanted.release} of {one.name}",),
-            loses=f"what {wanted.release} workers hold only in memory",
+            loses="what it holds only in memory",
         )
         for one in told
     )
+
+
+def _reached(world: World, told: Instance, service: str) -> tuple[str, ...]:
+    """Whoever is told rolls it out in its own region."""
+    return tuple(one.name for one in world.chosen(service=service, region=told.labels.get("region", "")))

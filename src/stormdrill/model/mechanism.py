@@ -69,6 +69,8 @@ class Tell(Struct, frozen=True, tag="tell"):
     """GET on it shows whether it is in force: `look` is then found in the answer."""
     look: str
     """`.version == leaky`: a dotted path into the JSON answer, and the value that means: in force."""
+    reaches: tuple[str, ...] = ()
+    """The instances that a release changes; empty: whoever is told is all that is known to change."""
 
 
 class Beside(Struct, frozen=True, tag="beside"):

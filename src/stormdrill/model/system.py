@@ -59,6 +59,8 @@ class Release(Struct, frozen=True):
     """`/releases/cpu`: GET tells `.version`, POST `{"version": …}` sets it."""
     version: str
     stable: str
+    of: str = ""
+    """The service whose instances run it; empty: the one that the release is named after."""
 
 
 class DockerSpec(Struct, frozen=True):

@@ -97,7 +97,7 @@ def resolve_system(
         served=_metric("served", file.served) if file.served else None,
         jobs=JobLedger(file.jobs.from_, file.jobs.path) if file.jobs else None,
         releases={
-            name: Release(item.from_, item.path, str(item.version), str(item.stable))
+            name: Release(item.from_, item.path, str(item.version), str(item.stable), item.of)
             for name, item in file.releases.items()
         },
         docker=docker_spec(file),
@@ -224,6 +224,7 @@ def _mentioned(file: SystemFile) -> Iterable[tuple[tuple[str | int, ...], str]]:
         yield ("alerts", name, "from"), alert.from_
     for name, release in file.releases.items():
         yield ("releases", name, "from"), release.from_
+        yield ("releases", name, "of"), release.of
     if file.served:
         yield ("served", "from"), file.served.from_ or ""
     if file.jobs:

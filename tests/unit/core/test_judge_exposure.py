@@ -89,3 +89,10 @@ def test_only_who_answers_nobody_may_be_silent_to_a_probe(
     case = Case(found.plan, found.events, found.records, found.ledger)
     assert bool(case.halted("gateway-eu")) is silent
     assert case.halted("gateway-us") == []
+
+
+def test_a_release_is_exposed_by_what_those_served_who_run_it(tmp_path: Path) -> None:
+    """Who is asked to roll it out may be busy, and who runs it idle."""
+    found = evidence(tmp_path)
+    assert all(fault.exposed for fault in judged(by(found, "tell", replace(TOLD, reaches=("gateway-eu",)))).faults)
+    assert not any(fault.exposed for fault in judged(by(found, "tell", replace(TOLD, reaches=("idle",)))).faults)

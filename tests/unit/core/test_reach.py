@@ -9,7 +9,7 @@ from stormdrill.core.digest import changes, digest, facts
 from stormdrill.core.policy import violations
 from stormdrill.core.reach import out, touched, worst_case
 from stormdrill.model.experiment import Experiment, Phases
-from stormdrill.model.mechanism import How, Pressure, Sever, Toxic
+from stormdrill.model.mechanism import How, Pressure, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.system import ServiceInstance, System
@@ -133,3 +133,10 @@ def test_a_digest_speaks_of_who_is_there_and_of_what_is_done_and_a_change_is_nam
         or "more" in said[-1]
     )
     assert any(line.startswith("instance ") for line in said)
+
+
+def test_a_release_hits_those_who_run_it_and_not_who_is_asked() -> None:
+    told = Tell("gateway", "POST", "/r", "{}", "POST", "/r", "{}", "/r", ".version == leaky", ("cpu-eu", "cpu-us"))
+    assert touched(one("gateway-eu", "tell", told)) == {"cpu-eu", "cpu-us"}
+    assert touched(one("gateway-eu", "tell", replace(told, reaches=()))) == {"gateway-eu"}
+    assert worst_case([one("gateway-eu", "tell", told)], WORLD) == "cpu 2 of 2 told to behave otherwise; for 30 s"

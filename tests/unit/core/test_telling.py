@@ -12,6 +12,7 @@ from stormdrill.core.evidence import Evidence
 from stormdrill.core.telling import DONE, UNDONE, Endings, system_text
 from stormdrill.faults.acting import UNDO_WORDS
 from stormdrill.model import event as ev
+from stormdrill.model.mechanism import How, Tell
 from stormdrill.model.system import MetricSource
 from synthetic_run import make_system
 
@@ -99,14 +100,14 @@ def test_a_reading_of_an_earlier_process_says_nothing_of_the_next() -> None:
     assert found == ["cpu-eu ended by itself (signal SIGKILL)"]
 
 
-def _killed_by_the_kernel(found: Evidence, mechanism: str) -> Evidence:
+def _killed_by_the_kernel(found: Evidence, mechanism: str, how: How | None = None) -> Evidence:
     at_ms = next(r.mono_ms for r in found.events if isinstance(r.event, ev.InjectStarted)) + 3_000
     last = max(r.seq for r in found.events)
     more = tuple(
         ev.Recorded(last + n, "", at_ms + n, event)
         for n, event in enumerate((of_container("oom"), of_container("die", 137)), 1)
     )
-    injections = tuple(replace(item, mechanism=mechanism) for item in found.plan.injections)
+    injections = tuple(replace(item, mechanism=mechanism, how=how) for item in found.plan.injections)
     return replace(found, plan=replace(found.plan, injections=injections), events=(*found.events, *more))
 
 
@@ -115,6 +116,10 @@ def test_an_out_of_memory_kill_is_explained_by_what_takes_memory_and_by_nothing_
     explained = judged(_killed_by_the_kernel(found, "pressure"))
     assert explained.verdict == "PASS"
     assert "the kernel killed gateway-eu: out of memory" in explained.faults[0].detail
+    rolled_out = Tell("gateway", "POST", "/r", "{}", "POST", "/r", "{}", "/r", ".version == leaky", ("gateway-eu",))
+    assert judged(_killed_by_the_kernel(found, "tell", rolled_out)).verdict == "PASS"
+    for told in (replace(rolled_out, reaches=("gateway-us",)), replace(rolled_out, reaches=())):
+        assert judged(_killed_by_the_kernel(found, "tell", told)).verdict == "INCONCLUSIVE", "late data take no memory"
     unexplained = judged(_killed_by_the_kernel(found, "freeze"))
     assert unexplained.verdict == "INCONCLUSIVE"
     assert "the kernel killed gateway-eu: out of memory, and no fault of the plan explains it" in unexplained.reasons

@@ -97,6 +97,7 @@ def test_a_release_is_told_to_the_region_that_is_hit_and_taken_back_by_name() ->
     (told,) = planned("memory-leak", mode="release", release="cpu", region="eu")
     assert (told.instance, told.mechanism) == ("gateway-eu", "tell")
     assert isinstance(told.how, Tell)
+    assert told.how.reaches == ("cpu-eu",), "who runs it is who is hit, not who is asked"
     assert (told.how.body, told.how.undo_body, told.how.look) == (
         '{"version": "leaky"}',
         '{"version": "stable"}',

@@ -62,7 +62,7 @@ entry: web
 parameters: {zones: [a, b]}
 labels: [zone, node]
 dependencies: {store: {from: [web], to: store, lag: /lag}}
-releases: {web: {from: store, path: /version, version: "2", stable: "1"}}
+releases: {web: {from: store, of: web, path: /version, version: "2", stable: "1"}}
 """
 SHARED = """process:
   services:
@@ -94,7 +94,7 @@ def test_without_services_of_its_own_a_container_section_runs_the_processes_serv
     assert (store.memory_mb, store.env) == (1024.0, {"STORMDRILL_MEMORY_LIMIT_MB": "5"}), "what a file says stands"
     assert (processes.instances[-1].memory_mb, processes.instances[-1].devices) == (0.0, ("gpu0", "gpu1"))
     assert processes.dependencies == (Dependency("store", ("web",), "store", "/lag"),)
-    assert processes.releases == {"web": Release("store", "/version", "2", "1")}
+    assert processes.releases == {"web": Release("store", "/version", "2", "1", "web")}
 
 
 def test_a_container_section_may_have_services_of_its_own_and_stand_alone(tmp_path: Path) -> None:
