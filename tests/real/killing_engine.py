@@ -288,12 +288,15 @@ class OwnEngine:
         self.folder = Path(tempfile.mkdtemp(prefix="kill-sweep-engine-"))
         self.url = f"unix://{self.folder}/docker.sock"
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._containerd: subprocess.Popen[bytes] | None = None
 
     def make(self) -> None:
         """Raises RuntimeError where it can't be had."""
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
             raise RuntimeError("this user may not make a network namespace")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=10)
+        below = [f"--{name}={self.folder / 'containerd' / name}" for name in ("root", "state", "address")]
+        self._containerd = self._begin("containerd", *below)
         self.start()
         save = ["docker", "-H", MACHINES, "save", BASE]
         load = ["docker", "-H", self.url, "load", "-q"]
@@ -301,12 +304,21 @@ class OwnEngine:
             subprocess.run(load, stdin=saving.stdout, stdout=subprocess.DEVNULL, check=True, timeout=120)
 
     def start(self) -> None:
-        where = ("data", "exec")
-        argv = ["dockerd", "-H", self.url, "--bridge=none", "--containerd-namespace", OPT_IN]
-        argv += [f"--{name}-root={self.folder / name}" for name in where] + [f"--pidfile={self.folder / 'pid'}"]
-        with (self.folder / "log").open("ab") as log:
-            self._daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._daemon = self._begin(
+            "dockerd",
+            f"--host={self.url}",
+            f"--containerd={self.folder / 'containerd' / 'address'}",
+            f"--data-root={self.folder / 'data'}",
+            f"--exec-root={self.folder / 'exec'}",
+            f"--pidfile={self.folder / 'pid'}",
+            "--bridge=none",
+            "--shutdown-timeout=1",
+        )
         await_engine(self.url)
+
+    def _begin(self, *argv: str) -> subprocess.Popen[bytes]:
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def end(self, number: signal.Signals) -> None:
         if self._daemon is not None:
@@ -323,4 +335,11 @@ class OwnEngine:
             for one in json.loads(ask(self.url, "GET", "/containers/json?all=1").body or b"[]"):
                 ask(self.url, "DELETE", f"/containers/{one['Id']}?force=1&v=1", timeout_s=20.0)
             self.end(signal.SIGTERM)
+        if self._containerd is not None:
+            self._containerd.terminate()
+            self._containerd.wait(20)
+        # a daemon that was killed leaves what it had mounted, the innermost last
+        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for mount in reversed([item for item in mounts if item.startswith(str(self.folder))]):
+            subprocess.run(["umount", "-l", mount], check=False, timeout=10)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -41,9 +41,11 @@ def alive(place: Place) -> list[procfs.Identity]:
     return found
 
 
-def gone_after_s(place: Place, runner_pid: int, since_s: float) -> tuple[float, int | None]:
-    """Seconds until nothing of the run was alive, and the runner's exit status (None: it had to be given up)."""
-    code: int | None = None
+def gone_after_s(place: Place, runner_pid: int, since_s: float, code: int | None = None) -> tuple[float, int | None]:
+    """Seconds until nothing of the run was alive, and the runner's exit status (None: it had to be given up).
+
+    `code`: with which it has ended already.
+    """
     known = alive(place)
     until_s = since_s + GONE_WITHIN_S
     while time.monotonic() < until_s:

@@ -218,6 +218,8 @@ class Conductor:
         limit_s = self.plan.system.ready_timeout_s
         answered: set[str] = set()
         while self._abort is None:
+            if self._keeper_gone:
+                raise KeeperGone(self._keeper_gone)
             self.refresh()
             self._fail_on_exit()
             ready = self.target.ready()
@@ -270,7 +272,8 @@ class Conductor:
             case do.CancelRunbook():
                 self._submit(command, self._cancel_runbook)
             case do.Finish():
-                self._submit(command, self._finish, command)
+                if not any(isinstance(other, do.Finish) for other in self._under_way):  # an abort that comes too late
+                    self._submit(command, self._finish, command)
             case _:
                 self._submit(command, *self._work(command))
         return False
