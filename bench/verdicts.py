@@ -1,6 +1,7 @@
-"""Whether the verdicts are true: the sound platform passes, the bug fails, a starved machine is told from both.
+"""Whether the verdicts are true: the demo passes in full length, and a starved machine is told from a failure.
 
-Needs a machine with nothing else to do; half an hour with full experiments.
+Needs a machine with nothing else to do; half an hour. What the experiments catch, and that the sound platform is never
+failed by any of them, is `make detect`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from bench.figure import Figure, at_most
 
-SOUND, BUGGED, STARVED, HOGS = 20, 3, 2, 4
+SOUND, STARVED, HOGS = 20, 2, 4
 EXPERIMENT = "experiments/region-loss.yaml"
 HOG = "while True: pass"
 
@@ -32,15 +33,13 @@ class Run(NamedTuple):
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    """The 20 sound runs are full ones; those with the bug and with hogs are `--fast`."""
+    """The 20 sound runs are full ones; those beside hogs are `--fast`."""
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)
         sound = [one(state, *(["--fast"] if quick else [])) for _ in range(2 if quick else SOUND)]
         yield _all("region_loss_passes", sound, "PASS")
         rendered = [_review_s(run) for run in sound[:5]]
         yield at_most("review_of_the_demo", median(rendered), "s", 2.0)
-        bugged = [one(state, "--fast", "--set", "bug=no-failover") for _ in range(1 if quick else BUGGED)]
-        yield _all("no_failover_fails", bugged, "FAIL")
         starved = [_beside_hogs(state) for _ in range(1 if quick else STARVED)]
         yield _all("beside_hogs_invalid", starved, "INVALID")
 
