@@ -95,6 +95,43 @@ def test_a_file_comes_back_as_it_was_with_its_mode(run: KeptRun, tmp_path: Path,
     assert perform(Restore(str(tmp_path / "no" / "such"), "x")).word == "failed"
 
 
+@pytest.mark.parametrize(("ours", "now"), [("slow", "cold"), ("slow", None), ("", "ok again")])
+def test_what_somebody_else_made_of_the_file_meanwhile_stays(tmp_path: Path, ours: str, now: str | None) -> None:
+    path = tmp_path / "gpu0"
+    if now is not None:
+        path.write_text(now)
+    outcome = perform(Restore(str(path), "ok\n", 0o644, ours))
+    assert (outcome.word, "somebody else" in outcome.detail) == ("superseded", True)
+    assert (path.read_text() if path.exists() else None) == now
+
+
+@pytest.mark.parametrize(("ours", "now"), [("slow", "slow"), ("slow", "slow\n"), ("", None)])
+def test_what_the_fault_made_of_the_file_is_taken_back(tmp_path: Path, ours: str, now: str | None) -> None:
+    path = tmp_path / "gpu0"
+    if now is not None:
+        path.write_text(now)
+    assert perform(Restore(str(path), "ok\n", 0o644, ours)).word == "done"
+    assert path.read_text() == "ok\n"
+
+
+def test_a_file_is_never_restored_through_a_link(tmp_path: Path) -> None:
+    """The folder may be a container's, and whoever restores may be root."""
+    precious, folder = tmp_path / "precious", tmp_path / "devices"
+    precious.write_text("precious")
+    folder.mkdir()
+    path = folder / "gpu0"
+    path.symlink_to(precious)
+    assert perform(Restore(str(path), "ok", 0o644, "slow")).word == "superseded"
+    assert perform(Restore(str(path), "ok", 0o644)).word == "done", "the link itself is replaced"
+    assert (path.is_symlink(), path.read_text()) == (False, "ok")
+    path.unlink()
+    folder.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert perform(Restore(str(path), "ok", 0o644, "")).word == "failed"
+    assert (list((tmp_path / "elsewhere").iterdir()), precious.read_text()) == ([], "precious")
+
+
 # --- children ---
 
 

@@ -10,9 +10,11 @@ from test_decide import World, worlds
 
 from fault_world import SYSTEM, planned
 from stormdrill.core import decide as do
+from stormdrill.core.fold import fold
 from stormdrill.errors import Refused
 from stormdrill.model import event as ev
 from stormdrill.model.experiment import FaultUse
+from stormdrill.model.plan import Plan
 
 NAMES = [item.name for item in SYSTEM.instances]
 HALTING = st.sampled_from(["freeze", "crash"])
@@ -93,3 +95,37 @@ def test_a_plan_holds_no_switch_twice_and_tells_nobody_who_is_halted(
             if one.mechanism == "tell" and two.mechanism in ("freeze", "crash") and one.instance == two.instance:
                 assert one.start_s < two.start_s, "it was told before"
                 assert two.start_s + two.for_s <= one.start_s + one.for_s, "it answers when it is to take it back"
+
+
+def test_what_follows_on_the_same_switch_is_armed_when_its_predecessor_is_seen_to_be_gone() -> None:
+    """Else its undo would be written from what the predecessor did, and bring that back at the end."""
+    devices = {"mode": "slow", "pool": "gpu", "share": "25%"}
+    plan = planned(
+        FaultUse("gpu-pool-outage", devices, 0.0, 10.0),
+        FaultUse("gpu-pool-outage", {**devices, "mode": "hang"}, 10.0, 10.0),
+    )
+    first, then = plan.injections
+    assert first.switches == then.switches
+    told: list[tuple[float, ev.Event]] = [
+        (0, ev.SystemReady(1, 0)),
+        (0, ev.PhaseEntered("warmup", 0)),
+        (0, ev.PhaseEntered("baseline", 1)),
+        (1000, ev.BaselineJudged(True, [])),
+        (1000, ev.Armed(first.id, "f", "i", "device", [], 0, "")),
+        (1000, ev.PhaseEntered("fault", 20)),
+        (1000, ev.InjectStarted(first.id)),
+        (1001, ev.Injected(first.id, "done", "", 1)),
+        (1002, ev.EffectObserved(first.id, True, "w", "", 1)),
+    ]
+    later = (ev.RevertStarted(first.id, "planned", "runner"), ev.Reverted(first.id, "done", "", 1))
+    for event in later:
+        assert do.Arm(then.id) not in asked_at(12_000, plan, told)
+        told.append((11_500, event))
+    assert do.Arm(then.id) not in asked_at(12_000, plan, told)
+    told.append((11_600, ev.RevertVerified(first.id, True, "w", "", 1)))
+    assert do.Arm(then.id) in asked_at(12_000, plan, told)
+
+
+def asked_at(now_ms: float, plan: Plan, told: list[tuple[float, ev.Event]]) -> list[do.Command]:
+    recorded = (ev.Recorded(n, "", at_ms, event) for n, (at_ms, event) in enumerate(told))
+    return do.decide(plan, fold(plan, recorded), now_ms)

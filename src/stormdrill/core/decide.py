@@ -199,7 +199,7 @@ def _in_fault(plan: Plan, state: State, now_ms: float, over: bool, settling: boo
         stage = state.injections[injection.id].stage
         first = min(item.start_s for item in plan.injections)
         if since_s >= injection.start_s - first:
-            if stage == "planned":
+            if stage == "planned" and _free(plan, state, injection):
                 commands.append(Arm(injection.id))
             elif stage == "armed":
                 commands.append(Inject(injection.id))
@@ -209,6 +209,17 @@ def _in_fault(plan: Plan, state: State, now_ms: float, over: bool, settling: boo
         seen = [item.verified_ms for item in state.injections.values() if item.verified_ms is not None]
         commands.append(Enter("recovery", max(seen) if seen else None))
     return commands
+
+
+def _free(plan: Plan, state: State, injection: Injection) -> bool:
+    """Whether nobody holds what it would switch. Armed before another's revert is seen, its undo would bring the other
+    back as what was there before, and the other's revert would end it."""
+    return not any(
+        set(other.switches) & set(injection.switches)
+        and state.injections[other.id].stage not in ("planned", "verified", "dirty")
+        for other in plan.injections
+        if other.id != injection.id
+    )
 
 
 def _start_runbook(plan: Plan, state: State, now_ms: float) -> list[Command]:

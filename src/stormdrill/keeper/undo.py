@@ -8,18 +8,16 @@ are carried out by whoever owns the processes. What is said to container engines
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from stormdrill.keeper import procfs, undo_engine
+from stormdrill.keeper import plain, procfs, undo_engine
 from stormdrill.keeper.loop import run_now
 from stormdrill.keeper.outcome import DONE as DONE
 from stormdrill.keeper.outcome import FAILED as FAILED
@@ -174,43 +172,40 @@ def _end_tree(undo: EndTree) -> Outcome:
 
 
 def _restore(undo: Restore) -> Outcome:
-    path = Path(os.path.realpath(undo.path))  # what a link points to, not the link
     wanted = undo.text.encode("utf-8", "surrogateescape")
+    path, name = os.path.split(undo.path)
     try:
-        for half in path.parent.glob(
-            f".{glob.escape(path.name)}.*.restored"
-        ):  # of one who was killed while he wrote it
-            half.unlink(missing_ok=True)
-        before = path.stat() if path.exists() else None
-        if before and before.st_mode & 0o7777 == undo.mode and path.read_bytes() == wanted:
-            return Outcome(SUPERSEDED, f"{undo.path} is as it was already", CONTENT)
-        new = path.with_name(f".{path.name}.{os.getpid()}.restored")
-        try:
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123
-                file.write(wanted)
-                if before:
-                    with contextlib.suppress(PermissionError):
-                        os.fchown(file.fileno(), before.st_uid, before.st_gid)
-                os.fchmod(file.fileno(), undo.mode)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-        if path.read_bytes() != wanted:
-            return Outcome(FAILED, f"{undo.path}: somebody else writes it")
+        with plain.folder(path) as folder:
+            for half in os.listdir(folder):  # noqa: PTH208
+                if half.startswith(f".{name}.") and half.endswith(".restored"):  # of one who was killed while he wrote
+                    os.unlink(half, dir_fd=folder)
+            before, strange = _found(folder, name)
+            if before and (before.data, before.mode) == (wanted, undo.mode):
+                return Outcome(SUPERSEDED, f"{undo.path} is as it was already", CONTENT)
+            if undo.ours is not None and (strange or not _is(undo.ours, before)):
+                now = strange or ("it holds something else" if before else "it is gone")
+                return Outcome(SUPERSEDED, f"{undo.path} was changed by somebody else meanwhile: {now}", CONTENT)
+            owner = before.owner if before else (os.geteuid(), os.getegid())
+            new = plain.Plain(wanted, undo.mode, owner)
+            plain.write(folder, name, new, f".{name}.{os.getpid()}.restored")
+            after, _ = _found(folder, name)
     except OSError as error:
         return Outcome(FAILED, f"{undo.path}: {error.strerror}")
+    if after is None or after.data != wanted:
+        return Outcome(FAILED, f"{undo.path}: somebody else writes it")
     return Outcome(DONE, f"{undo.path} is as it was", CONTENT)
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _found(folder: int, name: str) -> tuple[plain.Plain | None, str]:
+    """What is there, if it is a plain file; else why it isn't, empty where nothing is."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        return plain.read(folder, name), ""
+    except OSError as error:
+        return None, error.strerror or str(error)
+
+
+def _is(ours: str, found: plain.Plain | None) -> bool:
+    return (found.data if found else b"").strip() == ours.encode().strip()
 
 
 def _call(undo: Call) -> Outcome:

@@ -74,12 +74,16 @@ class EndChild:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Write the file back exactly as it was, atomically."""
+    """Write the file back exactly as it was, atomically. Follows no link."""
 
     kind: ClassVar[str] = "restore-file"
     path: str
+    """Without a link in it."""
     text: str
     mode: int = 0o644
+    ours: str | None = None
+    """What the fault leaves there, empty for no file: anything else is somebody else's change, and stays. None: whatever
+    is there is written over."""
 
 
 @dataclass(frozen=True, slots=True)

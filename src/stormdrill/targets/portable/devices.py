@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from stormdrill.errors import Unreachable
+from stormdrill.keeper import plain
 from stormdrill.keeper.limited import request
 from stormdrill.model.mechanism import Device
 from stormdrill.model.plan import Injection
@@ -31,29 +32,41 @@ class Devices:
     def __init__(self, data: Callable[[str], Path], address: Callable[[str], str]) -> None:
         self._data = data
         self._address = address
+        self._armed: dict[str, plain.Plain | str] = {}
+        """Injection → what its undo brings back, or why there is none."""
+        self._taken: set[tuple[str, str]] = set()
+        """Instance and device that were made lost here."""
 
     def refusal(self, injection: Injection) -> str:
         return ""
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
-        path = self._path(injection)
-        try:
-            text, mode = path.read_text(), stat.S_IMODE(path.stat().st_mode)
-        except OSError:
-            return ()  # somebody else's doing: not ours to bring back, and `apply` says so
-        return (Restore(path=str(path), text=text, mode=mode),)
+        found = self._armed[injection.id] = self._found(injection)
+        if isinstance(found, str):
+            return ()  # not ours to bring back, and `apply` says so
+        data = os.path.realpath(self._data(injection.instance))
+        state = _device(injection).state
+        path = f"{data}/{FOLDER}/{_device(injection).device}"
+        ours = "" if state == LOST else state
+        return (Restore(path=path, text=found.data.decode(), mode=found.mode, ours=ours),)
 
     def apply(self, injection: Injection) -> None:
-        path, state = self._path(injection), _device(injection).state
-        if not path.exists():
-            raise Unreachable(f"{path.name} of {injection.instance} was lost before")
-        if state == LOST:
-            path.unlink()
-            return
-        part = path.parent.parent / f".{path.name}.part"  # beside the folder, which the worker may list
-        part.write_text(state)
-        part.chmod(stat.S_IMODE(path.stat().st_mode))
-        part.replace(path)
+        """Only to what its undo brings back."""
+        how, armed = _device(injection), self._armed.get(injection.id, "its undo was never written down")
+        if isinstance(armed, str):
+            raise Unreachable(f"{how.device} of {injection.instance}: {armed}")
+        if self._found(injection) != armed:
+            raise Unreachable(f"{how.device} of {injection.instance} was changed since its undo was written down")
+        with (
+            plain.folder(os.path.realpath(self._data(injection.instance))) as data,
+            plain.folder(FOLDER, data) as there,
+        ):
+            if how.state == LOST:
+                os.unlink(how.device, dir_fd=there)
+                self._taken.add((injection.instance, how.device))
+            else:  # by way of the folder above, since the worker may list its devices
+                new = armed._replace(data=how.state.encode())
+                plain.write(there, how.device, new, f".{how.device}.part", beside=data)
 
     def observe(self, injection: Injection) -> Effect:
         state, found = _device(injection).state, self._state(injection)
@@ -66,18 +79,44 @@ class Devices:
         said = ", ".join(f"{count} {word}" for word, count in told.items() if count)
         if state != LOST:  # nobody announces a grey failure, and whether the worker notices it is what is drilled
             return Effect(True, False, "the device file", f"{what}; it tells of {said}")
-        return Effect(told.get(LOST, 0) > 0, False, f"its own metric {METRIC}", f"{what}; it tells of {said}")
+        return Effect(
+            told.get(LOST, 0) >= self._missing(injection.instance),
+            False,
+            f"its own metric {METRIC}",
+            f"{what}; it tells of {said}",
+        )
 
-    def _path(self, injection: Injection) -> Path:
-        return self._data(injection.instance) / FOLDER / _device(injection).device
+    def _found(self, injection: Injection) -> plain.Plain | str:
+        """The device's file, or why it can't be told of."""
+        try:
+            with (
+                plain.folder(os.path.realpath(self._data(injection.instance))) as data,
+                plain.folder(FOLDER, data) as there,
+            ):
+                found = plain.read(there, _device(injection).device)
+        except FileNotFoundError:
+            found = None
+        except OSError as error:
+            return error.strerror or str(error)
+        if found is None:
+            return "it was lost before"
+        try:
+            found.data.decode()
+        except UnicodeDecodeError:
+            return "its file holds no text"
+        return found
+
+    def _missing(self, instance: str) -> int:
+        """How many of those that were made lost here are lost now: one that the worker knows of is none the other."""
+        folder = self._data(instance) / FOLDER
+        return max(1, sum(not (folder / name).exists() for one, name in self._taken if one == instance))
 
     def _state(self, injection: Injection) -> str:
-        try:
-            return self._path(injection).read_text().strip() or "ok"
-        except FileNotFoundError:
-            return LOST
-        except OSError:
-            return ""
+        """The file's word; empty when it can't be read."""
+        found = self._found(injection)
+        if isinstance(found, str):
+            return LOST if found == "it was lost before" else ""
+        return found.data.decode().strip() or "ok"
 
     def _told(self, instance: str) -> dict[str, int] | None:
         """State → how many devices, as the instance says; None when it doesn't."""

@@ -28,7 +28,13 @@ class Telling:
         return ""
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
+        """Raises Unreachable where the undo would not leave things as they are now."""
         tell = _tell(injection)
+        path, _, _ = tell.look.partition(" == ")
+        back, now = _value(tell.look, tell.undo_body), self._look(injection)
+        if not isinstance(now, Effect) and back is not None and not same(now, str(back)):
+            where = f"{path} at {tell.look_path} of {injection.instance}"
+            raise Unreachable(f"{where} is {now} already, and the undo would make it {back}: set it to {back} first")
         return (Call(tell.undo_method, self._url(injection, tell.undo_path), tell.undo_body, TELL_LIMIT_S),)
 
     def apply(self, injection: Injection) -> None:
@@ -40,20 +46,28 @@ class Telling:
             raise Unreachable(f"{tell.method} {url}: {said}")
 
     def observe(self, injection: Injection) -> Effect:
-        tell = _tell(injection)
-        url, witness = self._url(injection, tell.look_path), f"GET {tell.look_path} of {injection.instance}"
-        heard = request("GET", url, "", LOOK_LIMIT_S)
+        found = self._look(injection)
+        if isinstance(found, Effect):
+            return found
+        path, _, wanted = _tell(injection).look.partition(" == ")
+        there = same(found, wanted)
+        return Effect(there, not there, self._witness(injection), f"{path} is {found}")
+
+    def _look(self, injection: Injection) -> object:
+        """What stands there now; an Effect when nobody can tell."""
+        tell, witness = _tell(injection), self._witness(injection)
+        heard = request("GET", self._url(injection, tell.look_path), "", LOOK_LIMIT_S)
         if heard.error or heard.status != 200:
             return Effect(False, False, witness, heard.error or f"answered {heard.status}")
         try:
-            found = value_at(tell.look, json.loads(heard.body))
+            return value_at(tell.look, json.loads(heard.body))
         except (ValueError, LookupError, TypeError):
-            return Effect(
-                False, False, witness, f"answered something else: {heard.body[:100].decode('utf-8', 'replace')}"
-            )
-        path, _, wanted = tell.look.partition(" == ")
-        there = same(found, wanted)
-        return Effect(there, not there, witness, f"{path} is {found}")
+            said = heard.body[:100].decode("utf-8", "replace")
+            return Effect(False, False, witness, f"answered something else: {said}")
+
+    @staticmethod
+    def _witness(injection: Injection) -> str:
+        return f"GET {_tell(injection).look_path} of {injection.instance}"
 
     def _url(self, injection: Injection, path: str) -> str:
         return f"http://{self._address(injection.instance)}{path}"
@@ -70,13 +84,23 @@ def value_at(look: str, answer: object) -> object:
 
 
 def same(found: object, wanted: str) -> bool:
-    """30, 30.0 and "30" are the same number; anything else is compared as text."""
+    """30 and 30.0 are the same number; anything else is compared as text: "1.10" is not the version "1.1"."""
     if isinstance(found, bool):
         return wanted == str(found).lower()
+    if isinstance(found, int | float):
+        try:
+            return float(found) == float(wanted)
+        except ValueError:
+            return False
+    return str(found) == wanted
+
+
+def _value(look: str, body: str) -> object:
+    """What a request's body sets where `look` looks; None when it doesn't say."""
     try:
-        return float(str(found)) == float(wanted)
-    except ValueError:
-        return str(found) == wanted
+        return value_at(look, json.loads(body))
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def _tell(injection: Injection) -> Tell:

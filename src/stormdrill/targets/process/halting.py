@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
+from stormdrill.errors import Unreachable
 from stormdrill.keeper import procfs
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Signal, Spawn, Undo
@@ -43,7 +44,11 @@ class Freezing:
         return ""
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
-        family = family_of(self._known(injection.instance))
+        known = self._known(injection.instance)
+        if life_of(known) == "frozen":
+            raise Unreachable(f"{injection.instance} is frozen already, by somebody else: thaw it first")
+        # what somebody else has stopped is not ours to let go on
+        family = [one for one in family_of(known) if not procfs.frozen(one.pid, one.start_ticks)]
         self._armed[injection.id] = family
         return tuple(Signal(instance=injection.instance, signal="SIGCONT", **one._asdict()) for one in family)
 

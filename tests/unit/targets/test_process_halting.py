@@ -1,0 +1,59 @@
+"""Freezing local processes: exactly what was not stopped before, and nothing that a person stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from stormdrill.errors import Unreachable
+from stormdrill.keeper import procfs
+from stormdrill.keeper.undo import perform
+from stormdrill.model.plan import Injection
+from stormdrill.ports import Instance
+from stormdrill.targets.process.halting import Freezing
+
+FREEZE = Injection("f/x", "f", 0, "x", "freeze", "thaw", 0.0, 5.0)
+
+
+@contextmanager
+def family() -> Iterator[tuple[Instance, int]]:
+    """A process, and the pid of its child."""
+    with subprocess.Popen(["sh", "-c", "sleep 60 & wait"], start_new_session=True) as parent:
+        try:
+            until(lambda: len(procfs.descendants([parent.pid])) == 1)
+            who = procfs.identity_of(parent.pid)
+            assert who is not None
+            (child,) = procfs.descendants([parent.pid])
+            yield Instance("x", "x", {}, "", who.pid, who.start_ticks), child.pid
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)
+
+
+def until(holds: Callable[[], bool], limit_s: float = 5.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.002)
+
+
+def test_what_somebody_else_has_frozen_is_neither_hit_nor_thawed() -> None:
+    with family() as (one, child):
+        os.kill(child, signal.SIGSTOP)
+        until(lambda: procfs.state(child) == "T")
+        freezing = Freezing(lambda _: one)
+        undo = freezing.undo(FREEZE)
+        freezing.apply(FREEZE)
+        until(lambda: freezing.observe(FREEZE).bit)
+        assert [perform(item).word for item in undo] == ["done"]
+        assert freezing.observe(FREEZE).gone
+        assert procfs.state(child) == "T", "a person stopped that one"
+        os.kill(one.pid, signal.SIGSTOP)
+        until(lambda: procfs.state(one.pid) == "T")
+        with pytest.raises(Unreachable, match="frozen already"):
+            freezing.undo(FREEZE)
