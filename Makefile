@@ -34,8 +34,8 @@ bench: $(DEV) ## measure the figures that are promised; writes build/bench.json
 detect: $(DEV) ## every resilience bug must be caught, the sound platform never: at most two hours; DETECT="--resume"
 	@$(BIN)/python -m bench.detect $(DETECT)
 
-kill-sweep: $(DEV) ## kill runner, keeper and both, hundreds of times
-	@$(BIN)/python tests/real/killing.py 300 50
+kill-sweep: $(DEV) ## kill runner, keeper and both, over a thousand times: about half an hour
+	@$(BIN)/python tests/real/killing_sweep.py $(SWEEP)
 
 base-image: ## make stormdrill-base:bookworm for --target docker from Debian packages, where no registry is reached
 	@bash dev/base-image.sh

@@ -1,10 +1,11 @@
 """`make kill-sweep`: kill runner, keeper, both, at every journal boundary and at random, and look what is left.
 
     python tests/real/killing_sweep.py [--target process|docker|attach|restart] [--kills N] [--seed N] [--limit-s N]
-                                       [--resume] [--only SCENARIO,…]
+                                       [--resume] [--quick] [--only SCENARIO,…]
     python tests/real/killing_sweep.py --replay 'process:late-stall:runner+keeper:17:0:3.2'
 
-The seed decides every kill. `--resume` leaves out those that the last sweep with this seed has seen to hold already.
+Without a target: all of them, and a system that doesn't die willingly. The seed decides every kill. `--resume` leaves
+out those that the last sweep with this seed has seen to hold already.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ctypes
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -21,7 +23,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import killing
 import killing_cases
+import killing_engine
 from killing_cases import Case, Ground, Seen
 from killing_scenarios import scenarios
 
@@ -29,6 +33,9 @@ BUILD = Path(__file__).resolve().parents[2] / "build"
 SEED = 20261122
 PARALLEL = 2
 SHOWN_EVERY_S = 10.0
+KILLS = {"process": 1100, "docker": 120, "attach": 90, "restart": 12}
+STUBBORN = 60, 20
+"""Of one and of both, in `killing.py`."""
 USUAL, COMPOSED = 30, 58
 """Lines of a journal that nobody cut short."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -167,9 +174,9 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def measure_lines(target: str, names: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+def measure_lines(target: str, names: Sequence[str], quick: bool) -> tuple[dict[str, int], list[str]]:
     """How long each journal is when nobody is killed. In containers that takes long, and is about as on processes."""
-    if target != "process":
+    if quick or target != "process":
         return {name: COMPOSED if name == "composed" else USUAL for name in names}, []
     lines, faults = {}, []
     with Ground(target) as ground:
@@ -181,11 +188,12 @@ def measure_lines(target: str, names: Sequence[str]) -> tuple[dict[str, int], li
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill runner, keeper and both, and look what is left.")
-    parser.add_argument("--target", default="process")
-    parser.add_argument("--kills", type=int, default=1100)
+    parser.add_argument("--target", default="", choices=["", *KILLS])
+    parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--limit-s", type=float, default=3600.0)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="don't measure first what happens without a kill")
     parser.add_argument("--replay", default="")
     parser.add_argument("--only", default="", help="scenarios, separated by commas")
     asked = parser.parse_args()
@@ -195,15 +203,44 @@ def main() -> int:
             seen = killing_cases.strike(Case.of(asked.replay), ground)
         say(str(seen))
         return 1 if seen.faults else 0
-    return sweep(asked)
+    if asked.target:
+        asked.kills = asked.kills or KILLS[asked.target]
+        return sweep(asked)
+    return sweep_all(asked)
+
+
+def sweep_all(asked: argparse.Namespace) -> int:
+    """Every target, one after the other; containers only where they can be had, which is said."""
+    bad = sweep_stubborn(asked.seed)
+    why = killing_engine.why_not()
+    for asked.target, asked.kills in KILLS.items():
+        if asked.target == "process" or not why:
+            needed = [word for word in ("dockerd", "containerd", "ip") if shutil.which(word) is None]
+            if asked.target == "restart" and (os.geteuid() or needed):
+                say(f"restart: left out: only root, with {' and '.join(needed) or 'its rights'}, can start an engine")
+                continue
+            bad = sweep(asked) or bad
+        else:
+            say(f"{asked.target}: left out: {why}")
+    return bad
+
+
+def sweep_stubborn(seed: int) -> int:
+    """A system that ignores signals, and whose processes leave their parents and their sessions."""
+    kills = killing.sweep(*STUBBORN, seed)
+    broken = [kill for kill in kills if kill.faults]
+    for kill in broken:
+        say(f"  LEFT  {kill}")
+    say(f"stubborn processes: {json.dumps(killing.figures_of(kills))}")
+    return 1 if broken else 0
 
 
 def sweep(asked: argparse.Namespace) -> int:
     until_s = time.monotonic() + asked.limit_s
     names = asked.only.split(",") if asked.only else list(scenarios(asked.target))
     say(f"{asked.target}: {len(names)} scenarios, {asked.kills} kills, seed {asked.seed}")
-    lines, faults = measure_lines(asked.target, names)
-    say(f"  {sum(lines.values())} boundaries: " + ", ".join(f"{name} {count}" for name, count in lines.items()))
+    lines, faults = measure_lines(asked.target, names, asked.quick)
+    say(f"  {sum(lines.values())} journal boundaries")
     for fault in faults:
         say(f"  LEFT  {fault}")
     kept = BUILD / f"kills-{asked.target}-{asked.seed}.ndjson"

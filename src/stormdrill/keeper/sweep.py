@@ -153,10 +153,12 @@ def _parts(path: str) -> list[bytes]:
 
 
 def _cgroups(root: Path = Path("/sys/fs/cgroup")) -> Iterator[Thing]:
-    for depth in range(_CGROUP_DEPTH):
-        for path in root.glob("/".join(["*"] * depth + ["stormdrill*"])):
-            if found := RUN.search(path.name):
-                yield Thing("cgroup", str(path), found[0], OVER, "")
+    for folder, below, _ in os.walk(root):  # unlike glob it bears that a group goes while it is looked at
+        for name in sorted(below):
+            if name.startswith("stormdrill") and (found := RUN.search(name)):
+                yield Thing("cgroup", str(Path(folder, name)), found[0], OVER, "")
+        if len(Path(folder).relative_to(root).parts) >= _CGROUP_DEPTH - 1:
+            below.clear()
 
 
 def _on_the_engine(engine: str, notes: list[str]) -> Iterator[Thing]:
