@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import RecordFile
-from stormdrill.core.judge_faults import ended_by_itself, judge_faults, not_reverted
+from stormdrill.core.judge_faults import ended_by_itself, ended_early, judge_faults, not_reverted
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.core.judge_objectives import held_text, judge_objective
 from stormdrill.core.judge_runbook import judge_runbook
@@ -116,6 +116,7 @@ def _rulings(
         rulings.append(("INCONCLUSIVE", "nothing was injected"))
     elif case.plan.injections:
         rulings += _fault_rulings(faults)
+        rulings += [("INCONCLUSIVE", why) for why in ended_early(case) if not stopped and trip is None]
     if left:
         rulings.append(("INCONCLUSIVE", f"it could not be shown that everything was reverted: {', '.join(left)}"))
     rulings += [("INCONCLUSIVE", why) for why in ended_by_itself(case)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from msgspec import Struct
@@ -9,9 +10,9 @@ from msgspec.structs import replace
 
 from stormdrill.core.case import Case
 from stormdrill.core.judge_users import Felt, felt
-from stormdrill.core.sentences import plural
+from stormdrill.core.sentences import number, plural
 from stormdrill.core.telling import Ending
-from stormdrill.core.windows import Span, all_of
+from stormdrill.core.windows import SHORTEST, Span, all_of
 from stormdrill.model import event as ev
 from stormdrill.model.mechanism import Tell, Toxic
 from stormdrill.model.plan import Injection
@@ -176,7 +177,8 @@ def _felt_by_others(case: Case, injection: Injection) -> str:
     """Of one fault on many hops, some may be idle while it lasts: it bit when others of it were seen to. Else empty."""
     others = {item.id for item in case.plan.injections if item.use == injection.use and isinstance(item.how, Toxic)}
     felt_there = any(e.bit and e.injection in others for _, e in all_of(case.events, ev.EffectObserved))
-    if not isinstance(injection.how, Toxic) or not felt_there:
+    calls = [e.outcome for _, e in all_of(case.events, ev.Injected) if e.injection == injection.id]
+    if not isinstance(injection.how, Toxic) or not felt_there or calls[-1:] != ["done"]:
         return ""
     return f"nothing passed the hops of {injection.instance} meanwhile; on others of the same fault it bit"
 
@@ -233,6 +235,22 @@ def ended_by_itself(case: Case) -> tuple[str, ...]:
             continue
         found.append(f"{ending.sentence}, and no fault of the plan explains it")
     return tuple(dict.fromkeys(found))
+
+
+def ended_early(case: Case) -> tuple[str, ...]:
+    """Sentences on harm that was lifted before its time, since its call did not come through, or its expiry came: the
+    others of the same fault went on, and so did the phase."""
+    lifted: dict[str, float] = {}
+    for recorded, event in all_of(case.events, ev.RevertStarted):
+        lifted.setdefault(event.injection, recorded.mono_ms)
+    found = []
+    for item in case.plan.injections:
+        for start_ms, _ in case.in_force([item]):
+            lasted_s = (lifted.get(item.id, math.inf) - start_ms) / 1000
+            if lasted_s < SHORTEST * item.for_s:
+                said = f"{number(lasted_s)} of {number(item.for_s)} s"
+                found.append(f"{item.fault} on {item.instance} lasted {said}")
+    return tuple(found)
 
 
 def _explained(case: Case, recorded: ev.Recorded, ending: Ending) -> bool:

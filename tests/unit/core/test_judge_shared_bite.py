@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from judging import evidence, judged, with_events
 from msgspec.structs import replace
 
@@ -42,6 +43,39 @@ def test_a_cut_that_held_nothing_back_anywhere_did_not_bite(tmp_path: Path) -> N
     verdict = judged(unseen(cut(evidence(tmp_path))))
     assert [fault.bit for fault in verdict.faults] == [False, False, False]
     assert verdict.verdict == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("outcome", ["failed", "doubtful"])
+def test_others_do_not_vouch_for_a_cut_whose_call_did_not_come_through(tmp_path: Path, outcome: str) -> None:
+    """It was reverted at once: nobody knows that it was ever in force."""
+
+    def failed(recorded: ev.Recorded) -> ev.Recorded:
+        event = recorded.event
+        if isinstance(event, ev.Injected) and event.injection.endswith("cpu-eu"):
+            changed = ev.Injected(event.injection, outcome, "refused", event.took_ms)
+            return ev.Recorded(recorded.seq, recorded.at, recorded.mono_ms, changed)
+        return recorded
+
+    verdict = judged(with_events(unseen(cut(evidence(tmp_path)), "cpu-eu"), failed))
+    assert [fault.bit for fault in verdict.faults if fault.target == "cpu-eu"] == [False]
+    assert verdict.verdict == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(("lasted_s", "word"), [(29.0, "PASS"), (5.0, "INCONCLUSIVE")])
+def test_a_run_in_which_one_of_many_harms_ended_early_does_not_pass(tmp_path: Path, lasted_s: float, word: str) -> None:
+    found = evidence(tmp_path)
+    began = {e.injection: r.mono_ms for r in found.events if isinstance(e := r.event, ev.InjectStarted)}
+
+    def early(recorded: ev.Recorded) -> ev.Recorded:
+        event = recorded.event
+        if isinstance(event, ev.RevertStarted) and event.injection.endswith("cpu-eu"):
+            return ev.Recorded(recorded.seq, recorded.at, began[event.injection] + 1000 * lasted_s, event)
+        return recorded
+
+    verdict = judged(with_events(found, early))
+    assert verdict.verdict == word
+    said = [why for why in verdict.reasons if "region-loss on cpu-eu lasted" in why]
+    assert said == ([] if word == "PASS" else ["region-loss on cpu-eu lasted 5 of 30 s"])
 
 
 def test_a_halt_that_nobody_saw_is_not_vouched_for_by_others(tmp_path: Path) -> None:
