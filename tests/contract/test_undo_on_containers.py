@@ -121,6 +121,16 @@ def test_a_container_is_on_its_network_again_under_its_alias(run: KeptRun, box: 
     assert perform(undo).word == "superseded"
 
 
+def test_a_container_whose_death_the_engine_has_not_noticed_is_started_again(box: Box) -> None:
+    before = box.state["State"]
+    os.kill(before["Pid"], signal.SIGKILL)
+    assert perform(box.undo("start")).word == "done"
+    after = box.state["State"]
+    assert after["Running"]
+    assert after["StartedAt"] != before["StartedAt"]
+    assert perform(box.undo("start")).word == "superseded"
+
+
 def test_a_limit_is_lifted_and_seen_to_be(run: KeptRun, box: Box) -> None:
     run.arm("cpu/web", box.undo("update", body='{"CpuQuota": -1}'), fault="cpu-starvation")
     box.call("update", {"CpuQuota": 20000, "CpuPeriod": 100000})

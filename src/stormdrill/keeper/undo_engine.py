@@ -33,6 +33,9 @@ _AGAIN_S = 0.05
 _AGAIN_AT_MOST_S = 1.0
 _LOOK_S = 0.005
 _INSPECT_S = 2.0
+_RUNS_ALREADY = 304
+_STAYS_S, _UNSEEN_STAYS_S = 0.4, 1.5
+"""How long it must be seen to run; longer where this machine's /proc doesn't show its process, or no longer does."""
 _TOO_LONG = 408
 """Stands for: it was started and did not end; starting it again would not help."""
 _KILL_TAGGED = (
@@ -110,7 +113,7 @@ def _engine(undo: Engine, until: _Until) -> Steps[Outcome]:
     doubtful = False
     while True:
         heard = yield from exchange(undo.engine, undo.method, undo.path, undo.body, until.left_s(undo.timeout_s))
-        if heard.status in undo.moot:
+        if heard.status in undo.moot and (yield from _stays(undo, heard.status, until)):
             word = DONE if doubtful else SUPERSEDED
             return Outcome(word, f"{what}: {said(heard)}", ENGINE)
         undone = yield from _looks_undone(undo, until)
@@ -151,6 +154,32 @@ def _looks_undone(undo: Engine, until: _Until) -> Steps[bool | None]:
         return True if wanted and all(limits.get(key) == value for key, value in wanted.items()) else None
     networks = _part(_part(found, "NetworkSettings"), "Networks")
     return any(name in (key, _part(networks, key).get("NetworkID")) for key in networks)
+
+
+def _stays(undo: Engine, status: int, until: _Until) -> Steps[bool]:
+    """Whether what the engine calls running goes on running: of a kill it learns some 0.1 s later than its victim, and
+    one that was asked for by somebody who died meanwhile may still be to come."""
+    if status != _RUNS_ALREADY or not undo.path.partition("?")[0].endswith("/start"):
+        return True
+    container = undo.path.strip("/").split("/")[1]
+    began_s, told = time.monotonic(), False
+    while True:
+        heard = yield from exchange(
+            undo.engine, "GET", f"/containers/{container}/json", timeout_s=until.left_s(_INSPECT_S)
+        )
+        found = _object(heard.body) if heard.status == 200 and not heard.error else {}
+        state = _part(found, "State")
+        pid = state.get("Pid")
+        if found and not state.get("Running"):
+            return False
+        lives = isinstance(pid, int) and pid > 1 and _is_in(pid, str(found.get("Id", "")))
+        seen_s = time.monotonic() - began_s
+        if heard.status == 404 or (found and seen_s >= (_STAYS_S if lives else _UNSEEN_STAYS_S)):
+            return True
+        told = told or bool(found)
+        if until.left_s() <= 0:
+            return told
+        yield Wait(lambda: False, until.left_s(_LOOK_S * 2))
 
 
 _SEEN_AT = {("containers", "unpause"), ("containers", "start"), ("containers", "update"), ("networks", "connect")}
