@@ -22,7 +22,16 @@ from stormdrill.errors import SystemNotReady
 from stormdrill.keeper import procfs
 from stormdrill.keeper.exchange import exchange_now
 from stormdrill.keeper.undo import perform
-from stormdrill.model.event import ContainerStarted, ResourcesClaimed, Reverted, RevertVerified, RunEnded, Warned
+from stormdrill.model.event import (
+    ContainerStarted,
+    Injected,
+    InjectStarted,
+    ResourcesClaimed,
+    Reverted,
+    RevertVerified,
+    RunEnded,
+    Warned,
+)
 from stormdrill.model.undo import Clear, Command, EndChild, EndExec, Engine, Exec, Restore
 
 Execute = Callable[[KeptRun, str], str]
@@ -308,6 +317,59 @@ def test_what_an_engine_was_still_making_when_the_runner_died_is_found(run: Kept
     run.keeper_ended()
     assert engine.boxes == {}
     assert len(looked) > 5
+
+
+@pytest.mark.parametrize("successor", [False, True], ids=["the keeper", "the successor"])
+def test_a_call_on_which_an_engine_acts_after_the_revert_is_taken_back_too(
+    run: KeptRun, engine: FakeEngine, successor: bool
+) -> None:
+    """The runner died while it paused a container that goes on after the run: the pause comes after the unpause."""
+    undo = pause(engine, run)
+    (box,) = engine.boxes.values()
+    box.paused = False
+    run.arm("freeze/web", undo)
+    run.keeper.record(InjectStarted("freeze/web"))
+
+    def pauses_late(number: int) -> None:
+        if number < 0 and any(box.id in path and path.endswith("/json") for path in engine.asked):
+            box.paused = True
+            engine.on_request = lambda _: None
+
+    engine.on_request = pauses_late
+    if successor:
+        by_the_successor(run, "freeze/web")
+    else:
+        run.keeper._drop()
+        run.keeper_ended()
+    assert not box.paused
+    assert [event.status for event in run.events(RunEnded)] == ["aborted"]
+
+
+@pytest.mark.parametrize("successor", [False, True], ids=["the keeper", "the successor"])
+def test_what_came_through_after_its_revert_is_open_again(run: KeptRun, engine: FakeEngine, successor: bool) -> None:
+    undo = pause(engine, run)
+    (box,) = engine.boxes.values()
+    run.arm("freeze/web", undo)
+    run.keeper.record(InjectStarted("freeze/web"))
+    assert by_the_keeper(run, "freeze/web") == "done"
+    box.paused = True
+    run.keeper.record(Injected("freeze/web", "done", "", 9000.0))
+    if successor:
+        assert by_the_successor(run, "freeze/web") == "done"
+    else:
+        run.keeper._drop()
+        run.keeper_ended()
+    assert not box.paused
+
+
+def test_an_undo_that_fails_at_its_expiry_is_tried_again_though_no_runner_asks(run: KeptRun, tmp_path: Path) -> None:
+    """The runner hangs; the folder comes back later."""
+    folder = tmp_path / "away"
+    run.arm("device/x", Restore(str(folder / "gpu0"), "ok"), fault="gpu-pool-outage", expires_in_s=0.0)
+    eventually(lambda: [event.outcome for event in run.events(Reverted)] == ["failed"])
+    folder.mkdir()
+    eventually(lambda: (folder / "gpu0").exists(), 12.0)
+    eventually(lambda: [event.outcome for event in run.events(Reverted)] == ["failed", "done"])
 
 
 def test_a_network_with_a_stranger_on_it_is_removed_and_the_stranger_is_not(run: KeptRun, engine: FakeEngine) -> None:

@@ -14,6 +14,7 @@ from stormdrill.keeper.loop import Steps, Wait, together
 from stormdrill.keeper.scribe import Scribe
 from stormdrill.keeper.undo import (
     DONE,
+    DOUBTFUL_S,
     FAILED,
     LAST_TRY_S,
     PROCESS_STATE,
@@ -22,6 +23,7 @@ from stormdrill.keeper.undo import (
     at_once,
     combine,
     lifted_first,
+    may_be_harmed_late,
     moot_when_the_system_ends,
     perform,
     prepare,
@@ -35,6 +37,11 @@ AGAIN = "again"
 """The cause of a revert that is executed although the first one was done: a look has shown that it did not help."""
 DIES_WITHIN_S = 1.0
 """How long what was killed may take to be gone before it is said to live."""
+AGAIN_AFTER_S = 1.0
+AGAIN_AT_MOST_S = 60.0
+"""Between two attempts at an undo that failed, after its expiry and when no runner asks for one: growing up to this."""
+LATE_WITHIN_S = 30.0
+"""How long a call that nobody waits for any more may take to come through."""
 UNDO_LIMIT_S = 120.0
 """How long a second revert of the same injection waits for the first."""
 
@@ -52,11 +59,26 @@ class Held:
     state: str = "armed"
     """armed, reverting, reverted, failed."""
     injecting: bool = False
+    answered: bool = False
+    """The inject call was done; else it may come through later."""
+    late: bool = False
+    """The inject call came through when the undo was carried out already."""
+    tries: int = 0
+    tried_s: float = 0.0
     outcome: Outcome | None = None
 
     @property
     def open(self) -> bool:
-        return self.state != "reverted"
+        return self.state != "reverted" or self.late
+
+    @property
+    def due_s(self) -> float | None:
+        """When the keeper carries it out unasked; None: not at all, or somebody is at it."""
+        if self.state == "armed":
+            return self.expires_s
+        if self.state == "reverting" or not self.open:
+            return None
+        return max(self.expires_s, self.tried_s + min(AGAIN_AFTER_S * self.tries, AGAIN_AT_MOST_S))
 
 
 @dataclass(slots=True)
@@ -116,26 +138,33 @@ class Custody:
         if held := self.held.get(injection):
             held.injecting = True
 
+    def injected(self, injection: str, outcome: str) -> None:
+        """The inject call has ended, or was given up."""
+        if held := self.held.get(injection):
+            held.answered = outcome == "done"
+            held.late = outcome != "doubtful" and held.state in ("reverting", "reverted")
+
     def foresees_end_of(self, instance: str) -> bool:
         """Whether an injection under way is what ends this instance."""
         return any(held.injecting and held.open and Spawn(instance) in held.undo for held in self.held.values())
 
     def expired(self) -> Iterator[Held]:
         now_s = suspend_aware_s()
-        return iter([held for held in self.held.values() if held.state == "armed" and now_s >= held.expires_s])
+        return iter([held for held in self.held.values() if held.due_s is not None and now_s >= held.due_s])
 
     def next_expiry_s(self) -> float | None:
         """Seconds until the next undo expires; None when none is armed."""
-        due = [held.expires_s for held in self.held.values() if held.state == "armed"]
+        due = [held.due_s for held in self.held.values() if held.due_s is not None]
         return min(due) - suspend_aware_s() if due else None
 
     def revert(self, held: Held, cause: str, by: str, *, ending: bool = False) -> Steps[Outcome]:
         """Once only, unless it failed before. Depends on nothing: not on the journal, not on other undos."""
         if held.state == "reverting":
             yield Wait(lambda: held.state != "reverting", UNDO_LIMIT_S)
-        if held.state == "reverted" and held.outcome is not None and cause != AGAIN:
+        if not held.open and held.outcome is not None and cause != AGAIN:
             return held.outcome
-        held.state = "reverting"
+        held.state, held.late = "reverting", False
+        held.tries, held.tried_s = held.tries + 1, suspend_aware_s()
         started_s = time.monotonic()
         self.scribe.note(RevertStarted(held.injection, cause, by))
         outcomes: list[Outcome] = []
@@ -160,22 +189,38 @@ class Custody:
         )
         return outcome
 
-    def revert_all(self, cause: str, by: str, *, ending: bool) -> Steps[list[str]]:
-        """Everything that is open, in the order of reverting; returns what could not be shown to be reverted."""
+    def revert_all(self, cause: str, by: str, *, ending: bool) -> Steps[None]:
+        """Everything that is open, in the order of reverting."""
         armed = [(held, held.fault, held.instance, held.undo) for held in self.held.values() if held.open]
-        failed: list[str] = []
         for wave in waves_of_reverting(armed):
-            for lane in (yield from together([self._lane(lane, cause, by, ending) for lane in wave])):
-                failed += lane
-        return failed
+            yield from together([self._lane(lane, cause, by, ending) for lane in wave])
 
-    def _lane(self, lane: list[Held], cause: str, by: str, ending: bool) -> Steps[list[str]]:
-        failed = []
+    def revert_what_may_come_late(self, by: str) -> Steps[None]:
+        """For a runner that died in the middle of a call: whoever it called may act on it after the first revert."""
+        addresses = [*self.family.addresses(), *self.claims.addresses()]
+        doubtful = [
+            held
+            for held in reversed(list(self.held.values()))
+            if held.injecting
+            and not held.answered
+            and suspend_aware_s() - held.tried_s < LATE_WITHIN_S
+            and may_be_harmed_late(held.undo, addresses, self.claims.owns)
+        ]
+        if doubtful:
+            yield Wait(lambda: False, DOUBTFUL_S)
+            yield from self._lane(doubtful, AGAIN, by, True)
+
+    def failed(self) -> list[str]:
+        """What could not be shown to be reverted."""
+        return [
+            f"{held.injection} could not be shown to be reverted: {held.outcome.detail}"
+            for held in self.held.values()
+            if held.state == "failed" and held.outcome is not None
+        ]
+
+    def _lane(self, lane: list[Held], cause: str, by: str, ending: bool) -> Steps[None]:
         for held in lane:
-            outcome = yield from self.revert_unasked(held, cause, ending=ending, by=by)
-            if outcome.word == FAILED:
-                failed.append(f"{held.injection} could not be shown to be reverted: {outcome.detail}")
-        return failed
+            yield from self.revert_unasked(held, cause, ending=ending, by=by)
 
     def _guarded(self, undo: Undo, ending: bool) -> Steps[Outcome]:
         try:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stormdrill.keeper import procfs, undo_engine
 from stormdrill.keeper.claims import Claims
-from stormdrill.keeper.loop import Steps, run_now, together
+from stormdrill.keeper.loop import Steps, Wait, run_now, together
 from stormdrill.keeper.undo import (
     DONE,
+    DOUBTFUL_S,
     FAILED,
     LAST_TRY_S,
     SUPERSEDED,
@@ -23,6 +24,7 @@ from stormdrill.keeper.undo import (
     at_once,
     combine,
     lifted_first,
+    may_be_harmed_late,
     moot_when_the_system_ends,
     perform,
     settled,
@@ -32,6 +34,8 @@ from stormdrill.model.event import (
     AbortRequested,
     Armed,
     Event,
+    Injected,
+    InjectStarted,
     KeeperStarted,
     ProcessSpawned,
     Recorded,
@@ -84,6 +88,14 @@ class _Past:
     spawned: list[ProcessSpawned]
     keeper: procfs.Identity | None
     claims: Claims
+    calling: set[str] = field(default_factory=set)
+    """Injections whose call had not been answered: it may come through late."""
+    lifted: dict[str, Armed] = field(default_factory=dict)
+    """What was reverted."""
+
+    def addresses(self) -> list[str]:
+        """Where what the run owns answers."""
+        return [*(item.address for item in self.spawned if item.address), *self.claims.addresses()]
 
     def answers_at(self, address: str) -> bool:
         """Whether a process that the run started to answer there lives."""
@@ -160,7 +172,17 @@ def _revert_all(successor: _Successor, past: _Past, accept_left: bool) -> Steps[
     for wave in _in_order(past.armed):
         for done in (yield from together([lane(armed) for armed in wave])):
             reverted += done
+    doubtful = [item for item in reversed(past.armed.values()) if _doubtful(item, past)]
+    if doubtful:
+        yield Wait(lambda: False, DOUBTFUL_S)
+        again = {name: (name, word, said) for name, word, said in (yield from lane(doubtful))}
+        reverted = [again.get(item[0], item) for item in reverted]
     return tuple(reverted)
+
+
+def _doubtful(armed: Armed, past: _Past) -> bool:
+    undos = [undo for undo in map(_undo_of, armed.undo) if not isinstance(undo, Outcome)]
+    return armed.injection in past.calling and may_be_harmed_late(undos, past.addresses(), past.claims.owns)
 
 
 @dataclass(slots=True)
@@ -196,8 +218,7 @@ def _perform(undo: Undo | Outcome, past: _Past) -> Steps[Outcome]:
     yield from ()
     if isinstance(undo, Outcome):
         return undo
-    addresses = [*(item.address for item in past.spawned if item.address), *past.claims.addresses()]
-    moot = moot_when_the_system_ends(undo, addresses, past.claims.owns)
+    moot = moot_when_the_system_ends(undo, past.addresses(), past.claims.owns)
     if moot and (not lifted_first(undo) or isinstance(undo, EndChild)):
         return Outcome(SUPERSEDED, moot)
     if isinstance(undo, undo_engine.Remote):
@@ -246,14 +267,26 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
             past.keeper = procfs.Identity(event.pid, event.start_ticks, past.boot_id)
         elif isinstance(event, ProcessSpawned):
             past.spawned.append(event)
-        elif isinstance(event, Armed):
-            past.armed.pop(event.injection, None)
-            past.armed[event.injection] = event
-        elif isinstance(event, Reverted) and event.outcome in (DONE, SUPERSEDED):
-            past.armed.pop(event.injection, None)
+        elif isinstance(event, Armed | InjectStarted | Injected | Reverted):
+            _fold_injection(past, event)
         elif isinstance(event, RunEnded):
             past.status = event.status
     return past
+
+
+def _fold_injection(past: _Past, event: Armed | InjectStarted | Injected | Reverted) -> None:
+    if isinstance(event, Armed):
+        past.armed.pop(event.injection, None)
+        past.armed[event.injection] = event
+    elif isinstance(event, InjectStarted):
+        past.calling.add(event.injection)
+    elif isinstance(event, Injected):
+        if event.outcome == "done":
+            past.calling.discard(event.injection)
+        if event.outcome != "doubtful" and (late := past.lifted.pop(event.injection, None)):
+            past.armed[event.injection] = late  # it came through after its revert
+    elif event.outcome in (DONE, SUPERSEDED) and (armed := past.armed.pop(event.injection, None)):
+        past.lifted[event.injection] = armed
 
 
 def _to_do(past: _Past) -> bool:

@@ -43,6 +43,8 @@ T = TypeVar("T")
 PROCESS_STATE, CONTENT = "process state", "its content"
 LAST_TRY_S = 1.0
 """For what the end of the run undoes as well: the harm is lifted first, because ending takes longer."""
+DOUBTFUL_S = 0.5
+"""After this long an undo is repeated whose call was under way when the runner died: an engine may act on it late."""
 SEEN_WITHIN_S = 0.1
 """A thaw is done when the process is *seen* not to be frozen any more; the kernel needs microseconds."""
 
@@ -85,6 +87,15 @@ def moot_when_the_system_ends(
     if (isinstance(undo, Engine | Exec) and undo.with_the_run) or (isinstance(undo, EndExec) and owns(undo.container)):
         return "the container is removed with the run"
     return ""
+
+
+def may_be_harmed_late(undos: Iterable[Undo], addresses: Iterable[str], owns: Callable[[str], bool]) -> bool:
+    """Whether a call that nobody waits for any more could still do harm, to what goes on after the run."""
+    there = list(addresses)
+    return any(
+        isinstance(undo, Call | undo_engine.Remote) and not moot_when_the_system_ends(undo, there, owns)
+        for undo in undos
+    )
 
 
 def lifted_first(undo: Undo) -> bool:

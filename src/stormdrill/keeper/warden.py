@@ -129,6 +129,8 @@ class Warden:
         event = event_from_json(word, fields)
         if word == "inject-started":
             self.custody.injecting(str(fields["injection"]))
+        elif word == "injected":
+            self.custody.injected(str(fields["injection"]), str(fields["outcome"]))
         self.claims.note(event)
         mono_ms = cast("float | None", message.get("mono_ms"))
         return {"seq": self.scribe.write(event, mono_ms)}
@@ -233,7 +235,10 @@ class Warden:
 
     def _teardown(self, by: str, cause: str, grace_s: float, *, settle: bool = False) -> Steps[list[str]]:
         started_s = time.monotonic()
-        failed = yield from self.custody.revert_all(cause, by, ending=True)
+        yield from self.custody.revert_all(cause, by, ending=True)
+        if cause == "runner-gone":
+            yield from self.custody.revert_what_may_come_late(by)
+        failed = self.custody.failed()
         ended = len(self.family.living())
         left = yield from self.family.end_all(grace_s)
         self._collect()
