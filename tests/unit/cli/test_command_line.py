@@ -12,7 +12,9 @@ import click
 import pytest
 
 from stormdrill.cli import main as line
+from stormdrill.cli.commands.doctor import _conclusion
 from stormdrill.cli.defect import without_values
+from stormdrill.cli.host import Finding, State
 from stormdrill.errors import JournalBroken, Problem, Refused, StormdrillError, SystemNotReady, Unreachable
 
 HEAVY = ("locust", "gevent", "kubernetes", "numpy", "pydantic", "rich", "aiohttp", "jinja2", "yaml", "msgspec")
@@ -142,3 +144,17 @@ def test_a_reader_that_leaves_early_is_no_trouble() -> None:
     done = subprocess.run([stormdrill, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("engine", "containers", "said"),
+    [
+        ("ok", "ok", "drills on processes can run here, and in containers too"),
+        ("ok", "weak", "drills on processes can run here, in containers only in part: missing: pressure"),
+        ("missing", "weak", "drills on processes can run here, not in containers: no engine that can be used"),
+    ],
+)
+def test_doctor_ends_with_where_drills_can_run(engine: State, containers: State, said: str) -> None:
+    found = [Finding("containers", containers, "missing: pressure"), Finding("engine", engine, "", "", "docker")]
+    assert _conclusion(found, []) == said
+    assert _conclusion(found, [Finding("loopback", "missing", "")]) == "cannot run here: loopback"

@@ -40,11 +40,19 @@ def doctor(ctx: click.Context, runs_dir: Path, as_json: bool) -> None:
         for line in lines_of(found, width_of(sys.stdout)):
             click.echo(line)
         click.echo()
-        end = (
-            f"cannot run here: {', '.join(one.part for one in stops)}" if stops else "drills on processes can run here"
-        )
-        click.echo(f"  {end}")
+        click.echo(f"  {_conclusion(found, stops)}")
     ctx.exit(2 if stops else 0)
+
+
+def _conclusion(found: Sequence[Finding], stops: Sequence[Finding]) -> str:
+    """Where drills can run, in one line."""
+    if stops:
+        return f"cannot run here: {', '.join(one.part for one in stops)}"
+    containers = next(one for one in found if one.part == "containers")
+    there = "and in containers too" if containers.state == "ok" else f"in containers only in part: {containers.seen}"
+    if any(one.part == "engine" and one.state == "missing" for one in found):
+        there = "not in containers: no engine that can be used"
+    return f"drills on processes can run here, {there}"
 
 
 NEEDED = frozenset({"kernel", "loopback", "runs", "state", "processes"})

@@ -55,7 +55,8 @@ def listing(folder: Path, as_json: bool) -> None:
             text = f"    {item.name:<{label}}  {item.says}{' (built in)' if item.built_in else ''}"
             click.echo(text if len(text) <= width else f"{text[: width - 1]}…")
             if item.faults:
-                click.echo(f"    {'':<{label}}  {', '.join(item.faults)} · on {', '.join(item.targets) or 'no target'}")
+                where = f"its system runs on {', '.join(item.targets)}" if item.targets else "no system"
+                click.echo(f"    {'':<{label}}  {', '.join(item.faults)} · {where}")
 
 
 def find_items(folder: Path) -> list[Item]:
