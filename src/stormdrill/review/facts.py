@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 
 from stormdrill.core.judge_metrics import limit_of, told_as_time, unit_of
@@ -255,10 +256,10 @@ def command(source: Source) -> str:
     started = source.started
     if started is None:
         return "stormdrill run EXPERIMENT"
-    words = ["stormdrill run", f"experiments/{started.experiment}.yaml", f"--target {started.target}"]
-    words += [f"--set {key}={started.settings[key]}" for key in sorted(started.settings)]
+    words = ["stormdrill", "run", f"experiments/{started.experiment}.yaml", "--target", started.target]
+    words += [word for key in sorted(started.settings) for word in ("--set", f"{key}={started.settings[key]}")]
     words += ["--fast"] if started.fast else []
-    return " ".join(words)
+    return shlex.join([*words, "--seed", str(started.seed)])
 
 
 def reproduce(source: Source) -> tuple[Fact, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 
@@ -143,12 +145,19 @@ def _jobs(source: Source) -> list[Fact]:
             found.append(Fact(name, Figure("not known"), judged.sentence))
         else:
             text = f"{measured(judged.value, '')} of {count(judged.n)} {of}"
-            found.append(Fact(name, Figure(text, judged.events), "Exact count, so no interval."))
+            asked = "" if _of_all(judged) else f" Of those that {judged.name} ({judged.phase}) asks about, no others."
+            found.append(Fact(name, Figure(text, judged.events), f"Exact count, so no interval.{asked}"))
     return found
 
 
 def _judged(objectives: tuple[ObjectiveVerdict, ...], metric: str) -> ObjectiveVerdict | None:
-    return next((item for item in objectives if item.name.startswith(metric)), None)
+    """What speaks of all jobs before what speaks of some, and of those the worst."""
+    mine = [item for item in objectives if re.match(rf"{metric}\b", item.name)]
+    return min(mine, key=lambda item: (not _of_all(item), -(item.value or 0.0)), default=None)
+
+
+def _of_all(judged: ObjectiveVerdict) -> bool:
+    return judged.phase == "whole run" and "{" not in judged.name
 
 
 def success_between(source: Source, start_ms: float, end_ms: float, name: str, events: tuple[int, ...]) -> Fact | None:

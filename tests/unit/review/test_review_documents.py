@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -374,3 +375,31 @@ def test_a_guard_that_tripped_says_how_soon_the_revert_began(tmp_path: Path) -> 
     text = render(run).markdown.read_text(encoding="utf-8")
     assert re.search(rf"Guard to revert \\| {min(reverts) - tripped[0]:.1f} ms", text)
     assert "Guard to revert" not in render(make(tmp_path / "calm")).markdown.read_text(encoding="utf-8")
+
+
+def test_a_count_of_some_jobs_is_not_told_as_one_of_all(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    objectives = json.loads((run / "verdict.json").read_bytes())["objectives"]
+    for one in objectives:
+        one["name"] = one["name"].replace("jobs_doubled", "jobs_doubled{tier=1}")
+    change(run / "verdict.json", objectives=objectives)
+    review = render(run).markdown.read_text(encoding="utf-8")
+    lost, doubled = (
+        next(line for line in review.splitlines() if name in line) for name in ("Jobs lost", "Jobs done twice")
+    )
+    assert "asks about" not in lost
+    assert "Of those that jobs_doubled{tier=1} = 0 (whole run) asks about, no others." in doubled.replace("\\", "")
+
+
+def test_the_command_that_reproduces_a_run_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    events = [
+        (
+            at_ms,
+            dataclasses.replace(event, settings={"region": "eu west"}) if isinstance(event, ev.RunStarted) else event,
+        )
+        for at_ms, event in read_events(run)
+    ]
+    change_journal(run, events)
+    review = render(judged(run)).markdown.read_text(encoding="utf-8")
+    assert "--target process --set 'region=eu west' --seed" in review
