@@ -161,6 +161,8 @@ def with_signals(target: str, lines: Mapping[str, int], rng: random.Random, coun
 def with_the_engine(target: str, lines: Mapping[str, int], rng: random.Random, count: int) -> Iterator[Case]:
     """Once there are containers."""
     kinds = RESTARTS if target == "restart" else TROUBLES
+    if target == "attach":  # what is somebody else's is not removed here: it could not be put back as it was
+        kinds = tuple(blows for blows in kinds if not blows[0].startswith("remove"))
     for index in range(count):
         name = rng.choice(sorted(lines))
         number = rng.randint(6, lines[name])

@@ -318,8 +318,12 @@ class OwnEngine:
         await_engine(self.url)
 
     def _begin(self, *argv: str) -> subprocess.Popen[bytes]:
+        # it is not of the run under whose feet it is restarted
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("STORMDRILL_KILL", "DOCKER_HOST")
+        }
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
 
     def end(self, number: signal.Signals) -> None:
         if self._daemon is not None:

@@ -33,7 +33,7 @@ BUILD = Path(__file__).resolve().parents[2] / "build"
 SEED = 20261122
 PARALLEL = 2
 SHOWN_EVERY_S = 10.0
-KILLS = {"process": 1100, "docker": 120, "attach": 90, "restart": 12}
+KILLS = {"process": 1100, "docker": 150, "attach": 110, "restart": 16}
 STUBBORN = 60, 20
 """Of one and of both, in `killing.py`."""
 USUAL, COMPOSED = 30, 58

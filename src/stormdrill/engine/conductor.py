@@ -433,6 +433,8 @@ class Conductor:
         """Inventory as in the baseline: everything answers again, after faults and runbook were taken back."""
         deadline_s = time.monotonic() + RESTORE_LIMIT_S
         while not all((ready := self.target.ready()).values()) and time.monotonic() < deadline_s:
+            if self._keeper_gone:  # and with it the system
+                break
             time.sleep(TICK_S)
         silent = ", ".join(sorted(name for name, yes in ready.items() if not yes))
         detail = f"does not answer: {silent}" if silent else f"all {len(ready)} processes answer"
