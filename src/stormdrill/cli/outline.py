@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from itertools import groupby
 
+from stormdrill.core.reach import touched
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.units import show_duration
 
@@ -19,10 +20,10 @@ def plan_lines(plan: Plan, width: int = 100) -> list[str]:
     title = f"  {plan.experiment.title}"
     fits = len(title) + len(where) + 3 <= width
     lines = [f"{title}{where:>{width - len(title)}}"] if fits else _wrapped(f"{title.strip()} · {where}", width)
-    total = len(plan.system.instances)
+    everybody = [item.name for item in plan.system.instances]
     texts = [f"plan {plan.digest[:DIGEST_SHOWN]}"]
     for _, group in groupby(plan.injections, key=lambda one: (one.use, one.mechanism, one.undo, one.for_s)):
-        texts.append(_injections(tuple(group), total))
+        texts.append(_injections(tuple(group), everybody))
     if not plan.injections:
         texts.append("nothing is injected")
     if plan.worst_case:
@@ -41,13 +42,15 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")
 
 
-def _injections(group: tuple[Injection, ...], total: int) -> str:
-    first = group[0]
-    names = ", ".join(one.instance for one in group[:NAMES_SHOWN])
-    if len(group) > NAMES_SHOWN:
-        names += f" and {len(group) - NAMES_SHOWN} more"
+def _injections(group: tuple[Injection, ...], everybody: list[str]) -> str:
+    """An instance is counted once, however many of its devices are hit, and so are both ends of a cut line."""
+    first, hit = group[0], {name for one in group for name in touched(one)}
+    shown = [name for name in everybody if name in hit]
+    names = ", ".join(shown[:NAMES_SHOWN])
+    if len(shown) > NAMES_SHOWN:
+        names += f" and {len(shown) - NAMES_SHOWN} more"
     start = f", {show_duration(first.start_s)} into the phase" if first.start_s else ""
     return (
-        f"{first.mechanism} {len(group)} of {total} instances ({names}) "
+        f"{first.mechanism} {len(shown)} of {len(everybody)} instances ({names}) "
         f"for {show_duration(first.for_s)}{start} · undo: {first.undo}"
     )

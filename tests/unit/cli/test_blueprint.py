@@ -14,6 +14,7 @@ from stormdrill import api
 from stormdrill.cli.blueprint import blueprint_lines, blueprint_object
 from stormdrill.cli.commands.listing import find_items
 from stormdrill.cli.commands.plan import _asked
+from stormdrill.cli.outline import plan_lines
 from stormdrill.model.plan import Plan
 
 
@@ -98,3 +99,16 @@ def test_the_command_that_a_plan_ends_with_runs_just_this_plan(
 def test_the_command_names_the_target_when_it_is_not_the_default(repository: Path) -> None:
     assert _asked("docker", {}, False) == ["--target", "docker"]
     assert _asked("process", {}, False) == []
+
+
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [
+        ("region-loss", "freeze 3 of 9 instances (gateway-eu, cpu-eu, gpu-eu) for 30 s"),
+        ("gpu-pool-outage", "device 1 of 9 instances (gpu-eu) for 30 s"),
+        ("partition", "cut 2 of 9 instances (gateway-eu, gateway-us) for 30 s"),
+        ("memory-leak", "tell 1 of 9 instances (cpu-eu) for 40 s"),
+    ],
+)
+def test_a_run_begins_by_naming_each_instance_that_is_hit_once(repository: Path, experiment: str, said: str) -> None:
+    assert said in "\n".join(plan_lines(api.plan(repository / "experiments" / f"{experiment}.yaml", seed=7)))
