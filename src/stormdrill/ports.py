@@ -73,7 +73,7 @@ class World(Struct, frozen=True):
     instances: tuple[Instance, ...]
     hops: tuple[Hop, ...] = ()
 
-    def chosen(self, **labels: str) -> tuple[Instance, ...]:
+    def chosen(self, /, **labels: str) -> tuple[Instance, ...]:
         """The instances that carry all these labels, `service` and `instance` among them; empty ones are ignored."""
         wanted = {name: value for name, value in labels.items() if value}
         return tuple(

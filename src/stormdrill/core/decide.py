@@ -195,9 +195,9 @@ def _leave_baseline(plan: Plan, state: State) -> list[Command]:
 def _in_fault(plan: Plan, state: State, now_ms: float, over: bool, settling: bool) -> list[Command]:
     commands: list[Command] = []
     since_s = (now_ms - state.phases["fault"]) / 1000
+    first = min((item.start_s for item in plan.injections), default=0.0)
     for injection in plan.injections:
         stage = state.injections[injection.id].stage
-        first = min(item.start_s for item in plan.injections)
         if since_s >= injection.start_s - first:
             if stage == "planned" and _free(plan, state, injection):
                 commands.append(Arm(injection.id))

@@ -22,7 +22,8 @@ def facts(plan: Plan) -> dict[str, str]:
     for name in plan.experiment.__struct_fields__:
         found[f"experiment {name}"] = _text(getattr(plan.experiment, name))
     for item in plan.system.instances:
-        found[f"instance {item.name}"] = _text([item.service, item.labels, item.command, item.image, item.select])
+        told = [item.service, item.labels, item.command, item.env, item.devices, item.memory_mb, item.cpus]
+        found[f"instance {item.name}"] = _text([*told, item.image, item.select])
     for one in plan.injections:
         # where the undo's limits lie is no part of the harm
         kept = [one.instance, one.mechanism, one.start_s, one.for_s, one.how, one.undo]

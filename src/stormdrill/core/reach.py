@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from stormdrill.model.mechanism import Device, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.units import show_duration
-from stormdrill.ports import World
+from stormdrill.ports import Hop, World
 
 STOPPING = frozenset({"freeze", "crash"})
 BLOCKING = frozenset({"cut", "stall", "refuse", "reset"})
@@ -67,7 +67,15 @@ def out(active: Iterable[Injection], world: World) -> frozenset[str]:
             stopped.add(one.instance)
         elif isinstance(one.how, Toxic) and one.how.kind in BLOCKING:
             blocked.update(one.how.hops)
+        elif isinstance(one.how, Sever):
+            blocked.update(hop.name for hop in world.hops if _between(hop, one.instance, one.how.peers))
+    if not stopped and not blocked:
+        return frozenset()
     return frozenset(stopped | (_reached(world, set(), set()) - _reached(world, stopped, blocked)))
+
+
+def _between(hop: Hop, instance: str, peers: Sequence[str]) -> bool:
+    return (hop.caller == instance and hop.callee in peers) or (hop.callee == instance and hop.caller in peers)
 
 
 def _reached(world: World, stopped: set[str], blocked: set[str]) -> set[str]:

@@ -173,7 +173,11 @@ def _on_the_engine(engine: str, notes: list[str]) -> Iterator[Thing]:
             if not _absent(engine):
                 notes.append(f"{engine} was not looked at: {heard.error or heard.status}")
             return
-        listed = json.loads(heard.body)
+        try:
+            listed = json.loads(heard.body)
+        except ValueError:
+            notes.append(f"{engine} was not looked at: its list of {kind}s is not JSON")
+            return
         for one in (listed.get("Volumes") or []) if isinstance(listed, dict) else listed:
             labels = one.get("Labels") or {}
             if RUN.fullmatch(str(labels.get(LABEL, ""))):

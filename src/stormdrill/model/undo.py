@@ -82,8 +82,8 @@ class Restore:
     text: str
     mode: int = 0o644
     ours: str | None = None
-    """What the fault leaves there, empty for no file: anything else is somebody else's change, and stays. None: whatever
-    is there is written over."""
+    """What the fault leaves there, empty for no file: anything else is somebody else's change, and stays. None:
+    whatever is there is written over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 from test_core_policy import NOON
 
@@ -140,3 +141,19 @@ def test_a_release_hits_those_who_run_it_and_not_who_is_asked() -> None:
     assert touched(one("gateway-eu", "tell", told)) == {"cpu-eu", "cpu-us"}
     assert touched(one("gateway-eu", "tell", replace(told, reaches=()))) == {"gateway-eu"}
     assert worst_case([one("gateway-eu", "tell", told)], WORLD) == "cpu 2 of 2 told to behave otherwise; for 30 s"
+
+
+def test_who_is_severed_from_all_that_leads_to_it_is_out_as_if_it_were_cut() -> None:
+    """Below any proxy, and only from those outside its region: nobody reaches it from where load enters."""
+    outside = tuple(name for name in NAMES if not name.endswith("-eu"))
+    severed = [one(name, "sever", Sever(outside)) for name in ("gateway-eu", "cpu-eu")]
+    assert out(severed, WORLD) == {"gateway-eu", "cpu-eu"}
+    assert "gateway 1 of 2 left" in worst_case(severed, WORLD)
+
+
+@pytest.mark.parametrize("change", [{"env": {"BUG": "x"}}, {"memory_mb": 64.0}, {"cpus": 0.5}, {"devices": ("gpu0",)}])
+def test_a_system_that_is_told_or_given_something_else_is_another_world(change: dict[str, object]) -> None:
+    before = plan_of(one("cpu-eu"))
+    first, *others = before.system.instances
+    now = replace(before, system=replace(before.system, instances=(replace(first, **change), *others)))
+    assert digest(facts(now)) != digest(facts(before))

@@ -290,3 +290,7 @@ def test_what_the_proxy_would_not_take_is_refused_when_planning(word: str, param
     defaults = {item.encode_name: item.default for item in fields(fault.parameters) if item.default is not NODEFAULT}
     with pytest.raises(Refused, match="the fault proxy takes"):
         composed(FaultUse(word, {**defaults, **parameters}))  # type: ignore[dict-item]
+
+
+def test_a_label_may_have_any_name() -> None:
+    assert "no instance has self=a" in refused("queue-backlog", where="self=a")

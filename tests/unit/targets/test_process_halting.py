@@ -57,3 +57,20 @@ def test_what_somebody_else_has_frozen_is_neither_hit_nor_thawed() -> None:
         until(lambda: procfs.state(one.pid) == "T")
         with pytest.raises(Unreachable, match="frozen already"):
             freezing.undo(FREEZE)
+
+
+def test_a_family_is_frozen_when_all_of_it_is_and_thawed_when_none_of_it_is() -> None:
+    """A wrapper that stands still while its server serves is no effect, and one that goes on alone no end of it."""
+    with family() as (one, child):
+        freezing = Freezing(lambda _: one)
+        freezing.undo(FREEZE)
+        os.kill(one.pid, signal.SIGSTOP)
+        until(lambda: procfs.state(one.pid) == "T")
+        assert not freezing.observe(FREEZE).bit
+        freezing.apply(FREEZE)
+        until(lambda: freezing.observe(FREEZE).bit)
+        os.kill(one.pid, signal.SIGCONT)
+        until(lambda: procfs.state(one.pid) != "T")
+        assert not freezing.observe(FREEZE).gone
+        os.kill(child, signal.SIGCONT)
+        until(lambda: freezing.observe(FREEZE).gone)

@@ -59,9 +59,12 @@ class Freezing:
 
     def observe(self, injection: Injection) -> Effect:
         life = life_of(self._known(injection.instance))
+        living = [one for one in self._armed.get(injection.id, []) if one.lives]
+        frozen = sum(procfs.frozen(one.pid, one.start_ticks) for one in living)
         # a frozen process that somebody killed is no longer frozen: the cause is gone, though nothing is restored
-        gone = life in ("running", "gone")
-        return Effect(life == "frozen", gone, "process state", f"{injection.instance} is {life}")
+        gone = life in ("running", "gone") and not frozen
+        said = f"{injection.instance} is {life}" + (f", {frozen} of {len(living)} frozen" if len(living) > 1 else "")
+        return Effect(life == "frozen" and frozen == len(living), gone, "process state", said)
 
 
 class Crashing:
