@@ -11,9 +11,11 @@ from typing import Protocol
 
 from stormdrill.cli import figures
 from stormdrill.errors import Problem
+from stormdrill.model.units import DURATION, parse_duration
 from stormdrill.model.verdict import ObjectiveVerdict, Verdict
 
 SPLIT = re.compile(r"(?P<subject>(?:[^{<>=]|\{[^}]*\})*?)\s*(?P<asked>(?:<=|>=|<|>|=|\bwithin\b).*)")
+WITHIN = re.compile(rf" within (?P<by>{DURATION.pattern})$")
 UNIT = re.compile(r"(\d)(ms|s|m|h)\b")
 EXACT = {"jobs_lost": "jobs lost", "jobs_doubled": "jobs doubled", "jobs_strayed": "jobs strayed"}
 EXIT_DIRTY = 5
@@ -59,7 +61,7 @@ def _row(one: ObjectiveVerdict) -> tuple[str, ...]:
         subject,
         one.phase,
         asked,
-        figures.measured(one.value, _unit(one)),
+        f"{'after ' if _held_from(one) else ''}{figures.measured(one.value, _unit(one))}",
         figures.interval(one.low, one.high, _unit(one)),
         figures.count(one.n) if one.n else "",
     )
@@ -83,6 +85,13 @@ def _asked(one: ObjectiveVerdict) -> tuple[str, str]:
     if asked.startswith("within"):
         return subject, f"< {asked.removeprefix('within').strip()}"
     return EXACT.get(subject, subject), asked.removeprefix("= ") if subject in EXACT else asked
+
+
+def _held_from(one: ObjectiveVerdict) -> bool:
+    """Whether what was measured is the time from which on it held, and no reading: the drain of a queue."""
+    within = WITHIN.search(one.name)
+    by_time = within is not None and one.unit == "s" and one.limit == parse_duration(within["by"])
+    return by_time and bool(one.value) and not one.name.startswith("alert(")
 
 
 def _unit(one: ObjectiveVerdict) -> str:

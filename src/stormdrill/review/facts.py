@@ -45,12 +45,24 @@ def _objective(source: Source, judged: ObjectiveVerdict) -> ObjectiveRow:
         window=judged.phase,
         tier=_tier(judged.name, source.requests.tier_label),
         asked=_asked(source, judged),
-        measured=Figure(measured(judged.value, judged.unit), judged.events),
+        measured=Figure(_measured(source, judged), judged.events),
         interval=interval(judged.low, judged.high, judged.unit),
         n=count(judged.n) if judged.n else NOTHING,
         verdict=judged.verdict,
         sentence=sentence(judged.sentence),
     )
+
+
+def _held_from(asked: Comparison, judged: ObjectiveVerdict) -> bool:
+    """Whether it is told as the time from which on it held, and not as a reading."""
+    return told_as_time(asked) and asked.within_s == judged.limit and judged.unit == "s"
+
+
+def _measured(source: Source, judged: ObjectiveVerdict) -> str:
+    asked = (one.expression for one in (source.plan.experiment.objectives if source.plan else ()))
+    mine = next((one for one in asked if one.text == judged.name), None)
+    held = isinstance(mine, Comparison) and _held_from(mine, judged) and judged.value
+    return f"{'after ' if held else ''}{measured(judged.value, judged.unit)}"
 
 
 def _tier(name: str, label: str) -> str:
@@ -65,7 +77,7 @@ def _asked(source: Source, judged: ObjectiveVerdict) -> str:
         if asked.text != judged.name:
             continue
         if isinstance(asked, Comparison):
-            if told_as_time(asked) and asked.within_s == judged.limit and judged.unit == "s":
+            if _held_from(asked, judged):
                 limit = quantity(limit_of(asked), unit_of(asked))
                 return f"{asked.op} {limit} within {quantity(judged.limit, judged.unit)}"
             relative = f" ({asked.limit:g} x baseline)" if asked.relative else ""

@@ -128,3 +128,12 @@ def test_what_users_felt_is_told_once_a_fault() -> None:
     )
     lines = report.verdict_lines(replace(verdict_of(*HELD), faults=faults))
     assert [line for line in lines if "felt" in line] == ["  users    users felt it 31 ms after"]
+
+
+def test_a_drain_is_shown_as_the_time_after_which_it_held_beside_what_was_asked() -> None:
+    drain = replace(objective("queue_age < 1s within 7s", "PASS", 1.6, None, None, unit="s"), limit=7.0)
+    read = replace(objective("queue_age < 1s within 7s", "PASS", 0.6, None, None, unit="s"), limit=1.0)
+    alert = replace(objective("alert(RegionDown) within 10s", "PASS", 1.6, None, None, unit="s"), limit=10.0)
+    _, *rows = report.table_lines(verdict_of(drain, replace(drain, value=0.0), read, alert))
+    assert "< 1 s within 7 s  after 1.6 s" in rows[0]
+    assert not any("after" in row.replace("after 10s", "") for row in rows[1:])
