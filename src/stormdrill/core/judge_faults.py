@@ -153,10 +153,9 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         details.append(f"it is not gone: {looks[-1][1].witness} saw {looks[-1][1].detail}")
     if started and effects and gone:
         details.append(f"{effects[0][1].witness} saw {effects[0][1].detail}, then {looks[-1][1].detail}")
-    kills = [
-        item for item in case.endings if item[1].out_of_memory and item[1].ended and _feeds(case, injection, *item)
-    ]
-    details += [ending.sentence for _, ending in kills]
+    fed = [item for item in case.endings if item[1].out_of_memory and _feeds(case, injection, *item)]
+    kills = [item for item in fed if item[1].ended] or fed  # a death says more than that something was killed there
+    details += dict.fromkeys(ending.sentence for _, ending in kills)
     events = {*(recorded.seq for recorded, _ in kills)}
     events |= {*exposure.events, *(r.seq for r, _ in [*started[:1], *calls[-1:], *effects[:1], *looks[-1:]])}
     events |= {recorded.seq for recorded in (dead, ended) if recorded is not None}

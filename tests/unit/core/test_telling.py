@@ -123,3 +123,12 @@ def test_an_out_of_memory_kill_is_explained_by_what_takes_memory_and_by_nothing_
     unexplained = judged(_killed_by_the_kernel(found, "freeze"))
     assert unexplained.verdict == "INCONCLUSIVE"
     assert "the kernel killed gateway-eu: out of memory, and no fault of the plan explains it" in unexplained.reasons
+
+
+def test_a_kill_beside_the_application_is_named_in_the_line_of_what_took_the_memory(tmp_path: Path) -> None:
+    """The allocator's own end: the container lives on."""
+    killed = _killed_by_the_kernel(evidence(tmp_path), "pressure")
+    alive = replace(killed, events=killed.events[:-1])
+    detail = judged(alive).faults[0].detail
+    assert "out of memory in gateway-eu: the kernel killed a process there" in detail
+    assert "a process there" not in judged(killed).faults[0].detail, "its death says more"
