@@ -193,7 +193,7 @@ class Conductor:
                 self.load = self._make_load()
                 preparing = self._pool.submit(self.load.prepare, self.keeper)
             self._wait_ready(started_s)
-            if self._abort is None:
+            if self._abort is None and not self._keeper_gone:
                 if preparing is not None:
                     preparing.result(timeout=END_LIMIT_S)
                 self._watch()
@@ -217,9 +217,7 @@ class Conductor:
     def _wait_ready(self, started_s: float) -> None:
         limit_s = self.plan.system.ready_timeout_s
         answered: set[str] = set()
-        while self._abort is None:
-            if self._keeper_gone:
-                raise KeeperGone(self._keeper_gone)
+        while self._abort is None and not self._keeper_gone:
             self.refresh()
             self._fail_on_exit()
             ready = self.target.ready()
@@ -263,7 +261,7 @@ class Conductor:
             return False
         match command:
             case do.Enter():
-                self._enter(command)
+                self.keeper.record(ev.PhaseEntered(command.phase, self.plan.length_s(command.phase)), command.edge_ms)
                 return True
             case do.Inject():
                 self.keeper.record(ev.InjectStarted(command.injection))
@@ -271,9 +269,10 @@ class Conductor:
                 return True
             case do.CancelRunbook():
                 self._submit(command, self._cancel_runbook)
+            case do.Finish() if any(isinstance(one, do.Finish) for one in self._under_way):
+                return False  # an abort that comes when the end has begun already
             case do.Finish():
-                if not any(isinstance(other, do.Finish) for other in self._under_way):  # an abort that comes too late
-                    self._submit(command, self._finish, command)
+                self._submit(command, self._finish, command)
             case _:
                 self._submit(command, *self._work(command))
         return False
@@ -326,9 +325,6 @@ class Conductor:
             if took_ms > limit_ms:
                 detail = f"no answer within {limit_ms / 1000:g} s"
                 self.keeper.record(ev.Injected(command.injection, "doubtful", detail, round(took_ms, 1)))
-
-    def _enter(self, command: do.Enter) -> None:
-        self.keeper.record(ev.PhaseEntered(command.phase, self.plan.length_s(command.phase)), command.edge_ms)
 
     def _judge_gate(self) -> None:
         judged = self._judge_baseline(self.events)
@@ -432,9 +428,7 @@ class Conductor:
     def _check_restored(self) -> None:
         """Inventory as in the baseline: everything answers again, after faults and runbook were taken back."""
         deadline_s = time.monotonic() + RESTORE_LIMIT_S
-        while not all((ready := self.target.ready()).values()) and time.monotonic() < deadline_s:
-            if self._keeper_gone:  # and with it the system
-                break
+        while not (all((ready := self.target.ready()).values()) or self._keeper_gone) and time.monotonic() < deadline_s:
             time.sleep(TICK_S)
         silent = ", ".join(sorted(name for name, yes in ready.items() if not yes))
         detail = f"does not answer: {silent}" if silent else f"all {len(ready)} processes answer"
