@@ -63,6 +63,8 @@ class Held:
     """The inject call was done; else it may come through later."""
     late: bool = False
     """The inject call came through when the undo was carried out already."""
+    gone: bool = False
+    """Somebody has looked since, and the cause is gone: what follows may hold the same switch by now."""
     tries: int = 0
     tried_s: float = 0.0
     outcome: Outcome | None = None
@@ -76,7 +78,7 @@ class Held:
         """When the keeper carries it out unasked; None: not at all, or somebody is at it."""
         if self.state == "armed":
             return self.expires_s
-        if self.state == "reverting" or not self.open:
+        if self.state == "reverting" or self.gone or not self.open:
             return None
         return max(self.expires_s, self.tried_s + min(AGAIN_AFTER_S * self.tries, AGAIN_AT_MOST_S))
 
@@ -143,6 +145,11 @@ class Custody:
         if held := self.held.get(injection):
             held.answered = outcome == "done"
             held.late = outcome != "doubtful" and held.state in ("reverting", "reverted")
+            held.gone = held.gone and not held.late
+
+    def seen_gone(self, injection: str) -> None:
+        if held := self.held.get(injection):
+            held.gone, held.late = True, False
 
     def foresees_end_of(self, instance: str) -> bool:
         """Whether an injection under way is what ends this instance."""
@@ -163,7 +170,7 @@ class Custody:
             yield Wait(lambda: held.state != "reverting", UNDO_LIMIT_S)
         if not held.open and held.outcome is not None and cause != AGAIN:
             return held.outcome
-        held.state, held.late = "reverting", False
+        held.state, held.late, held.gone = "reverting", False, False
         held.tries, held.tried_s = held.tries + 1, suspend_aware_s()
         started_s = time.monotonic()
         self.scribe.note(RevertStarted(held.injection, cause, by))
