@@ -9,13 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from stormdrill.proxy.shaping import Active, Shaping
+from stormdrill.proxy.shaping import BUFFER_BYTES, Active, Shaping
 
 READ_BYTES = 512 * 1024
 _READ = bytearray(READ_BYTES)
 _READ_VIEW = memoryview(_READ)
 """One for all: whatever can't be sent at once is copied out of it before the next read."""
 ENDED, BROKEN = "ended", "broken"
+MOST_KEPT_BYTES = 256 * 1024 * 1024
+"""Of all connections together: beyond it a delayed direction keeps no more than any other."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    bytes: int = 0
+
+
+_ALL = _Kept()
 
 
 @dataclass(slots=True)
@@ -74,11 +84,12 @@ class Flow:
         if source is None:
             return
         shaping = self.shaping
+        room = READ_BYTES if shaping is None else min(READ_BYTES, self._limit() - self.kept_bytes)
+        if room <= 0:  # others have taken it since
+            self._watch(write=self._writing)
+            return
         try:
-            if shaping is None:
-                count = source.recv_into(_READ)
-            else:
-                count = source.recv_into(_READ, min(READ_BYTES, shaping.limit - self.kept_bytes))
+            count = source.recv_into(_READ, room)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -119,6 +130,7 @@ class Flow:
         at_s = self._loop.time()
         self._queue.append((at_s, at_s if self.shaping is None else self.shaping.due_s(at_s), data))
         self.kept_bytes += len(data)
+        _ALL.bytes += len(data)
 
     def end(self, how: str) -> None:
         """Its source sends no more. The other end learns it after all that was sent before."""
@@ -189,6 +201,7 @@ class Flow:
         if self.shaping is not None:
             self.shaping.spend(sent)
         self.kept_bytes -= sent
+        _ALL.bytes -= sent
         at_s, due_s, chunk = self._queue.popleft()
         if sent < len(chunk):
             self._queue.appendleft((at_s, due_s, memoryview(chunk)[sent:]))
@@ -229,8 +242,7 @@ class Flow:
                 self._loop.add_writer(self.sink, self.pump)
             elif self.sink is not None:
                 self._loop.remove_writer(self.sink)
-        limit = 1 if self.shaping is None else self.shaping.limit
-        read = self.source is not None and not self.ending and self.kept_bytes < limit
+        read = self.source is not None and not self.ending and self.kept_bytes < self._limit()
         if read != self._reading and self.source is not None:
             self._reading = read
             if read:
@@ -238,12 +250,19 @@ class Flow:
             else:
                 self._loop.remove_reader(self.source)
 
+    def _limit(self) -> int:
+        """What it may keep before it stops reading."""
+        if self.shaping is None:
+            return 1
+        return self.shaping.limit if _ALL.bytes < MOST_KEPT_BYTES else min(self.shaping.limit, BUFFER_BYTES)
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self.shaping is not None:
             self.shaping.end()
         self._queue.clear()
+        _ALL.bytes -= self.kept_bytes
         self.kept_bytes = 0
         self.part()
         if self._writing and self.sink is not None:

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hop_world import LIMIT_S, World, echo, in_time, send, until, world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stormdrill.proxy import flow
 from stormdrill.proxy.flow import READ_BYTES
 from stormdrill.proxy.shaping import BUFFER_BYTES, DELAYED_BYTES, Jitter
 from stormdrill.proxy.toxic import Toxic, ToxicError
@@ -448,3 +450,34 @@ def test_whatever_is_put_and_removed_no_byte_is_lost_doubled_or_moved(steps: lis
             await until(lambda: not here.hop.pairs)
 
     asyncio.run(asyncio.wait_for(story(), LIMIT_S))
+
+
+def test_however_many_connections_are_delayed_what_is_kept_of_them_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "MOST_KEPT_BYTES", DELAYED_BYTES)
+    count = 8
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while await reader.read(1 << 20):
+                pass
+        writer.close()
+
+    async def story() -> None:
+        async with world(swallow) as here:
+            here.put("late", "delay", delay_ms=600_000, direction="up")
+            writers = [(await here.connect())[1] for _ in range(count)]
+            for writer in writers:
+                writer.write(b"x" * 4 * DELAYED_BYTES)
+            await until(lambda: len(here.hop.pairs) == count)
+            await until(lambda: all(pair.up.kept_bytes >= BUFFER_BYTES for pair in here.hop.pairs))
+            kept = sum(pair.up.kept_bytes for pair in here.hop.pairs)
+            assert kept <= DELAYED_BYTES + READ_BYTES + count * BUFFER_BYTES
+            here.board.clear()
+            await until(lambda: all(pair.up.kept_bytes == 0 for pair in here.hop.pairs))
+            await until(lambda: here.hop.traffic.bytes_up >= count * 4 * DELAYED_BYTES)
+            for writer in writers:
+                writer.transport.abort()
+            await until(lambda: not here.hop.pairs)
+            assert flow._ALL.bytes == 0
+
+    in_time(story)
