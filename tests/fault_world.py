@@ -52,9 +52,9 @@ def world_of(system: System = SYSTEM) -> World:
     return World(system, there, hops_of(system))
 
 
-def planned(*uses: FaultUse, fault_s: float = 30.0) -> Plan:
+def planned(*uses: FaultUse, fault_s: float = 30.0, offers: object = None) -> Plan:
     experiment = Experiment("x", "t", "h", "o", SYSTEM.name, Phases(0, 1, fault_s, 1), uses, ())
-    offers = ProcessTarget(SYSTEM, run_dir=None)  # type: ignore[arg-type]  # nothing is started
+    offers = offers or ProcessTarget(SYSTEM, run_dir=None)  # type: ignore[arg-type]  # nothing is started
     return make_plan(
         experiment,
         SYSTEM,

@@ -19,6 +19,8 @@ from stormdrill.ports import Fault, Mechanisms, World
 
 HALTS = ("freeze", "crash", "sever")
 """By these an instance answers no request of ours."""
+STOPS = ("freeze", "crash")
+"""By these nothing new runs in it."""
 MOMENT_S = 1e-6
 
 
@@ -55,7 +57,7 @@ def make_plan(
             except Refused as refused:
                 problems.extend(refused.problems)
     problems.extend(_held_twice(experiment, injections))
-    problems.extend(_told_while_halted(experiment, injections))
+    problems.extend(_asked_while_halted(experiment, offers, injections))
     problems.extend(_cannot(experiment, target, offers, injections))
     if profile is not None:
         problems.extend(enough_planned(experiment, profile))
@@ -101,15 +103,18 @@ def _held_twice(experiment: Experiment, injections: Sequence[Injection]) -> list
     return problems
 
 
-def _told_while_halted(experiment: Experiment, injections: Sequence[Injection]) -> Iterator[Problem]:
-    """A request doesn't reach what is halted: neither the one that does it nor the one that takes it back.
+def _asked_while_halted(experiment: Experiment, offers: object, injections: Sequence[Injection]) -> Iterator[Problem]:
+    """A request doesn't reach what is halted: neither the one that does it nor the one that takes it back. Nor can
+    anything be started, or be seen to end, in a container that is paused.
 
     What is thawed at the same moment answers again in time; what is started again doesn't.
     """
-    for told in (item for item in injections if item.mechanism == "tell"):
+    known = offers.mechanisms if isinstance(offers, Mechanisms) else {}
+    inside = {word for word, mechanism in known.items() if getattr(mechanism, "starts_inside", False)}
+    for told in (item for item in injections if item.mechanism in {"tell", *inside}):
         begin, end = told.start_s, told.start_s + told.for_s
         for halt in injections:
-            if halt.instance != told.instance or halt.mechanism not in HALTS:
+            if halt.instance != told.instance or halt.mechanism not in (HALTS if told.mechanism == "tell" else STOPS):
                 continue
             since, until = halt.start_s, halt.start_s + halt.for_s
             last = until + MOMENT_S if halt.mechanism == "crash" else until - MOMENT_S

@@ -303,9 +303,7 @@ class ReleaseFile(FileModel, frozen=True, kw_only=True):
     """A part of the system that has versions, which a request to a service rolls out and takes back."""
 
     from_: Service = field(name="from")
-    of: Annotated[
-        Service, Meta(description="The service whose instances run it; the release's name when left out.")
-    ] = ""
+    of: Annotated[Service, Meta(description="Whose instances run it; the service of its name when left out.")] = ""
     path: Annotated[HttpPath, Meta(description='GET tells .version, POST {"version": …} sets it.')]
     version: Annotated[LabelValue, Meta(description="The one that a fault rolls out.")]
     stable: Annotated[LabelValue, Meta(description="The one that is in use, and that the undo brings back.")]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from msgspec import NODEFAULT
@@ -235,6 +238,23 @@ def test_what_is_halted_cannot_be_told_anything_or_told_to_take_it_back(
 ) -> None:
     with pytest.raises(Refused, match="does not answer then"):
         composed(tells(*told), freezes(*halted))
+
+
+@pytest.mark.parametrize(("inside", "refused"), [(True, True), (False, False)])
+def test_what_must_be_started_in_an_instance_is_not_while_it_is_halted(inside: bool, refused: bool) -> None:
+    """A paused container runs no new program; an allocator beside a process doesn't mind."""
+
+    class Offers:
+        permission = ""
+        mechanisms: ClassVar = {
+            word: SimpleNamespace(permission="", refusal=lambda _: "", starts_inside=inside and word == "pressure")
+            for word in ("pressure", "freeze")
+        }
+
+    pressed = FaultUse("memory-leak", {"mode": "pressure", "instance": "feed"}, 5, 5)
+    with pytest.raises(Refused, match="feed does not answer then") if refused else nullcontext():
+        composed(freezes(0, 20), pressed, offers=Offers())
+    composed(pressed, freezes(6, 2), offers=Offers())
 
 
 def test_what_is_told_may_be_halted_in_between_and_thawed_with_it() -> None:

@@ -35,6 +35,8 @@ class Pressing:
     """Witness: the pages that the kernel counts for the allocator, or that it runs where they can't be seen."""
 
     permission = f"{PERMISSION}: start a program in the container"
+    starts_inside = True
+    """Not possible while the container is paused or gone, which `plan` refuses."""
 
     def __init__(self, engine: Engine, fleet: Fleet, limit_mb: Callable[[str], float]) -> None:
         self._engine = engine
