@@ -21,6 +21,8 @@ def facts(plan: Plan) -> dict[str, str]:
     found = {"target": plan.target}
     for name in plan.experiment.__struct_fields__:
         found[f"experiment {name}"] = _text(getattr(plan.experiment, name))
+    if plan.system.docker and plan.system.docker.resolved:
+        found["compose file"] = plan.system.docker.resolved
     for item in plan.system.instances:
         told = [item.service, item.labels, item.command, item.env, item.devices, item.memory_mb, item.cpus]
         found[f"instance {item.name}"] = _text([*told, item.image, item.select])

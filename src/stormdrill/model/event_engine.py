@@ -31,7 +31,7 @@ class ContainerStarted(Event):
     instance: str
     service: str
     role: str
-    """system, proxy, helper"""
+    """system, proxy, helper, companion"""
     container: str
     """Its id, 64 hex digits."""
     name: str

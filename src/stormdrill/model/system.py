@@ -74,6 +74,8 @@ class DockerSpec(Struct, frozen=True):
     """A compose file whose services are the system."""
     attach: dict[str, str] = {}
     """The opt-in: containers that carry these labels are the system, and nothing is started or stopped."""
+    resolved: str = ""
+    """SHA-256 of what the compose file comes to, with its environment; empty until it was planned."""
 
 
 class MetricSource(Struct, frozen=True):

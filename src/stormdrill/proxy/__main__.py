@@ -63,7 +63,7 @@ def _defect(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None
 def _listen(hop: Hop, host: str) -> Listener:
     route = hop.route
     try:
-        return Listener(host, route.listen, hop.accept)
+        return Listener(route.at or host, route.listen, hop.accept)
     except OSError as error:
         raise ConfigError(f"{route.name}: port {route.listen} is taken ({error.strerror}); give another") from None
 

@@ -22,6 +22,8 @@ class Route:
     listen: int
     host: str
     port: int
+    at: str = ""
+    """The address it listens on; empty: where all do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,12 @@ def parse(text: str, control: int = 0) -> Config:
     if not isinstance(document, list):
         raise ConfigError("no routes; write a list of {name, listen, to}, or an object with `routes`")
     routes = tuple(_route(entry, index) for index, entry in enumerate(document))
-    listened: dict[int, str] = {}
+    listened: dict[tuple[str, int], str] = {}
     for route in routes:
-        if route.listen in listened:
-            raise ConfigError(f"{listened[route.listen]} and {route.name} both listen on port {route.listen}")
-        listened[route.listen] = route.name
+        place = (route.at or host, route.listen)
+        if place in listened:
+            raise ConfigError(f"{listened[place]} and {route.name} both listen on port {route.listen}")
+        listened[place] = route.name
     names = [route.name for route in routes]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -78,7 +81,9 @@ def _route(entry: object, index: int) -> Route:
     host, _, port = str(to).rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError(f"{name}: `to` is {to!r}; write host:port")
-    return Route(name, _port(entry.get("listen"), f"{name}: `listen`"), host, _port(int(port), f"{name}: `to`"))
+    listen = _port(entry.get("listen"), f"{name}: `listen`")
+    at = _address(entry["at"], f"{name}: `at`") if "at" in entry else ""
+    return Route(name, listen, host, _port(int(port), f"{name}: `to`"), at)
 
 
 def _port(value: object, where: str, lowest: int = 1) -> int:

@@ -154,6 +154,16 @@ def test_a_bad_configuration_is_refused_by_name(text: str, said: str) -> None:
         parse(text)
 
 
+def test_two_routes_may_listen_on_one_port_of_two_addresses() -> None:
+    own = '{"name": "b", "listen": 5, "to": "h:1", "at": "127.0.0.2"}'
+    assert [route.at for route in parse(f'[{{"name": "a", "listen": 5, "to": "h:1"}}, {own}]').routes] == [
+        "",
+        "127.0.0.2",
+    ]
+    with pytest.raises(ConfigError, match="`at`"):
+        parse('[{"name": "a", "listen": 5, "to": "h:1", "at": "here"}]')
+
+
 def test_a_taken_port_ends_the_proxy_with_a_clear_message() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -34,6 +34,21 @@ def test_each_has_an_address_of_its_own_and_calls_pass_the_proxy() -> None:
     assert command(WEB, laid.places["web"]) == ["python3", "-m", "web", "8000"]
 
 
+def test_who_knows_names_alone_finds_the_proxy_under_each_name_at_the_callees_own_port() -> None:
+    other = ServiceInstance("cache", "cache", (), port=5432)  # the same port: so it takes an address of its own
+    dependencies = (Dependency("db", ("web",), "db"), Dependency("cache", ("web",), "cache"))
+    system = System("shop", "web", (WEB, DB, other), dependencies=dependencies)
+    free = FreePorts()
+    laid = lay_out(system, "run", "10.196.7.0/24", free, {"web"}, {"db": ["store"]})
+    free.release()
+    known = laid.known_as["web"]
+    assert known["db"] == known["store"] != known["cache"]
+    assert [(route["at"], route["listen"]) for route in laid.routes] == [(known["db"], 5432), (known["cache"], 5432)]
+    assert not {*laid.stand_ins} & {place.ip for place in laid.places.values()}
+    assert laid.peers["web"]["STORMDRILL_PEERS_CACHE"] == f"cache={known['cache']}:5432"
+    assert (laid.direct("db"), laid.direct("web")) == (["db-direct"], [])
+
+
 @given(st.text(max_size=30), st.lists(st.integers(0, 1023), max_size=20))
 def test_a_network_of_a_run_overlaps_with_none_that_is_there(run: str, taken: list[int]) -> None:
     used = [f"10.{196 + number // 256}.{number % 256}.0/24" for number in taken]

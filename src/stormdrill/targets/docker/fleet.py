@@ -11,6 +11,8 @@ from stormdrill.errors import Unreachable
 from stormdrill.model.event import ContainerEvent
 from stormdrill.targets.docker.events import Told
 
+COMPANION = "companion"
+"""The role of what a compose file starts and the system doesn't name."""
 EARLY = 200
 """Events of containers that aren't known: a run's own are told before they are, and strangers' for ever."""
 
@@ -19,7 +21,7 @@ class Member(Struct, frozen=True):
     instance: str
     service: str
     role: str
-    """system, proxy, helper"""
+    """system, proxy, helper, companion"""
     id: str
     name: str
     image: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from stormdrill.errors import Refused, SystemNotReady, Unreachable
+from stormdrill.keeper.limited import request
 from stormdrill.model.event import ResourcesClaimed
 from stormdrill.model.mechanism import Sever
 from stormdrill.model.plan import Injection
@@ -22,7 +24,17 @@ from stormdrill.spec import catalogue
 from stormdrill.targets.docker.engine import Engine
 from stormdrill.targets.docker.fleet import Fleet, Member
 from stormdrill.targets.docker.image import OURS_TAG, Image, build, image_id
-from stormdrill.targets.docker.layout import CONTROL_PORT, DATA, LABEL, Layout, command, environment, lay_out, subnets
+from stormdrill.targets.docker.layout import (
+    CONTROL_PORT,
+    DATA,
+    LABEL,
+    MOST_ADDRESSES,
+    Layout,
+    command,
+    environment,
+    lay_out,
+    subnets,
+)
 from stormdrill.targets.docker.severing import helper_of
 from stormdrill.targets.process.wiring import PROXY, FreePorts, hops_of
 
@@ -31,6 +43,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 6
 """Containers that are started side by side: more only wait for the engine."""
+PROXY_LIMIT_S = 10.0
 KEPT_S = 900.0
 """This long after the planned end a container that is still there is stale, whoever asks."""
 EVERYWHERE = "0.0.0.0"  # noqa: S104  (of a container's own network namespace)
@@ -68,9 +81,6 @@ class Launch:
         """Every image is there; their ids stand in the system, and so in the plan's digest. Raises Refused."""
         if self._image is not None:
             return
-        if self._spec.compose:
-            what = f"target docker: compose files are not carried out yet ({self._spec.compose})"
-            raise Refused(f"{what}; start it yourself, with a label of your choice on its services, and use attach")
         tag = self._spec.image or OURS_TAG
         folder = Path(self._spec.build or ".")
         shipped = catalogue.root()
@@ -86,6 +96,14 @@ class Launch:
         except Unreachable as error:
             raise Refused(f"target docker: {error}") from error
         self.system = replace(self.system, instances=instances)
+        self._check_room()
+
+    def _check_room(self) -> None:
+        needed = len(self.system.instances) + len(self.hops()) + 1
+        if needed > MOST_ADDRESSES:
+            raise Refused(
+                f"target docker: {needed} instances and hops, and a run's network has {MOST_ADDRESSES} addresses"
+            )
 
     def _built(self, tag: str, folder: Path) -> str:
         """A user's own image. The engine's cache knows whether anything has changed."""
@@ -129,22 +147,45 @@ class Launch:
         free = FreePorts()
         try:
             order = subnets(run, starting.taken_subnets())
-            layout = lay_out(self.system, run, order[0], free)
+            layout = self._lay_out(order[0], free)
             helpers = [self._helper_name(layout, instance) for instance in self._helped]
             images = sorted({item.image for item in self.system.instances} | {self._image.id})
-            keeper.record(ResourcesClaimed(self._engine.where, layout.names + helpers, [layout.network], images))
-            found = starting.make_network(layout.network, order, self._labels(""), way_out=not self._all_ours())
+            claimed = layout.names + helpers + self._more_names(layout)
+            keeper.record(ResourcesClaimed(self._engine.where, claimed, [layout.network], images))
+            found = starting.make_network(layout.network, order, self._labels(""), way_out=self._way_out())
             if found != layout.subnet:
                 free.release()
-                layout = lay_out(self.system, run, found, free)
+                layout = self._lay_out(found, free)
         finally:
             free.release()
         self._layout = layout
-        todo: list[Callable[[], None]] = [partial(self._start_one, item, joined) for item in self.system.instances]
-        if PROXY in layout.places:
+        todo = self._system_starts(joined)
+        if layout.stand_ins:  # who calls by name may try once only, as it starts
+            self._start_proxy(joined)
+            self._wait_for_proxy()
+        elif PROXY in layout.places:
             todo.insert(0, partial(self._start_proxy, joined))
         _side_by_side(todo)
         _side_by_side([partial(self._start_helper, instance, joined) for instance in self._helped])
+
+    def _lay_out(self, subnet: str, free: FreePorts) -> Layout:
+        """Programs that aren't ours know their callees by name: for them the proxy stands in under that name."""
+        strangers = {item.name for item in self.system.instances if not self._is_ours(item)}
+        return lay_out(self.system, self._run_dir.name, subnet, free, strangers, self._names())
+
+    def _names(self) -> Mapping[str, list[str]]:
+        """Of callees, besides their own."""
+        return {}
+
+    def _more_names(self, layout: Layout) -> list[str]:
+        """Of containers that are not instances."""
+        return []
+
+    def _way_out(self) -> bool:
+        return not all(self._is_ours(item) for item in self.system.instances)
+
+    def _system_starts(self, joined: Callable[[Member], None]) -> list[Callable[[], None]]:
+        return [partial(self._start_one, item, joined) for item in self.system.instances]
 
     def _start_one(self, item: ServiceInstance, joined: Callable[[Member], None]) -> None:
         from stormdrill.targets.docker.starting import Wanted
@@ -160,7 +201,8 @@ class Launch:
             env=environment(item, place, layout.peers[item.name], self._secrets),
             labels=self._labels(item.name) | {f"stormdrill.{key}": value for key, value in item.labels.items()},
             ip=place.ip,
-            aliases=[item.name],
+            aliases=[item.name, *layout.direct(item.name)],
+            hosts=layout.known_as.get(item.name, {}),
             inside=place.inside,
             published=place.published,
             data=str(data.resolve()),
@@ -178,10 +220,14 @@ class Launch:
         layout = self._laid()
         place = layout.places[PROXY]
         served = {"host": EVERYWHERE, "control_host": EVERYWHERE, "control": CONTROL_PORT, "routes": layout.routes}
+        further = (
+            ["python3", "-m", "stormdrill.proxy.addresses", ",".join(layout.stand_ins)] if layout.stand_ins else []
+        )
         wanted = Wanted(
             name=place.container,
             image=self._image.id,
-            command=["python3", "-m", "stormdrill.proxy"],
+            command=[*further, "python3", "-m", "stormdrill.proxy"],
+            rights=("NET_ADMIN", "SETGID", "SETUID") if further else (),
             env={"STORMDRILL_PROXY": json.dumps(served)},
             labels=self._labels(PROXY),
             ip=place.ip,
@@ -190,6 +236,15 @@ class Launch:
             published=place.published,
         )
         self._make(wanted, PROXY, "proxy", {}, joined)
+
+    def _wait_for_proxy(self) -> None:
+        until_s = time.monotonic() + PROXY_LIMIT_S
+        while time.monotonic() < until_s:
+            heard = request("GET", f"http://{self._laid().places[PROXY].address}/routes", "", 0.5)
+            if heard.status == 200 and not heard.error:
+                return
+            time.sleep(0.02)
+        raise SystemNotReady(f"the fault proxy did not answer within {PROXY_LIMIT_S:g} s; see logs/ of the run")
 
     def _make(
         self, wanted: Wanted, service: str, role: str, labels: Mapping[str, str], joined: Callable[[Member], None]
@@ -228,9 +283,6 @@ class Launch:
 
     def _is_ours(self, item: ServiceInstance) -> bool:
         return self._image is not None and item.image == self._image.id
-
-    def _all_ours(self) -> bool:
-        return all(self._is_ours(item) for item in self.system.instances)
 
 
 def _side_by_side(todo: Sequence[Callable[[], None]]) -> None:

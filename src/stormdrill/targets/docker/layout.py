@@ -21,6 +21,8 @@ POOL = ipaddress.IPv4Network("10.196.0.0/14")
 """Where runs' networks are: 1,024 of 254 addresses, rarely used by others."""
 FIRST_HOST = 10
 """Lower addresses are the gateway's and what a person may add."""
+MOST_ADDRESSES = 230
+"""In a network of 254."""
 
 
 class Place(Struct, frozen=True):
@@ -51,6 +53,21 @@ class Layout(Struct, frozen=True):
     """What the proxy serves."""
     peers: dict[str, dict[str, str]]
     """Caller → environment variable → `instance=host:port,…`, by way of the proxy."""
+    known_as: dict[str, dict[str, str]] = {}
+    """Caller → name of a callee → the proxy's address that stands for it, for callers that know names alone."""
+
+    @property
+    def stand_ins(self) -> list[str]:
+        """The proxy's further addresses: one for each hop whose caller knows names alone."""
+        return [str(route["at"]) for route in self.routes if "at" in route]
+
+    def direct(self, instance: str) -> list[str]:
+        """The name by which it is reached past the proxy, where its own name leads there."""
+        stood_for = any(instance in names for names in self.known_as.values())
+        return [f"{instance}-direct"] if stood_for else []
+
+    def address(self, number: int) -> str:
+        return str(ipaddress.ip_network(self.subnet)[number])
 
     @property
     def names(self) -> list[str]:
@@ -65,23 +82,40 @@ def subnets(run: str, taken: Collection[str]) -> list[str]:
     return [str(item) for item in every[first:] + every[:first] if not any(item.overlaps(other) for other in used)]
 
 
-def lay_out(system: System, run: str, subnet: str, free: FreePorts) -> Layout:
+def lay_out(
+    system: System,
+    run: str,
+    subnet: str,
+    free: FreePorts,
+    by_name: Collection[str] = (),
+    names: Mapping[str, Collection[str]] | None = None,
+) -> Layout:
+    """`by_name`: callers that reach their callees by name, `names`: further names of a callee than its own."""
     network = ipaddress.ip_network(subnet)
     base = f"stormdrill-{run}"
     hops = hops_of(system)
-    names = [item.name for item in system.instances] + ([PROXY] if hops else [])
+    all_names = [item.name for item in system.instances] + ([PROXY] if hops else [])
     ports = {item.name: item.port or INSIDE_PORT for item in system.instances} | {PROXY: CONTROL_PORT}
     places = {
         name: Place(name, f"{base}-{name}", str(network[FIRST_HOST + number]), ports[name], free.take())
-        for number, name in enumerate(names)
+        for number, name in enumerate(all_names)
     }
-    listens = {hop.name: FIRST_HOP_PORT + number for number, hop in enumerate(hops)}
-    routes = tuple(
-        {"name": hop.name, "listen": listens[hop.name], "to": f"{places[hop.callee].ip}:{ports[hop.callee]}"}
-        for hop in hops
-    )
-    ways = {name: f"{places[PROXY].ip}:{port}" for name, port in listens.items()}
-    return Layout(run, base, subnet, str(network[1]), places, routes, _peers(system, ways))
+    routes: list[dict[str, object]] = []
+    ways: dict[str, str] = {}
+    known_as: dict[str, dict[str, str]] = {}
+    spare = iter(range(2, network.num_addresses))
+    for number, hop in enumerate(hops):
+        at, listen = places[PROXY].ip, FIRST_HOP_PORT + number
+        route: dict[str, object] = {"name": hop.name, "to": f"{places[hop.callee].ip}:{ports[hop.callee]}"}
+        if hop.caller in by_name:
+            # the callee's own port, which other callees may have too: so it needs an address of its own
+            at, listen = str(network[-next(spare)]), ports[hop.callee]
+            route["at"] = at
+            alike = [hop.callee, *(names or {}).get(hop.callee, ())]
+            known_as.setdefault(hop.caller, {}).update(dict.fromkeys(alike, at))
+        ways[hop.name] = f"{at}:{listen}"
+        routes.append(route | {"listen": listen})
+    return Layout(run, base, subnet, str(network[1]), places, tuple(routes), _peers(system, ways), known_as)
 
 
 def _peers(system: System, ways: Mapping[str, str]) -> dict[str, dict[str, str]]:

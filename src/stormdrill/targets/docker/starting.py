@@ -53,6 +53,10 @@ class Wanted(Struct, frozen=True):
     cpus: float = 0.0
     confined: bool = True
     """No capabilities, a root that can't be written, this user: for what we know not to need more."""
+    rights: Sequence[str] = ()
+    """Capabilities that it has all the same, as root, until it gives them up by itself."""
+    hosts: Mapping[str, str] = {}
+    """Name → address, for this container alone."""
 
 
 def ask_image(image: str, argv: Sequence[str]) -> str:
@@ -181,9 +185,12 @@ def _container(network: str, wanted: Wanted) -> DockerContainer:
         made.tmpfs = {"/tmp": "size=16m,mode=1777"}  # noqa: S108  (the container's own)
         options |= {
             "cap_drop": ["ALL"],
+            "cap_add": list(wanted.rights),
             "read_only": True,
-            "user": f"{os.getuid()}:{os.getgid()}",
+            "user": "0:0" if wanted.rights else f"{os.getuid()}:{os.getgid()}",
         }
+    if wanted.hosts:
+        options["extra_hosts"] = dict(wanted.hosts)
     made._kwargs = options
     return made
 

@@ -22,9 +22,10 @@ from stormdrill.spec.secrets import redactor_of
 from stormdrill.targets.docker import logs
 from stormdrill.targets.docker.attach import Attach
 from stormdrill.targets.docker.companions import companions
+from stormdrill.targets.docker.compose import Composed
 from stormdrill.targets.docker.engine import Engine, is_local
 from stormdrill.targets.docker.events import EngineEvents, Told
-from stormdrill.targets.docker.fleet import Fleet, Member
+from stormdrill.targets.docker.fleet import COMPANION, Fleet, Member
 from stormdrill.targets.docker.halting import Crashing, Freezing
 from stormdrill.targets.docker.launch import Launch
 from stormdrill.targets.docker.limiting import Limiting
@@ -92,7 +93,8 @@ class DockerTarget:
         if system.docker is not None and system.docker.attach:
             self._source = Attach(system, self._engine)
         else:
-            self._source = Launch(
+            made = Composed if system.docker is not None and system.docker.compose else Launch
+            self._source = made(
                 system,
                 run_dir,
                 self._engine,
@@ -206,6 +208,8 @@ class DockerTarget:
         if pid and pid == member.pid:
             return  # its first start, of which is told already
         event = self._fleet.event(member, told)
+        if told.action == "die" and member.role == COMPANION and not told.code:
+            event = dataclasses.replace(event, expected=True)  # it prepares something for the others, and is done
         if told.action == "die":
             self._save_log(member)
             if not event.expected:

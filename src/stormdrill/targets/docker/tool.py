@@ -1,0 +1,80 @@
+"""The program that reads compose files, whichever is installed: `docker compose`, or `docker-compose` by itself.
+
+testcontainers has a class for it, which calls the first alone and takes files only; what is given here may hold secrets
+of the caller's environment, and stands in no file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from msgspec import Struct
+
+from stormdrill.errors import Refused, StormdrillError
+
+ASK_LIMIT_S = 10.0
+PROJECT = "stormdrill"
+"""For questions alone: a run's own is `stormdrill-<run>`."""
+HELP = "install docker-compose, or Docker's compose plugin; or start it yourself, with a label, and use attach"
+_DIES_WITH_US = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); "
+    "os.getppid() == int(sys.argv[1]) or os._exit(1); os.execvp(sys.argv[2], sys.argv[2:])"
+)
+"""Else it would go on making containers after the keeper has removed those that it found."""
+
+_OVERRIDING = ("COMPOSE_FILE", "COMPOSE_PROJECT", "COMPOSE_PROFILES", "DOCKER_CONTEXT", "DOCKER_HOST")
+
+
+class ToolFailedError(StormdrillError):
+    """What it said last."""
+
+
+class Tool(Struct, frozen=True):
+    argv: tuple[str, ...]
+    engine: str
+    folder: Path
+    """From where the compose file's relative paths are read."""
+
+    def ask(self, *words: str, given: str = "", project: str = PROJECT, limit_s: float = ASK_LIMIT_S) -> bytes:
+        """Its standard output. `given` stands for the compose file. Raises ToolFailedError."""
+        argv = [*self.argv, "--project-name", project, "--project-directory", str(self.folder), *words]
+        kept = [sys.executable, "-c", _DIES_WITH_US, str(os.getpid()), *argv]
+        try:
+            done = subprocess.run(
+                kept,
+                input=given.encode(),
+                capture_output=True,
+                check=False,
+                timeout=limit_s,
+                env=_environment(self.engine),
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise ToolFailedError(f"{self.argv[0]} had no end after {limit_s:g} s") from None
+        if done.returncode:
+            said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
+            raise ToolFailedError("; ".join(line.strip() for line in said[-3:]) or f"exit code {done.returncode}")
+        return done.stdout
+
+
+def find(engine: str, folder: Path) -> Tool:
+    """Raises Refused."""
+    for argv in (("docker", "compose"), ("docker-compose",)):
+        if shutil.which(argv[0]) is None:
+            continue
+        try:
+            subprocess.run([*argv, "version"], capture_output=True, check=True, timeout=ASK_LIMIT_S)
+        except (subprocess.SubprocessError, OSError):
+            continue
+        return Tool(argv, engine, folder)
+    raise Refused(f"target docker: neither docker compose nor docker-compose answers here; {HELP}")
+
+
+def _environment(engine: str) -> dict[str, str]:
+    """The same engine as everything else; no file, project or profile that the caller's environment names."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_OVERRIDING)}
+    return {**own, "DOCKER_HOST": f"tcp://{engine[7:]}" if engine.startswith("http://") else engine}
