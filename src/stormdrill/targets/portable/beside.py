@@ -17,7 +17,8 @@ from stormdrill.store.identity import GONE_STATES, Stat, stat
 ROLE = "beside"
 GRACE_S = 10.0
 """It ends by itself this long after the planned end: after the keeper would have ended it."""
-BURNT_S = 0.02
+BURNT_S = 0.2
+"""More than an interpreter takes to start."""
 TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
 
