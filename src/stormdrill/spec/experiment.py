@@ -284,6 +284,9 @@ class _Reading:
         if found.within_s is not None and found.within_s > left:
             what = f"within {found.within_s:g}s is longer than what is left of {window.text} ({left:g}s)"
             document.problem(node.place, what, f"write within {left:g}s or less")
+        elif found.within_s == left and not window.after_s and isinstance(found, Comparison):
+            what = f"within {found.within_s:g}s leaves nothing of {window.text} in which it could be seen to hold"
+            document.problem(node.place, what, "write a shorter time")
         if not isinstance(found, Comparison):
             if window.phase in ("baseline", "warmup"):
                 document.problem(
