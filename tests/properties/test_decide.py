@@ -183,6 +183,9 @@ def test_every_run_ends_and_leaves_no_harm_that_it_does_not_admit(world: World) 
     dirty = {name for name, item in world.state.injections.items() if item.stage == "dirty"}
     assert (world.state.ended == "dirty") == bool(dirty), [(r.mono_ms, r.event) for r in world.journal]
     assert not still or world.state.ended == "dirty"
+    for name in dirty:
+        ends = [item.event.reason for item in world.journal if isinstance(item.event, ev.RunEnded)]
+        assert name in ends[0], "a run that ends dirty says what is left"
 
 
 @settings(max_examples=100, deadline=None)

@@ -148,7 +148,7 @@ def _wind_down(plan: Plan, state: State, settling: list[Command]) -> list[Comman
         return [UndoRunbook()]
     if state.epoch_ms is not None and not state.load_ended:
         return [EndLoad()]
-    return [Finish(_status(state, "aborted"), state.abort.reason)]
+    return [Finish(_status(state, "aborted"), _reason(state) or state.abort.reason)]
 
 
 def _unsettled(state: State) -> bool:
@@ -158,6 +158,13 @@ def _unsettled(state: State) -> bool:
 def _status(state: State, otherwise: Literal["completed", "aborted"]) -> Literal["completed", "aborted", "dirty"]:
     dirty = state.undo_failed or any(item.stage == "dirty" for item in state.injections.values())
     return "dirty" if dirty else otherwise
+
+
+def _reason(state: State) -> str:
+    """Why it ends dirty: a person has to know what to look at. Empty when it doesn't."""
+    left = [name for name, item in state.injections.items() if item.stage == "dirty"]
+    said = [f"{name} could not be shown to be reverted" for name in left]
+    return "; ".join([*said, *(["an undo of the runbook's could not be carried out"] if state.undo_failed else [])])
 
 
 def _advance(plan: Plan, state: State, now_ms: float, settling: list[Command]) -> list[Command]:
@@ -258,4 +265,4 @@ def _leave_load(plan: Plan, state: State) -> list[Command]:
         return [Enter("end", state.phases[state.phase] + plan.length_s(state.phase) * 1000)]
     if _unsettled(state):
         return []  # a call came through late, and is being reverted again
-    return [Finish(_status(state, "completed"), "")]
+    return [Finish(_status(state, "completed"), _reason(state))]

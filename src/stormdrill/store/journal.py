@@ -341,12 +341,17 @@ class Follower:
         self._head = FIRST
 
     def poll(self) -> Iterator[Recorded]:
-        """New whole lines since the last poll; none while there is no file yet. Raises JournalBroken."""
+        """New whole lines since the last poll; none while there is no file yet.
+
+        Raises JournalBroken, also when a journal that was read before is gone.
+        """
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
+            if self._offset:
+                raise JournalBroken(f"{self._path} was removed while it was read") from None
             return
         for line in data.split(b"\n")[:-1]:
             try:

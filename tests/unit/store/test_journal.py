@@ -186,6 +186,16 @@ def test_a_follower_sees_each_whole_line_once(path: Path) -> None:
     assert [recorded.seq for recorded in follower.poll()] == [3]
 
 
+def test_a_journal_that_is_taken_away_while_it_is_read_is_no_silence(path: Path) -> None:
+    follower = Follower(path)
+    writer = written(path, "one")
+    assert [recorded.seq for recorded in follower.poll()] == [1]
+    path.unlink()
+    with pytest.raises(JournalBroken, match="was removed while it was read"):
+        list(follower.poll())
+    writer.close()
+
+
 # --- a disk that fills up --------------------------------------------------------------------------------
 
 

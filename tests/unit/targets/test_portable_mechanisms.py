@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormdrill.errors import Unreachable
-from stormdrill.model.mechanism import Device, DeviceState, Tell
+from stormdrill.model.mechanism import Device, DeviceState, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Restore
 from stormdrill.proxy import toxic
@@ -216,3 +217,17 @@ def served(body: bytes) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+def test_a_proxy_that_is_gone_shapes_nothing_any_more_and_one_that_only_fails_may() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"127.0.0.1:{gone.getsockname()[1]}"
+    cut = Injection("p/eu", "p", 0, "eu", "cut", "join again", 0.0, 5.0, how=Toxic(("a>b",), "cut"))
+    seen = proxied.Toxics(lambda: address, lambda: frozenset({"a>b"})).observe(cut)
+    assert (seen.bit, seen.gone) == (False, True)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.listen(1)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        threading.Thread(target=lambda: silent.accept()[0].close(), daemon=True).start()
+        seen = proxied.Toxics(lambda: address, lambda: frozenset({"a>b"})).observe(cut)
+    assert (seen.bit, seen.gone) == (False, False)

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from stormdrill.errors import Unreachable
 from stormdrill.keeper.limited import Heard, request
+from stormdrill.keeper.undo_engine import REFUSED
 from stormdrill.model.mechanism import Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Clear, Undo
@@ -98,6 +99,8 @@ class Toxics:
             listed = _LISTED.decode(heard.body) if not heard.error and heard.status == 200 else None
         except msgspec.MsgspecError:
             listed = None
+        if heard.error.endswith(REFUSED):
+            return Effect(False, True, WITNESS, "nobody listens at its control: a proxy that is gone shapes nothing")
         if listed is None:
             return Effect(False, False, WITNESS, heard.error or f"it answered {heard.status}")
         found = next((one for one in listed if one.tag == injection.id), None)
