@@ -84,19 +84,19 @@ def main() -> int:
     began = before.began if before else datetime.now(UTC).isoformat(timespec="seconds")
     seen = list(before.runs) if before else []
     shown = Options(said.target, said.hours * 3600, Path(tempfile.mkdtemp(prefix="stormdrill-detect-")))
-    print(
-        f"  {len(asked.wanted())} pairs, {sum(asked.wanted().values()) - len(seen)} runs to go, {os.cpu_count()} cores"
-    )
+    since = revision()
+    to_go = sum(cell.open for cell in cells(asked, seen).values())
+    print(f"  {len(asked.wanted())} pairs, {to_go} runs to go, {os.cpu_count()} cores", flush=True)
     try:
-        detect(asked, seen, shown, lambda: keep(asked, seen, said.target, began))
+        detect(asked, seen, shown, lambda: keep(asked, seen, said.target, began, since))
     except KeyboardInterrupt:
         print("  stopped; go on with --resume", flush=True)
-    finally:
+    if not any(one.word == "BROKEN" for one in seen):
         shutil.rmtree(shown.state, ignore_errors=True)
-    total = keep(asked, seen, said.target, began)
+    total = keep(asked, seen, said.target, began, since)
     show(asked, seen, total)
     if said.write_docs:
-        write_page(asked, seen, total, said.target)
+        write_page(asked, seen, total, said.target, over(since))
     return total.exit_code
 
 
@@ -157,35 +157,50 @@ def detect(asked: Asked, seen: list[Seen], options: Options, keep_all: Callable[
         told = "; ".join(one.by) or one.why
         left = f"{seconds_left(asked, seen):5.0f} s left"
         print(f"  {left}  {pair.text:<40} {one.word:<12} {one.took_s:3.0f} s  {told}"[:180], flush=True)
+        if one.word == "BROKEN":
+            print(f"  stopped: it may have left something behind; its record and state are in {options.state}")
+            return
 
 
 def run(pair: Pair, options: Options) -> Seen:
-    """A run of its own process, which is stopped as a person would when it doesn't end."""
+    """A run of its own process; what doesn't end, or must not go on, is stopped as a person would."""
     argv = [sys.executable, "-m", "stormdrill", "run", f"experiments/{pair.experiment}.yaml", "--fast", "--json"]
     argv += ["--target", options.target, "--set", f"{BUG}={pair.bug}", "--runs", str(options.state / "runs")]
     began_s = time.monotonic()
-    with subprocess.Popen(
+    process = subprocess.Popen(
         argv,
         env={**os.environ, "XDG_STATE_HOME": str(options.state)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-    ) as process:
-        try:
-            out, _ = process.communicate(timeout=RUN_LIMIT_S)
-            late = ""
-        except subprocess.TimeoutExpired:
-            late = f"it had not ended after {RUN_LIMIT_S:.0f} s and was stopped"
-            process.send_signal(signal.SIGINT)
-            try:
-                out, _ = process.communicate(timeout=END_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()  # its keeper reverts
-                out, _ = process.communicate()
+    )
+    late = ""
+    try:
+        out, _ = process.communicate(timeout=RUN_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        late = f"it had not ended after {RUN_LIMIT_S:.0f} s and was stopped"
+        out = stop(process)
+    except KeyboardInterrupt:
+        stop(process)
+        raise
     found = told(pair, process.returncode, out, late, time.monotonic() - began_s)
-    good = "PASS" if pair.bug == SOUND else "FAIL"
-    put_away(options.state / "runs", keeping=found.word in (*DECIDED, "BROKEN") and found.word != good)
+    if found.word != "BROKEN":
+        put_away(options.state / "runs", keeping=found.word in DECIDED and found.word != expected(pair))
     return found
+
+
+def stop(process: subprocess.Popen[str]) -> str:
+    """As Ctrl-C does: it reverts and ends its system. Beyond that time its keeper does."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=END_LIMIT_S)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[0]
+
+
+def expected(pair: Pair) -> Word:
+    return "PASS" if pair.bug == SOUND else "FAIL"
 
 
 def told(pair: Pair, code: int, out: str, late: str, took_s: float) -> Seen:
@@ -220,6 +235,12 @@ def revision() -> str:
     return f"{head} with changes" if _git("status", "--porcelain", "--", *LOOKED_AT).strip() else head
 
 
+def over(since: str) -> str:
+    """What the runs were of: two revisions, when what is looked at changed meanwhile; then nothing can be resumed."""
+    now = revision()
+    return since if now == since else f"{since} to {now}"
+
+
 def _git(*words: str) -> str:
     return subprocess.run(["git", *words], capture_output=True, text=True, check=False, timeout=30).stdout
 
@@ -234,10 +255,10 @@ def earlier(target: str) -> Kept:
     return kept
 
 
-def keep(asked: Asked, seen: list[Seen], target: str, began: str) -> Sum:
+def keep(asked: Asked, seen: list[Seen], target: str, began: str, since: str) -> Sum:
     total = added_up(asked, seen)
     kept = Kept(
-        revision=revision(),
+        revision=over(since),
         target=target,
         asked=asked,
         began=began,
@@ -266,9 +287,9 @@ def page_of(table: list[tuple[str, str, str, str]], heading: str, line: str) -> 
     return "\n".join([*lines, "", f"{line[:1].upper()}{line[1:]}.", ""])
 
 
-def write_page(asked: Asked, seen: list[Seen], total: Sum, target: str) -> None:
+def write_page(asked: Asked, seen: list[Seen], total: Sum, target: str, of: str) -> None:
     day = datetime.now(UTC).date().isoformat()
-    heading = f"On {day}, revision {revision()}, target {target}, {os.cpu_count()} cores, `--fast`:"
+    heading = f"On {day}, revision {of}, target {target}, {os.cpu_count()} cores, `--fast`:"
     above = PAGE.read_text(encoding="utf-8").partition(TABLE)[0]
     PAGE.write_text(above + page_of(rows(asked, seen), heading, total.line()), encoding="utf-8")
 

@@ -83,7 +83,7 @@ def test_the_page_keeps_its_text_and_gets_a_new_table(tmp_path: Path, monkeypatc
     seen = [Seen("no-failover", "region-loss", "FAIL", ("success{tier=1} > 90%, fault after 5s",))]
     page.write_text(f"# What is detected\n\n{detect.TABLE}\nold\n")
     for _ in range(2):
-        detect.write_page(one, seen, added_up(one, seen), "process")
+        detect.write_page(one, seen, added_up(one, seen), "process", "abc1234")
     text = page.read_text()
     assert text.startswith(f"# What is detected\n\n{detect.TABLE}\n")
     assert "| no-failover | region-loss | FAIL 1/1 | success{tier=1} > 90%, fault after 5s |" in text
