@@ -431,7 +431,8 @@ class Conductor:
         while not (all((ready := self.target.ready()).values()) or self._keeper_gone) and time.monotonic() < deadline_s:
             time.sleep(TICK_S)
         silent = ", ".join(sorted(name for name, yes in ready.items() if not yes))
-        detail = f"does not answer: {silent}" if silent else f"all {len(ready)} processes answer"
+        kind = "processes" if self.plan.target == "process" else "containers"
+        detail = f"does not answer: {silent}" if silent else f"all {len(ready)} {kind} answer"
         self.keeper.record(ev.Restored(not silent, detail))
 
     def _finish(self, command: do.Finish) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +100,11 @@ def test_what_we_do_is_expected_once_and_what_comes_early_is_kept() -> None:
     assert fleet.join(member) == [pause]
     fleet.expect("web", "pause")
     assert [fleet.event(member, pause).expected for _ in range(2)] == [True, False]
+
+
+def test_what_is_told_late_of_a_start_is_how_it_was_made_and_a_death_is_none_of_that() -> None:
+    fleet, made_ms = Fleet(), time.monotonic() * 1000
+    fleet.join(Member("web", "web", "system", "c1", "web", "image"))
+    later_ms = time.monotonic() * 1000 + 1.0
+    told = [("network-connect", made_ms), ("die", made_ms), ("network-connect", later_ms)]
+    assert [fleet.is_how_it_was_made(Told("c1", word, None, at_ms)) for word, at_ms in told] == [True, False, False]

@@ -54,6 +54,7 @@ class EngineEvents:
         self._seen: deque[tuple[int, str, str]] = deque(maxlen=REMEMBERED)
         self._away = False
         self._connected = threading.Event()
+        self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._run, name="engine-events", daemon=True)
 
     def start(self) -> None:
@@ -64,6 +65,9 @@ class EngineEvents:
 
     def stop(self) -> None:
         self._stop.set()
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # it may be closed
+                self._socket.shutdown(socket.SHUT_RDWR)
         if self._thread.is_alive():
             self._thread.join(timeout=READ_LIMIT_S + 1.0)
 
@@ -88,6 +92,7 @@ class EngineEvents:
         with contextlib.closing(socket.socket(place.family, socket.SOCK_STREAM)) as sock:
             sock.settimeout(CONNECT_LIMIT_S)
             sock.connect(place.address)
+            self._socket = sock
             sock.sendall(request_bytes(place.host, "GET", f"/events?since={since}&filters={filters}", ""))
             sock.settimeout(READ_LIMIT_S)
             while not self._stop.is_set():

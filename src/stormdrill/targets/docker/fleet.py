@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 
 from msgspec import Struct
@@ -13,6 +14,7 @@ from stormdrill.targets.docker.events import Told
 
 COMPANION = "companion"
 """The role of what a compose file starts and the system doesn't name."""
+ENDS = ("oom", "die")
 EARLY = 200
 """Events of containers that aren't known: a run's own are told before they are, and strangers' for ever."""
 
@@ -37,6 +39,7 @@ class Fleet:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._members: dict[str, Member] = {}
+        self._joined_ms: dict[str, float] = {}
         self._early: deque[Told] = deque(maxlen=EARLY)
         self._expected: Counter[tuple[str, str]] = Counter()
 
@@ -44,9 +47,15 @@ class Fleet:
         """Returns what was told of it before it was known."""
         with self._lock:
             self._members[member.instance] = member
+            self._joined_ms.setdefault(member.id, time.monotonic() * 1000)
             early = [told for told in self._early if told.container == member.id]
             self._early = deque((told for told in self._early if told not in early), maxlen=EARLY)
             return early
+
+    def is_how_it_was_made(self, told: Told) -> bool:
+        """What came before it was known, but was told later; its death is none of that."""
+        with self._lock:
+            return told.at_ms < self._joined_ms.get(told.container, 0.0) and told.action not in ENDS
 
     def all(self) -> list[Member]:
         with self._lock:

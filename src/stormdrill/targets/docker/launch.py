@@ -185,7 +185,8 @@ class Launch:
         return not all(self._is_ours(item) for item in self.system.instances)
 
     def _system_starts(self, joined: Callable[[Member], None]) -> list[Callable[[], None]]:
-        return [partial(self._start_one, item, joined) for item in self.system.instances]
+        first = sorted(self.system.instances, key=lambda item: not item.devices)  # what has some warms up longest
+        return [partial(self._start_one, item, joined) for item in first]
 
     def _start_one(self, item: ServiceInstance, joined: Callable[[Member], None]) -> None:
         from stormdrill.targets.docker.starting import Wanted

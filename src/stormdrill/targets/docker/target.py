@@ -25,7 +25,7 @@ from stormdrill.targets.docker.companions import companions
 from stormdrill.targets.docker.compose import Composed
 from stormdrill.targets.docker.engine import Engine, is_local
 from stormdrill.targets.docker.events import EngineEvents, Told
-from stormdrill.targets.docker.fleet import COMPANION, Fleet, Member
+from stormdrill.targets.docker.fleet import COMPANION, ENDS, Fleet, Member
 from stormdrill.targets.docker.halting import Crashing, Freezing
 from stormdrill.targets.docker.launch import Launch
 from stormdrill.targets.docker.limiting import Limiting
@@ -160,7 +160,7 @@ class DockerTarget:
         early = self._fleet.join(replace(member, pid=self._engine.state(member.id).pid))
         self._note(self._started(member.instance))
         for told in early:
-            if told.action in ("oom", "die"):  # the rest is how it was made
+            if told.action in ENDS:  # the rest is how it was made
                 self._heard(told)
 
     def _started(self, instance: str) -> ContainerStarted:
@@ -200,7 +200,7 @@ class DockerTarget:
 
     def _heard(self, told: Told) -> None:
         member = self._fleet.told_of(told)
-        if member is None:
+        if member is None or self._fleet.is_how_it_was_made(told):
             return
         if told.action == "network-disconnect" and self._engine.state(member.id).life == "gone":
             return  # because it ended, which is told too
