@@ -174,7 +174,9 @@ def hops_to(use: FaultUse, world: World, name: str, callers: str = "") -> tuple[
         )
     hit = tuple(hop for hop in found if not wanted or services[hop.caller] in wanted)
     if not hit:
-        raise nothing_touched(use, f"no hop leads to {name}")
+        held = world.system.docker is not None and world.system.docker.attach
+        help = "; nothing of ours stands before containers that run already: freeze or isolate them (region-loss)"
+        raise nothing_touched(use, f"no hop leads to {name}{help if held else ''}")
     return hit
 
 
