@@ -1,0 +1,50 @@
+"""The compose tool as a child: it ends when it should."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keeping import eventually
+from stormdrill.store.identity import identity_of
+from stormdrill.targets.docker.tool import Tool, ToolFailedError
+
+LASTS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[-1]).write_text(f'{os.getpid()}\\n'); time.sleep(60)"
+
+
+def tool(script: str, place: Path) -> Tool:
+    return Tool((sys.executable, "-c", script), "unix:///nowhere.sock", place)
+
+
+def test_the_tool_dies_with_the_runner(tmp_path: Path) -> None:
+    said = tmp_path / "pid"
+    runs = (
+        "import sys; from pathlib import Path; from stormdrill.targets.docker.tool import Tool; "
+        "Tool((sys.executable, '-c', sys.argv[1]), 'unix:///nowhere.sock', Path('.')).ask(sys.argv[2], limit_s=50.0)"
+    )
+    with subprocess.Popen([sys.executable, "-c", runs, LASTS, str(said)]) as runner:
+        eventually(lambda: said.exists() and said.read_text().endswith("\n"))
+        child = identity_of(int(said.read_text()))
+        assert child is not None
+        assert child.lives
+        runner.kill()
+    eventually(lambda: not child.lives)
+
+
+def test_a_tool_without_an_end_is_ended_and_one_that_fails_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(ToolFailedError, match=r"no end after 0\.2 s"):
+        tool("import time; time.sleep(60)", tmp_path).ask("up", limit_s=0.2)
+    with pytest.raises(ToolFailedError, match="no such image"):
+        tool("import sys; sys.exit('no such image')", tmp_path).ask("up")
+
+
+def test_what_is_given_arrives_and_the_callers_own_project_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "precious")
+    monkeypatch.setenv("COMPOSE_FILE", "precious.yaml")
+    script = "import os, sys; print(sys.stdin.read(), [name for name in os.environ if name.startswith('COMPOSE')])"
+    assert tool(script, tmp_path).ask("config", given="services").decode() == "services []\n"
