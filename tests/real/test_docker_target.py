@@ -283,3 +283,22 @@ def test_an_image_of_the_users_is_started_and_reaches_its_dependency_through_the
 
         eventually(carried)
         assert container(engine, started(small, "db").container)["HostConfig"]["CapDrop"] is None
+
+
+def test_an_image_without_python_and_whose_user_is_nobody_is_pressed_by_a_shell(engine: str, tmp_path: Path) -> None:
+    from stormdrill.targets.docker.starting import build_image
+
+    (tmp_path / "Dockerfile").write_text("FROM stormdrill-base:bookworm\nRUN rm /usr/bin/python3*\nUSER 65534\n")
+    build_image(tmp_path, "stormdrill-test-bare", {}, {})
+    bare = ServiceInstance("back", "back", ("sleep", "600"), image="stormdrill-test-bare", memory_mb=128.0)
+    one = injection("pressure", Pressure(mb_per_s=60.0, ceiling_mb=48.0), "bare")
+    try:
+        with rig("docker", tmp_path / "runs", System("bare", "back", (bare,), ready_timeout_s=20.0)) as small:
+            assert container(engine, started(small, "back").container)["Config"]["User"] == "65534"
+            small.harm(one)
+            small.seen(one, lambda effect: effect.bit)
+            assert small.revert(one) == "done"
+            small.seen(one, lambda effect: effect.gone)
+            small.well()
+    finally:
+        ask(engine, "DELETE", "/images/stormdrill-test-bare?force=1")
