@@ -35,6 +35,7 @@ from bench.detection import (
     Sum,
     Word,
     added_up,
+    cells,
     following,
     rows,
     said_by,
