@@ -208,14 +208,14 @@ def told(pair: Pair, code: int, out: str, late: str, took_s: float) -> Seen:
     """What one run showed, by its exit code and its record."""
     try:
         result = json.loads(out)
-        if code == REFUSED:
-            why = "; ".join(one["what"] for one in result.get("problems", []))
-            return Seen(pair.bug, pair.experiment, "REFUSED", (), why, round(took_s, 1))
+        if problems := "; ".join(one["what"] for one in result.get("problems", [])):
+            word: Word = "REFUSED" if code == REFUSED else "BROKEN"
+            return Seen(pair.bug, pair.experiment, word, (), problems, round(took_s, 1))
         verdict = msgspec.json.decode((Path(result["dir"]) / "verdict.json").read_bytes(), type=Verdict)
     except (ValueError, TypeError, KeyError, OSError) as error:
         why = late or f"exit code {code}, and no verdict ({type(error).__name__})"
         return Seen(pair.bug, pair.experiment, "BROKEN", (), why, round(took_s, 1))
-    word: Word = verdict.verdict if code in JUDGED and not late else "BROKEN"
+    word = verdict.verdict if code in JUDGED and not late else "BROKEN"
     by = said_by(verdict) if word == "FAIL" else ()
     why = "" if word == "PASS" else late or verdict.sentence
     return Seen(pair.bug, pair.experiment, word, by, why, round(took_s, 1))

@@ -71,9 +71,11 @@ def test_a_run_without_a_record_broke_off(out: str) -> None:
     assert "exit code 70" in found.why
 
 
-def test_a_refusal_says_why() -> None:
-    out = json.dumps({"problems": [{"what": "a process has no CPU limit of its own"}]})
-    assert detect.told(PAIR, 2, out, "", 0.3).why == "a process has no CPU limit of its own"
+def test_a_refusal_and_a_defect_say_why() -> None:
+    out = json.dumps({"dir": None, "problems": [{"what": "a process has no CPU limit of its own"}]})
+    for code, word in ((2, "REFUSED"), (70, "BROKEN")):
+        found = detect.told(PAIR, code, out, "", 0.3)
+        assert (found.word, found.why) == (word, "a process has no CPU limit of its own")
 
 
 def test_the_page_keeps_its_text_and_gets_a_new_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
