@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from stormdrill.model import event as ev
-from stormdrill.model.system import ServiceInstance, System
+from stormdrill.model.system import MEMORY_LIMIT, ServiceInstance, System
 
 DONE = {
     "freeze": "frozen",
@@ -62,8 +62,6 @@ OOM_THEN_DEATH_MS = 5000.0
 """The engine tells of the kill first, and of the death when its first process is gone."""
 BYTES_PER_MB = 2.0**20
 KILLED = 128 + 9
-LIMIT = "STORMDRILL_MEMORY_LIMIT_MB"
-"""What a program is told of its limit where no container holds it to one."""
 
 
 def done(mechanism: str) -> str:
@@ -149,5 +147,5 @@ class Endings:
 
 
 def _limit_mb(instance: ServiceInstance) -> float:
-    told = instance.env.get(LIMIT, "")
+    told = instance.env.get(MEMORY_LIMIT, "")
     return float(told) if told.replace(".", "", 1).isdigit() else instance.memory_mb

@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from stormdrill.model.experiment import Scalar
 
+MEMORY_LIMIT = "STORMDRILL_MEMORY_LIMIT_MB"
+"""What a program is told of its limit where no container holds it to one."""
+
 
 class Ready(Struct, frozen=True):
     """A ready check needs an *answer*: an HTTP status below 500, or a TCP greeting is not enough."""

@@ -12,7 +12,7 @@ from stormdrill.platform.jobs import Pool
 SPAN_S = 4.0
 """A slope is reckoned over at least this."""
 APART_S = 0.2
-LEAK_BYTES_PER_S = 1e6
+LEAK_BYTES_PER_S = 1024.0**2
 FRESH_S = 2.0
 FREED_BYTES = 2e6
 """A fall by this much is a fresh start."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stormdrill.platform.service import log
 
-MB = 1e6
+MB = 1024.0**2
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 LEAK_EVERY_S = 0.1
 LONGEST_CATCH_UP_S = 0.5

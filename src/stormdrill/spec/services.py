@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from stormdrill.model.system import Ready, ServiceInstance
+from stormdrill.model.system import MEMORY_LIMIT, Ready, ServiceInstance
 from stormdrill.spec.files import NAME, ContainerFile, ServiceFile, SystemFile
 from stormdrill.spec.parameters import Filled, Filler
 from stormdrill.spec.scalars import instead, megabytes, short
@@ -20,7 +20,6 @@ LEAST_MB = 6.0
 RESERVED = frozenset({"proxy", "keeper", "undo"})
 """Processes of stormdrill's own in a run; those of the load generator begin with GENERATOR."""
 GENERATOR = "generator"
-MEMORY_LIMIT = "STORMDRILL_MEMORY_LIMIT_MB"
 Service = ServiceFile | ContainerFile
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 
-from stormdrill.model.system import ServiceInstance, System
+from stormdrill.model.system import MEMORY_LIMIT, ServiceInstance, System
 from stormdrill.targets.process.wiring import HOST, PROXY, FreePorts, hops_of
 
 INSIDE_PORT = 8000
@@ -145,6 +145,9 @@ def environment(
         "STORMDRILL_HOST": "0.0.0.0",  # noqa: S104  (of the container's own network namespace)
         "STORMDRILL_DATA": DATA,
         **own,
+        **(
+            {MEMORY_LIMIT: "0"} if own.get(MEMORY_LIMIT) == f"{item.memory_mb:g}" else {}
+        ),  # the kernel holds it to that
     }
 
 
