@@ -86,6 +86,7 @@ def main() -> int:
     seen = list(before.runs) if before else []
     shown = Options(said.target, said.hours * 3600, Path(tempfile.mkdtemp(prefix="stormdrill-detect-")))
     since = revision()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     to_go = sum(cell.open for cell in cells(asked, seen).values())
     print(f"  {len(asked.wanted())} pairs, {to_go} runs to go, {os.cpu_count()} cores", flush=True)
     try:
