@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
+from base_image import base_image
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 MARK = "STORMDRILL_TEST_SESSION"
 LEAVE_TIME_S = 5.0
@@ -55,11 +57,6 @@ def engine() -> str:
     if ask(address, "GET", f"/images/{quote(base_image(), safe='')}/json").status != 200:
         pytest.skip(f"no image {base_image()}: make base-image, or name one in $STORMDRILL_BASE_IMAGE")
     return address
-
-
-def base_image() -> str:
-    """What containers of the tests are made from."""
-    return os.environ.get("STORMDRILL_BASE_IMAGE", "stormdrill-base:bookworm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

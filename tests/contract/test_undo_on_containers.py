@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from conftest import base_image
+from base_image import base_image
 from keeping import KeptRun, by_the_keeper, by_the_successor, eventually, kept_run
 from stormdrill.keeper import procfs, undo_engine
 from stormdrill.keeper.engine import ask

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 
 from mechanism_rig import Rig, injection, rig
 
-from conftest import base_image
+from base_image import base_image
 from stormdrill.api.targets import make
 from stormdrill.errors import Refused
 from stormdrill.keeper.engine import ask

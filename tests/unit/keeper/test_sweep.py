@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from conftest import base_image
+from base_image import base_image
 from fake_engine import FakeEngine, fake_engine
 from keeping import KeptRun, eventually, kept_run
 from stormdrill.cli.commands.sweep import sweep as command
