@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from bench.figure import Figure, at_most
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "real"))
+TESTS = Path(__file__).parent.parent / "tests"
+sys.path[:0] = [str(TESTS / "real"), str(TESTS)]
 
 if TYPE_CHECKING:
     from test_conductor import Rig
