@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.figure import Figure, as_installed, at_most
 from stormdrill.keeper import procfs
@@ -47,8 +48,12 @@ def measure(quick: bool) -> Iterator[Figure]:
     times = 3 if quick else TIMES
     with _sleeper() as who:
         thaw = Signal("web", who.pid, who.start_ticks, who.boot_id, "SIGCONT")
-        frozen = lambda: procfs.frozen(who.pid, who.start_ticks)  # noqa: E731
-        took = _all(times, [thaw], lambda: procfs.send(who, signal.SIGSTOP), frozen)
+        took = _all(
+            times,
+            [thaw],
+            lambda: procfs.send(who, signal.SIGSTOP),
+            lambda: procfs.frozen(who.pid, who.start_ticks),
+        )
         yield at_most("revert_freeze", median(took), "s", 0.04)
     with _proxy() as (control, hops):
         tags = ["cut/a", "cut/b", "cut/c"]
@@ -58,7 +63,9 @@ def measure(quick: bool) -> Iterator[Figure]:
                 body = json.dumps({"routes": hops, "kind": "cut", "expires_in_s": 60})
                 assert ask(f"http://{control}", "PUT", f"/toxics/{tag.replace('/', '%2F')}", body).status == 200
 
-        there = lambda: ask(f"http://{control}", "GET", "/toxics").body.strip() != b"[]"  # noqa: E731
+        def there() -> bool:
+            return ask(f"http://{control}", "GET", "/toxics").body.strip() != b"[]"
+
         yield at_most("revert_cut", median(_all(times, [Clear(control, tag) for tag in tags], cut, there)), "s", 0.12)
     if ask(ENGINE, "GET", f"/images/{IMAGE}/json").status != 200:
         return
@@ -71,15 +78,19 @@ def _on_containers(times: int, box: str) -> Iterator[Figure]:
         heard = ask(ENGINE, "POST", path, json.dumps(body) if body else "")
         assert heard.status in (200, 201, 204), heard
 
-    def state() -> dict[str, dict[str, object]]:
-        return json.loads(ask(ENGINE, "GET", f"/containers/{box}/json").body)  # type: ignore[no-any-return]
+    def state() -> Any:
+        return json.loads(ask(ENGINE, "GET", f"/containers/{box}/json").body)
+
+    def paused() -> bool:
+        return bool(state()["State"]["Paused"])
+
+    def off() -> bool:
+        return box not in state()["NetworkSettings"]["Networks"]
 
     unpause = Engine(ENGINE, "POST", f"/containers/{box}/unpause")
-    paused = lambda: bool(state()["State"]["Paused"])  # noqa: E731
     took = _all(times, [unpause], lambda: call(f"/containers/{box}/pause"), paused)
     yield at_most("revert_pause", median(took), "s", 0.04)
     connect = Engine(ENGINE, "POST", f"/networks/{box}/connect", json.dumps({"Container": box}))
-    off = lambda: box not in state()["NetworkSettings"]["Networks"]  # type: ignore[operator]  # noqa: E731
     took = _all(times, [connect], lambda: call(f"/networks/{box}/disconnect", {"Container": box}), off)
     yield at_most("revert_disconnect", median(took), "s", 0.12)
     rules = Exec(ENGINE, box, ("iptables", "-D", "INPUT", "-s", "192.0.2.1", "-j", "DROP"))

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from stormdrill.errors import KeeperGone
 from stormdrill.keeper import procfs
 from stormdrill.keeper.client import KeeperClient
@@ -169,3 +171,8 @@ def eventually(holds_true: Callable[[], object], limit_s: float = 10.0) -> None:
 
 def pid_exists(pid: int) -> bool:
     return (procfs.state(pid) or "Z") not in procfs.GONE_STATES and os.path.exists(f"/proc/{pid}")  # noqa: PTH110
+
+
+Execute = Callable[[KeptRun, str], str]
+"""Revert one armed injection; returns its outcome."""
+EXECUTORS = pytest.mark.parametrize("execute", [by_the_keeper, by_the_successor])

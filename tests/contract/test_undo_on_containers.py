@@ -6,16 +6,15 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from base_image import base_image
-from keeping import KeptRun, by_the_keeper, by_the_successor, eventually, kept_run
+from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper, eventually
 from stormdrill.keeper import procfs, undo_engine
 from stormdrill.keeper.engine import ask
 from stormdrill.keeper.undo import perform
@@ -23,8 +22,6 @@ from stormdrill.model.event import ContainerStarted, ResourcesClaimed, RevertVer
 from stormdrill.model.undo import EndExec, Engine, Exec
 
 pytestmark = pytest.mark.docker
-Execute = Callable[[KeptRun, str], str]
-EXECUTORS = pytest.mark.parametrize("execute", [by_the_keeper, by_the_successor])
 LAB = f"stormdrill-undo-{os.getpid()}"
 
 
@@ -93,12 +90,6 @@ def box(engine: str) -> Iterator[Box]:
     yield made
     told(engine, "DELETE", f"/containers/{made.id}?force=1&v=1")
     told(engine, "DELETE", f"/networks/{network}")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[KeptRun]:
-    with kept_run(tmp_path / "runs") as kept:
-        yield kept
 
 
 @EXECUTORS

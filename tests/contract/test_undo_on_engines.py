@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from fake_engine import FakeEngine, fake_engine
-from keeping import KeptRun, by_the_keeper, by_the_successor, eventually, kept_run, pid_exists
+from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper, by_the_successor, eventually, pid_exists
 from stormdrill.errors import SystemNotReady
 from stormdrill.keeper import procfs
 from stormdrill.keeper.exchange import exchange_now
@@ -33,15 +33,6 @@ from stormdrill.model.event import (
     Warned,
 )
 from stormdrill.model.undo import Clear, Command, EndChild, EndExec, Engine, Exec, Restore
-
-Execute = Callable[[KeptRun, str], str]
-EXECUTORS = pytest.mark.parametrize("execute", [by_the_keeper, by_the_successor])
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[KeptRun]:
-    with kept_run(tmp_path / "runs") as kept:
-        yield kept
 
 
 @pytest.fixture

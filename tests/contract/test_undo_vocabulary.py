@@ -10,13 +10,13 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from keeping import KeptRun, by_the_keeper, by_the_successor, eventually, kept_run, thaw
+from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper, by_the_successor, eventually, thaw
 from stormdrill.keeper import procfs
 from stormdrill.keeper.undo import perform
 from stormdrill.model.event import Reverted
@@ -37,18 +37,6 @@ from stormdrill.model.undo import (
     undo_from_json,
     undo_to_json,
 )
-
-Execute = Callable[[KeptRun, str], str]
-"""Revert one armed injection; returns its outcome."""
-
-
-EXECUTORS = pytest.mark.parametrize("execute", [by_the_keeper, by_the_successor])
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[KeptRun]:
-    with kept_run(tmp_path / "runs") as kept:
-        yield kept
 
 
 @pytest.fixture
