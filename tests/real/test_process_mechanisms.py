@@ -221,14 +221,19 @@ def test_a_device_that_was_lost_before_is_not_ours_to_bring_back(rig: Callable[.
     assert (lost.parent / "gpu1").read_text() == "ok\n"
 
 
-def test_a_crash_that_is_taken_back_at_once_is_taken_back_by_one_revert(rig: Callable[..., Rig]) -> None:
+@pytest.mark.parametrize("moment", ["inject-started", "injected"])
+def test_a_crash_that_is_taken_back_at_once_is_taken_back_by_the_first_revert(
+    rig: Callable[..., Rig], moment: str
+) -> None:
     """What was killed a moment ago is no process that lives: its threads only haven't ended yet."""
     it = rig(use("node-loss", instance="web-eu"))
-    it.seen["inject-started"] = lambda: it.conductor.abort("person", "changed their mind")
+    it.seen[moment] = lambda: it.conductor.abort("person", "changed their mind")
     assert it.run() == "aborted"
-    reverts = [(item.event.injection, item.event.outcome) for item in it.events(ev.Reverted)]  # type: ignore[attr-defined]
-    assert reverts == [("node-loss/web-eu", "done")]
-    assert [item.event.gone for item in it.events(ev.RevertVerified)] == [True]  # type: ignore[attr-defined]
+    first, *more = [item.event.outcome for item in it.events(ev.Reverted)]  # type: ignore[attr-defined]
+    assert first == "done"
+    # what answers, or is seen to bite, after the revert is reverted once more, for it may have harmed late
+    assert more in ([], ["superseded"])
+    assert it.events(ev.RevertVerified)[-1].event.gone  # type: ignore[attr-defined]
 
 
 def test_what_stands_beside_dies_with_the_keeper(rig: Callable[..., Rig]) -> None:
