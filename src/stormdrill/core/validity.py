@@ -104,7 +104,7 @@ class Validity:
         if worst is None or starved_ms <= STARVED_SHARE * seen_ms:
             return self._unwatched(span)
         why = (
-            f"other programs starved this machine for {starved_ms / 1000:.0f} of {seen_ms / 1000:.0f} s "
+            f"other programs starved this machine for {number(starved_ms / 1000)} of {number(seen_ms / 1000)} s "
             f"(up to {worst[0]:.1f} of {self._cores} cores theirs; ours waited {worst[1]:.0%} of the time for one)"
         )
         return (Taint("host", why, (worst[2],)),)

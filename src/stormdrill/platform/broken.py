@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec.json import Encoder
 
 from stormdrill.platform import bugs
+from stormdrill.platform.clock import Clock
 from stormdrill.platform.jobs import Placement, place
 from stormdrill.platform.messages import Outcome
 from stormdrill.platform.queue import Entry
 from stormdrill.platform.region import Region
-from stormdrill.platform.store import StoredJob
+from stormdrill.platform.store import Store, StoredJob
 
 _encode = Encoder().encode
 
 
 class Unfenced(Region):
-    """Work counts whoever hands it in, also when its lease is over and the job was leased again."""
+    """Work counts whoever hands it in, also when its lease is over and the job was leased again or taken over."""
+
+    def __init__(self, name: str, regions: Sequence[str], store: Store, clock: Clock, *, bug: str, seed: int) -> None:
+        super().__init__(name, regions, store, clock, bug=bug, seed=seed)
+        self._late: dict[str, Outcome] = {}
+        """Counted although its lease was over, and not claimed by another region yet."""
 
     def checkpoint(self, job_id: str, token: str, steps_done: int) -> bool:
         fenced = self._holder(job_id, token) is None
@@ -26,9 +32,20 @@ class Unfenced(Region):
     def _fence(self, outcome: Outcome) -> bool:
         if self.store.job(outcome.id) is None:
             return super()._fence(outcome)
-        with self.store.together():
-            self.store.complete(outcome.id, outcome.token, self._clock.wall_ms(), 0.0, _encode(outcome))
+        self._count(outcome.id, outcome.token, _encode(outcome))
+        self._late[outcome.id] = outcome
         return True
+
+    def _hand_over(self, job_id: str, owner: str, at_ms: float) -> None:
+        """Nobody told it that this lease was over, so nobody makes void what came of it."""
+        super()._hand_over(job_id, owner, at_ms)
+        late = self._late.pop(job_id, None)
+        if late is not None:
+            self._count(job_id, late.token, _encode(late))
+
+    def _count(self, job_id: str, token: str, result: bytes) -> None:
+        with self.store.together():
+            self.store.complete(job_id, token, self._clock.wall_ms(), 0.0, result)
 
 
 class ResidencyIgnored(Region):

@@ -60,14 +60,18 @@ def _access(where: str) -> Seen | None:
 
 
 def _read(where: str, path: str) -> dict[str, object] | None:
+    read = _answer(where, path)
+    return read if isinstance(read, dict) else None
+
+
+def _answer(where: str, path: str) -> object:
     heard = ask(where, "GET", path, "", LIMIT_S)
     if heard.error or heard.status != 200:
         return None
     try:
-        read = json.loads(heard.body)
+        return json.loads(heard.body)
     except ValueError:
         return None
-    return read if isinstance(read, dict) else None
 
 
 def _engine(where: str, version: dict[str, object], info: dict[str, object]) -> Seen:
@@ -89,14 +93,15 @@ def _images(where: str) -> Iterator[Seen]:
     named = os.environ.get("STORMDRILL_BASE_IMAGE", "")
     wanted = (named,) if named else BASE_IMAGES
     there = [name for name in wanted if _read(where, f"/images/{quote(name, safe='')}/json") is not None]
-    built = _read(where, f"/images/{PLATFORM_IMAGE}/json") is not None
+    filters = quote(json.dumps({"reference": [PLATFORM_IMAGE]}))
+    built = bool(_answer(where, f"/images/json?filters={filters}"))  # each content has a tag of its own
     if there:
         yield Seen("base image", "ok", there[0])
     else:
         help = "make base-image makes one from Debian packages; or name one in STORMDRILL_BASE_IMAGE"
         yield Seen("base image", "weak" if built else "missing", f"none of {', '.join(wanted)}", help)
-    seen = f"{PLATFORM_IMAGE} is there" if built else f"{PLATFORM_IMAGE} is built when it is first needed"
-    yield Seen("platform image", "ok", seen)
+    seen = "is there; built anew when the platform has changed" if built else "is built when it is first needed"
+    yield Seen("platform image", "ok", f"{PLATFORM_IMAGE} {seen}")
 
 
 def _mechanisms(info: dict[str, object]) -> Iterator[Seen]:
