@@ -18,10 +18,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +55,7 @@ TABLE = "<!-- the table is written by `make detect DETECT=--write-docs` -->"
 LOOKED_AT = ("src", "experiments", "loadgen", "runbooks", "policy.yaml")
 """What a figure of detection speaks of: a change elsewhere leaves it true."""
 AT_ONCE = 2 if (os.cpu_count() or 1) > 1 else 1
-"""A run needs less than half a core for most of its time. What hurts another is INVALID there, and repeated."""
+"""A run needs a quarter of a core but for its start. What one takes from another is seen: INVALID, and repeated."""
 RUN_LIMIT_S, END_LIMIT_S = 180.0, 60.0
 REFUSED, JUDGED = 2, (0, 1, 3)
 """Exit codes; any other means that something was left behind, stopped or broke off."""
@@ -81,74 +79,6 @@ class Options(NamedTuple):
     limit_s: float
     state: Path
     at_once: int
-
-
-class Crew:
-    """The runs under way, each in a place of its own: they know nothing of each other."""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._pool = ThreadPoolExecutor(options.at_once)
-        self._free = [options.state / f"{number}" for number in range(options.at_once)]
-        self._busy: dict[Future[Seen], tuple[Pair, Path]] = {}
-        self._processes: dict[Path, subprocess.Popen[str]] = {}
-        self._stopping = threading.Event()
-
-    @property
-    def under_way(self) -> tuple[Pair, ...]:
-        return tuple(pair for pair, _ in self._busy.values())
-
-    @property
-    def room(self) -> bool:
-        return bool(self._free)
-
-    def start(self, pair: Pair) -> None:
-        place = self._free.pop()
-        self._busy[self._pool.submit(self._run, pair, place)] = pair, place
-
-    def ended(self) -> list[tuple[Pair, Seen]]:
-        """Those that have ended, at least one."""
-        done, _ = wait(self._busy, return_when=FIRST_COMPLETED)
-        found = []
-        for one in done:
-            pair, place = self._busy.pop(one)
-            self._free.append(place)
-            found.append((pair, one.result()))
-        return found
-
-    def stop(self) -> None:
-        """As Ctrl-C does: what runs reverts and ends its system. What came out of it doesn't count."""
-        self._stopping.set()
-        for process in tuple(self._processes.values()):
-            process.send_signal(signal.SIGINT)
-        self._pool.shutdown()
-
-    def _run(self, pair: Pair, place: Path) -> Seen:
-        """A run of its own process; what doesn't end is stopped as a person would."""
-        argv = [sys.executable, "-m", "stormdrill", "run", f"experiments/{pair.experiment}.yaml", "--fast", "--json"]
-        argv += ["--target", self._options.target, "--set", f"{BUG}={pair.bug}", "--runs", str(place / "runs")]
-        began_s = time.monotonic()
-        process = subprocess.Popen(
-            argv,
-            env={**os.environ, "XDG_STATE_HOME": str(place)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._processes[place] = process
-        late = ""
-        try:
-            out, _ = process.communicate(timeout=RUN_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            late = f"it had not ended after {RUN_LIMIT_S:.0f} s and was stopped"
-            out = stop(process)
-        del self._processes[place]
-        if self._stopping.is_set():
-            late = "stopped with the detection"
-        found = told(pair, process.returncode, out, late, time.monotonic() - began_s)
-        if found.word != "BROKEN":
-            put_away(place / "runs", keeping=found.word in DECIDED and found.word != expected(pair))
-        return found
 
 
 def main() -> int:
@@ -179,11 +109,13 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.detect", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=20, help="of the sound platform under each experiment")
-    parser.add_argument("--bug-runs", type=int, default=1, help="of each bug with each experiment that names it")
+    parser.add_argument("--bug-runs", type=int, default=2, help="of each bug with each experiment that names it")
     parser.add_argument("--only", action="append", default=[], metavar="EXPERIMENT", help="repeatable")
     parser.add_argument("--bugs", default="", metavar="NAME,…", help="these only; `none` is the sound platform")
     parser.add_argument("--target", choices=("process", "docker"), default="process")
-    parser.add_argument("--at-once", type=int, default=AT_ONCE, metavar="N", help="runs side by side")
+    parser.add_argument(
+        "--at-once", type=int, default=AT_ONCE, metavar="N", help="runs of the sound platform side by side"
+    )
     parser.add_argument("--hours", type=float, default=2.0, help="nothing is started after that")
     parser.add_argument("--resume", action="store_true", help=f"go on with {RESULT}, of the same revision")
     parser.add_argument("--write-docs", action="store_true", help=f"put the table into {PAGE}")
@@ -221,39 +153,63 @@ def bugs_of(system: str) -> list[str]:
 
 
 def detect(asked: Asked, seen: list[Seen], options: Options, keep_all: Callable[[], object]) -> None:
-    """Until nothing is open or the time is over."""
+    """One pair after the other until nothing is open or the time is over."""
     until_s = time.monotonic() + options.limit_s
-    crew = Crew(options)
-    broken = late = False
+    while (pair := following(asked, seen)) is not None:
+        left_s = seconds_left(asked, seen) / options.at_once
+        if time.monotonic() >= until_s:
+            print(f"  the time is over; about {left_s / 60:.0f} min are missing: go on with --resume", flush=True)
+            return
+        found = run(pair, min(options.at_once, cells(asked, seen)[pair].open), options)
+        seen.extend(found)
+        keep_all()
+        for one in found:
+            told = "; ".join(one.by) or one.why
+            left = f"{seconds_left(asked, seen) / options.at_once:5.0f} s left"
+            print(f"  {left}  {pair.text:<40} {one.word:<12} {one.took_s:3.0f} s  {told}"[:180], flush=True)
+        if any(one.word == "BROKEN" for one in found):
+            print(f"  stopped: it may have left something behind; its record and state are in {options.state}")
+            return
+
+
+def run(pair: Pair, count: int, options: Options) -> list[Seen]:
+    """So many runs that begin together, each a process of its own with a state of its own; all of them have ended.
+
+    Together, because what starts or ends beside a run that is being measured takes the cores from it.
+    """
+    began_s = time.monotonic()
+    places = [options.state / f"{number}" for number in range(count)]
+    processes = [start(pair, options.target, place) for place in places]
+    found = []
     try:
-        while True:
-            while crew.room and not (broken or late):
-                pair = following(asked, seen, crew.under_way)
-                if pair is None:
-                    break
-                late = time.monotonic() >= until_s
-                if not late:
-                    crew.start(pair)
-            if not crew.under_way:
-                break
-            for pair, one in crew.ended():
-                seen.append(one)
-                keep_all()
-                broken = broken or one.word == "BROKEN"
-                show_one(pair, one, seconds_left(asked, seen) / options.at_once)
+        for process, place in zip(processes, places, strict=True):
+            one = finished(pair, process, began_s)
+            if one.word != "BROKEN":
+                put_away(place / "runs", keeping=one.word in DECIDED and one.word != expected(pair))
+            found.append(one)
     except KeyboardInterrupt:
-        crew.stop()
+        for process in processes:
+            stop(process)
         raise
-    if broken:
-        print(f"  stopped: it may have left something behind; its record and state are in {options.state}")
-    elif late:
-        left_min = seconds_left(asked, seen) / options.at_once / 60
-        print(f"  the time is over; about {left_min:.0f} min are missing: go on with --resume", flush=True)
+    return found
 
 
-def show_one(pair: Pair, one: Seen, left_s: float) -> None:
-    said = "; ".join(one.by) or one.why
-    print(f"  {left_s:5.0f} s left  {pair.text:<40} {one.word:<12} {one.took_s:3.0f} s  {said}"[:180], flush=True)
+def start(pair: Pair, target: str, place: Path) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "stormdrill", "run", f"experiments/{pair.experiment}.yaml", "--fast", "--json"]
+    argv += ["--target", target, "--set", f"{BUG}={pair.bug}", "--runs", str(place / "runs")]
+    environment = {**os.environ, "XDG_STATE_HOME": str(place)}
+    return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def finished(pair: Pair, process: subprocess.Popen[str], began_s: float) -> Seen:
+    """What doesn't end, or must not go on, is stopped as a person would."""
+    late = ""
+    try:
+        out, _ = process.communicate(timeout=max(1.0, RUN_LIMIT_S - (time.monotonic() - began_s)))
+    except subprocess.TimeoutExpired:
+        late = f"it had not ended after {RUN_LIMIT_S:.0f} s and was stopped"
+        out = stop(process)
+    return told(pair, process.returncode, out, late, time.monotonic() - began_s)
 
 
 def stop(process: subprocess.Popen[str]) -> str:

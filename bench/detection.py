@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -137,10 +137,10 @@ def cells(asked: Asked, seen: Iterable[Seen]) -> dict[Pair, Cell]:
     }
 
 
-def following(asked: Asked, seen: Sequence[Seen], under_way: Collection[Pair] = ()) -> Pair | None:
+def following(asked: Asked, seen: Sequence[Seen]) -> Pair | None:
     """The next to run: bugs before the sound platform, and of these the one with the fewest runs, so that whatever is
-    cut short has looked at all of them. One pair runs once at a time: what comes out decides whether it runs again."""
-    open_now = [cell for cell in cells(asked, seen).values() if cell.open and cell.pair not in under_way]
+    cut short has looked at all of them."""
+    open_now = [cell for cell in cells(asked, seen).values() if cell.open]
     bugs = [cell for cell in open_now if cell.pair.bug != SOUND]
     least = min(bugs or open_now, key=lambda cell: cell.decided + cell.undecided, default=None)
     return least.pair if least else None

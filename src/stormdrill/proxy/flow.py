@@ -103,7 +103,7 @@ class Flow:
         else:
             self._traffic.bytes_down += count
         if shaping is not None:
-            self._pair.touched(shaping.active, count)
+            self._pair.touched(shaping.touching, count)
             self._keep(bytes(_READ_VIEW[:count]))
             self.pump()
             return
@@ -190,6 +190,8 @@ class Flow:
         if not chunk:
             return chunk
         allowed = shaping.allow(self, len(chunk))
+        if not allowed and shaping.slowed_by is not None:
+            self._pair.touched((shaping.slowed_by,), 0)
         return memoryview(chunk)[:allowed] if allowed else None
 
     def _sent(self, sink: socket.socket, portion: bytes | memoryview) -> bool:
@@ -200,11 +202,15 @@ class Flow:
             return False
         if self.shaping is not None:
             self.shaping.spend(sent)
+            if self.shaping.slowed_by is not None:
+                self._pair.touched((self.shaping.slowed_by,), sent)
         self.kept_bytes -= sent
         _ALL.bytes -= sent
         at_s, due_s, chunk = self._queue.popleft()
         if sent < len(chunk):
             self._queue.appendleft((at_s, due_s, memoryview(chunk)[sent:]))
+        elif not self._queue and self.shaping is not None:
+            self.shaping.slowed_by = None
         return sent == len(portion)
 
     def _finish(self) -> None:
@@ -229,7 +235,7 @@ class Flow:
         self.shaping = Shaping(numbered, self.direction) if numbered else None
         if self.shaping is not None:
             if self.kept_bytes:  # a connection without a byte in hand is not touched yet
-                self._pair.touched(self.shaping.active, self.kept_bytes)
+                self._pair.touched(self.shaping.touching, self.kept_bytes)
             waiting = [(at_s, self.shaping.due_s(at_s), chunk) for at_s, _, chunk in self._queue]
             self._queue = deque(waiting)
         self.pump()

@@ -18,6 +18,9 @@ DELAYED_BYTES = 1024 * 1024
 TURN_S = 0.02
 """A rate is given out in portions of this length."""
 PARETO_SHAPE = 3.0
+RATED = ("trickle", "squeeze")
+FELT_S = 0.001
+"""A shorter wait is that of a rate nobody reaches."""
 
 
 class Waiter(Protocol):
@@ -42,12 +45,15 @@ class Rate:
         self._waiting: deque[Waiter] = deque()
         self._served: Waiter | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.felt = False
+        """Somebody had to wait long enough to notice it."""
 
     def take(self, taker: Waiter, wanted: int) -> int:
         """Bytes that it may send, a turn at most. 0: it stands in line, and `pump` is called when its turn comes."""
         self._refill()
         portion = int(min(wanted, self._turn))
         if (self._waiting and taker is not self._served) or self._tokens < portion:
+            self.felt = self.felt or (portion - self._tokens) / self._per_s >= FELT_S
             if taker not in self._waiting:
                 self._waiting.append(taker)
             self._arm()
@@ -138,13 +144,20 @@ class Shaping:
 
     def __init__(self, numbered: Sequence[tuple[Active, int]], direction: str) -> None:
         """Each toxic with the number that this connection has in its seeded sequence."""
-        self.active = active = [one for one, _ in numbered]
+        active = [one for one, _ in numbered]
+        self.touching = [one for one in active if one.toxic.kind not in RATED]
+        """What has every byte in hand. What has a rate only has those that must wait for it."""
+        self.slowed_by: Active | None = None
+        """Whose rate was waited for last."""
         kinds = {one.toxic.kind for one in active}
         self.held = not kinds.isdisjoint(("stall", "cut"))
         self.limit = DELAYED_BYTES if "delay" in kinds else BUFFER_BYTES
         self._jitters = [Jitter(one.toxic, f"{at} {direction}") for one, at in numbered if one.toxic.kind == "delay"]
-        self._own = [Rate(one.toxic.bytes_per_s) for one in active if one.toxic.kind == "trickle"]
-        self._rates = [*self._own, *(one.rate(direction) for one in active if one.toxic.kind == "squeeze")]
+        trickles = [one for one in active if one.toxic.kind == "trickle"]
+        squeezes = [one for one in active if one.toxic.kind == "squeeze"]
+        self._own = [Rate(one.toxic.bytes_per_s) for one in trickles]
+        self._rates = [*self._own, *(one.rate(direction) for one in squeezes)]
+        self._rated = [*trickles, *squeezes]
         self._credits = [0] * len(self._rates)
         """Taken and not yet sent: so a taker of several rates waits for one after the other, never for both at once."""
         self._due_s = 0.0
@@ -162,6 +175,7 @@ class Shaping:
                 self._credits[index] = rate.take(taker, wanted)
             wanted = min(wanted, self._credits[index])
             if not wanted:
+                self.slowed_by = self._rated[index] if rate.felt else None
                 return 0
         return wanted
 

@@ -37,7 +37,7 @@ def test_every_bug_of_the_platform_is_named_by_an_experiment(monkeypatch: pytest
 def test_one_experiment_is_asked_for_with_the_bugs_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     only = asked("--only", "late-dependency", "--runs", "2", monkeypatch=monkeypatch)
     assert set(only.bugs) == {"no-feed-timeout", "unmarked-stale"}
-    assert sum(only.wanted().values()) == 4
+    assert sum(only.wanted().values()) == 6
     bug = asked("--bugs", "silent-leak", monkeypatch=monkeypatch)
     assert set(bug.wanted()) == {Pair("silent-leak", "memory-leak")}
 

@@ -97,13 +97,6 @@ def test_bugs_come_first_and_then_the_sound_platform_in_turns() -> None:
     assert [pair.experiment for pair in order[2:]] == [LOSS, CRASH, LOSS, CRASH]
 
 
-def test_of_runs_side_by_side_no_two_are_of_one_pair() -> None:
-    both = (Pair("no-failover", LOSS), Pair("lost-acknowledgement", CRASH))
-    assert following(ASKED, [], both[:1]) == both[1]
-    assert following(ASKED, [], both) == Pair(SOUND, LOSS)
-    assert following(ASKED, SOUND_RUNS, both) is None
-
-
 def test_what_is_left_is_told_by_what_runs_of_the_same_experiment_took() -> None:
     assert seconds_left(ASKED, [Seen("no-failover", LOSS, "FAIL", took_s=40)]) == 5 * 40
     both = [Seen("no-failover", LOSS, "FAIL", took_s=40), Seen("lost-acknowledgement", CRASH, "FAIL", took_s=20)]

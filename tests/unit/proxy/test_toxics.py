@@ -248,6 +248,24 @@ def test_a_trickle_is_never_faster_than_told_for_each_connection() -> None:
     in_time(story)
 
 
+@pytest.mark.parametrize("kind", ["trickle", "squeeze"])
+def test_a_rate_that_nobody_reaches_touches_nobody(kind: str) -> None:
+    async def story() -> None:
+        async with world() as here:
+            stream = await here.connect()
+            here.put("wide", kind, bytes_per_s=1_000_000_000)
+            await said_back(stream, os.urandom(3_000))
+            assert [(one["connections"], one["bytes"]) for one in here.board.list()] == [(0, 0)]
+            here.put("narrow", kind, bytes_per_s=50_000, direction="up")
+            await said_back(stream, os.urandom(3_000))
+            seen = {one["tag"]: (one["connections"], one["bytes"]) for one in here.board.list()}
+            assert seen["wide"] == (0, 0)
+            assert seen["narrow"][0] == 1
+            assert 0 < seen["narrow"][1] <= 3_000  # what was there already may have passed its first turn
+
+    in_time(story)
+
+
 def test_a_squeeze_is_shared_by_all_connections_and_starves_none() -> None:
     async def story() -> None:
         async with world() as here:

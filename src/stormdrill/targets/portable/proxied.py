@@ -28,6 +28,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 """What the proxy takes with each kind; it refuses anything else."""
 WORDS = tuple(FIELDS)
+RATED = ("trickle", "squeeze")
+"""They touch what has to wait for its turn: a connection counts as soon as it does."""
 WITNESS = "the fault proxy"
 CALL_LIMIT_S = 2.0
 LONGEST_DELAY_MS = 600_000.0
@@ -110,8 +112,9 @@ class Toxics:
         if injection.mechanism == "refuse" and not found.refused:
             return self._deaf(injection, where)
         touched = f"touched {found.bytes} bytes of {found.connections} connections, reset {found.refused}"
-        # in force where nothing passes, it harms nobody: that is no effect
-        return Effect(found.bytes + found.refused > 0, False, WITNESS, f"{where} {touched}")
+        # in force where nothing passes, or nothing has to wait, it harms nobody: that is no effect
+        slowed = injection.mechanism in RATED and found.connections > 0
+        return Effect(found.bytes + found.refused > 0 or slowed, False, WITNESS, f"{where} {touched}")
 
     def _deaf(self, injection: Injection, where: str) -> Effect:
         """Who got ECONNREFUSED is known to the caller alone; that nobody listens can be seen."""
