@@ -149,15 +149,10 @@ class Family:
     def end(self, child: Child, timeout_s: float) -> Steps[list[str]]:
         """SIGTERM, then SIGKILL for it and all that descends from it; returns what still lives."""
         child.ending = True
-        boot = child.who.boot_id
-        below = [procfs.Identity(item.pid, item.start_ticks, boot) for item in procfs.descendants([child.who.pid])]
+        below = procfs.below(child.who)
         self._ask_to_end(child)
         yield Wait(lambda: child.gone, timeout_s)
-        victims = {child.who, *below, *procfs.marked(self.run, child.spec.instance)}
-        if not child.gone:
-            victims |= {
-                procfs.Identity(item.pid, item.start_ticks, boot) for item in procfs.descendants([child.who.pid])
-            }
+        victims = {child.who, *below, *procfs.below(child.who), *procfs.marked(self.run, child.spec.instance)}
         for who in victims:
             _kill(who)
         yield Wait(lambda: not any(who.lives for who in victims), KILLED_WITHIN_S)
@@ -189,12 +184,11 @@ class Family:
         worker = self._workers[pid] = _Worker(pid, read_end)
         self.childless = False
         who = procfs.identity_of(pid)
+        assert who is not None  # our child and not reaped yet
         try:
             if not (yield Wait(lambda: worker.gone, limit_s(undo))):
-                for item in procfs.descendants([pid]):
-                    _kill(procfs.Identity(item.pid, item.start_ticks, procfs.boot_id()))
-                if who:
-                    _kill(who)
+                for one in (who, *procfs.below(who)):
+                    _kill(one)
                 return Outcome(FAILED, f"{undo.kind}: no end after {limit_s(undo):g} s")
             text = os.read(read_end, 65536)
         finally:

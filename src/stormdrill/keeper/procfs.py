@@ -17,6 +17,7 @@ __all__ = [
     "MARK_INSTANCE",
     "Identity",
     "Stat",
+    "below",
     "boot_id",
     "descendants",
     "frozen",
@@ -99,6 +100,16 @@ def descendants(roots: Collection[int], seen: dict[int, Stat] | None = None) -> 
     led = {pid for pid in roots if pid in seen and seen[pid].session == pid}
     below |= {item.pid for item in seen.values() if item.session in led}
     return [seen[pid] for pid in below - set(roots) if pid in seen and seen[pid].state not in GONE_STATES]
+
+
+def below(root: Identity) -> list[Identity]:
+    """What descends from exactly this process; nothing when it is gone, for then its pid may be a stranger's."""
+    if not root.lives:
+        return []
+    found = descendants([root.pid])
+    if not root.lives:  # it ended while they were listed
+        return []
+    return [Identity(item.pid, item.start_ticks, root.boot_id) for item in found]
 
 
 def owners(roots: Mapping[int, str], seen: Mapping[int, Stat]) -> dict[int, str]:

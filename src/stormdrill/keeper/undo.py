@@ -175,7 +175,7 @@ def _end_tree(undo: EndTree) -> Outcome:
     root = procfs.Identity(undo.pid, undo.start_ticks, undo.boot_id)
     if not root.lives:
         return Outcome(SUPERSEDED, f"{undo.instance} (pid {undo.pid}) is gone already", PROCESS_STATE)
-    tree = [procfs.Identity(item.pid, item.start_ticks, root.boot_id) for item in procfs.descendants([undo.pid])]
+    tree = procfs.below(root)
     left = procfs.kill_until_gone([root, *tree], 2.0)
     if left:
         return Outcome(FAILED, f"{undo.instance}: still alive: {', '.join(f'pid {who.pid}' for who in left)}")

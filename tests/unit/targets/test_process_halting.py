@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from stormdrill.errors import Unreachable
 from stormdrill.keeper import procfs
 from stormdrill.keeper.undo import perform
 from stormdrill.model.plan import Injection
 from stormdrill.ports import Instance
-from stormdrill.targets.process.halting import Freezing
+from stormdrill.targets.process.halting import Crashing, Freezing
 
 FREEZE = Injection("f/x", "f", 0, "x", "freeze", "thaw", 0.0, 5.0)
+CRASH = Injection("c/x", "c", 0, "x", "crash", "spawn", 0.0, 5.0)
 
 
 @contextmanager
@@ -74,3 +76,15 @@ def test_a_family_is_frozen_when_all_of_it_is_and_thawed_when_none_of_it_is() ->
         assert not freezing.observe(FREEZE).gone
         os.kill(child, signal.SIGCONT)
         until(lambda: freezing.observe(FREEZE).gone)
+
+
+def test_where_the_pid_of_an_instance_that_ended_was_given_away_nothing_of_its_new_owner_is_hit() -> None:
+    with family() as (stranger, child):
+        ended = replace(stranger, start_ticks=stranger.start_ticks - 1)
+        freezing = Freezing(lambda _: ended)
+        undo = freezing.undo(FREEZE)
+        freezing.apply(FREEZE)
+        Crashing(lambda _: ended, lambda _: False).apply(CRASH)
+        assert procfs.state(child) == "S"
+        assert procfs.state(stranger.pid) == "S"
+        assert [perform(item).word for item in undo] == ["superseded"]

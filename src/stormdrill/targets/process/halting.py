@@ -26,9 +26,8 @@ def life_of(known: Instance) -> Life:
 
 def family_of(known: Instance) -> list[Identity]:
     """The instance's process first, so that it can't start others anew, then all below it."""
-    boot = boot_id()
-    below = procfs.descendants([known.pid])
-    return [Identity(known.pid, known.start_ticks, boot), *(Identity(i.pid, i.start_ticks, boot) for i in below)]
+    root = Identity(known.pid, known.start_ticks, boot_id())
+    return [root, *procfs.below(root)]
 
 
 class Freezing:
