@@ -25,6 +25,7 @@ class Kind(Struct, frozen=True):
     name: str
     severity: str
     runbook: str
+    """Empty: there is none for it, somebody has to be called."""
     for_s: float
     """What is wrong must have been so for this long before a person is told."""
 
@@ -36,7 +37,7 @@ REGION_ALERTS: Mapping[str, Kind] = {
     GPU_DEGRADED: Kind("GpuPoolDegraded", "SEV-3", "gpu-pool-outage", 0.5),
     QUEUE_OLD: Kind("QueueAgeHigh", "SEV-3", "queue-backlog", 2.0),
 }
-PARTITIONED = Kind("RegionPartitioned", "SEV-2", "region-loss", APART_S)
+PARTITIONED = Kind("RegionPartitioned", "SEV-2", "", APART_S)
 LEAK = Kind("MemoryLeak", "SEV-3", "memory-leak", 0.0)
 LATE = Kind("FeedLate", "SEV-3", "late-dependency", 0.5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from stormdrill.platform.admission import QUEUE_LIMIT, Outlook, retry_after_s, shed_reason
-from stormdrill.platform.alerts import REGION_ALERTS, alerts
+from stormdrill.platform.alerts import LATE, LEAK, PARTITIONED, REGION_ALERTS, Kind, alerts
 from stormdrill.platform.breaker import BUDGET_MOST, FAILURES_TO_OPEN, OPEN_S, SUCCESSES_TO_CLOSE, Breaker, RetryBudget
 from stormdrill.platform.control import Control, Register, Release
 from stormdrill.platform.fleet import Fleet, Leak
@@ -21,6 +22,7 @@ from stormdrill.platform.queue import Entry, WorkQueue
 from stormdrill.platform.sight import REGION_DOWN, Sight
 from stormdrill.platform.store import StoredJob
 from stormdrill.platform.wiring import WiringError, read_wiring
+from stormdrill.spec.runbook import read_runbook
 
 DOWN_ALERT_S = REGION_ALERTS[REGION_DOWN].for_s
 IDLE = Outlook(depth=0, wait_s=0.0, service_s=0.1, shed_level=0)
@@ -232,6 +234,14 @@ def test_an_alert_fires_while_what_is_wrong_lasts_and_says_whom_to_ask(wrong: di
     assert all(f'{label}="' in firing[0] for label in ("severity", "owner", "runbook"))
     assert ('region="eu"' in firing[0]) is (alert != "FeedLate")
     assert "ALERTS{" not in told(6.0)
+
+
+@pytest.mark.parametrize("kind", [*REGION_ALERTS.values(), PARTITIONED, LEAK, LATE], ids=lambda kind: kind.name)
+def test_an_alert_names_a_runbook_that_answers_it_or_none(kind: Kind, repository: Path) -> None:
+    """`NodeDown` never comes alone: with CPU workers gone `RegionDown` is answered, with GPU workers `GpuPoolDown`."""
+    books = [read_runbook(page) for page in sorted((repository / "runbooks").glob("*.md"))]
+    answering = [book.name for book in books if kind.name in book.answers]
+    assert kind.runbook in (answering or ["region-loss" if kind.name == "NodeDown" else ""])
 
 
 def test_two_gateways_apart_are_no_partition_when_the_edge_has_lost_one_as_well() -> None:
