@@ -31,7 +31,7 @@ COMMANDS: dict[str, Word] = {
     "init": Word("init", "init", "Lay out the four folders and a first drill of your own system."),
     "list": Word("listing", "listing", "List experiments, systems, profiles and runbooks."),
     "validate": Word("validate", "validate", "Check files and say everything that is wrong with them."),
-    "plan": Word("plan", "plan", "Show exactly what a run would do, and touch nothing."),
+    "plan": Word("plan", "plan", "Show exactly what a run would do, without doing it."),
     "run": Word("run", "run", "Run an experiment, from its file to its review."),
     "abort": Word("stop", "abort", "Stop a run: everything is reverted."),
     "recover": Word("stop", "recover", "Mend what a killed run left behind."),

@@ -47,6 +47,20 @@ def test_every_command_is_there_and_explains_itself(name: str, capsys: pytest.Ca
     assert "Usage: stormdrill" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["run"], "kubernetes is still to come"),
+        (["run"], "Accepted for scripts; nothing is asked yet."),
+        (["plan"], "kubernetes is still to come"),
+        ([], "Show exactly what a run would do, without doing it."),
+    ],
+)
+def test_help_promises_nothing_that_is_not_so(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert leave([*argv, "--help"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def leave(argv: list[str]) -> int:
     with pytest.raises(SystemExit) as left:
         line.main(argv)

@@ -1,4 +1,4 @@
-"""`stormdrill plan`: what a run would do, exactly, with nothing touched."""
+"""`stormdrill plan`: what a run would do, exactly, without doing it."""
 
 from __future__ import annotations
 

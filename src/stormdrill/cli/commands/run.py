@@ -24,7 +24,7 @@ from stormdrill.cli import options
     "--yes",
     is_flag=True,
     expose_value=False,
-    help="Answer every question with yes. None is asked yet of a system that the run itself starts.",
+    help="Accepted for scripts; nothing is asked yet.",
 )
 @click.pass_context
 def run(
