@@ -31,6 +31,8 @@ class Box:
     paused: bool = False
     networks: set[str] = field(default_factory=set)
     limits: dict[str, int] = field(default_factory=dict)
+    joins: str = ""
+    """The id of the container whose network it uses."""
 
 
 @dataclass
@@ -43,6 +45,8 @@ class FakeEngine:
     """Exec id → container, argv."""
     exit_codes: dict[str, int] = field(default_factory=dict)
     """Program → the code with which it ends; 0 else."""
+    taken: set[str] = field(default_factory=set)
+    """Addresses that others have."""
     asked: list[str] = field(default_factory=list)
     troubles: list[tuple[str, Trouble]] = field(default_factory=list)
     """(part of `METHOD path`, trouble), each used once, in order."""
@@ -136,6 +140,8 @@ class FakeEngine:
         return 204, ""
 
     def _start(self, box: Box) -> tuple[int, object]:
+        if box.joins and not self.boxes[box.joins].running:
+            return 409, {"message": f"cannot join network of a non running container: {box.joins}"}
         was, box.running = box.running, True
         return (304 if was else 204), ""
 
@@ -175,10 +181,15 @@ class FakeEngine:
             return 403, {"message": "network has active endpoints"}
         return (204, "") if self.networks.pop(groups[0], None) is not None else (404, {"message": "not found"})
 
-    def _plug(self, groups: list[str], body: dict[str, str], _wanted: object) -> tuple[int, object]:
+    def _plug(self, groups: list[str], body: dict[str, Any], _wanted: object) -> tuple[int, object]:
         network, verb = groups
+        asked = body.get("EndpointConfig", {}).get("IPAMConfig", {}).get("IPv4Address")
 
         def plug(box: Box) -> tuple[int, object]:
+            if verb == "connect" and network not in self.networks:
+                return 404, {"message": f"network {network} not found"}
+            if verb == "connect" and asked in self.taken:
+                return 403, {"message": "Address already in use"}
             if (network in box.networks) == (verb == "connect"):
                 return 403 if verb == "connect" else 500, {"message": "it is so already"}
             (box.networks.add if verb == "connect" else box.networks.discard)(network)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -224,7 +225,7 @@ def test_what_somebody_else_put_right_is_superseded_and_what_cannot_be_is_failed
     def call(path: str, **more: object) -> str:
         return perform(Engine(engine.url, "POST", path, timeout_s=0.2, **more)).word  # type: ignore[arg-type]
 
-    box = engine.add("web", "net")
+    box, engine.networks = engine.add("web", "net"), {"net": {}}
     assert call(f"/containers/{box.id}/unpause") == "superseded"
     assert call(f"/containers/{box.id}/start") == "superseded"
     assert call("/networks/net/connect", body=json.dumps({"Container": box.id})) == "superseded"
@@ -234,8 +235,39 @@ def test_what_somebody_else_put_right_is_superseded_and_what_cannot_be_is_failed
     box.networks.clear()
     assert call("/networks/net/connect", body=json.dumps({"Container": box.id})) == "done"
     assert box.networks == {"net"}
+    assert call("/networks/removed-by-hand/connect", body=json.dumps({"Container": box.id})) == "superseded"
     engine.stop()
     assert call(f"/containers/{box.id}/unpause") == "failed"
+
+
+def test_a_container_whose_network_is_anothers_is_started_once_that_one_runs(engine: FakeEngine) -> None:
+    app, sidecar = engine.add("app"), engine.add("sidecar")
+    app.running = sidecar.running = False
+    sidecar.joins = app.id
+    undo = Engine(engine.url, "POST", f"/containers/{sidecar.id}/start", timeout_s=0.2)
+    outcome = perform(undo)
+    assert (outcome.word, sidecar.running) == ("failed", False)
+    assert "cannot join network of a non running container" in outcome.detail
+    engine.asked.clear()
+
+    def starts_the_app(number: int) -> None:
+        app.running = number == -2 or app.running  # after the first call was refused and looked at
+
+    engine.on_request = starts_the_app
+    assert (perform(replace(undo, timeout_s=5.0)).word, sidecar.running) == ("done", True)
+
+
+def test_a_container_whose_address_somebody_has_taken_is_not_called_connected(engine: FakeEngine) -> None:
+    box, engine.networks = engine.add("web"), {"net": {}}
+    endpoint = {"IPAMConfig": {"IPv4Address": "10.0.0.9"}}
+    body = json.dumps({"Container": box.id, "EndpointConfig": endpoint})
+    undo = Engine(engine.url, "POST", "/networks/net/connect", body, moot=(304, 403, 404, 409), timeout_s=0.2)
+    engine.taken = {"10.0.0.9"}
+    outcome = perform(undo)
+    assert (outcome.word, "Address already in use" in outcome.detail) == ("failed", True)
+    engine.taken.clear()
+    assert (perform(undo).word, box.networks) == ("done", {"net"})
+    assert perform(undo).word == "superseded"
 
 
 def test_a_program_in_a_helper_is_judged_by_its_exit_code(engine: FakeEngine) -> None:

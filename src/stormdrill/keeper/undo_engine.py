@@ -113,16 +113,18 @@ def _engine(undo: Engine, until: _Until) -> Steps[Outcome]:
     doubtful = False
     while True:
         heard = yield from exchange(undo.engine, undo.method, undo.path, undo.body, until.left_s(undo.timeout_s))
-        if heard.status in undo.moot and (yield from _stays(undo, heard.status, until)):
-            word = DONE if doubtful else SUPERSEDED
-            return Outcome(word, f"{what}: {said(heard)}", ENGINE)
         undone = yield from _looks_undone(undo, until)
+        if heard.status in undo.moot and undone is not False:  # the status alone may speak of something else
+            undone = yield from _stays(undo, heard.status, until)
+            if undone:
+                word = DONE if doubtful else SUPERSEDED
+                return Outcome(word, f"{what}: {said(heard)}", ENGINE)
         if heard.status in undo.done and undone is not False:
             return Outcome(DONE, f"{what}: {heard.status}", ENGINE if undone else "")
         if undone:
             doubtful = doubtful or (heard.sent and not heard.status)
             return Outcome(DONE if doubtful else SUPERSEDED, f"{what}: {said(heard)}; seen to be undone", ENGINE)
-        if 400 <= heard.status < 500:
+        if 400 <= heard.status < 500 and heard.status not in undo.moot:
             return Outcome(FAILED, f"{what}: {said(heard)}")
         doubtful = doubtful or (heard.sent and not heard.status)
         if not (yield from until.again()):
@@ -153,7 +155,10 @@ def _looks_undone(undo: Engine, until: _Until) -> Steps[bool | None]:
         limits = _part(found, "HostConfig")
         return True if wanted and all(limits.get(key) == value for key, value in wanted.items()) else None
     networks = _part(_part(found, "NetworkSettings"), "Networks")
-    return any(name in (key, _part(networks, key).get("NetworkID")) for key in networks)
+    if any(name in (key, _part(networks, key).get("NetworkID")) for key in networks):
+        return True
+    network = yield from exchange(undo.engine, "GET", f"/networks/{name}", timeout_s=until.left_s(_INSPECT_S))
+    return None if network.status == 404 and not network.error else False
 
 
 def _stays(undo: Engine, status: int, until: _Until) -> Steps[bool]:

@@ -113,7 +113,7 @@ class Engine:
     done: tuple[int, ...] = (200, 201, 204)
     """Statuses that mean: undone now."""
     moot: tuple[int, ...] = (304, 404, 409)
-    """Statuses that mean: there is nothing to undo any more."""
+    """Statuses that mean: there is nothing to undo any more, unless the engine itself shows that there is."""
     with_the_run: bool = False
     """True: the container is the run's own, so that removing it at the end undoes this too."""
     timeout_s: float = 10.0
