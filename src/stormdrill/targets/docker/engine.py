@@ -46,6 +46,11 @@ def address() -> str:
     return f"http://{named.removeprefix('tcp://')}" if named.startswith("tcp://") else named
 
 
+def as_docker_host(engine: str) -> str:
+    """An engine's address as other programs take it from $DOCKER_HOST."""
+    return f"tcp://{engine.removeprefix('http://')}" if engine.startswith("http://") else engine
+
+
 def is_local(engine: str) -> bool:
     """Whether its containers' processes and published ports are on this machine."""
     return engine.startswith("unix://") or engine.split("://", 1)[-1].startswith(("127.", "localhost", "[::1]"))

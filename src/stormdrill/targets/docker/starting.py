@@ -10,9 +10,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from stormdrill.errors import Refused, SystemNotReady
+from stormdrill.targets.docker.engine import address, as_docker_host
 
 # Read by testcontainers when it is imported: no reaper, since the keeper removes what the run made (and the reaper's
-# image may not be here); addresses as this machine sees them, in a container of its own too.
+# image may not be here); addresses as this machine sees them, in a container of its own too. And the engine on which
+# names are claimed: left to itself it would follow a docker context, where nobody looks for what is left.
+os.environ["DOCKER_HOST"] = as_docker_host(address())
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
 os.environ["TESTCONTAINERS_CONNECTION_MODE"] = "docker_host"
 os.environ["TESTCONTAINERS_HOST_OVERRIDE"] = "127.0.0.1"
@@ -20,12 +23,15 @@ os.environ["TESTCONTAINERS_HOST_OVERRIDE"] = "127.0.0.1"
 try:
     import docker.errors
     from docker.types import EndpointConfig, IPAMConfig, IPAMPool, LogConfig
+    from testcontainers.core.config import testcontainers_config
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.image import DockerImage
     from testcontainers.core.network import Network
 except ImportError as error:
     missing = f"target docker needs {error.name}, which is not installed; pip install 'stormdrill[docker]'"
     raise Refused(missing) from error
+
+testcontainers_config.tc_properties.pop("tc.host", None)  # of the user's own file; it would win over $DOCKER_HOST
 
 API = "1.41"
 HOST = "127.0.0.1"

@@ -15,6 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from stormdrill.errors import Refused, StormdrillError
+from stormdrill.targets.docker.engine import as_docker_host
 
 ASK_LIMIT_S = 10.0
 PROJECT = "stormdrill"
@@ -77,4 +78,4 @@ def find(engine: str, folder: Path) -> Tool:
 def _environment(engine: str) -> dict[str, str]:
     """The same engine as everything else; no file, project or profile that the caller's environment names."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(_OVERRIDING)}
-    return {**own, "DOCKER_HOST": f"tcp://{engine[7:]}" if engine.startswith("http://") else engine}
+    return {**own, "DOCKER_HOST": as_docker_host(engine)}
