@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from stormdrill.faults.region_loss import Parameters
 from stormdrill.spec import files
-from stormdrill.spec.expression import LOAD_METRICS
+from stormdrill.spec.expression import LOAD_METRICS, measure_of
 from stormdrill.spec.load import read_experiment
 from stormdrill.spec.policy import read_policy
 from stormdrill.spec.profile import read_profile
@@ -65,6 +65,18 @@ def test_a_page_names_every_key(page: str) -> None:
 def test_the_page_on_expressions_names_every_metric() -> None:
     text = (PAGES / "expressions.md").read_text()
     assert [metric for metric in LOAD_METRICS if f"`{metric}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", ["system", "expressions"])
+@pytest.mark.parametrize("ending", ["_seconds", "_seconds_total", "_bytes", "_bytes_total"])
+def test_the_pages_say_by_which_ending_a_sample_has_a_unit(page: str, ending: str) -> None:
+    assert measure_of(f"anything{ending}") != "count"
+    assert f"`{ending}`" in (PAGES / f"{page}.md").read_text()
+
+
+def test_the_page_on_systems_says_what_can_t_be_asked_without_a_ledger() -> None:
+    (row,) = re.findall(r"^\| `jobs` \|.*", (PAGES / "system.md").read_text(), re.MULTILINE)
+    assert [metric for metric in LOAD_METRICS if metric.startswith("jobs_") and f"`{metric}`" not in row] == []
 
 
 def test_the_examples_are_read_as_they_stand(tmp_path: Path) -> None:
