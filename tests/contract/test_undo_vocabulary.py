@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper, by_the_successor, eventually, thaw
+from keeping import EXECUTORS, WITH_GRANDCHILDREN, Execute, KeptRun, by_the_keeper, by_the_successor, eventually, thaw
 from stormdrill.keeper import procfs
 from stormdrill.keeper.undo import perform
 from stormdrill.model.event import Reverted
@@ -106,7 +106,7 @@ def test_every_word_stands_on_its_page(repository: Path) -> None:
         Command(("a", "b c"), 3.0),
         EndChild("i"),
         Restore("/a", "text ü", 0o600),
-        Clear("127.0.0.1:1", "t", 1.0),
+        Clear("127.0.0.1:1", "t", 1.0, "unix:///e", "c"),
         Engine("unix:///e", "POST", "/containers/c/unpause", "{}", (204,), (404,), True, 2.0),
         EndExec("unix:///e", "c", "x", "t", 2.0),
         Exec("unix:///e", "c", ("a", "b"), (1,), True, 2.0),
@@ -222,10 +222,57 @@ def test_command_is_done_by_exit_0_only(run: KeptRun, execute: Execute, argv: tu
 
 
 @EXECUTORS
-def test_command_is_ended_at_its_limit(run: KeptRun, execute: Execute) -> None:
-    run.arm("fix", Command(("sleep", "1009"), timeout_s=0.2), fault="runbook")
+def test_command_is_ended_at_its_limit(run: KeptRun, tmp_path: Path, execute: Execute) -> None:
+    told = tmp_path / "pid"
+    run.arm("fix", Command(("sh", "-c", f"echo $$ > {told}; sleep 1009"), timeout_s=0.5), fault="runbook")
     assert execute(run, "fix") == "failed"
-    assert procfs.marked(run.dir.name) == []
+    assert not procfs.identity_of(int(told.read_text()))
+
+
+@EXECUTORS
+def test_what_a_command_puts_back_into_service_outlives_the_run(run: KeptRun, tmp_path: Path, execute: Execute) -> None:
+    """A server that keeps the command's output open, in a session of its own, and its child."""
+    told = tmp_path / "pid"
+    start = f"setsid sh -c 'echo $$ > {told}; sleep 1010; :' & until test -s {told}; do sleep 0.01; done; echo up"
+    run.arm("stop", Command(("sh", "-c", start)), fault="runbook")
+    assert execute(run, "stop") == "done"
+    assert run.events(Reverted)[-1].detail.endswith("exit 0; up")
+    server = procfs.identity_of(int(told.read_text()))
+    assert server is not None
+    eventually(lambda: procfs.below(server))
+    family = [server, *procfs.below(server)]
+    try:
+        if run.keeper.identity.lives:
+            orphan = run.spawn("one", WITH_GRANDCHILDREN)
+            assert run.keeper.teardown() == []
+            assert not orphan.lives
+            run.keeper.close("completed", "")
+        assert all(who.lives for who in family)
+        assert procfs.marked(run.dir.name) == []
+    finally:
+        procfs.kill_until_gone(family, 5.0)
+
+
+def test_a_command_ends_with_the_keeper_that_ran_it(run: KeptRun, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    run.arm("fix", Command(("sh", "-c", f"echo $$ > {told}; exec sleep 1012")), fault="runbook", expires_in_s=0.1)
+    eventually(lambda: told.exists() and told.read_text())
+    program = procfs.identity_of(int(told.read_text()))
+    assert program is not None
+    run.keeper.on_push = None
+    procfs.kill_until_gone([run.keeper.identity], 5.0)
+    eventually(lambda: not program.lives)
+
+
+def test_what_a_command_that_failed_has_left_running_is_ended_with_the_run(run: KeptRun, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    start = f"setsid sh -c 'echo $$ > {told}; sleep 1013' & until test -s {told}; do sleep 0.01; done; exit 1"
+    run.arm("stop", Command(("sh", "-c", start)), fault="runbook")
+    assert by_the_keeper(run, "stop") == "failed"
+    left = procfs.identity_of(int(told.read_text()))
+    assert left is not None
+    run.keeper.teardown()
+    assert not left.lives
 
 
 @EXECUTORS

@@ -22,8 +22,8 @@ from pathlib import Path
 from stormdrill.errors import SystemNotReady
 from stormdrill.keeper import procfs
 from stormdrill.keeper.loop import Steps, Wait
-from stormdrill.keeper.undo import FAILED, Outcome, limit_s, perform
-from stormdrill.model.undo import Undo
+from stormdrill.keeper.undo import DONE, FAILED, Outcome, limit_s, perform
+from stormdrill.model.undo import Command, Undo
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -66,9 +66,25 @@ class Exit:
 
 @dataclass(slots=True)
 class _Worker:
+    """A process that carries out one undo. It stays as the parent of what a command has started for good."""
+
     pid: int
     pipe: int
     gone: bool = False
+    stays: bool = False
+    said: bytes = b""
+
+    def has_answered(self) -> bool:
+        """Whether its outcome is here, or it died without one."""
+        with contextlib.suppress(BlockingIOError):
+            self.said += os.read(self.pipe, 65536)
+        return self.gone or self.said.endswith(b"\n")
+
+    def outcome(self) -> Outcome | None:
+        if not self.said.endswith(b"\n"):
+            return None
+        *outcome, self.stays = json.loads(self.said)
+        return Outcome(*outcome)
 
 
 @dataclass(slots=True)
@@ -83,7 +99,7 @@ class Family:
     _workers: dict[int, _Worker] = field(default_factory=dict)
 
     def adopt_orphans(self) -> None:
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _adopt_orphans()
 
     def living(self) -> list[Child]:
         return [child for child in self.children.values() if not child.gone]
@@ -159,41 +175,49 @@ class Family:
         return [f"{child.spec.instance} (pid {who.pid})" for who in victims if who.lives]
 
     def end_all(self, grace_s: float) -> Steps[list[str]]:
-        """End everything below the keeper, frozen or orphaned too; returns what still lives."""
+        """End everything of the run below the keeper, frozen or orphaned too; returns what still lives."""
         for child in self.living():
             child.ending = True
             self._ask_to_end(child)
         yield Wait(lambda: not self.living(), grace_s)
         boot = procfs.boot_id()
         for _ in range(round(KILLED_WITHIN_S / _ROUND_S)):
-            below = procfs.descendants([os.getpid()])
-            for item in below:
+            for item in self._below():
                 _kill(procfs.Identity(item.pid, item.start_ticks, boot))
             yield Wait(lambda: self.childless, _ROUND_S)
-            if self.childless:
+            if self.childless or (self._staying() and not self._below()):
                 return []
-        return [f"pid {item.pid} (state {item.state})" for item in procfs.descendants([os.getpid()])]
+        return [f"pid {item.pid} (state {item.state})" for item in self._below()]
+
+    def _staying(self) -> set[int]:
+        return {worker.pid for worker in self._workers.values() if worker.stays}
+
+    def _below(self) -> list[procfs.Stat]:
+        """What lives below the keeper, without what an undo has put back into service: that isn't the run's."""
+        seen, staying = procfs.snapshot(), self._staying()
+        kept = staying | {item.pid for item in procfs.descendants(staying, seen)}
+        return [item for item in procfs.descendants([os.getpid()], seen) if item.pid not in kept]
 
     def work(self, undo: Undo) -> Steps[Outcome]:
         """Carry an undo that may take its time out in a process of its own, ended at its limit."""
         read_end, write_end = os.pipe()
+        os.set_blocking(read_end, False)
         pid = os.fork()
         if pid == 0:
-            _work_and_exit(undo, write_end, self.run)
+            _work_and_exit(undo, write_end)
         os.close(write_end)
         worker = self._workers[pid] = _Worker(pid, read_end)
         self.childless = False
         who = procfs.identity_of(pid)
         assert who is not None  # our child and not reaped yet
         try:
-            if not (yield Wait(lambda: worker.gone, limit_s(undo))):
+            if not (yield Wait(worker.has_answered, limit_s(undo))):
                 for one in (who, *procfs.below(who)):
                     _kill(one)
                 return Outcome(FAILED, f"{undo.kind}: no end after {limit_s(undo):g} s")
-            text = os.read(read_end, 65536)
         finally:
             os.close(read_end)
-        return Outcome(*json.loads(text)) if text else Outcome(FAILED, f"{undo.kind}: its worker died")
+        return worker.outcome() or Outcome(FAILED, f"{undo.kind}: its worker died")
 
     def _ask_to_end(self, child: Child) -> None:
         with contextlib.suppress(PermissionError):
@@ -223,21 +247,41 @@ def _die_with(keeper_pid: int) -> Callable[[], None]:
     return in_the_child
 
 
-def _work_and_exit(undo: Undo, write_end: int, run: str) -> None:
-    """In the forked worker: keep nothing of the keeper's that its death must release (journal lock, socket)."""
+def _work_and_exit(undo: Undo, write_end: int) -> None:
+    """In the forked worker: keep nothing of the keeper's that its death must release (journal lock, socket).
+
+    What a command starts bears no mark of the run: it may be a server that was put back into service.
+    """
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _adopt_orphans()
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         _close_all_but(write_end)
-        os.environ.update(procfs.marks(run, "undo"))
-        os.write(write_end, json.dumps(perform(undo)).encode()[:60000])
+        outcome = perform(undo, _die_with(os.getpid()))
+        stays = isinstance(undo, Command) and outcome.word == DONE and _has_children()
+        os.write(write_end, json.dumps([*outcome, stays]).encode() + b"\n")
+        while stays and _has_children(os.WEXITED):
+            pass
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(0)
+
+
+def _adopt_orphans() -> None:
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _has_children(how: int = os.WEXITED | os.WNOHANG) -> bool:
+    """Reaps one that has ended, if there is one; without WNOHANG it waits for one to end."""
+    try:
+        os.waitid(os.P_ALL, 0, how)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _close_all_but(kept: int) -> None:

@@ -49,8 +49,11 @@ SEEN_WITHIN_S = 0.1
 """A thaw is done when the process is *seen* not to be frozen any more; the kernel needs microseconds."""
 
 
-def perform(undo: Undo) -> Outcome:
-    """Carry out one undo now; blocks for its time-out at most. Never raises."""
+def perform(undo: Undo, in_child: Callable[[], None] | None = None) -> Outcome:
+    """Carry out one undo now; blocks for its time-out at most. Never raises.
+
+    `in_child`: called in the process of a command before it becomes its program.
+    """
     try:
         if isinstance(undo, Signal):
             return _signal(undo)
@@ -59,7 +62,7 @@ def perform(undo: Undo) -> Outcome:
         if isinstance(undo, Call):
             return _call(undo)
         if isinstance(undo, Command):
-            return _command(undo)
+            return _command(undo, in_child)
         if isinstance(undo, Restore):
             return _restore(undo)
         if isinstance(undo, undo_engine.Remote):
@@ -250,24 +253,28 @@ def _call(undo: Call) -> Outcome:
     return Outcome(DONE if 200 <= status < 300 else FAILED, f"{what}: {status}")
 
 
-def _command(undo: Command) -> Outcome:
+def _command(undo: Command, in_child: Callable[[], None] | None) -> Outcome:
+    """Waits for the program and for nobody who holds its output open: what it has put into service stays."""
     what = " ".join(undo.argv)
-    try:
-        child = subprocess.Popen(
-            undo.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except OSError as error:
-        return Outcome(FAILED, f"{what}: {error.strerror}")
-    try:
-        output, _ = child.communicate(timeout=undo.timeout_s)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # its own session and not reaped yet: the pid is still its
-        child.wait()
-        return Outcome(FAILED, f"{what}: no end after {undo.timeout_s:g} s")
-    said = output[-400:].decode("utf-8", "replace").strip()
-    return Outcome(DONE if child.returncode == 0 else FAILED, f"{what}: exit {child.returncode}; {said}".rstrip("; "))
+    with open(os.memfd_create("undo"), "r+b") as output:  # on no disk: that may be full  # noqa: PTH123
+        try:
+            child = subprocess.Popen(
+                undo.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=in_child,
+            )
+        except OSError as error:
+            return Outcome(FAILED, f"{what}: {error.strerror}")
+        try:
+            code = child.wait(undo.timeout_s)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # its own session and not reaped yet: the pid is still its
+            child.wait()
+            return Outcome(FAILED, f"{what}: no end after {undo.timeout_s:g} s")
+        written = os.fstat(output.fileno()).st_size
+        said = os.pread(output.fileno(), 400, max(0, written - 400)).decode("utf-8", "replace").strip()
+    return Outcome(DONE if code == 0 else FAILED, f"{what}: exit {code}; {said}".rstrip("; "))
