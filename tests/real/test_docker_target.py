@@ -27,6 +27,10 @@ from stormdrill.model.mechanism import Pressure, Sever
 from stormdrill.model.system import Dependency, DockerSpec, Ready, ServiceInstance, System
 
 pytestmark = pytest.mark.docker
+BIG = (
+    "import http.server as h, sys; held = b'x' * (80 << 20); "
+    "h.ThreadingHTTPServer(('', int(sys.argv[1])), h.SimpleHTTPRequestHandler).serve_forever()"
+)
 CUT = injection("sever", Sever(peers=("front",)), "partition")
 
 
@@ -161,6 +165,31 @@ def test_an_out_of_memory_kill_is_told_and_the_undo_starts_its_victim_again(engi
         died = [item for item in events(small, "back") if item.action == "die"]
         assert [(item.code, item.expected) for item in died] == [(137, False)]
         assert ask(engine, "GET", f"/containers/{started(small, 'back').container}/json").status == 200
+
+
+def test_at_its_limit_the_allocator_is_killed_and_not_a_larger_application(engine: str, tmp_path: Path) -> None:
+    """The application holds most of its limit before: by size alone it would be chosen."""
+    big = ServiceInstance(
+        "back",
+        "back",
+        ("python3", "-c", BIG, "$port"),
+        ready=Ready(),
+        memory_mb=128.0,
+        image="stormdrill-base:bookworm",
+    )
+    one = injection("pressure", Pressure(mb_per_s=200.0, ceiling_mb=120.0, victim="neighbour"))
+    system = System("big", "back", (big,), docker=DockerSpec(image="stormdrill-platform"), ready_timeout_s=20.0)
+    with rig("docker", tmp_path, system) as small:
+        small.harm(one)
+        eventually(lambda: "oom" in [item.action for item in events(small, "back")], 20.0)
+        small.seen(one, lambda effect: effect.gone)
+        assert "exit code 137" in small.target.mechanisms["pressure"].observe(one).detail
+        state = cast("dict[str, object]", container(engine, started(small, "back").container)["State"])
+        assert (state["Running"], state["Pid"]) == (True, started(small, "back").pid)
+        assert ask(engine, "POST", f"/containers/{started(small, 'back').container}/kill").status == 204
+        eventually(lambda: "die" in [item.action for item in events(small, "back")])
+        assert small.revert(one) == "done", "whoever was killed is started again"
+        small.well()
 
 
 def test_what_dies_has_left_its_output_in_the_run_directory(engine: str, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 The pace is the clock's: what a slow moment missed is made up, so that the slope is that of the whole time. The
 ceiling is for all that this process holds, its interpreter included. Imports nothing of stormdrill, so that its text
-can be run by any python3 (`python3 -c TEXT …`).
+can be run by any python3 (`python3 -c TEXT …`). Where memory ends, it is the first that the kernel kills, unless it is
+`--spared`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 MB = 1 << 20
 TURN_S = 0.02
 CHUNK = b"\x5a" * MB
+FIRST_TO_DIE = "1000"
+"""Everybody may raise their own score, and no size of another process outweighs this one."""
 
 
 def resident_bytes() -> int:
@@ -57,8 +60,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("--mb-per-s", type=float, required=True)
     parser.add_argument("--ceiling-mb", type=float, required=True)
     parser.add_argument("--deadline-s", type=float, required=True, help="it ends by itself after this long")
+    parser.add_argument("--spared", action="store_true", help="somebody else is to be killed before it")
     parser.add_argument("--tag", default="", help="means nothing: by this it is found among other processes")
     asked = parser.parse_args(words)
+    if not asked.spared:
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_DIE)
     leak(asked.mb_per_s * MB, int(asked.ceiling_mb * MB), asked.deadline_s, os.getppid())
     return 0
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from stormdrill.store.identity import GONE_STATES, stat
+from stormdrill.targets.docker.pressing import FIRST_TO_DIE, IN_SH
 from stormdrill.targets.process.pressing import resident_mb
 
 START = (sys.executable, "-m", "stormdrill.beside")
@@ -68,6 +69,31 @@ def test_a_leak_below_what_an_interpreter_holds_takes_nothing(started: Callable[
     assert leak.wait(10) == 2
     assert leak.stderr is not None
     assert b"higher ceiling" in leak.stderr.read()
+
+
+@pytest.mark.parametrize(("words", "score"), [((), FIRST_TO_DIE), (("--spared",), None)])
+def test_a_leak_is_the_first_to_be_killed_where_memory_ends_unless_it_is_spared(
+    started: Callable[..., subprocess.Popen[bytes]], words: tuple[str, ...], score: str | None
+) -> None:
+    leak = started("leak", "--mb-per-s", "80", "--ceiling-mb", "48", "--deadline-s", "15", *words)
+    until(lambda: resident_mb(leak.pid) > 24)
+    mine = Path("/proc/self/oom_score_adj").read_text().strip()
+    assert Path(f"/proc/{leak.pid}/oom_score_adj").read_text().strip() == (score or mine)
+
+
+def test_a_shell_that_takes_memory_keeps_within_the_ceiling_itself_included() -> None:
+    words = (str(200 * 1024), "48", "3", FIRST_TO_DIE, "tag")
+    shell = subprocess.Popen(("sh", "-c", IN_SH, "sh", *words))
+    most_kb, scores = 0, set()
+    while shell.poll() is None:
+        with suppress(OSError, StopIteration):  # it ended meanwhile
+            lines = Path(f"/proc/{shell.pid}/status").read_text().splitlines()
+            most_kb = int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+            scores.add(Path(f"/proc/{shell.pid}/oom_score_adj").read_text().strip())
+        time.sleep(0.01)
+    assert shell.returncode == 0
+    assert 44 * 1024 <= most_kb <= 48 * 1024
+    assert FIRST_TO_DIE in scores
 
 
 def at_work(program: str, pid: int) -> bool:

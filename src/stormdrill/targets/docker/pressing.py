@@ -22,11 +22,16 @@ GRACE_S = 10.0
 """It ends by itself this long after the planned end: after the keeper would have ended it."""
 TEXT = Path(stormdrill.__file__).parent / "beside" / "leak.py"
 IN_SH = (
+    '[ -z "$4" ] || echo "$4" >/proc/$$/oom_score_adj; '
+    'held() { while read -r word kb _ && [ "$word" != VmHWM: ]; do :; done </proc/$$/status; }; '
     'x=$(head -c 1048576 /dev/zero | tr "\\0" z); began=$(date +%s); i=0; while :; do '
     "past=$(( $(date +%s) - began )); [ $past -lt $3 ] || exit 0; due=$(( past * $1 / 1024 )); "
-    '[ $due -lt $2 ] || due=$2; while [ $i -lt $due ]; do eval "v$i=\\$x"; i=$((i + 1)); done; sleep 0.2; done'
+    "[ $due -lt $2 ] || due=$2; while [ $i -lt $due ] && held && [ $((kb + 1280)) -le $(($2 * 1024)) ]; do "
+    'eval "v$i=\\$x"; i=$((i + 1)); done; sleep 0.2; done'
 )
-"""Fixed; slope in KB/s, ceiling in MB, deadline in s and the tag are its arguments. For images without python3."""
+"""Fixed; slope in KB/s, ceiling in MB, deadline in s, its own score and the tag are its arguments. For images without
+python3. The ceiling is for the most that the shell ever held, which the kernel counts: a variable of a MB
+takes some more."""
 SET_SCORE = ("sh", "-c", 'echo "$1" >/proc/1/oom_score_adj', "sh")
 FIRST_TO_DIE = "1000"
 
@@ -62,13 +67,14 @@ class Pressing:
         number = self._engine.prepare_exec(one.id, self._argv(injection, one.id))
         self._prepared[injection.id] = number
         end = EndExec(engine=where, container=one.id, exec_id=number, tag=_tag(injection))
+        # The kernel may have killed the application, whoever was meant: it is started again, and one that lives is
+        # left as it is.
+        again = EngineCall(engine=where, method="POST", path=f"/containers/{one.id}/start", with_the_run=one.owned)
         if _pressure(injection).victim == "neighbour":
-            return (end,)
+            return (end, again)
         code, score = self._engine.run(one.id, ("cat", "/proc/1/oom_score_adj"))
         if code:
             raise Unreachable(f"{injection.instance}: its oom_score_adj can't be read ({score.strip()})")
-        # The kernel may have killed the application: it is started again, and one that lives is left as it is.
-        again = EngineCall(engine=where, method="POST", path=f"/containers/{one.id}/start", with_the_run=one.owned)
         spare = Exec(engine=where, container=one.id, argv=(*SET_SCORE, score.strip()), with_the_run=one.owned)
         return (end, again, spare)
 
@@ -96,6 +102,7 @@ class Pressing:
 
     def _argv(self, injection: Injection, container: str) -> tuple[str, ...]:
         how, deadline_s = _pressure(injection), injection.for_s + GRACE_S
+        spared = how.victim == "app"
         code, _ = self._engine.run(container, ("sh", "-c", "command -v python3"))
         if code == 0:
             words = ("--mb-per-s", f"{how.mb_per_s:g}", "--ceiling-mb", f"{how.ceiling_mb:g}")
@@ -106,11 +113,12 @@ class Pressing:
                 *words,
                 "--deadline-s",
                 f"{deadline_s:g}",
+                *(("--spared",) if spared else ()),
                 "--tag",
                 _tag(injection),
             )
         numbers = (f"{how.mb_per_s * 1024:.0f}", f"{how.ceiling_mb:.0f}", f"{deadline_s:.0f}")
-        return ("sh", "-c", IN_SH, "sh", *numbers, _tag(injection))
+        return ("sh", "-c", IN_SH, "sh", *numbers, "" if spared else FIRST_TO_DIE, _tag(injection))
 
 
 def _tag(injection: Injection) -> str:
