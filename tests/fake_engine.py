@@ -20,6 +20,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 Trouble = str
 """late (acts, answers 0.6 s later), 500 (doesn't act), garbage (acts), cut (doesn't act), lost (acts, then cuts)."""
 LATE_S = 0.6
+_VERSION = r"^/v\d[.\d]*"
+"""Of the API, which the docker SDK puts before each path."""
 
 
 @dataclass
@@ -76,12 +78,14 @@ class FakeEngine:
         parts = urlsplit(path)
         labels = json.loads(parse_qs(parts.query).get("filters", ["{}"])[0]).get("label", [])
         for pattern, serve in self._served():
-            if found := re.fullmatch(pattern, f"{method} {parts.path}"):
+            if found := re.fullmatch(pattern, f"{method} {re.sub(_VERSION, '', parts.path)}"):
                 return serve([unquote(group) for group in found.groups()], body, labels)
         return 404, {"message": "page not found"}
 
     def _served(self) -> list[tuple[str, Callable[[list[str], Any, list[str]], tuple[int, object]]]]:
         return [
+            (r"GET /version", lambda _g, _b, _w: (200, {"Version": "20.10.24", "ApiVersion": "1.41"})),
+            (r"GET /images/(.+)/json", lambda g, _b, _w: (200, {"Id": f"sha256:{g[0]}"})),
             (r"GET /containers/json", lambda _g, _b, wanted: (200, self._listed(wanted))),
             (r"GET /networks", lambda _g, _b, wanted: (200, self._nets(wanted))),
             (r"GET /volumes", lambda _g, _b, _w: (200, {"Volumes": None})),

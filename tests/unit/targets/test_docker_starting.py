@@ -7,11 +7,32 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fake_engine import fake_engine
+from stormdrill.errors import Refused, StormdrillError, SystemNotReady
+from stormdrill.targets.docker import starting
+
 ELSEWHERE = "tcp://192.0.2.1:2375"
+WANTED = starting.Wanted("box", "an-image", (), {}, {}, "10.0.0.9", ("box",), 80, 8080)
+MAKES: dict[str, tuple[Callable[[], object], str, type[StormdrillError]]] = {
+    "subnets": (starting.taken_subnets, "GET /v1.41/networks", SystemNotReady),
+    "network": (
+        lambda: starting.make_network("net", ["10.0.0.0/24", "10.0.1.0/24"], {}, way_out=False),
+        "POST /v1.41/networks/create",
+        SystemNotReady,
+    ),
+    "container": (lambda: starting.start_container("net", WANTED), "POST /v1.41/containers/create", SystemNotReady),
+    "helper": (
+        lambda: starting.start_helper("help", "an-image", "box", {}),
+        "POST /v1.41/containers/create",
+        SystemNotReady,
+    ),
+    "image": (lambda: starting.build_image(Path(__file__).parent, "tag", {}, {}), "POST /v1.41/build", Refused),
+}
 
 
 @pytest.mark.parametrize(
@@ -42,3 +63,19 @@ def test_things_are_made_on_the_engine_that_is_claimed_whatever_context_or_file_
         [sys.executable, "-c", tells], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     assert said.stdout == f"{claimed} True\n"
+
+
+@pytest.mark.parametrize("what", MAKES)
+def test_an_engine_that_goes_away_in_the_middle_is_told_as_that_and_not_as_a_defect(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, call, problem = MAKES[what]
+    with fake_engine(tmp_path) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        engine.troubles.append((call, "cut"))
+        with pytest.raises(problem, match=r"the engine at unix://.*e\.sock gave no answer"):
+            make()
+        assert not engine.troubles
+        engine.stop()
+        with pytest.raises(problem, match=r"the engine at unix://.*e\.sock gave no answer"):
+            make()

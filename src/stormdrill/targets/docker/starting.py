@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from msgspec import Struct
 
-from stormdrill.errors import Refused, SystemNotReady
+from stormdrill.errors import Refused, StormdrillError, SystemNotReady
 from stormdrill.targets.docker.engine import address, as_docker_host
 
 # Read by testcontainers when it is imported: no reaper, since the keeper removes what the run made (and the reaper's
@@ -22,6 +23,8 @@ os.environ["TESTCONTAINERS_HOST_OVERRIDE"] = "127.0.0.1"
 
 try:
     import docker.errors
+    import requests.exceptions
+    import urllib3.exceptions
     from docker.types import EndpointConfig, IPAMConfig, IPAMPool, LogConfig
     from testcontainers.core.config import testcontainers_config
     from testcontainers.core.container import DockerContainer
@@ -81,69 +84,61 @@ def ask_image(image: str, argv: Sequence[str]) -> str:
 
 def build_image(context: Path, tag: str, arguments: Mapping[str, str], labels: Mapping[str, str]) -> None:
     """Raises Refused with the end of what the build said."""
+    given, marked = dict(arguments), dict(labels)
     try:
-        DockerImage(
-            path=context, tag=tag, clean_up=False, buildargs=dict(arguments), labels=dict(labels), rm=True, forcerm=True
-        ).build()
+        with _engine_answers(f"target docker: the image {tag} can't be built", Refused):
+            DockerImage(
+                path=context, tag=tag, clean_up=False, buildargs=given, labels=marked, rm=True, forcerm=True
+            ).build()
     except docker.errors.BuildError as error:
         lines = [str(line.get("stream") or line.get("error") or "").strip() for line in error.build_log]
         told = "\n  ".join([line for line in lines if line][-6:])
         raise Refused(f"target docker: the image {tag} can't be built: {error.msg}\n  {told}") from error
-    except docker.errors.APIError as error:
-        raise Refused(f"target docker: the image {tag} can't be built: {error.explanation or error}") from error
 
 
 def make_network(name: str, subnets: Sequence[str], labels: Mapping[str, str], *, way_out: bool) -> str:
     """A bridge of the run's own on the first of these subnets that is free; returns which. Raises SystemNotReady."""
-    why = "no subnet is left"
+    why: StormdrillError = SystemNotReady(f"the network {name} could not be made: no subnet is left")
+    options = {
+        "com.docker.network.bridge.host_binding_ipv4": HOST,
+        "com.docker.network.bridge.enable_ip_masquerade": "true" if way_out else "false",
+    }
     for subnet in subnets[:8]:
-        network = Network(
-            docker_network_kw={
-                "driver": "bridge",
-                "labels": dict(labels),
-                "ipam": IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)]),
-                "options": {
-                    "com.docker.network.bridge.host_binding_ipv4": HOST,
-                    "com.docker.network.bridge.enable_ip_masquerade": "true" if way_out else "false",
-                },
-            }
-        )
-        network.name = name
+        ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
+        wanted = {"driver": "bridge", "labels": dict(labels), "ipam": ipam, "options": options}
         try:
-            network.create()
-        except docker.errors.APIError as error:
-            why = str(error.explanation or error)
-            if "overlap" not in why.lower():
+            with _engine_answers(f"the network {name} could not be made"):
+                network = Network(docker_network_kw=wanted)
+                network.name = name
+                network.create()
+        except SystemNotReady as error:
+            why = error
+            if "overlap" not in str(error).lower():
                 break
             continue
         return subnet
-    raise SystemNotReady(f"the network {name} could not be made: {why}")
+    raise why
 
 
 def taken_subnets() -> list[str]:
     """Of the engine's networks and this machine's routes."""
-    client = _client()
-    try:
+    with _engine_answers("the engine's networks could not be read"), closing(_client()) as client:
         listed = client.api.networks()
-    finally:
-        client.close()
     found = [pool["Subnet"] for item in listed for pool in (item["IPAM"]["Config"] or []) if "Subnet" in pool]
     return [item for item in found if ":" not in item] + _routes()
 
 
 def start_container(network: str, wanted: Wanted) -> str:
     """Created and started; returns its id. Raises SystemNotReady with the engine's own words."""
-    try:
+    with _engine_answers(f"{wanted.name} could not be started"):
         made = _container(network, wanted)
         made.start()
-    except docker.errors.APIError as error:
-        raise SystemNotReady(f"{wanted.name} could not be started: {error.explanation or error}") from error
     return str(made.get_container_id())
 
 
 def start_helper(name: str, image: str, shares: str, labels: Mapping[str, str]) -> str:
     """A container in the network namespace of another, which may change its packet rules. Raises SystemNotReady."""
-    try:
+    with _engine_answers(f"{name} could not be started"):
         helper = DockerContainer(image, name=name).with_kwargs(
             network_mode=f"container:{shares}",
             labels=dict(labels),
@@ -157,8 +152,6 @@ def start_helper(name: str, image: str, shares: str, labels: Mapping[str, str]) 
         helper.image = image
         helper._command = ["sleep", "infinity"]
         helper.start()
-    except docker.errors.APIError as error:
-        raise SystemNotReady(f"{name} could not be started: {error.explanation or error}") from error
     return str(helper.get_container_id())
 
 
@@ -199,6 +192,27 @@ def _container(network: str, wanted: Wanted) -> DockerContainer:
         options["extra_hosts"] = dict(wanted.hosts)
     made._kwargs = options
     return made
+
+
+_SILENCE = (
+    docker.errors.DockerException,
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+)
+"""The last of them while an answer is read in pieces."""
+
+
+@contextmanager
+def _engine_answers(failed: str, problem: type[StormdrillError] = SystemNotReady) -> Iterator[None]:
+    """What it refuses is told in its own words; that it went away in the middle is told too."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise problem(f"{failed}: {error.explanation or error}") from error
+    except docker.errors.BuildError:
+        raise
+    except _SILENCE as error:
+        raise problem(f"{failed}: the engine at {address()} gave no answer ({error})") from error
 
 
 _making = threading.Lock()
