@@ -23,7 +23,7 @@ from stormdrill.errors import Refused
 from stormdrill.keeper import procfs
 from stormdrill.keeper.actions import abort, list_runs, recover
 from stormdrill.keeper.takeover import take_over
-from stormdrill.model.event import AbortRequested, JournalTakenOver, RevertStarted, RunEnded
+from stormdrill.model.event import AbortRequested, JournalTakenOver, RevertStarted, RevertVerified, RunEnded
 from stormdrill.model.undo import Command, Spawn
 from stormdrill.store import holds, journal
 from stormdrill.store.verify import verify
@@ -226,6 +226,39 @@ def test_what_cannot_be_reverted_stays_dirty_until_it_can_or_a_person_vouches_fo
         assert holds.open_runs() == []
         assert [event.status for event in run.events(RunEnded)] == ["dirty", "dirty", "aborted"]
         assert verify(run.dir, third.head) == []
+
+
+@pytest.mark.parametrize("runner", [False, True], ids=["both are killed", "the run ends dirty"])
+def test_an_undo_that_answers_done_and_does_not_help_stays_dirty_until_a_person_vouches_for_it(
+    tmp_path: Path, runner: bool
+) -> None:
+    with kept_run(tmp_path / "runs") as run:
+        run.arm("late", Command(("true",)), fault="late")
+        for _ in range(2):
+            run.keeper.revert("late", "again")
+            run.keeper.record(RevertVerified("late", False, "GET /version", "version is leaky", 1.0))
+        if runner:
+            assert run.keeper.teardown()
+            run.keeper.close("dirty", "late could not be shown to be reverted")
+        procfs.kill_until_gone([run.keeper.identity], 5.0)
+        second = take_over(run.dir, "recover")
+        assert (second.status, [outcome for _, outcome, _ in second.reverted]) == ("dirty", ["failed"])
+        with pytest.raises(Refused, match=r"left dirty.*late could not be shown to be reverted"):
+            holds.acquire("sleepers", "process", "next", run.dir)
+        (third,) = recover(run.dir.name, accept_left=True)
+        assert [(outcome, "vouches" in detail) for _, outcome, detail in third.reverted] == [("superseded", True)]
+        assert (third.status, holds.open_runs()) == ("aborted", [])
+
+
+def test_what_was_seen_to_be_gone_at_last_is_not_reverted_by_who_takes_over(tmp_path: Path) -> None:
+    with kept_run(tmp_path / "runs") as run:
+        run.arm("late", Command(("true",)), fault="late")
+        for gone in (False, True):
+            run.keeper.revert("late", "again")
+            run.keeper.record(RevertVerified("late", gone, "GET /version", "", 1.0))
+        procfs.kill_until_gone([run.keeper.identity], 5.0)
+        result = take_over(run.dir, "runner")
+        assert (result.status, result.reverted) == ("aborted", ())
 
 
 def test_a_stranger_that_has_the_pid_of_a_process_of_the_run_is_left_alone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from stormdrill.keeper import undo_engine
 from stormdrill.keeper.claims import Claims
 from stormdrill.keeper.family import Child, Family
 from stormdrill.keeper.loop import Steps, Wait, together
+from stormdrill.keeper.outcome import disbelieved
 from stormdrill.keeper.scribe import Scribe
 from stormdrill.keeper.undo import (
     DONE,
@@ -65,13 +66,15 @@ class Held:
     """The inject call came through when the undo was carried out already."""
     gone: bool = False
     """Somebody has looked since, and the cause is gone: what follows may hold the same switch by now."""
+    there: bool = False
+    """Somebody has looked after an undo, and the cause was still there; nobody has seen it gone since."""
     tries: int = 0
     tried_s: float = 0.0
     outcome: Outcome | None = None
 
     @property
     def open(self) -> bool:
-        return self.state != "reverted" or self.late
+        return self.state != "reverted" or self.late or self.there
 
     @property
     def due_s(self) -> float | None:
@@ -147,9 +150,11 @@ class Custody:
             held.late = outcome != "doubtful" and held.state in ("reverting", "reverted")
             held.gone = held.gone and not held.late
 
-    def seen_gone(self, injection: str) -> None:
+    def looked(self, injection: str, gone: bool) -> None:
+        """The runner has looked after a revert."""
         if held := self.held.get(injection):
-            held.gone, held.late = True, False
+            held.gone, held.there = gone, not gone
+            held.late = held.late and not gone
 
     def foresees_end_of(self, instance: str) -> bool:
         """Whether an injection under way is what ends this instance."""
@@ -177,13 +182,17 @@ class Custody:
         outcomes: list[Outcome] = []
         for batch in at_once(held.undo):
             outcomes += yield from together([self._guarded(undo, ending) for undo in batch])
+        if held.there and ending:
+            outcomes = [disbelieved(one, self._moot(undo)) for undo, one in zip(held.undo, outcomes, strict=True)]
         outcome = combine(outcomes)
         held.outcome = outcome
         held.state = "failed" if outcome.word == FAILED else "reverted"
+        held.there = held.there and (held.state == "failed" or not ending)
         took_ms = round((time.monotonic() - started_s) * 1000, 3)
         self.scribe.note(Reverted(held.injection, outcome.word, outcome.detail, took_ms))
         if by == "keeper" and outcome.seen:
             gone = outcome.word != FAILED
+            held.there = held.there and not gone
             self.scribe.note(RevertVerified(held.injection, gone, outcome.seen, outcome.detail, took_ms))
         return outcome
 
@@ -236,8 +245,7 @@ class Custody:
             return Outcome(FAILED, f"{undo.kind}: {type(error).__name__}: {error}")
 
     def _perform(self, undo: Undo, ending: bool) -> Steps[Outcome]:
-        addresses = [*self.family.addresses(), *self.claims.addresses()]
-        moot = moot_when_the_system_ends(undo, addresses, self.claims.owns) if ending else ""
+        moot = self._moot(undo) if ending else ""
         if moot and not lifted_first(undo):
             return Outcome(SUPERSEDED, moot)
         if isinstance(undo, Signal):
@@ -252,6 +260,10 @@ class Custody:
         if child := self.family.children.get(getattr(undo, "instance", "")):
             child.ending = True
         return (yield from self.family.work(undo))
+
+    def _moot(self, undo: Undo) -> str:
+        addresses = [*self.family.addresses(), *self.claims.addresses()]
+        return moot_when_the_system_ends(undo, addresses, self.claims.owns)
 
     def _end_child(self, undo: EndChild) -> Steps[Outcome]:
         child = self.family.children.get(undo.instance)

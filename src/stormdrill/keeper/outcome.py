@@ -23,3 +23,11 @@ def combine(outcomes: Iterable[Outcome]) -> Outcome:
     word = FAILED if FAILED in words else SUPERSEDED if words == {SUPERSEDED} else DONE
     seen = ", ".join(dict.fromkeys(part.seen for part in parts)) if all(part.seen for part in parts) else ""
     return Outcome(word, "; ".join(part.detail for part in parts) or "nothing to undo", seen)
+
+
+def disbelieved(outcome: Outcome, moot: str) -> Outcome:
+    """The outcome of an undo after which a look saw the cause still there, where nobody will look again: its own answer
+    proves nothing any more. `moot`: why nothing is left to undo once the run's own things are ended."""
+    if moot or outcome.seen or outcome.word == FAILED:
+        return outcome
+    return Outcome(FAILED, f"{outcome.detail}; it was still there after such an undo, and nobody has looked since")

@@ -14,6 +14,7 @@ from pathlib import Path
 from stormdrill.keeper import procfs, undo_engine
 from stormdrill.keeper.claims import Claims
 from stormdrill.keeper.loop import Steps, Wait, run_now, together
+from stormdrill.keeper.outcome import disbelieved
 from stormdrill.keeper.undo import (
     DONE,
     DOUBTFUL_S,
@@ -92,6 +93,8 @@ class _Past:
     """Injections whose call had not been answered: it may come through late."""
     lifted: dict[str, Armed] = field(default_factory=dict)
     """What was reverted."""
+    there: set[str] = field(default_factory=set)
+    """Injections that somebody saw still there after an undo, and nobody has seen gone since."""
 
     def addresses(self) -> list[str]:
         """Where what the run owns answers."""
@@ -202,8 +205,11 @@ class _Successor:
         started_s = time.monotonic()
         self.note(RevertStarted(armed.injection, _CAUSES[self.by], self.by))
         outcomes: list[Outcome] = []
-        for batch in at_once([_undo_of(item) for item in armed.undo]):
+        undos = [_undo_of(item) for item in armed.undo]
+        for batch in at_once(undos):
             outcomes += yield from together([_perform(undo, past) for undo in batch])
+        if armed.injection in past.there:
+            outcomes = [disbelieved(one, _moot(undo, past)) for undo, one in zip(undos, outcomes, strict=True)]
         outcome = combine(outcomes)
         if outcome.word == FAILED and accept_left:
             outcome = Outcome(SUPERSEDED, f"a person vouches that it is mended; {outcome.detail}")
@@ -218,7 +224,7 @@ def _perform(undo: Undo | Outcome, past: _Past) -> Steps[Outcome]:
     yield from ()
     if isinstance(undo, Outcome):
         return undo
-    moot = moot_when_the_system_ends(undo, past.addresses(), past.claims.owns)
+    moot = _moot(undo, past)
     if moot and (not lifted_first(undo) or isinstance(undo, EndChild)):
         return Outcome(SUPERSEDED, moot)
     if isinstance(undo, undo_engine.Remote):
@@ -228,6 +234,12 @@ def _perform(undo: Undo | Outcome, past: _Past) -> Steps[Outcome]:
             outcome = Outcome(FAILED, f"{undo.kind}: {type(error).__name__}: {error}")
         return settled(outcome, moot)
     return perform(undo)
+
+
+def _moot(undo: Undo | Outcome, past: _Past) -> str:
+    if isinstance(undo, Outcome):
+        return ""
+    return moot_when_the_system_ends(undo, past.addresses(), past.claims.owns)
 
 
 def _undo_of(item: dict[str, object]) -> Undo | Outcome:
@@ -267,14 +279,14 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
             past.keeper = procfs.Identity(event.pid, event.start_ticks, past.boot_id)
         elif isinstance(event, ProcessSpawned):
             past.spawned.append(event)
-        elif isinstance(event, Armed | InjectStarted | Injected | Reverted):
+        elif isinstance(event, Armed | InjectStarted | Injected | Reverted | RevertVerified):
             _fold_injection(past, event)
         elif isinstance(event, RunEnded):
             past.status = event.status
     return past
 
 
-def _fold_injection(past: _Past, event: Armed | InjectStarted | Injected | Reverted) -> None:
+def _fold_injection(past: _Past, event: Armed | InjectStarted | Injected | Reverted | RevertVerified) -> None:
     if isinstance(event, Armed):
         past.armed.pop(event.injection, None)
         past.armed[event.injection] = event
@@ -285,8 +297,25 @@ def _fold_injection(past: _Past, event: Armed | InjectStarted | Injected | Rever
             past.calling.discard(event.injection)
         if event.outcome != "doubtful" and (late := past.lifted.pop(event.injection, None)):
             past.armed[event.injection] = late  # it came through after its revert
-    elif event.outcome in (DONE, SUPERSEDED) and (armed := past.armed.pop(event.injection, None)):
-        past.lifted[event.injection] = armed
+    elif isinstance(event, RevertVerified):
+        _fold_look(past, event)
+    elif event.outcome in (DONE, SUPERSEDED) and event.injection not in past.there:
+        _lift(past, event.injection)
+
+
+def _fold_look(past: _Past, event: RevertVerified) -> None:
+    if event.gone and event.injection in past.there:
+        past.there.discard(event.injection)
+        _lift(past, event.injection)
+    elif not event.gone:
+        past.there.add(event.injection)
+        if (lifted := past.lifted.pop(event.injection, None)) is not None:
+            past.armed[event.injection] = lifted
+
+
+def _lift(past: _Past, injection: str) -> None:
+    if (armed := past.armed.pop(injection, None)) is not None:
+        past.lifted[injection] = armed
 
 
 def _to_do(past: _Past) -> bool:

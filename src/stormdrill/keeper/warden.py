@@ -131,8 +131,8 @@ class Warden:
             self.custody.injecting(str(fields["injection"]))
         elif word == "injected":
             self.custody.injected(str(fields["injection"]), str(fields["outcome"]))
-        elif word == "revert-verified" and fields["gone"]:
-            self.custody.seen_gone(str(fields["injection"]))
+        elif word == "revert-verified":
+            self.custody.looked(str(fields["injection"]), bool(fields["gone"]))
         self.claims.note(event)
         mono_ms = cast("float | None", message.get("mono_ms"))
         return {"seq": self.scribe.write(event, mono_ms)}

@@ -160,6 +160,50 @@ def test_what_cannot_be_reverted_makes_the_run_dirty_and_keeps_the_system_held(r
         holds.acquire("sleepers", "process", "next", run.dir)
 
 
+def a_look(injection: str, *, gone: bool) -> RevertVerified:
+    return RevertVerified(injection, gone, "GET /version", "as said", 1.0)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["before the second revert", "after it"])
+def test_what_was_seen_to_be_there_is_reverted_again_and_an_answer_alone_is_not_believed(
+    run: KeptRun, again: bool
+) -> None:
+    """The runner dies between the look and whatever would have shown that the undo helped after all."""
+    run.arm("late", Command(("true",)), fault="late")
+    run.keeper.revert("late", "planned")
+    run.keeper.record(a_look("late", gone=False))
+    if again:
+        assert run.keeper.revert("late", "again") == "done", "somebody looks after it"
+    run.keeper._drop()
+    run.keeper_ended()
+    assert [event.outcome for event in run.events(Reverted)] == ["done", *(["done"] if again else []), "failed"]
+    assert [event.status for event in run.events(RunEnded)] == ["dirty"]
+    (hold,) = holds.open_runs()
+    assert hold.left[0].startswith("late could not be shown to be reverted")
+
+
+def test_what_was_seen_to_be_gone_after_all_is_not_reverted_any_more(run: KeptRun) -> None:
+    run.arm("late", Command(("true",)), fault="late")
+    run.keeper.revert("late", "planned")
+    run.keeper.record(a_look("late", gone=False))
+    run.keeper.revert("late", "again")
+    run.keeper.record(a_look("late", gone=True))
+    assert run.keeper.teardown() == []
+    assert [event.outcome for event in run.events(Reverted)] == ["done", "done"]
+
+
+def test_what_was_seen_to_be_there_is_believed_where_the_process_tells_or_the_system_ends(run: KeptRun) -> None:
+    who = run.spawn("one", address="127.0.0.1:9")
+    run.arm("drain/one", Call("POST", "http://127.0.0.1:9/undrain", timeout_s=0.2))
+    run.keeper.revert("drain/one", "planned")
+    run.keeper.revert(run.freeze("one", who), "planned")
+    for name in ("drain/one", "freeze/one"):
+        run.keeper.record(a_look(name, gone=False))
+    assert run.keeper.teardown() == []
+    run.keeper.close("completed", "")
+    assert [event.status for event in run.events(RunEnded)] == ["completed"]
+
+
 # --- processes -------------------------------------------------------------------------------------------
 
 
