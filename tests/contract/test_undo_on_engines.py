@@ -33,7 +33,10 @@ from stormdrill.model.event import (
     RunEnded,
     Warned,
 )
+from stormdrill.model.mechanism import Toxic
+from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Clear, Command, EndChild, EndExec, Engine, Exec, Restore
+from stormdrill.targets.portable.proxied import Toxics
 
 
 @pytest.fixture
@@ -174,6 +177,28 @@ def test_a_proxy_that_is_gone_shapes_nothing_and_one_that_hangs_is_not_cleared(r
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hanging = f"127.0.0.1:{silent.getsockname()[1]}"
         assert perform(Clear(hanging, "late/c", 0.2)).word == "failed"
+
+
+def test_a_proxy_in_a_container_is_gone_when_its_engine_says_so(engine: FakeEngine) -> None:
+    """A published port closes with the engine too, while the proxy and what it does to its hops go on."""
+    box = engine.add("proxy")
+    undo = Clear("127.0.0.1:1", "late/a", 0.3, engine.url, box.id)
+    toxics = Toxics(lambda: undo.address, frozenset, lambda: (engine.url, undo.container))
+    delay = Injection("late/a", "late", 0, "a", "delay", "prompt", 0.0, 5.0, how=Toxic(("a>b",), "delay"))
+    assert toxics.undo(delay) == (replace(undo, timeout_s=3.0),)
+
+    def seen() -> tuple[str, bool]:
+        return perform(undo).word, toxics.observe(delay).gone
+
+    assert seen() == ("failed", False)
+    engine.stop()
+    assert seen() == ("failed", False), "an engine that says nothing says nothing of a proxy"
+    engine.path.unlink()
+    engine.listen()
+    box.running = False
+    assert seen() == ("superseded", True)
+    engine.boxes.clear()
+    assert seen() == ("superseded", True)
 
 
 def test_several_proxies_are_cleared_at_the_same_time(run: KeptRun) -> None:

@@ -91,12 +91,27 @@ def _clear(undo: Clear, alive: Alive, until: _Until) -> Steps[Outcome]:
                 return Outcome(DONE, f"{what}: cleared", PROXY if left is False else "")
         elif 400 <= heard.status < 500:
             return Outcome(FAILED, f"{what}: {said(heard)}")
-        elif not heard.sent and heard.error.endswith(REFUSED) and not alive(undo.address):
-            # The control port is open from a proxy's first moment to its last: refused means that no process is there.
+        elif not heard.sent and heard.error.endswith(REFUSED) and (yield from _is_gone(undo, alive, until)):
             return Outcome(SUPERSEDED, f"{what}: the proxy is gone, and a dead proxy shapes nothing", PROXY)
         if not (yield from until.again()):
             why = said(heard) if heard.status != 200 else "still there after it was cleared"
             return Outcome(FAILED, f"{what}: {why}, for {until.limit_s:g} s")
+
+
+def _is_gone(undo: Clear, alive: Alive, until: _Until) -> Steps[bool]:
+    """The control port is open from a proxy's first moment to its last: refused means that no process is there."""
+    return not alive(undo.address) and (yield from ended(undo.engine, undo.container, until.left_s(_INSPECT_S)))
+
+
+def ended(engine: str, container: str, limit_s: float = _INSPECT_S) -> Steps[bool]:
+    """Whether the engine says that it doesn't run: the ports of containers close with the engine too. No container:
+    nobody has to be asked."""
+    if not container:
+        return True
+    heard = yield from exchange(engine, "GET", f"/containers/{quote(container, safe='')}/json", timeout_s=limit_s)
+    found = _object(heard.body) if heard.status == 200 and not heard.error else {}
+    gone = heard.status == 404 and not heard.error
+    return gone or (bool(found) and not _part(found, "State").get("Running"))
 
 
 def _toxics_left(undo: Clear, until: _Until) -> Steps[bool | None]:

@@ -96,6 +96,9 @@ class Clear:
     """host:port of the proxy's control."""
     tag: str
     timeout_s: float = 3.0
+    engine: str = ""
+    container: str = ""
+    """Where it runs in one: the port may be closed on the way to it while it lives on, so that its engine is asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,8 @@ class DockerTarget:
 
     def _mechanisms(self) -> dict[str, Mechanism]:
         engine, fleet, source = self._engine, self._fleet, self._source
-        toxics = Toxics(self._control, lambda: frozenset(hop.name for hop in source.hops()))
+        known, proxy = lambda: frozenset(hop.name for hop in source.hops()), lambda: (engine.where, fleet.of(PROXY).id)
+        toxics = Toxics(self._control, known, proxy)
         standing = Standing(self._keeping, self._run_dir)
         return {
             "freeze": Freezing(engine, fleet),

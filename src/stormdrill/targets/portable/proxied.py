@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from stormdrill.errors import Unreachable
 from stormdrill.keeper.limited import Heard, request
-from stormdrill.keeper.undo_engine import REFUSED
+from stormdrill.keeper.loop import run_now
+from stormdrill.keeper.undo_engine import REFUSED, ended
 from stormdrill.model.mechanism import Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Clear, Undo
@@ -68,9 +69,16 @@ class Toxics:
 
     permission = "talk to the run's own fault proxy"
 
-    def __init__(self, control: Callable[[], str], known: Callable[[], frozenset[str]]) -> None:
+    def __init__(
+        self,
+        control: Callable[[], str],
+        known: Callable[[], frozenset[str]],
+        container: Callable[[], tuple[str, str]] = lambda: ("", ""),
+    ) -> None:
+        """`container`: which one the proxy runs in, and its engine before it; empty: it is a process."""
         self._control = control
         self._known = known
+        self._container = container
 
     def refusal(self, injection: Injection) -> str:
         toxic = _toxic(injection)
@@ -80,7 +88,8 @@ class Toxics:
         return _beyond(injection, toxic)
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
-        return (Clear(address=self._control(), tag=injection.id),)
+        engine, container = self._container()
+        return (Clear(address=self._control(), tag=injection.id, engine=engine, container=container),)
 
     def apply(self, injection: Injection) -> None:
         toxic = _toxic(injection)
@@ -101,7 +110,7 @@ class Toxics:
             listed = _LISTED.decode(heard.body) if not heard.error and heard.status == 200 else None
         except msgspec.MsgspecError:
             listed = None
-        if heard.error.endswith(REFUSED):
+        if heard.error.endswith(REFUSED) and run_now(ended(*self._container())):
             return Effect(False, True, WITNESS, "nobody listens at its control: a proxy that is gone shapes nothing")
         if listed is None:
             return Effect(False, False, WITNESS, heard.error or f"it answered {heard.status}")
