@@ -88,6 +88,7 @@ class FakeEngine:
             (r"GET /images/(.+)/json", lambda g, _b, _w: (200, {"Id": f"sha256:{g[0]}"})),
             (r"GET /containers/json", lambda _g, _b, wanted: (200, self._listed(wanted))),
             (r"GET /networks", lambda _g, _b, wanted: (200, self._nets(wanted))),
+            (r"POST /containers/create", self._create),
             (r"GET /volumes", lambda _g, _b, _w: (200, {"Volumes": None})),
             (r"GET /networks/([^/]+)", self._net),
             (r"DELETE /networks/([^/]+)", self._remove_net),
@@ -130,6 +131,11 @@ class FakeEngine:
             "HostConfig": box.limits,
             "NetworkSettings": {"Networks": {name: {"NetworkID": name} for name in box.networks}},
         }
+
+    def _create(self, _groups: list[str], body: dict[str, Any], _wanted: object) -> tuple[int, object]:
+        box = self.add(f"made{len(self.boxes)}", **body.get("Labels") or {})
+        box.running = False
+        return 201, {"Id": box.id}
 
     def _remove(self, box: Box) -> tuple[int, object]:
         if box.paused:

@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fake_engine import fake_engine
 from stormdrill.errors import Refused, StormdrillError, SystemNotReady
+from stormdrill.keeper.sweep import sweep
 from stormdrill.targets.docker import starting
 
 ELSEWHERE = "tcp://192.0.2.1:2375"
@@ -32,6 +34,7 @@ MAKES: dict[str, tuple[Callable[[], object], str, type[StormdrillError]]] = {
         SystemNotReady,
     ),
     "image": (lambda: starting.build_image(Path(__file__).parent, "tag", {}, {}), "POST /v1.41/build", Refused),
+    "question": (lambda: starting.ask_image("an-image", ["true"]), "POST /v1.41/containers/create", Refused),
 }
 
 
@@ -79,3 +82,29 @@ def test_an_engine_that_goes_away_in_the_middle_is_told_as_that_and_not_as_a_def
         engine.stop()
         with pytest.raises(problem, match=r"the engine at unix://.*e\.sock gave no answer"):
             make()
+
+
+@pytest.mark.parametrize("trouble", ["500", "cut"])
+def test_an_image_that_cannot_be_asked_leaves_no_container(
+    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_engine(tmp_path) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        engine.troubles.append(("/start", trouble))
+        with suppress(Refused):
+            assert starting.ask_image("an-image", ["python3"]) == "a bad day"
+        assert not engine.troubles
+        assert not engine.boxes
+
+
+def test_a_question_that_was_cut_short_is_found_by_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_engine(tmp_path) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        engine.troubles.append(("/containers/create", "lost"))
+        with pytest.raises(Refused):
+            starting.ask_image("an-image", ["python3"])
+        (left,) = engine.boxes.values()
+        assert left.labels["stormdrill.expires"]
+        swept = sweep(left.labels["stormdrill"], engine=engine.url)
+        assert [(one.name, one.outcome) for one in swept.things] == [(left.name, "removed")]
+        assert not engine.boxes

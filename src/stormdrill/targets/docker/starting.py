@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from msgspec import Struct
 
 from stormdrill.errors import Refused, StormdrillError, SystemNotReady
 from stormdrill.targets.docker.engine import address, as_docker_host
+from stormdrill.targets.docker.layout import LABEL
 
 # Read by testcontainers when it is imported: no reaper, since the keeper removes what the run made (and the reaper's
 # image may not be here); addresses as this machine sees them, in a container of its own too. And the engine on which
@@ -41,6 +43,7 @@ HOST = "127.0.0.1"
 LOG_MB = 20
 PIDS = 256
 CPU_PERIOD_US = 100_000
+ASK_LIMIT_S = 30.0
 
 
 class Wanted(Struct, frozen=True):
@@ -69,16 +72,20 @@ class Wanted(Struct, frozen=True):
 
 
 def ask_image(image: str, argv: Sequence[str]) -> str:
-    """What a program in this image says. Raises Refused when it can't be started."""
-    client = _client()
-    try:
-        said = client.containers.run(image, list(argv), remove=True, network_disabled=True, stderr=True)
-    except docker.errors.APIError as error:
-        return f"{error.explanation or error}"
-    except docker.errors.ContainerError as error:
-        return (error.stderr or b"").decode("utf-8", "replace")
-    finally:
-        client.close()
+    """What a program in this image says, or why it can't be started. Raises Refused when the engine is silent."""
+    now = datetime.now(UTC)
+    expires = (now + timedelta(seconds=ASK_LIMIT_S)).isoformat(timespec="seconds")
+    labels = {LABEL: f"{now:%Y%m%dT%H%M%SZ}-question", "stormdrill.expires": expires}  # so that sweep knows it
+    with _engine_answers(f"target docker: {image} can't be asked", Refused), closing(_client()) as client:
+        asked = client.containers.create(image, list(argv), labels=labels, network_disabled=True)
+        try:
+            asked.start()
+            asked.wait(timeout=ASK_LIMIT_S)
+            said = asked.logs()
+        except docker.errors.APIError as error:
+            return f"{error.explanation or error}"
+        finally:
+            asked.remove(force=True, v=True)
     return bytes(said).decode("utf-8", "replace")
 
 
