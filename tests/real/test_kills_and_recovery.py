@@ -159,11 +159,19 @@ def test_abort_when_neither_reacts_recovers(waiting: Waiting) -> None:
     assert not waiting.victim.lives
 
 
-def test_a_run_whose_directory_was_removed_is_recovered_all_the_same(waiting: Waiting) -> None:
+def test_a_run_whose_record_is_gone_is_ended_and_stays_dirty_until_a_person_vouches_for_it(waiting: Waiting) -> None:
+    """Nobody can tell any more what else was in force, beyond the processes that the run had started."""
     shutil.rmtree(waiting.dir)
     procfs.kill_until_gone([waiting.keeper, waiting.runner], 5.0)
-    (result,) = recover()
-    assert result.left == ()
+    for _ in range(2):
+        (result,) = recover()
+        assert result.status == "dirty"
+        assert "the record is gone" in result.left[0]
+    assert not waiting.victim.lives
+    with pytest.raises(Refused, match=r"left dirty.*the record is gone"):
+        holds.acquire("sleeper", "process", "next", waiting.dir)
+    (vouched,) = recover(accept_left=True)
+    assert (vouched.status, vouched.left) == ("aborted", ())
     assert holds.open_runs() == []
 
 
@@ -191,7 +199,7 @@ def test_the_runner_takes_over_from_a_keeper_that_is_frozen(tmp_path: Path) -> N
 def test_a_keeper_that_died_before_its_first_line_leaves_nothing_to_take_over(tmp_path: Path) -> None:
     with kept_run(tmp_path / "runs") as run:
         procfs.kill_until_gone([run.keeper.identity], 5.0)
-        (run.dir / journal.NAME).unlink()
+        (run.dir / journal.NAME).write_bytes(b"")
         result = take_over(run.dir, "runner")
         assert (result.status, result.left, result.head) == ("aborted", (), "")
         assert holds.open_runs() == []

@@ -19,14 +19,13 @@ from urllib.parse import quote
 from stormdrill.errors import Refused
 from stormdrill.keeper import actions, procfs
 from stormdrill.keeper.claims import LABEL, Claims
-from stormdrill.keeper.engine import ask
+from stormdrill.keeper.engine import ask, local_engine
 from stormdrill.keeper.loop import run_now
 from stormdrill.keeper.undo import DONE, SUPERSEDED
 from stormdrill.model.event import Armed, ContainerStarted, ProcessSpawned, ResourcesClaimed, Reverted
 from stormdrill.store import holds
 from stormdrill.store.journal import salvage
 
-ENGINE = "unix:///var/run/docker.sock"
 RUN = re.compile(r"\d{8}T\d{6}Z-[a-z0-9-]+")
 """A run's id; whatever else somebody writes as a label is not ours."""
 KILL_LIMIT_S = 5.0
@@ -76,7 +75,7 @@ def sweep(run: str = "", *, dry_run: bool = False, engine: str = "") -> Swept:
     """List everything, of every run or the one named, and remove what is stale. Raises Refused for no run's id."""
     if run and not RUN.fullmatch(run):
         raise Refused(f"{run!r} is no run's id; stormdrill runs lists them, and without RUN all are swept")
-    engine = engine or _engine()
+    engine = engine or local_engine()
     things, notes = _look(run, engine)
     if dry_run:
         return Swept(things, notes, True)
@@ -187,12 +186,6 @@ def _on_the_engine(engine: str, notes: list[str]) -> Iterator[Thing]:
 
 def _absent(engine: str) -> bool:
     return engine.startswith("unix://") and not Path(engine.removeprefix("unix://")).exists()
-
-
-def _engine() -> str:
-    """The one that `docker` would ask, when it is on this machine."""
-    named = os.environ.get("DOCKER_HOST", "")
-    return named if named.startswith(("unix://", "tcp://127.0.0.1:")) else ENGINE
 
 
 def _faults(hold: holds.Hold, owner: str) -> Iterator[Thing]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stormdrill.keeper import procfs, undo_engine
 from stormdrill.keeper.claims import Claims
+from stormdrill.keeper.engine import local_engine
 from stormdrill.keeper.loop import Steps, Wait, run_now, together
 from stormdrill.keeper.outcome import disbelieved
 from stormdrill.keeper.undo import (
@@ -40,6 +41,7 @@ from stormdrill.model.event import (
     KeeperStarted,
     ProcessSpawned,
     Recorded,
+    ResourcesClaimed,
     Reverted,
     RevertStarted,
     RevertVerified,
@@ -123,7 +125,10 @@ def take_over(run_dir: Path, by: str, *, accept_left: bool = False, redactor: Re
     if keeper is not None and keeper.pid != os.getpid():
         procfs.kill_until_gone([keeper], KILL_LIMIT_S)
     if not written or not path.stat().st_size:
-        return _without_a_journal(past, hold)
+        lost = (
+            not written and hold is not None and hold.keeper is not None
+        )  # it makes the file before it is in the hold
+        return _without_a_journal(past, hold, lost, accept_left)
     if not _to_do(past):
         return _already(past, path, hold)
     journal, found = JournalWriter.resume(path, by, redactor, wait_s=LOCK_LIMIT_S)
@@ -322,12 +327,23 @@ def _to_do(past: _Past) -> bool:
     return past.status in ("", "dirty")
 
 
-def _without_a_journal(past: _Past, hold: holds.Hold | None) -> TakeOverResult:
-    """Killed before the first line, or the directory was removed: nothing tells of an undo, processes can be ended."""
+def _without_a_journal(past: _Past, hold: holds.Hold | None, lost: bool, accept_left: bool) -> TakeOverResult:
+    """Killed before the first line: there is nothing to undo. Or the record is lost: nothing tells of an undo, and what
+    bears the run's mark is all that can be ended."""
     ended, left = _end_processes(past)
-    if hold is not None and not left:
+    removed: tuple[str, ...] = ()
+    if lost and hold is not None and hold.target == "docker":
+        past.claims.note(ResourcesClaimed(local_engine(), [], [], []))
+        removed, still, _ = run_now(past.claims.remove(settle=False))
+        left += [] if accept_left else still
+    if lost and not accept_left:
+        left.append(f"the record is gone ({past.run}/{NAME}), and what the run had in force is not known")
+    if hold is not None and left:
+        holds.mark_dirty(hold, left)
+    elif hold is not None:
         holds.release(hold)
-    return TakeOverResult(past.run, "dirty" if left else "aborted", False, (), ended, tuple(left), 0, "")
+    status = "dirty" if left else "aborted"
+    return TakeOverResult(past.run, status, False, (), ended, tuple(left), 0, "", removed)
 
 
 def _already(past: _Past, path: Path, hold: holds.Hold | None) -> TakeOverResult:

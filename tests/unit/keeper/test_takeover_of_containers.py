@@ -12,15 +12,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake_engine import FakeEngine, fake_engine
 from keeping import run_started
+from stormdrill.keeper import procfs
 from stormdrill.keeper.takeover import TakeOverResult, take_over
 from stormdrill.keeper.undo import waves_of_reverting
 from stormdrill.model.event import Armed, ContainerStarted, ResourcesClaimed, Reverted, RunEnded
 from stormdrill.model.undo import Clear, Engine, Restore, Signal, Spawn, Undo, undo_to_json
+from stormdrill.store import holds, rundir
 from stormdrill.store.journal import NAME, JournalWriter, salvage
 
 RUN = "20260101T000000Z-killed-0000"
@@ -115,6 +118,26 @@ def test_a_takeover_killed_at_any_point_and_repeated_ends_with_nothing_of_ours(
         armed = {word.injection for word in words if isinstance(word, Armed)}
         good = {word.injection for word in words if isinstance(word, Reverted) and word.outcome != "failed"}
         assert armed <= good
+
+
+def test_where_the_record_is_gone_the_label_tells_what_to_remove_and_nobody_what_else_was_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_engine(tmp_path) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        run_dir = rundir.create(tmp_path / "runs", "test")
+        hold = holds.acquire("boxes", "docker", run_dir.name, run_dir)
+        holds.set_keeper(hold, procfs.Identity(1, 1, "of an earlier boot"))
+        engine.networks = {"net": {"stormdrill": run_dir.name}, "theirs": {}}
+        engine.add("web", "net", stormdrill=run_dir.name).paused = True
+        theirs = engine.add("theirs", "theirs")
+        result = take_over(run_dir, "recover")
+        assert (result.status, result.removed) == ("dirty", ("web", "net"))
+        assert "the record is gone" in result.left[0]
+        assert (list(engine.boxes.values()), set(engine.networks)) == ([theirs], {"theirs"})
+        assert [one.left for one in holds.open_runs()] == [result.left]
+        assert take_over(run_dir, "recover", accept_left=True).status == "aborted"
+        assert holds.open_runs() == []
 
 
 UNDOS = st.lists(
