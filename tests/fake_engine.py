@@ -35,6 +35,7 @@ class Box:
     limits: dict[str, int] = field(default_factory=dict)
     joins: str = ""
     """The id of the container whose network it uses."""
+    started_at: str = ""
 
 
 @dataclass
@@ -98,6 +99,7 @@ class FakeEngine:
                 lambda g, _b, _w: self._of(g[0], lambda box: (200, self._inspected(box))),
             ),
             (r"DELETE /containers/([^/]+)", lambda g, _b, _w: self._of(g[0], self._remove)),
+            (r"POST /containers/([^/]+)/pause", lambda g, _b, _w: self._of(g[0], self._pause)),
             (r"POST /containers/([^/]+)/unpause", lambda g, _b, _w: self._of(g[0], self._unpause)),
             (r"POST /containers/([^/]+)/start", lambda g, _b, _w: self._of(g[0], self._start)),
             (r"POST /containers/([^/]+)/update", lambda g, b, _w: self._of(g[0], lambda box: self._update(box, b))),
@@ -127,7 +129,14 @@ class FakeEngine:
     def _inspected(self, box: Box) -> object:
         return {
             "Id": box.id,
-            "State": {"Running": box.running, "Paused": box.paused, "Pid": 0},
+            "State": {
+                "Running": box.running,
+                "Paused": box.paused,
+                "Pid": 0,
+                "Status": "running" if box.running else "exited",
+                "ExitCode": 0,
+                "StartedAt": box.started_at,
+            },
             "HostConfig": box.limits,
             "NetworkSettings": {"Networks": {name: {"NetworkID": name} for name in box.networks}},
         }
@@ -143,6 +152,10 @@ class FakeEngine:
         del self.boxes[box.id]
         return 204, ""
 
+    def _pause(self, box: Box) -> tuple[int, object]:
+        box.paused = True
+        return 204, ""
+
     def _unpause(self, box: Box) -> tuple[int, object]:
         if not box.paused:
             return 500, {"message": f"Container {box.id} is not paused"}
@@ -156,6 +169,9 @@ class FakeEngine:
         return (304 if was else 204), ""
 
     def _update(self, box: Box, body: dict[str, int]) -> tuple[int, object]:
+        set_already = next((one for one in ("CpuPeriod", "CpuQuota") if box.limits.get(one, 0) > 0), "")
+        if "NanoCpus" in body and set_already:
+            return 400, {"message": f"NanoCPUs cannot be updated as {set_already} has already been set"}
         box.limits |= body
         return 200, {"Warnings": None}
 

@@ -127,7 +127,13 @@ def _engine(undo: Engine, until: _Until) -> Steps[Outcome]:
     what = f"{undo.method} {undo.path}"
     doubtful = False
     while True:
-        heard = yield from exchange(undo.engine, undo.method, undo.path, undo.body, until.left_s(undo.timeout_s))
+        ours = (yield from _is_ours(undo, until)) if undo.ours else True
+        if ours is False:
+            word = DONE if doubtful else SUPERSEDED
+            return Outcome(word, f"{what}: its limits are not those of the fault (any more)", ENGINE)
+        heard = Heard(error="the engine does not tell its limits")
+        if ours:
+            heard = yield from exchange(undo.engine, undo.method, undo.path, undo.body, until.left_s(undo.timeout_s))
         undone = yield from _looks_undone(undo, until)
         if heard.status in undo.moot and undone is not False:  # the status alone may speak of something else
             undone = yield from _stays(undo, heard.status, until)
@@ -144,6 +150,16 @@ def _engine(undo: Engine, until: _Until) -> Steps[Outcome]:
         doubtful = doubtful or (heard.sent and not heard.status)
         if not (yield from until.again()):
             return Outcome(FAILED, f"{what}: {said(heard)}, for {until.limit_s:g} s")
+
+
+def _is_ours(undo: Engine, until: _Until) -> Steps[bool | None]:
+    """Whether the container's limits are what the fault has left; None where the engine doesn't tell."""
+    container = undo.path.strip("/").split("/")[1]
+    heard = yield from exchange(undo.engine, "GET", f"/containers/{container}/json", timeout_s=until.left_s(_INSPECT_S))
+    if heard.error or heard.status not in (200, 404):
+        return None
+    limits = _part(_object(heard.body), "HostConfig")
+    return heard.status == 404 or all(limits.get(key) == value for key, value in _object(undo.ours).items())
 
 
 def _looks_undone(undo: Engine, until: _Until) -> Steps[bool | None]:

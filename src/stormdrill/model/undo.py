@@ -120,6 +120,9 @@ class Engine:
     with_the_run: bool = False
     """True: the container is the run's own, so that removing it at the end undoes this too."""
     timeout_s: float = 10.0
+    ours: str = ""
+    """JSON of what the fault leaves among the container's limits: anything else there is somebody else's change, and
+    stays. Empty: whatever is there is written over."""
 
 
 @dataclass(frozen=True, slots=True)

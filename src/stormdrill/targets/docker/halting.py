@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from stormdrill.errors import Unreachable
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Engine as EngineCall
 from stormdrill.model.undo import Undo
@@ -32,6 +33,8 @@ class Freezing:
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
         one = self._fleet.of(injection.instance)
+        if self._engine.state(one.id).life == "frozen":
+            raise Unreachable(f"{injection.instance} is paused already, by somebody else: unpause it first")
         path = f"/containers/{one.id}/unpause"
         return (EngineCall(engine=self._engine.where, method="POST", path=path, with_the_run=one.owned),)
 

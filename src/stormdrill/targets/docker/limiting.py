@@ -39,18 +39,25 @@ class Limiting:
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
         one = self._fleet.of(injection.instance)
-        body = json.dumps(_former(self._limits(one.id)))
-        path = f"/containers/{one.id}/update"
-        return (EngineCall(engine=self._engine.where, method="POST", path=path, body=body, with_the_run=one.owned),)
+        limits = self._limits(one.id)
+        return (
+            EngineCall(
+                engine=self._engine.where,
+                method="POST",
+                path=f"/containers/{one.id}/update",
+                body=json.dumps(_former(limits)),
+                with_the_run=one.owned,
+                ours=json.dumps(_lowered(limits, _limit(injection).cpus)),
+            ),
+        )
 
     def apply(self, injection: Injection) -> None:
         one, cpus = self._fleet.of(injection.instance), _limit(injection).cpus
         self._before[injection.id] = cgroup.throttled(one.pid) or 0
-        if self._limits(one.id).get("NanoCpus"):
-            body = {"NanoCpus": round(cpus * 1e9)}
-        else:
-            body = {"CpuPeriod": PERIOD_US, "CpuQuota": round(cpus * PERIOD_US)}
-        self._engine.act("POST", f"/containers/{one.id}/update", body)
+        limits = self._limits(one.id)
+        # A period can't be taken back, and where one is set nobody can set --cpus: only who has one gets another.
+        period = {"CpuPeriod": PERIOD_US} if limits.get("CpuPeriod") else {}
+        self._engine.act("POST", f"/containers/{one.id}/update", period | _lowered(limits, cpus))
 
     def observe(self, injection: Injection) -> Effect:
         one, wanted = self._fleet.of(injection.instance), _limit(injection).cpus
@@ -75,9 +82,12 @@ class Limiting:
 def _former(limits: dict[str, int]) -> dict[str, int]:
     if limits.get("NanoCpus"):
         return {"NanoCpus": limits["NanoCpus"]}
-    if limits.get("CpuQuota", 0) > 0:
-        return {"CpuPeriod": limits["CpuPeriod"] or PERIOD_US, "CpuQuota": limits["CpuQuota"]}
-    return {"CpuQuota": NONE}
+    period = {"CpuPeriod": limits["CpuPeriod"]} if limits.get("CpuPeriod") else {}
+    return period | {"CpuQuota": limits["CpuQuota"] if limits.get("CpuQuota", 0) > 0 else NONE}
+
+
+def _lowered(limits: dict[str, int], cpus: float) -> dict[str, int]:
+    return {"NanoCpus": round(cpus * 1e9)} if limits.get("NanoCpus") else {"CpuQuota": round(cpus * PERIOD_US)}
 
 
 def _cpus_of(limits: dict[str, int]) -> float:
