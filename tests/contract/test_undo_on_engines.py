@@ -351,7 +351,10 @@ def test_what_bears_a_claimed_name_without_our_label_is_left_and_said(run: KeptR
     assert not [path for path in engine.asked if path.startswith(("DELETE", "POST"))]
 
 
-def test_what_an_engine_was_still_making_when_the_runner_died_is_found(run: KeptRun, engine: FakeEngine) -> None:
+@pytest.mark.parametrize("given_up", [False, True], ids=["died", "gave it up"])
+def test_what_an_engine_was_still_making_when_the_runner_ended_is_found(
+    run: KeptRun, engine: FakeEngine, given_up: bool
+) -> None:
     claimed(run, engine, "web")
     looked: list[int] = []
 
@@ -361,8 +364,11 @@ def test_what_an_engine_was_still_making_when_the_runner_died_is_found(run: Kept
             engine.add("web", stormdrill=run.dir.name)
 
     engine.on_request = appears
-    run.keeper._drop()
-    run.keeper_ended()
+    if given_up:
+        assert run.keeper.teardown() == []
+    else:
+        run.keeper._drop()
+        run.keeper_ended()
     assert engine.boxes == {}
     assert len(looked) > 5
 

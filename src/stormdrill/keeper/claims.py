@@ -22,7 +22,8 @@ LABEL = "stormdrill"
 LIMIT_S = 20.0
 """The longest that removing takes: an engine that restarts needs some seconds to answer again."""
 SETTLE_S = 1.5
-"""How long a claimed name that was never seen is waited for: the engine may be making it for a runner that died."""
+"""How long a claimed name that was never seen is waited for: the engine may be making it for a runner that died, or that
+gave it up."""
 _CALL_S = 10.0
 _ROUND_S = 0.1
 Objects = list[dict[str, object]]
@@ -80,7 +81,7 @@ class Claims:
     def remove(self, *, settle: bool) -> Steps[Removed]:
         """Everything of this run on every engine that it claimed; looked at again until nothing is left.
 
-        `settle`: whoever made it died meanwhile, so that an engine may still be making something.
+        `settle`: whoever made it died or gave it up, so that an engine may still be making something.
         """
         clearing = [_Clearing(engine, self.run, claim, settle) for engine, claim in self._engines.items()]
         each = yield from together([one.clear() for one in clearing])

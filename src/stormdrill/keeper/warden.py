@@ -225,7 +225,7 @@ class Warden:
         def steps() -> Steps[None]:
             self.scribe.note(AbortRequested(by, reason))
             cause = "runner-gone" if by == "runner-gone" else "abort"
-            left = yield from self._teardown("keeper", cause, ORPHAN_GRACE_S, settle=True)
+            left = yield from self._teardown("keeper", cause, ORPHAN_GRACE_S)
             self._end("dirty" if left else "aborted", reason, left)
 
         def done(_: None, error: Exception | None) -> None:
@@ -235,7 +235,7 @@ class Warden:
 
         self.loop.start(steps(), done)
 
-    def _teardown(self, by: str, cause: str, grace_s: float, *, settle: bool = False) -> Steps[list[str]]:
+    def _teardown(self, by: str, cause: str, grace_s: float) -> Steps[list[str]]:
         started_s = time.monotonic()
         yield from self.custody.revert_all(cause, by, ending=True)
         if cause == "runner-gone":
@@ -244,7 +244,7 @@ class Warden:
         ended = len(self.family.living())
         left = yield from self.family.end_all(grace_s)
         self._collect()
-        removed = yield from self.claims.remove(settle=settle)
+        removed = yield from self.claims.remove(settle=True)  # a start may have been given up
         for text in removed.foreign:
             self.scribe.note(Warned(text))
         left += removed.left
