@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stormdrill.cli import figures
+from stormdrill.core import telling
 from stormdrill.errors import Problem
 from stormdrill.model.units import DURATION, parse_duration
 from stormdrill.model.verdict import ObjectiveVerdict, Verdict
@@ -59,7 +60,7 @@ def _row(one: ObjectiveVerdict) -> tuple[str, ...]:
     return (
         word,
         subject,
-        one.phase,
+        telling.phase(one.phase),
         asked,
         f"{'after ' if _held_from(one) else ''}{figures.measured(one.value, _unit(one))}",
         figures.interval(one.low, one.high, _unit(one)),

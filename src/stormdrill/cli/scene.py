@@ -15,7 +15,6 @@ from stormdrill.model import event as e
 from stormdrill.model.plan import Plan
 from stormdrill.ports import LiveLoad
 
-PHASE_LABELS = {"warmup": "warm-up", "failback": "fail-back"}
 STEP_MARKS = {"ok": "✓", "failed": "✗", "timed-out": "✗ timed out", "skipped": "–"}
 NAMES_SHOWN = 4
 LOOKS_BACK_MS = 1000.0
@@ -100,7 +99,7 @@ class Scene:
         if self._step:
             texts.append(f"runbook at {self._step}")
         left_s = max(0.0, self._phase_planned_s - spent_s)
-        return Moment(_label(self._phase), " · ".join(text for text in texts if text), done, left_s)
+        return Moment(telling.phase(self._phase), " · ".join(text for text in texts if text), done, left_s)
 
     # --- the figures -----------------------------------------------------------------------------------------
 
@@ -170,7 +169,7 @@ class Scene:
         lines = []
         if self._phase and self._phase != "fault":
             took = figures.seconds((at_ms - self._phase_from_ms) / 1000)
-            lines.append(Line(_label(self._phase), self._phase_state(), self._phase_text(), took))
+            lines.append(Line(telling.phase(self._phase), self._phase_state(), self._phase_text(), took))
         elif self._phase:
             took = figures.seconds((at_ms - self._phase_from_ms) / 1000)
             lines.append(Line("", "over", self._phase_text(), took))
@@ -330,10 +329,6 @@ def gauge(name: str, value: float) -> str:
     if metric[:1] == "p" and metric[1:].replace(".", "").isdigit():
         return figures.milliseconds(value * 1000)
     return figures.measured(value, "")
-
-
-def _label(phase: str) -> str:
-    return PHASE_LABELS.get(phase, phase)
 
 
 def _names(names: list[str]) -> str:

@@ -1,6 +1,6 @@
 """The words in which events are told, wherever they become sentences: on the terminal, in the review, in the verdict.
 
-What a mechanism did to somebody, what its revert did, and how somebody ended who was not asked to.
+What a mechanism did to somebody, what its revert did, how phases are called, how somebody ended who was not asked to.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ UNDONE = {
     "beside": "left alone",
 }
 """What became of it when the cause was seen to be gone."""
+SPOKEN = {"warmup": "warm-up", "failback": "fail-back"}
 BY_HAND = {
     "destroy": "removed the container of {}",
     "pause": "paused {}",
@@ -70,6 +71,12 @@ def done(mechanism: str) -> str:
 
 def undone(mechanism: str) -> str:
     return UNDONE.get(mechanism, "reverted")
+
+
+def phase(name: str) -> str:
+    """`fail-back`, `warm-up after 2s`: a phase or a window as people write it. Files and JSON keep the key."""
+    word, blank, rest = name.partition(" ")
+    return f"{SPOKEN.get(word, word)}{blank}{rest}"
 
 
 def system_text(count: int, target: str) -> str:

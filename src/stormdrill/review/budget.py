@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stormdrill.core import telling
 from stormdrill.core.budget import Budget, budgets
 from stormdrill.review.impact import record_events
 from stormdrill.review.source import Source
@@ -22,7 +23,7 @@ def _row(source: Source, found: Budget) -> BudgetRow:
     spent = f"{percent(100 * found.spent) if found.spent <= 1 else format(100 * found.spent, ',.0f')}%"
     return BudgetRow(
         objective=found.name,
-        where=found.phase,
+        where=telling.phase(found.phase),
         allowed=f"{100 * found.allowed:g}% of {count(found.n)}",
         bad=count(found.bad),
         spent=Figure(spent, (*spans.get(phase, ()), *record_events(source))),

@@ -13,6 +13,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from stormdrill.core import telling
 from stormdrill.review.clock import Clock
 from stormdrill.review.svg import Point, Range, Scale, band, line, number, spread, steps, tag, text, time_step
 
@@ -177,7 +178,7 @@ def _phases(phases: Sequence[Phase], x: Scale, top: float, bottom: float, prefix
         shades.append(tag("rect", class_=f"ph ph-{phase.name}", x=left, y=14, width=right - left, height=bottom - 14))
         if index:
             shades.append(tag("path", class_="edge", d=f"M{number(left)},14V{number(bottom)}"))
-        name = {"warmup": "warm-up", "failback": "fail-back"}.get(phase.name, phase.name)
+        name = telling.phase(phase.name)
         wide = len(name) * _CHARACTER + 6
         if right - left >= wide and left >= last_px:
             names.append(_moved(left, text(name, 3, 11, "phase"), until=right))

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
+from stormdrill.core import telling
 from stormdrill.core.judge_metrics import limit_of, told_as_time, unit_of
 from stormdrill.core.sentences import quantity
 from stormdrill.core.windows import Span
@@ -42,7 +43,7 @@ def objectives(source: Source) -> tuple[ObjectiveRow, ...]:
 def _objective(source: Source, judged: ObjectiveVerdict) -> ObjectiveRow:
     return ObjectiveRow(
         name=judged.name,
-        window=judged.phase,
+        window=telling.phase(judged.phase),
         tier=_tier(judged.name, source.requests.tier_label),
         asked=_asked(source, judged),
         measured=Figure(_measured(source, judged), judged.events),

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from stormdrill.core import telling
 from stormdrill.model import event as ev
 from stormdrill.model.units import show_duration
 from stormdrill.model.verdict import ObjectiveVerdict
@@ -16,7 +17,6 @@ from stormdrill.review.view import Fact, Figure, Outcomes
 from stormdrill.review.words import count, measured, percent, plural
 
 Mask = npt.NDArray[np.bool_]
-_NAMES = {"warmup": "warm-up", "failback": "fail-back"}
 
 
 def record_events(source: Source) -> tuple[int, ...]:
@@ -52,7 +52,7 @@ def outcomes(source: Source) -> tuple[Outcomes, ...]:
             found.append(
                 Outcomes(
                     tier=f"{requests.tier_label} {tier}".strip() or "all",
-                    phase=_NAMES.get(span.name, span.name),
+                    phase=telling.phase(span.name),
                     asked=count(n),
                     failed=count(failed),
                     share=f"{percent(100 * failed / n)}%",
@@ -145,7 +145,8 @@ def _jobs(source: Source) -> list[Fact]:
             found.append(Fact(name, Figure("not known"), judged.sentence))
         else:
             text = f"{measured(judged.value, '')} of {count(judged.n)} {of}"
-            asked = "" if _of_all(judged) else f" Of those that {judged.name} ({judged.phase}) asks about, no others."
+            where = telling.phase(judged.phase)
+            asked = "" if _of_all(judged) else f" Of those that {judged.name} ({where}) asks about, no others."
             found.append(Fact(name, Figure(text, judged.events), f"Exact count, so no interval.{asked}"))
     return found
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from msgspec.structs import replace
 
+from stormdrill.core import telling
 from stormdrill.core.judge_metrics import told_as_time
 from stormdrill.core.windows import WHOLE, window_of
 from stormdrill.model.event import PhaseEntered, Reading
@@ -64,7 +65,7 @@ def _by_phase(source: Source, buckets: Buckets, values: Floats, tell: Callable[[
     for span in source.spans:
         inside = (buckets.middles_ms >= span.start_ms) & (buckets.middles_ms < span.end_ms) & ~np.isnan(values)
         if inside.any():
-            found.append(f"{span.name} {tell(values[inside], buckets.widths_s[inside])}")
+            found.append(f"{telling.phase(span.name)} {tell(values[inside], buckets.widths_s[inside])}")
     return ", ".join(found) or "nothing"
 
 
@@ -85,7 +86,7 @@ def _shares(source: Source, group: Group) -> str:
         n = int(inside.sum())
         if n:
             good = int((inside & requests.good).sum())
-            found.append(f"{span.name} {percent(100 * good / n)}% of {count(n)}")
+            found.append(f"{telling.phase(span.name)} {percent(100 * good / n)}% of {count(n)}")
     return ", ".join(found) or "nothing"
 
 

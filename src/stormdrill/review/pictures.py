@@ -10,6 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 from msgspec import Struct
 
+from stormdrill.core import telling
 from stormdrill.review.chart import NARROW, WIDE, Chart, Mark, Panel, Phase, draw
 from stormdrill.review.clock import Clock, anchored
 from stormdrill.review.impact import record_events
@@ -45,7 +46,7 @@ def chart_of(source: Source, clock: Clock, events: tuple[Mark, ...]) -> Drawn:
     if not drawn or end <= start:
         return Drawn(None, found)
     shown = tuple(mark for mark in events if start <= mark.at_ms <= end)[:_MOST_MARKS]
-    told = ", ".join(phase.name for phase in phases)
+    told = ", ".join(telling.phase(phase.name) for phase in phases)
     words = " ".join(f"{panel.title}: {panel.alt}" for panel in drawn)
     alt = f"{plural(len(drawn), 'panel')} over one time axis in UTC; phases: {told or 'not reached'}; "
     alt += f"{plural(len(shown), 'numbered event')}. {words}"

@@ -87,8 +87,7 @@ def _(event: ev.JournalTakenOver, row: Told) -> str:
 def _(event: ev.PhaseEntered, row: Told) -> str:
     if event.phase == "end":
         return "The last phase ended."
-    name = {"warmup": "Warm-up", "failback": "Fail-back"}.get(event.phase, event.phase.capitalize())
-    return f"{name} began, {show_duration(event.planned_s)} planned."
+    return f"{telling.phase(event.phase).capitalize()} began, {show_duration(event.planned_s)} planned."
 
 
 @_says(ev.BaselineJudged)

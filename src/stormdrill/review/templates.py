@@ -12,6 +12,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
+from stormdrill.core import telling
 from stormdrill.errors import Refused
 from stormdrill.review.judgement import PROMPTS
 from stormdrill.review.view import Review
@@ -60,6 +61,7 @@ def _markdown_environment(folder: Path) -> ImmutableSandboxedEnvironment:
     environment = _environment(folder)
     environment.finalize = lambda value: value if isinstance(value, Markup) else markdown_text(str(value))
     environment.filters["code"] = code_text
+    environment.filters["spoken"] = telling.phase
     environment.filters["fenced"] = lambda text: Markup(" ".join(text.split()).replace("`", "'"))  # noqa: S704
     return environment
 

@@ -76,6 +76,15 @@ def test_asked_and_measured_stand_side_by_side_with_their_units() -> None:
     assert "jobs lost" in text
 
 
+def test_a_window_is_written_as_people_say_it_and_keeps_its_key_in_json(tmp_path: Path) -> None:
+    verdict = verdict_of(replace(HELD[0], phase="failback after 2s"), replace(HELD[1], phase="warmup"))
+    _, back, warm = report.table_lines(verdict)
+    assert "  fail-back after 2s  " in back
+    assert "  warm-up  " in warm
+    made = report.result_object(Ended("r1", tmp_path, verdict, 0))
+    assert [one["phase"] for one in made["objectives"]] == ["failback after 2s", "warmup"]  # type: ignore[attr-defined]
+
+
 def test_the_verdict_and_its_sentence_come_first() -> None:
     assert report.verdict_lines(verdict_of(*HELD))[0] == "  PASS   3 of 3 objectives held."
 

@@ -19,9 +19,10 @@ from review_runs import change, judged, make
 
 from stormdrill.errors import Refused
 from stormdrill.model import event as ev
+from stormdrill.model.experiment import Phases
 from stormdrill.review import render
 from stormdrill.review.lint import lint
-from synthetic_run import change_journal, make_run, read_events
+from synthetic_run import SUCCESS_98, change_journal, make_run, objective, read_events
 
 VOID = {"meta", "link", "br", "input", "hr", "img"}
 HOSTILE = '<script>alert("1")</script> | `x` ]]> & "q" [a](javascript:b)'
@@ -389,6 +390,16 @@ def test_a_count_of_some_jobs_is_not_told_as_one_of_all(tmp_path: Path) -> None:
     )
     assert "asks about" not in lost
     assert "Of those that jobs_doubled{tier=1} = 0 (whole run) asks about, no others." in doubled.replace("\\", "")
+
+
+def test_a_review_calls_each_phase_as_people_do(tmp_path: Path) -> None:
+    phases = Phases(5.0, 20.0, 30.0, 20.0, 15.0)
+    run = make(tmp_path / "run", phases=phases, extra_objectives=(objective("failback", SUCCESS_98),))
+    review = render(run)
+    text = review.markdown.read_text(encoding="utf-8").partition("## Journal")[0]
+    assert "| fail-back |" in text
+    assert not re.search(r"failback|warmup", text)
+    assert '<span class="window">fail-back</span>' in review.html.read_text(encoding="utf-8")
 
 
 def test_the_command_that_reproduces_a_run_can_be_typed_as_it_stands(tmp_path: Path) -> None:
