@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +16,7 @@ from small_system import experiment, server, system
 
 from stormdrill.core.plan import make_plan
 from stormdrill.engine.conductor import Conductor, Parts
+from stormdrill.engine.signals import stopping_on_signals
 from stormdrill.faults.builtin import BUILTIN
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.model import event as ev
@@ -150,6 +154,32 @@ def test_an_abort_at_any_moment_reverts_everything_and_ends_the_system(rig: Call
     assert harmed <= verified
 
 
+@pytest.mark.timeout(20)
+def test_signals_that_interrupt_the_loop_with_its_own_lock_in_hand_stop_the_run(rig: Callable[..., Rig]) -> None:
+    """What a handler does runs in the middle of the main thread: a lock that it takes there may never be given back."""
+    it = rig()
+    raised: list[signal.Signals] = []
+
+    def in_clear(frame: FrameType, event: str, _: object) -> None:
+        if event == "line" and len(raised) < 3 and frame.f_locals["self"]._cond._lock.locked():
+            raised.append(signal.SIGTERM if raised else signal.SIGINT)
+            signal.raise_signal(raised[-1])
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        return in_clear if frame.f_code is threading.Event.clear.__code__ else None
+
+    before = sys.gettrace()
+    with stopping_on_signals(it.conductor.note_abort):
+        sys.settrace(trace)
+        try:
+            assert it.run() == "aborted"
+        finally:
+            sys.settrace(before)
+    assert len(raised) == 3
+    assert [item.event.reason for item in it.events(ev.AbortRequested)] == ["Ctrl-C"]
+    assert it.alive() == []
+
+
 def test_a_system_that_never_answers_is_named_and_ended(rig: Callable[..., Rig]) -> None:
     mute = server("web-mute", "eu", command=("sleep", "60"))
     it = rig(system(mute, server("web-us", "us"), ready_timeout_s=0.7))
@@ -185,7 +215,7 @@ def test_a_call_that_returns_and_touched_nothing_is_no_bite(
     rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     it = rig()
-    monkeypatch.setattr(it.conductor, "_faults", {"region-loss": _Altered(lambda injection, via: None)})
+    monkeypatch.setattr(it.conductor._injecting, "faults", {"region-loss": _Altered(lambda injection, via: None)})
     assert it.run() == "completed"
     assert [item.event.outcome for item in it.events(ev.Injected)] == ["done"]
     assert it.events(ev.EffectObserved) == []
@@ -197,7 +227,7 @@ def test_a_call_that_raises_is_reverted_at_once(rig: Callable[..., Rig], monkeyp
         raise OSError("the engine's socket broke")
 
     it = rig()
-    monkeypatch.setattr(it.conductor, "_faults", {"region-loss": _Altered(half)})
+    monkeypatch.setattr(it.conductor._injecting, "faults", {"region-loss": _Altered(half)})
     it.run()
     assert [(item.event.outcome, item.event.detail) for item in it.events(ev.Injected)] == [
         ("failed", "OSError: the engine's socket broke")
@@ -215,7 +245,7 @@ def test_a_call_that_outlives_its_limit_is_doubtful_reverted_and_looked_at_again
         release.wait(20)
 
     it = rig()
-    monkeypatch.setattr(it.conductor, "_faults", {"region-loss": _Altered(hang)})
+    monkeypatch.setattr(it.conductor._injecting, "faults", {"region-loss": _Altered(hang)})
     short = replace(it.plan.injections[0], inject_timeout_s=0.2)
     it.conductor.plan = replace(it.plan, injections=(short,))
     started = time.monotonic()

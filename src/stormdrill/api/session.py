@@ -171,7 +171,7 @@ class _Session:
 
     def run(self) -> Ended:
         """From here on nothing is refused any more: what goes wrong is reverted, and told by what is left."""
-        with stopping_on_signals(self.conductor.abort):  # a takeover must not be cut short by a signal either
+        with stopping_on_signals(self.conductor.note_abort):  # a takeover must not be cut short by a signal either
             try:
                 for name, value in self.secrets.items():  # before the first line that could hold one
                     self.keeper.secret(name, value)

@@ -16,15 +16,14 @@ from typing import Literal, Protocol
 
 from stormdrill.core import decide as do
 from stormdrill.core.fold import State, start, step
+from stormdrill.engine.injecting import Injecting, now_ms
 from stormdrill.errors import KeeperGone, Refused, SystemNotReady, Unreachable
 from stormdrill.model import event as ev
-from stormdrill.model.plan import Injection, Plan
-from stormdrill.ports import Effect, Fault, Keeper, Load, Target
+from stormdrill.model.plan import Plan
+from stormdrill.ports import Fault, Keeper, Load, Target
 from stormdrill.store.journal import Follower, JournalUnwritable
 
 TICK_S = 0.02
-WATCH_BITE_S = 0.25
-"""After an inject call its own worker looks this long for the effect, every millisecond at first."""
 EXPIRY_GRACE_S = 5.0
 """The keeper reverts by itself this long after the planned revert."""
 RESTORE_LIMIT_S = 3.0
@@ -79,7 +78,13 @@ class Conductor:
         self.plan = plan
         self.keeper = parts.keeper
         self.target = parts.target
-        self._faults = parts.faults
+        self._injecting = Injecting(
+            parts.keeper,
+            parts.target,
+            parts.faults,
+            {item.id: item for item in plan.injections},
+            lambda name: self.state.injections[name],
+        )
         self._make_load = parts.make_load
         self.load: Load | None = None
         self._runbook = parts.runbook
@@ -105,10 +110,15 @@ class Conductor:
     # --- what other threads and signal handlers may call -----------------------------------------------------
 
     def abort(self, by: AbortedBy, reason: str) -> None:
-        """Stop now and undo everything. The first reason wins; safe from any thread and from a signal handler."""
+        """Stop now and undo everything. The first reason wins; safe from any thread, but not from a signal handler."""
+        self.note_abort(by, reason)
+        self._wake.set()
+
+    def note_abort(self, by: AbortedBy, reason: str) -> None:
+        """The same from a signal handler, which may have interrupted the loop with the lock of `_wake` in its hands:
+        the loop notices it at its next turn."""
         if self._abort is None:
             self._abort = ev.AbortRequested(by, reason)
-        self._wake.set()
 
     def lose_keeper(self, why: str) -> None:
         """The loop raises KeeperGone at its next turn: somebody must take the journal over."""
@@ -265,7 +275,7 @@ class Conductor:
                 return True
             case do.Inject():
                 self.keeper.record(ev.InjectStarted(command.injection))
-                self._submit(command, self._inject, command.injection)
+                self._submit(command, self._injecting.inject, command.injection)
                 return True
             case do.CancelRunbook():
                 self._submit(command, self._cancel_runbook)
@@ -284,11 +294,11 @@ class Conductor:
             case do.Arm():
                 return self._arm, command.injection
             case do.Observe():
-                return self._observe, command.injection
+                return self._injecting.observe, command.injection
             case do.Revert():
                 return self._revert, command.injection, command.cause
             case do.Verify():
-                return self._verify, command.injection, command.last
+                return self._injecting.verify, command.injection, command.last
             case do.StartRunbook():
                 return self._start_runbook, command.trigger, command.alert
             case do.UndoRunbook():
@@ -348,57 +358,8 @@ class Conductor:
             expires_in_s=injection.for_s + EXPIRY_GRACE_S,
         )
 
-    def _inject(self, name: str) -> None:
-        injection = self.plan.injection(name)
-        fault = self._faults[injection.fault]
-        called_ms = now_ms()
-        try:
-            fault.inject(injection, self.target)
-        except Exception as error:  # whatever a fault raises, what it did is unknown: it is reverted
-            self.keeper.record(ev.Injected(name, "failed", f"{type(error).__name__}: {error}", now_ms() - called_ms))
-            return
-        self.keeper.record(ev.Injected(name, "done", injection.mechanism, round(now_ms() - called_ms, 3)))
-        deadline_s = time.monotonic() + WATCH_BITE_S
-        while not self._look(name, called_ms) and time.monotonic() < deadline_s:
-            time.sleep(0.001)
-
-    def _observe(self, name: str) -> None:
-        """A later look at what has not bitten yet."""
-        state = self.state.injections[name]
-        if state.inject_ms is not None and now_ms() - state.inject_ms > WATCH_BITE_S * 1000:
-            self._look(name, state.inject_ms)
-            time.sleep(TICK_S)
-
-    def _look(self, name: str, since_ms: float) -> bool:
-        injection = self.plan.injection(name)
-        effect = self._observed(injection)
-        seen_ms = effect.at_ms or now_ms()
-        if effect.bit:
-            after_ms = round(seen_ms - since_ms, 3)
-            self.keeper.record(ev.EffectObserved(name, True, effect.witness, effect.detail, after_ms), seen_ms)
-        return effect.bit
-
-    def _observed(self, injection: Injection) -> Effect:
-        """What can't be looked at now has neither bitten nor gone; it is looked at again."""
-        try:
-            return self._faults[injection.fault].observe(injection, self.target)
-        except Unreachable as error:
-            return Effect(False, False, "nobody", str(error))
-
     def _revert(self, name: str, cause: str) -> None:
         self.keeper.revert(name, cause)
-
-    def _verify(self, name: str, last: bool) -> None:
-        injection = self.plan.injection(name)
-        effect = self._observed(injection)
-        seen_ms = now_ms()
-        since_ms = self.state.injections[name].revert_ms or seen_ms
-        if effect.gone or last:
-            after_ms = round(seen_ms - since_ms, 3)
-            event = ev.RevertVerified(name, effect.gone, effect.witness, effect.detail, after_ms)
-            self.keeper.record(event, seen_ms)
-        else:
-            time.sleep(0.002)
 
     def _start_runbook(self, trigger: str, alert: str) -> None:
         firing = self.state.firing.get(alert)
@@ -444,7 +405,3 @@ class Conductor:
         status = "dirty" if left else command.status
         reason = f"could not be ended: {', '.join(left)}" if left else command.reason
         self.head = self.keeper.close(status, reason)
-
-
-def now_ms() -> float:
-    return time.monotonic() * 1000

@@ -19,8 +19,10 @@ REASONS: dict[signal.Signals, tuple[Literal["person", "signal"], str]] = {
 
 
 @contextlib.contextmanager
-def stopping_on_signals(abort: Callable[[Literal["person", "signal"], str], None]) -> Iterator[None]:
+def stopping_on_signals(note_abort: Callable[[Literal["person", "signal"], str], None]) -> Iterator[None]:
     """While inside, each of these signals aborts the run; none of them can cut the revert short.
+
+    `note_abort` is called in the middle of whatever the main thread does: it must take no lock.
 
     Outside the main thread, where Python allows no handlers, it does nothing.
     """
@@ -32,7 +34,7 @@ def stopping_on_signals(abort: Callable[[Literal["person", "signal"], str], None
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal seen
         seen += 1
-        abort(*REASONS[signal.Signals(number)])
+        note_abort(*REASONS[signal.Signals(number)])
         text = (
             "\nstopping: reverting everything, then ending\n" if seen == 1 else "\nstill reverting; it ends by itself\n"
         )

@@ -125,9 +125,8 @@ def take_over(run_dir: Path, by: str, *, accept_left: bool = False, redactor: Re
     if keeper is not None and keeper.pid != os.getpid():
         procfs.kill_until_gone([keeper], KILL_LIMIT_S)
     if not written or not path.stat().st_size:
-        lost = (
-            not written and hold is not None and hold.keeper is not None
-        )  # it makes the file before it is in the hold
+        # the keeper makes the file before its name stands in the hold
+        lost = not written and hold is not None and hold.keeper is not None
         return _without_a_journal(past, hold, lost, accept_left)
     if not _to_do(past):
         return _already(past, path, hold)
