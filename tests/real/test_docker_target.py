@@ -21,8 +21,10 @@ from mechanism_rig import Rig, injection, rig, small_system
 
 from stormdrill.api.targets import make
 from stormdrill.errors import Refused
+from stormdrill.faults.builtin import BUILTIN
 from stormdrill.keeper.engine import ask
 from stormdrill.model.event import ContainerEvent, ContainerStarted, ResourcesClaimed
+from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Pressure, Sever
 from stormdrill.model.system import Dependency, DockerSpec, Ready, ServiceInstance, System
 
@@ -98,6 +100,39 @@ def test_packet_rules_cut_one_peer_off_and_leave_the_others(small: Rig, engine: 
     small.seen(CUT, lambda effect: effect.gone)
     assert small.revert(CUT, "again") == "done"
     small.well()
+
+
+def test_an_isolated_region_with_its_entry_is_reached_by_nobody_and_reaches_nobody(engine: str, tmp_path: Path) -> None:
+    front, back = small_system().instances
+    near = msgspec.structs.replace(back, name="near", service="near")
+    here = [msgspec.structs.replace(one, labels={"region": "eu"}) for one in (front, near)]
+    system = msgspec.structs.replace(small_system(), instances=(*here, back))
+    world = make("docker", system, tmp_path).world()
+    use = FaultUse("region-loss", {"region": "eu", "mode": "isolate"})
+    isolation = BUILTIN["region-loss"].plan(use, 0, world, 30.0)
+    with rig("docker", tmp_path, system, isolation) as small:
+        eventually(lambda: carried(small) > 0)
+        for one in isolation:
+            small.harm(one)
+        for one in isolation:
+            small.seen(one, lambda effect: effect.bit)
+        assert small.target.ready()["back"]
+        before = carried(small)
+        for name in ("front", "near"):
+            with pytest.raises(OSError, match="timed out"):
+                urllib.request.urlopen(f"http://{started(small, name).address}/", timeout=1.0)
+        assert carried(small) == before, "its hops across the border are cut, though they lead to the proxy"
+        for one in isolation:
+            assert small.revert(one) == "done"
+            small.seen(one, lambda effect: effect.gone)
+        small.well()
+        eventually(lambda: carried(small) > before)
+
+
+def carried(small: Rig) -> int:
+    """Bytes that were answered by way of the proxy."""
+    with urllib.request.urlopen(f"http://{started(small, 'proxy').address}/routes", timeout=2.0) as answer:
+        return sum(route["bytes_down"] for route in json.load(answer))
 
 
 def test_a_disconnected_container_comes_back_with_its_address_and_alias(small: Rig, engine: str) -> None:

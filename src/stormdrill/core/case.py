@@ -135,5 +135,6 @@ class Case:
 
 
 def _silent(injection: Injection) -> bool:
-    severed = isinstance(injection.how, Sever) and not injection.how.peers and injection.how.direction == "both"
+    how = injection.how
+    severed = isinstance(how, Sever) and (how.users or not how.peers) and how.direction == "both"
     return injection.mechanism in SILENCES or severed

@@ -23,7 +23,8 @@ def _said(how: How, instance: str) -> str:
         return _toxic(how, instance)
     if isinstance(how, Sever):
         peers = f"from {_named(how.peers)}" if how.peers else "from everybody"
-        return f"{peers}, {WAYS[how.direction]}"
+        users = " and from who enters from outside" if how.users else ""
+        return f"{peers}{users}, {WAYS[how.direction]}"
     if isinstance(how, Pressure):
         victim = "the application is" if how.victim == "app" else "the allocator is"
         return f"{how.mb_per_s:g} MB/s up to {how.ceiling_mb:g} MB; {victim} killed first when memory ends"

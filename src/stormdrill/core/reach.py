@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from stormdrill.model.mechanism import Device, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
@@ -62,6 +62,7 @@ def out(active: Iterable[Injection], world: World) -> frozenset[str]:
     """Those that stop, or that nothing leads to any more from where load enters."""
     stopped: set[str] = set()
     blocked: set[str] = set()
+    closed: set[str] = set()
     for one in active:
         if one.mechanism in STOPPING or (isinstance(one.how, Sever) and not one.how.peers):
             stopped.add(one.instance)
@@ -69,23 +70,25 @@ def out(active: Iterable[Injection], world: World) -> frozenset[str]:
             blocked.update(one.how.hops)
         elif isinstance(one.how, Sever):
             blocked.update(hop.name for hop in world.hops if _between(hop, one.instance, one.how.peers))
-    if not stopped and not blocked:
+            closed.update({one.instance} if one.how.users else ())
+    if not stopped and not blocked and not closed:
         return frozenset()
-    return frozenset(stopped | (_reached(world, set(), set()) - _reached(world, stopped, blocked)))
+    return frozenset(stopped | (_reached(world, set(), set()) - _reached(world, stopped, blocked, closed)))
 
 
 def _between(hop: Hop, instance: str, peers: Sequence[str]) -> bool:
     return (hop.caller == instance and hop.callee in peers) or (hop.callee == instance and hop.caller in peers)
 
 
-def _reached(world: World, stopped: set[str], blocked: set[str]) -> set[str]:
-    """By open hops, in either direction: workers call whom they work for."""
+def _reached(world: World, stopped: set[str], blocked: set[str], closed: Set[str] = frozenset()) -> set[str]:
+    """By open hops, in either direction: workers call whom they work for. `closed`: nobody enters there."""
     near: dict[str, set[str]] = {}
     for hop in world.hops:
         if hop.name not in blocked and not stopped & {hop.caller, hop.callee}:
             near.setdefault(hop.caller, set()).add(hop.callee)
             near.setdefault(hop.callee, set()).add(hop.caller)
-    todo = [item.name for item in world.instances if item.service == world.system.entry and item.name not in stopped]
+    shut = stopped | closed
+    todo = [item.name for item in world.instances if item.service == world.system.entry and item.name not in shut]
     found = set(todo)
     while todo:
         new = near.get(todo.pop(), set()) - found

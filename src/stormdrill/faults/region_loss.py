@@ -47,10 +47,11 @@ class RegionLoss(ThroughMechanisms):
 
 
 def isolate(asked: Asked, hit: tuple[Instance, ...], world: World) -> tuple[Injection, ...]:
-    """Cut what is hit from everybody else: on the hops that pass our proxies, or below them where that leaves a way.
+    """Cut what is hit from everybody else: on the hops that pass our proxies, and below them where that leaves a way.
 
     Load enters past the proxies, and nobody knows whom an instance without any hop talks to: cutting the hops alone
-    would leave such an instance half in the world.
+    would leave such an instance half in the world. So would cutting it off its peers alone: its hops lead to a proxy,
+    whose address hops within the region need. Alone it is cut from everybody, the proxy included.
     """
     names = {one.name for one in hit}
     peers = tuple(item.name for item in world.instances if item.name not in names) if len(hit) > 1 else ()
@@ -58,11 +59,13 @@ def isolate(asked: Asked, hit: tuple[Instance, ...], world: World) -> tuple[Inje
     for one in hit:
         mine = [hop for hop in world.hops if one.name in (hop.caller, hop.callee)]
         crossing = tuple(hop.name for hop in mine if len(names & {hop.caller, hop.callee}) == 1)
-        if not mine or one.service == world.system.entry:
-            switches = (f"net of {one.name}",)
-            made.append(injection(asked, one.name, "sever", how=Sever(peers=peers), switches=switches))
-        elif crossing:
+        bare = not mine or one.service == world.system.entry
+        if crossing and (peers or not bare):
             made.append(injection(asked, one.name, "cut", how=Toxic(hops=crossing, kind="cut")))
+        if bare:
+            subject = f"{one.name}-net" if crossing and peers else one.name
+            how, switches = Sever(peers=peers, users=bool(peers)), (f"net of {one.name}",)
+            made.append(injection(asked, subject, "sever", instance=one.name, how=how, switches=switches))
     if not made:
         raise nothing_touched(asked.use, "no hop leads across its border; declare `dependencies` in the system file")
     return tuple(made)

@@ -33,6 +33,8 @@ class Sever(Struct, frozen=True, tag="sever"):
 
     peers: tuple[str, ...] = ()
     direction: Literal["both", "up", "down"] = "both"
+    users: bool = False
+    """From whoever reaches it from outside the system, too: through its published port, past every proxy."""
 
 
 class Pressure(Struct, frozen=True, tag="pressure"):

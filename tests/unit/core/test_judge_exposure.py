@@ -75,6 +75,7 @@ def test_all_else_is_exposed_by_what_its_instances_served(tmp_path: Path, mechan
         ("crash", None, True),
         ("sever", Sever(), True),
         ("sever", Sever(peers=("gateway-us",)), False),
+        ("sever", Sever(peers=("gateway-us",), users=True), True),
         ("sever", Sever(direction="up"), False),
         ("cut", CUT, False),
         ("stall", Toxic(hops=HOPS, kind="stall"), False),

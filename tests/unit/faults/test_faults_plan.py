@@ -13,6 +13,7 @@ from msgspec.structs import fields, replace
 
 from fault_world import SYSTEM, hops_of, world_of
 from fault_world import planned as composed
+from stormdrill.core.reach import out
 from stormdrill.errors import Refused
 from stormdrill.faults.builtin import BUILTIN
 from stormdrill.model.experiment import FaultUse
@@ -64,10 +65,26 @@ def test_without_a_proxy_isolation_is_asked_for_below_it() -> None:
 
 
 def test_isolation_is_never_half_done_where_load_enters_past_the_proxy() -> None:
+    """Below the proxy it is cut from its peers and its users, and at the proxy on the hops that lead there."""
     entry = world_of(replace(SYSTEM, entry="gateway"))
-    mechanisms = dict(hit(planned("region-loss", entry, region="eu", mode="isolate")))
-    assert mechanisms["gateway-eu"] == "sever"
-    assert mechanisms["cpu-eu"] == "cut"
+    found = planned("region-loss", entry, region="eu", mode="isolate")
+    assert ("gateway-eu", "sever") in hit(found)
+    assert ("cpu-eu", "sever") not in hit(found)
+    (below,) = [item.how for item in found if item.mechanism == "sever"]
+    assert isinstance(below, Sever)
+    assert below.users
+    assert "edge-1" in below.peers
+    cut = [name for item in found if item.mechanism == "cut" for name in hops(item)]
+    inside = {item.name for item in SYSTEM.instances if item.labels.get("region") == "eu"}
+    assert sorted(cut) == sorted(hop.name for hop in hops_of(SYSTEM) if len({hop.caller, hop.callee} & inside) == 1)
+    assert len({item.id for item in found}) == len(found)
+    assert {"gateway-eu", "cpu-eu", "gpu-eu"} <= out(found, entry)
+
+
+def test_where_load_enters_an_instance_alone_is_cut_from_everybody() -> None:
+    lone = world_of(replace(SYSTEM, instances=tuple(one for one in SYSTEM.instances if one.name[:3] in ("edg", "gat"))))
+    lone = replace(lone, system=replace(lone.system, entry="gateway"))
+    assert [item.how for item in planned("region-loss", lone, region="eu", mode="isolate")] == [Sever()]
 
 
 def test_a_partition_cuts_both_directions_between_two_parts_and_nothing_else() -> None:

@@ -90,6 +90,7 @@ class Severing:
         if how.peers:
             helper = self._fleet.of(helper_of(injection.instance))
             addresses = [self._address(peer) for peer in how.peers]
+            addresses += self._gateways(one.id) if how.users else []
             code, said = self._engine.run(helper.id, (*CUT, chain_of(injection), how.direction, *addresses))
             if code:
                 raise Unreachable(f"the packet rules of {injection.instance}: {said.strip()[-200:]}")
@@ -115,6 +116,13 @@ class Severing:
             return Effect(False, False, "its packet rules", f"they can't be read: {said.strip()[-200:]}")
         dropped = sum(int(found) for found in re.findall(r"^\s*(\d+)\s+\d+\s+DROP", said, re.MULTILINE))
         return Effect(dropped > 0, False, "its packet rules", f"{dropped} packets of {injection.instance} dropped")
+
+    def _gateways(self, container: str) -> list[str]:
+        """Where all comes from that enters by a published port."""
+        found = self._engine.inspect(container)
+        settings = cast("dict[str, dict[str, dict[str, object]]]", found["NetworkSettings"]) if found else {}
+        ends = (settings.get("Networks") or {}).values()
+        return [str(end["Gateway"]) for end in ends if end.get("Gateway")]
 
     def _endpoints(self, container: str) -> dict[str, dict[str, object]]:
         """Network → what it takes to join it again as before: address and aliases."""
