@@ -29,6 +29,16 @@ _ROUND_S = 0.1
 Objects = list[dict[str, object]]
 
 
+def base_name(run: str) -> str:
+    """The name of a run's network, with which the names of all that it makes on an engine begin."""
+    return f"stormdrill-{run}"
+
+
+def is_named(name: str, base: str) -> bool:
+    """Whether somebody has named it so; a label alone can be inherited, by way of a committed image for instance."""
+    return name == base or name.startswith(f"{base}-")
+
+
 class Removed(NamedTuple):
     names: tuple[str, ...]
     left: tuple[str, ...]
@@ -52,6 +62,8 @@ class Claims:
     run: str
     open: bool = False
     """Something may be there: claimed, and not removed since."""
+    base: str = ""
+    """Only what is named so is removed; empty: whatever bears the label."""
     _engines: dict[str, _Claim] = field(default_factory=dict)
     _owned: dict[str, str] = field(default_factory=dict)
     """Id or name of a container that the run made → where it answers."""
@@ -83,7 +95,7 @@ class Claims:
 
         `settle`: whoever made it died or gave it up, so that an engine may still be making something.
         """
-        clearing = [_Clearing(engine, self.run, claim, settle) for engine, claim in self._engines.items()]
+        clearing = [_Clearing(engine, self.run, claim, settle, self.base) for engine, claim in self._engines.items()]
         each = yield from together([one.clear() for one in clearing])
         left = tuple(text for removed in each for text in removed.left)
         self.open = bool(left)
@@ -97,8 +109,8 @@ class Claims:
 class _Clearing:
     """Removes one run's things from one engine."""
 
-    def __init__(self, engine: str, run: str, claim: _Claim, settle: bool) -> None:
-        self._engine, self._run, self._claim = engine, run, claim
+    def __init__(self, engine: str, run: str, claim: _Claim, settle: bool, base: str) -> None:
+        self._engine, self._run, self._claim, self._base = engine, run, claim, base
         self._until_s = time.monotonic() + LIMIT_S
         self._settled_s = time.monotonic() + (SETTLE_S if settle else 0.0)
         self._removed: dict[str, str] = {}
@@ -128,13 +140,16 @@ class _Clearing:
         wanted = quote(json.dumps({"label": [f"{LABEL}={self._run}"]}), safe="")
         lists = ("/containers/json?all=1&", "/networks?", "/volumes?")
         heard = yield from together([self._ask("GET", f"{path}filters={wanted}") for path in lists])
-        found = [_listed(one) for one in heard]
+        found = [self._wanted(_listed(one)) for one in heard]
         if any(one is None for one in found):
             bad = heard[next(number for number, one in enumerate(found) if one is None)]
             self._trouble = bad.error or f"it answered {bad.status}"
             return None
         containers, networks, volumes = cast("list[Objects]", found)
         return containers, networks, volumes
+
+    def _wanted(self, found: Objects | None) -> Objects | None:
+        return [one for one in found if is_named(_name_of(one), self._base)] if found and self._base else found
 
     def _remove(self, containers: Objects, networks: Objects, volumes: Objects) -> Steps[None]:
         yield from together([self._remove_container(one) for one in containers])

@@ -2,7 +2,9 @@
 
 A thing is *stale* when its run is over: neither runner nor keeper lives. A run that was killed is recovered first, so
 that its faults are reverted by what its journal says, and only then is removed what still bears its name. Nothing that
-belongs to a living run is touched, also when that run's state is kept in another user's home.
+belongs to a living run is touched, also when that run's state is kept in another user's home. An engine can be shared
+with a machine or a container whose processes are not seen here: what it has of a run that nobody here knows is left
+until it expires, or until somebody names that run.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from stormdrill.errors import Refused
 from stormdrill.keeper import actions, procfs
-from stormdrill.keeper.claims import LABEL, Claims
+from stormdrill.keeper.claims import LABEL, Claims, base_name, is_named
 from stormdrill.keeper.engine import ask, local_engine
 from stormdrill.keeper.loop import run_now
 from stormdrill.keeper.undo import DONE, SUPERSEDED
@@ -32,7 +35,8 @@ KILL_LIMIT_S = 5.0
 _ENGINE_S = 5.0
 _CONTROL_S = 0.5
 _CGROUP_DEPTH = 4
-LIVING, KILLED, DIRTY, OVER = "living", "killed", "dirty", "over"
+LIVING, KILLED, DIRTY, OVER, UNKNOWN = "living", "killed", "dirty", "over", "unknown"
+_ENGINE_KINDS = ("container", "network", "volume")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Thing:
     name: str
     run: str
     owner: str
-    """living: its run goes on; killed or dirty: `recover` mends it; over: nobody knows of it any more"""
+    """living: its run goes on; killed or dirty: `recover` mends it; over: nobody knows of it any more;
+    unknown: it may be of a run that goes on where its processes are not seen from here"""
     expires: str
     """When its undo is due, or what its label says; UTC with offset, or empty."""
     outcome: str = ""
@@ -52,7 +57,7 @@ class Thing:
 
     @property
     def stale(self) -> bool:
-        return self.owner != LIVING
+        return self.owner not in (LIVING, UNKNOWN)
 
     @property
     def left(self) -> bool:
@@ -63,7 +68,7 @@ class Thing:
 class Swept:
     things: tuple[Thing, ...]
     notes: tuple[str, ...]
-    """What could not be looked at."""
+    """What could not be looked at, and what is left to its expiry."""
     dry_run: bool
 
     @property
@@ -105,10 +110,30 @@ def _look(run: str, engine: str) -> tuple[tuple[Thing, ...], tuple[str, ...]]:
         found.append(Thing("run", f"{hold.system} on {hold.target}", name, owners[name], ""))
         found += _faults(hold, owners[name])
     found = [replace(thing, owner=owners.get(thing.run, OVER)) for thing in found if run in ("", thing.run)]
+    if not run:
+        found = _left_to_their_expiry(found, notes)
     return tuple(sorted(found, key=lambda thing: (thing.run, _KINDS.index(thing.kind), thing.name))), tuple(notes)
 
 
 _KINDS = ("run", "fault", "toxic", "process", "container", "network", "volume", "cgroup")
+
+
+def _left_to_their_expiry(found: list[Thing], notes: list[str]) -> list[Thing]:
+    """What an engine has of runs that nobody here knows is not stale before the last of it expires."""
+    lasting = {thing.run for thing in found if thing.owner == OVER and _lasts(thing)}
+    for run in sorted(lasting):
+        notes.append(f"{run} is not known here and has not expired; if it is over: stormdrill sweep {run}")
+    return [
+        replace(thing, owner=UNKNOWN) if thing.run in lasting and thing.kind in _ENGINE_KINDS else thing
+        for thing in found
+    ]
+
+
+def _lasts(thing: Thing) -> bool:
+    try:
+        return thing.kind in _ENGINE_KINDS and datetime.fromisoformat(thing.expires) > datetime.now(UTC)
+    except (ValueError, TypeError):  # no label, or no time with its offset
+        return False
 
 
 def _owner(hold: holds.Hold, kept: bool) -> str:
@@ -179,8 +204,8 @@ def _on_the_engine(engine: str, notes: list[str]) -> Iterator[Thing]:
             return
         for one in (listed.get("Volumes") or []) if isinstance(listed, dict) else listed:
             labels = one.get("Labels") or {}
-            if RUN.fullmatch(str(labels.get(LABEL, ""))):
-                name = str((one.get("Names") or [one.get("Name")])[0]).lstrip("/")
+            name = str((one.get("Names") or [one.get("Name")])[0]).lstrip("/")
+            if RUN.fullmatch(str(labels.get(LABEL, ""))) and is_named(name, base_name(labels[LABEL])):
                 yield Thing(kind, name, labels[LABEL], OVER, str(labels.get(f"{LABEL}.expires", "")))
 
 
@@ -234,8 +259,8 @@ def _remove(things: Iterable[Thing], engine: str) -> dict[str, str]:
 
 def _remove_all_of(run: str, things: list[Thing], engine: str) -> list[str]:
     left = [f"pid {who.pid} is still alive" for who in procfs.kill_until_gone(procfs.marked(run), KILL_LIMIT_S)]
-    if any(thing.kind in ("container", "network", "volume") for thing in things):
-        claims = Claims(run)
+    if any(thing.kind in _ENGINE_KINDS for thing in things):
+        claims = Claims(run, base=base_name(run))
         claims.note(ResourcesClaimed(engine, [], [], []))
         left += run_now(claims.remove(settle=False)).left
     for thing in things:

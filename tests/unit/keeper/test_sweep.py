@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from stormdrill.keeper.sweep import sweep
 from stormdrill.store import holds
 
 GONE = "20200101T000000Z-long-over-0000"
+OURS = f"stormdrill-{GONE}"
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_nothing_of_a_living_run_is_touched_even_where_its_hold_is_not_seen(
 ) -> None:
     who = run.spawn("web")
     run.freeze("web", who)
-    fake.add("web", stormdrill=run.dir.name)
+    fake.add(f"stormdrill-{run.dir.name}-web", stormdrill=run.dir.name)
     found = sweep(run.dir.name)
     assert {(thing.kind, thing.owner, thing.outcome) for thing in found.things} == {
         ("run", "living", ""),
@@ -75,7 +77,7 @@ def test_a_killed_run_is_recovered_first_and_then_nothing_of_it_is_left(run: Kep
     who = procfs.identity_of(frozen.pid)
     assert who is not None
     run.freeze("stranger", who)
-    box = fake.add("web", stormdrill=run.dir.name)
+    box = fake.add(f"stormdrill-{run.dir.name}-web", stormdrill=run.dir.name)
     kill_both(run)
     listed = sweep(run.dir.name, dry_run=True)
     assert {thing.owner for thing in listed.things} == {"killed"}
@@ -94,9 +96,10 @@ def test_a_killed_run_is_recovered_first_and_then_nothing_of_it_is_left(run: Kep
 def test_what_nobody_knows_of_any_more_is_removed_and_what_others_labelled_is_not(fake: FakeEngine) -> None:
     process = subprocess.Popen(["sleep", "1002"], env={**procfs.marks(GONE, "web"), "PATH": "/usr/bin:/bin"})
     eventually(lambda: procfs.marked(GONE))
-    fake.add("ours", "net", **{"stormdrill": GONE, "stormdrill.expires": "2020-01-01T00:10:00+00:00"})
-    fake.networks = {"net": {"stormdrill": GONE}, "theirs": {}}
+    fake.add(f"{OURS}-web", OURS, **{"stormdrill": GONE, "stormdrill.expires": "2020-01-01T00:10:00+00:00"})
+    fake.networks = {OURS: {"stormdrill": GONE}, "theirs": {}}
     theirs = [fake.add("theirs"), fake.add("opted-in", stormdrill="my-own-system")]
+    theirs += [fake.add("from-a-committed-image", stormdrill=GONE), fake.add(f"{OURS}9", stormdrill=GONE)]
     answer = CliRunner().invoke(command, [GONE, "--json"])
     process.wait(10)
     told = json.loads(answer.stdout)
@@ -110,16 +113,37 @@ def test_what_nobody_knows_of_any_more_is_removed_and_what_others_labelled_is_no
     assert fake.networks == {"theirs": {}}
 
 
+def test_what_a_shared_engine_has_of_a_run_that_may_go_on_elsewhere_is_left_until_it_expires_or_is_named(
+    fake: FakeEngine,
+) -> None:
+    def expires(in_s: float) -> str:
+        return (datetime.now(UTC) + timedelta(seconds=in_s)).isoformat(timespec="seconds")
+
+    fake.add(f"{OURS}-web", OURS, **{"stormdrill": GONE, "stormdrill.expires": expires(3600)})
+    fake.add(f"{OURS}-db", OURS, **{"stormdrill": GONE, "stormdrill.expires": expires(-1)})
+    fake.networks = {OURS: {"stormdrill": GONE}}
+    left = sweep(dry_run=True)  # of all runs, so that it must not touch those of others on this machine
+    of_it = [thing for thing in left.things if thing.run == GONE]
+    assert [(thing.kind, thing.owner, thing.stale) for thing in of_it] == [
+        ("container", "unknown", False),
+        ("container", "unknown", False),
+        ("network", "unknown", False),
+    ]
+    assert any(note.endswith(f"if it is over: stormdrill sweep {GONE}") for note in left.notes)
+    assert {(thing.owner, thing.outcome) for thing in sweep(GONE).things} == {("over", "removed")}
+    assert (fake.boxes, fake.networks) == ({}, {})
+
+
 def test_what_cannot_be_removed_is_said_with_exit_code_5(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     from stormdrill.keeper import claims
 
     monkeypatch.setattr(claims, "LIMIT_S", 0.3)
-    fake.add("stuck", stormdrill=GONE)
+    fake.add(f"{OURS}-stuck", stormdrill=GONE)
     fake.troubles = [("DELETE", "500")] * 50
     answer = CliRunner().invoke(command, [GONE])
     assert answer.exit_code == 5
     assert "docker" in answer.stdout
-    assert "rm -f -v stuck" in answer.stdout
+    assert f"rm -f -v {OURS}-stuck" in answer.stdout
 
 
 def test_a_word_that_is_no_run_is_refused() -> None:
@@ -131,12 +155,13 @@ def test_a_word_that_is_no_run_is_refused() -> None:
 def test_a_real_engine_is_swept_of_one_run_that_is_over(engine: str) -> None:
     run = f"20200101T000000Z-over-{os.getpid()}"
     labels = {"stormdrill": run}
+    name = f"stormdrill-{run}"
     made = {"Image": base_image(), "Cmd": ["sleep", "1000"], "Labels": labels}
-    assert ask(engine, "POST", "/networks/create", json.dumps({"Name": run, "Labels": labels})).status == 201
-    made |= {"HostConfig": {"NetworkMode": run}}
-    assert ask(engine, "POST", f"/containers/create?name={run}", json.dumps(made)).status == 201
-    assert ask(engine, "POST", f"/containers/{run}/start").status == 204
-    assert ask(engine, "POST", f"/containers/{run}/pause").status == 204
+    assert ask(engine, "POST", "/networks/create", json.dumps({"Name": name, "Labels": labels})).status == 201
+    made |= {"HostConfig": {"NetworkMode": name}}
+    assert ask(engine, "POST", f"/containers/create?name={name}", json.dumps(made)).status == 201
+    assert ask(engine, "POST", f"/containers/{name}/start").status == 204
+    assert ask(engine, "POST", f"/containers/{name}/pause").status == 204
     swept = sweep(run)
     assert sorted((thing.kind, thing.owner, thing.outcome) for thing in swept.things) == [
         ("container", "over", "removed"),
