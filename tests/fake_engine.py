@@ -77,6 +77,8 @@ class FakeEngine:
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, object]:
         parts = urlsplit(path)
+        if isinstance(body, dict) and (named := parse_qs(parts.query).get("name")):
+            body["Name"] = named[0]
         labels = json.loads(parse_qs(parts.query).get("filters", ["{}"])[0]).get("label", [])
         for pattern, serve in self._served():
             if found := re.fullmatch(pattern, f"{method} {re.sub(_VERSION, '', parts.path)}"):
@@ -87,6 +89,7 @@ class FakeEngine:
         return [
             (r"GET /version", lambda _g, _b, _w: (200, {"Version": "20.10.24", "ApiVersion": "1.41"})),
             (r"GET /images/(.+)/json", lambda g, _b, _w: (200, {"Id": f"sha256:{g[0]}"})),
+            (r"GET /_ping", lambda _g, _b, _w: (200, "")),
             (r"GET /containers/json", lambda _g, _b, wanted: (200, self._listed(wanted))),
             (r"GET /networks", lambda _g, _b, wanted: (200, self._nets(wanted))),
             (r"POST /containers/create", self._create),
@@ -121,6 +124,8 @@ class FakeEngine:
                 "Names": [f"/{box.name}"],
                 "Labels": box.labels,
                 "State": "paused" if box.paused else "running",
+                "Image": "image",
+                "Ports": [{"IP": "127.0.0.1", "PrivatePort": 8080, "PublicPort": 18080, "Type": "tcp"}],
             }
             for box in self.boxes.values()
             if _has(box.labels, wanted)
@@ -142,7 +147,7 @@ class FakeEngine:
         }
 
     def _create(self, _groups: list[str], body: dict[str, Any], _wanted: object) -> tuple[int, object]:
-        box = self.add(f"made{len(self.boxes)}", **body.get("Labels") or {})
+        box = self.add(body.get("Name", f"made{len(self.boxes)}"), **body.get("Labels") or {})
         box.running = False
         return 201, {"Id": box.id}
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from fake_engine import Box, FakeEngine, fake_engine
+from stormdrill.api.targets import make
 from stormdrill.errors import Unreachable
 from stormdrill.keeper.undo import perform
-from stormdrill.model.mechanism import CpuLimit, How
+from stormdrill.model.mechanism import CpuLimit, How, Pressure
 from stormdrill.model.plan import Injection
+from stormdrill.model.system import DockerSpec, ServiceInstance, System
 from stormdrill.ports import Mechanism
 from stormdrill.targets.docker.engine import Engine
 from stormdrill.targets.docker.fleet import Fleet, Member
@@ -48,6 +50,37 @@ def harmed(by: Mechanism, one: Injection) -> str:
     (undo,) = by.undo(one)
     by.apply(one)
     return perform(undo).word
+
+
+# --- what runs already ---
+
+
+def attached(*more: str) -> System:
+    """Containers of somebody else's, chosen by their label."""
+    chosen = [ServiceInstance(name, name, (), port=8080, select={"app": name}) for name in ("web", *more)]
+    return System(name="theirs", entry="web", instances=tuple(chosen), docker=DockerSpec(attach={"drill": "allowed"}))
+
+
+def test_a_container_that_its_engine_removes_when_it_ends_is_never_ended(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The undo of a crash is a start, and there would be nothing left to start."""
+    monkeypatch.setenv("DOCKER_HOST", engine.url)
+    box = engine.add("web-1", app="web", drill="allowed")
+
+    def refused(one: Injection) -> str:
+        target = make("docker", attached(), tmp_path, lasts_s=60.0)
+        target.world()
+        return target.mechanisms[one.mechanism].refusal(one)
+
+    ends = [injection("crash"), injection("pressure", Pressure(10.0, 64.0))]
+    box.limits = {"Memory": 256 << 20}
+    assert [refused(one) for one in ends] == ["", ""]
+    box.limits["AutoRemove"] = True
+    for one in ends:
+        assert "web was started with --rm" in refused(one)
+        assert "; start it without --rm" in refused(one)
+    assert [refused(one) for one in (injection("freeze"), HALF)] == ["", ""]
 
 
 # --- CPU ---

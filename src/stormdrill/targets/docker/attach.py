@@ -30,6 +30,8 @@ class Attach:
         self.system = system
         self._engine = engine
         self._found: dict[str, Member] = {}
+        self._told: dict[str, Container] = {}
+        """Instance → all that the engine knew of its container when it was found."""
 
     def prepare(self) -> None:
         """Which containers are meant, by their labels; or the very ones that were planned. Raises Refused."""
@@ -37,6 +39,7 @@ class Attach:
             return
         try:
             listed = self._listed()
+            told = {str(one["Id"]): self._engine.inspect(str(one["Id"])) or {} for one in listed}
         except Unreachable as error:
             raise Refused(f"target docker: {error}") from error
         problems: list[Problem] = []
@@ -49,15 +52,23 @@ class Attach:
                 named = item.name if len(mine) == 1 else f"{item.name}-{number}"
                 bound = self._bound(replace(item, name=named), one, problems)
                 instances.append(bound)
+                self._told[named] = told[str(one["Id"])]
         if problems:
             raise Refused(problems)
         self.system = replace(self.system, instances=tuple(instances))
 
     def memory_mb(self, instance: str) -> float:
         """The limit that the container has; 0 for none."""
-        found = self._engine.inspect(self._found[instance].id) or {}
-        limits = cast("dict[str, int]", found.get("HostConfig") or {})
-        return limits.get("Memory", 0) / (1 << 20)
+        return cast("int", self._set(instance).get("Memory", 0)) / (1 << 20)
+
+    def ends_for_good(self, instance: str) -> str:
+        """Why nothing starts it again once it has ended, and what would help; empty when the engine does."""
+        if not self._set(instance).get("AutoRemove"):
+            return ""
+        return (
+            f"{instance} was started with --rm, so that the engine removes it and its anonymous volumes when it ends; "
+            "start it without --rm, or drill it with what doesn't end it (freeze)"
+        )
 
     def hops(self) -> tuple[Hop, ...]:
         """None passes a proxy of ours: what runs already calls whom it calls."""
@@ -91,6 +102,10 @@ class Attach:
         filters = quote(json.dumps({"label": labels, "status": ["running", "paused"]}))
         found = cast("list[Container]", self._engine.get(f"/containers/json?filters={filters}") or [])
         return sorted(found, key=_name)
+
+    def _set(self, instance: str) -> Container:
+        """What it was started with."""
+        return cast("Container", self._told[instance].get("HostConfig") or {})
 
     def _bound(self, item: ServiceInstance, one: Container, problems: list[Problem]) -> ServiceInstance:
         carried = _labels(one)

@@ -55,14 +55,17 @@ class Crashing:
 
     permission = PERMISSION
 
-    def __init__(self, engine: Engine, fleet: Fleet, answers: Callable[[str], bool]) -> None:
+    def __init__(
+        self, engine: Engine, fleet: Fleet, answers: Callable[[str], bool], ends_for_good: Callable[[str], str]
+    ) -> None:
         self._engine = engine
         self._fleet = fleet
         self._answers = answers
+        self._ends_for_good = ends_for_good
         self._died_ms: dict[str, float] = {}
 
     def refusal(self, injection: Injection) -> str:
-        return ""
+        return self._ends_for_good(injection.instance)
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
         one = self._fleet.of(injection.instance)

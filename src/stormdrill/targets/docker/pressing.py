@@ -43,10 +43,13 @@ class Pressing:
     starts_inside = True
     """Not possible while the container is paused or gone, which `plan` refuses."""
 
-    def __init__(self, engine: Engine, fleet: Fleet, limit_mb: Callable[[str], float]) -> None:
+    def __init__(
+        self, engine: Engine, fleet: Fleet, limit_mb: Callable[[str], float], ends_for_good: Callable[[str], str]
+    ) -> None:
         self._engine = engine
         self._fleet = fleet
         self._limit_mb = limit_mb
+        self._ends_for_good = ends_for_good
         self._prepared: dict[str, str] = {}
 
     def refusal(self, injection: Injection) -> str:
@@ -60,7 +63,7 @@ class Pressing:
             return (
                 f"a ceiling of {how.ceiling_mb:g} MB is no more than the allocator needs; write {LEAST_CEILING_MB:g}MB"
             )
-        return ""
+        return self._ends_for_good(injection.instance)  # the kernel may kill the application, whoever is meant
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
         one, where = self._fleet.of(injection.instance), self._engine.where

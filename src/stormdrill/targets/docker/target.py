@@ -115,10 +115,10 @@ class DockerTarget:
         standing = Standing(self._keeping, self._run_dir)
         return {
             "freeze": Freezing(engine, fleet),
-            "crash": Crashing(engine, fleet, self.answers),
+            "crash": Crashing(engine, fleet, self.answers, self._ends_for_good),
             **dict.fromkeys(TOXICS, toxics),
             "sever": Severing(engine, fleet, source.address, source.without_rules),
-            "pressure": Pressing(engine, fleet, self._memory_mb),
+            "pressure": Pressing(engine, fleet, self._memory_mb, self._ends_for_good),
             "cpu-limit": Limiting(engine, fleet),
             "device": Devices(lambda name: self._run_dir / "work" / name, self._address),
             "tell": Telling(self._address),
@@ -307,6 +307,10 @@ class DockerTarget:
         """Its limit as its container has it, or will have it; 0 without one."""
         spec = next(item for item in self._source.system.instances if item.name == instance)
         return spec.memory_mb or (self._source.memory_mb(instance) if isinstance(self._source, Attach) else 0.0)
+
+    def _ends_for_good(self, instance: str) -> str:
+        """Why nothing starts it again once it has ended; empty when the engine does."""
+        return self._source.ends_for_good(instance) if isinstance(self._source, Attach) else ""
 
 
 def _get(address: str, ready: Ready) -> bool:
