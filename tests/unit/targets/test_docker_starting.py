@@ -104,6 +104,7 @@ def test_a_question_that_was_cut_short_is_found_by_sweep(tmp_path: Path, monkeyp
         with pytest.raises(Refused):
             starting.ask_image("an-image", ["python3"])
         (left,) = engine.boxes.values()
+        assert left.name == f"stormdrill-{left.labels['stormdrill']}"
         assert left.labels["stormdrill.expires"]
         swept = sweep(left.labels["stormdrill"], engine=engine.url)
         assert [(one.name, one.outcome) for one in swept.things] == [(left.name, "removed")]

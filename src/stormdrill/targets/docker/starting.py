@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -75,9 +76,12 @@ def ask_image(image: str, argv: Sequence[str]) -> str:
     """What a program in this image says, or why it can't be started. Raises Refused when the engine is silent."""
     now = datetime.now(UTC)
     expires = (now + timedelta(seconds=ASK_LIMIT_S)).isoformat(timespec="seconds")
-    labels = {LABEL: f"{now:%Y%m%dT%H%M%SZ}-question", "stormdrill.expires": expires}  # so that sweep knows it
+    run = f"{now:%Y%m%dT%H%M%SZ}-question-{secrets.token_hex(2)}"  # named and labelled so that sweep knows it
+    labels = {LABEL: run, "stormdrill.expires": expires}
     with _engine_answers(f"target docker: {image} can't be asked", Refused), closing(_client()) as client:
-        asked = client.containers.create(image, list(argv), labels=labels, network_disabled=True)
+        asked = client.containers.create(
+            image, list(argv), name=f"stormdrill-{run}", labels=labels, network_disabled=True
+        )
         try:
             asked.start()
             asked.wait(timeout=ASK_LIMIT_S)
