@@ -4,34 +4,68 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from keeping import eventually
-from stormdrill.store.identity import identity_of
+from stormdrill.store.identity import Identity, identity_of
 from stormdrill.targets.docker.tool import Tool, ToolFailedError
 
 LASTS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[-1]).write_text(f'{os.getpid()}\\n'); time.sleep(60)"
+PLUGIN = (  # as a command line that runs its plugin in a process group of its own
+    f"import subprocess, sys; subprocess.run([sys.executable, '-c', {LASTS!r}, sys.argv[-1]], process_group=0)"
+)
 
 
 def tool(script: str, place: Path) -> Tool:
     return Tool((sys.executable, "-c", script), "unix:///nowhere.sock", place)
 
 
-def test_the_tool_dies_with_the_runner(tmp_path: Path) -> None:
+def told(said: Path) -> Identity:
+    """Who wrote its pid there."""
+    eventually(lambda: said.exists() and said.read_text().endswith("\n"))
+    child = identity_of(int(said.read_text()))
+    assert child is not None
+    assert child.lives
+    return child
+
+
+@pytest.mark.parametrize("script", [LASTS, PLUGIN], ids=["alone", "with a plugin"])
+def test_the_tool_dies_with_the_runner(script: str, tmp_path: Path) -> None:
     said = tmp_path / "pid"
     runs = (
         "import sys; from pathlib import Path; from stormdrill.targets.docker.tool import Tool; "
         "Tool((sys.executable, '-c', sys.argv[1]), 'unix:///nowhere.sock', Path('.')).ask(sys.argv[2], limit_s=50.0)"
     )
-    with subprocess.Popen([sys.executable, "-c", runs, LASTS, str(said)]) as runner:
-        eventually(lambda: said.exists() and said.read_text().endswith("\n"))
-        child = identity_of(int(said.read_text()))
-        assert child is not None
-        assert child.lives
+    with subprocess.Popen([sys.executable, "-c", runs, script, str(said)]) as runner:
+        child = told(said)
         runner.kill()
     eventually(lambda: not child.lives)
+
+
+def test_a_plugin_that_goes_on_is_ended_with_the_tool(tmp_path: Path) -> None:
+    said = tmp_path / "pid"
+    gives_up = (
+        f"import pathlib, subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {LASTS!r}, sys.argv[-1]])\n"
+        "while not (pathlib.Path(sys.argv[-1]).exists() and pathlib.Path(sys.argv[-1]).read_text()): time.sleep(0.01)\n"
+        "sys.exit('given up')"
+    )
+    with pytest.raises(ToolFailedError, match="given up"):
+        tool(gives_up, tmp_path).ask(str(said), limit_s=20.0)
+    plugin = identity_of(int(said.read_text()))
+    assert plugin is None or not plugin.lives
+
+
+def test_a_tool_that_takes_too_long_is_ended_with_its_plugin(tmp_path: Path) -> None:
+    said = tmp_path / "pid"
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(tool(PLUGIN, tmp_path).ask, str(said), limit_s=3.0)
+        plugin = told(said)
+        with pytest.raises(ToolFailedError, match="no end after 3 s"):
+            asked.result()
+    assert not plugin.lives
 
 
 def test_a_tool_without_an_end_is_ended_and_one_that_fails_is_quoted(tmp_path: Path) -> None:

@@ -21,12 +21,6 @@ ASK_LIMIT_S = 10.0
 PROJECT = "stormdrill"
 """For questions alone: a run's own is `stormdrill-<run>`."""
 HELP = "install docker-compose, or Docker's compose plugin; or start it yourself, with a label, and use attach"
-_DIES_WITH_US = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); "
-    "os.getppid() == int(sys.argv[1]) or os._exit(1); os.execvp(sys.argv[2], sys.argv[2:])"
-)
-"""Else it would go on making containers after the keeper has removed those that it found."""
-
 _OVERRIDING = ("COMPOSE_FILE", "COMPOSE_PROJECT", "COMPOSE_PROFILES", "DOCKER_CONTEXT", "DOCKER_HOST")
 
 
@@ -43,23 +37,26 @@ class Tool(Struct, frozen=True):
     def ask(self, *words: str, given: str = "", project: str = PROJECT, limit_s: float = ASK_LIMIT_S) -> bytes:
         """Its standard output. `given` stands for the compose file. Raises ToolFailedError."""
         argv = [*self.argv, "--project-name", project, "--project-directory", str(self.folder), *words]
-        kept = [sys.executable, "-c", _DIES_WITH_US, str(os.getpid()), *argv]
-        try:
-            done = subprocess.run(
-                kept,
-                input=given.encode(),
-                capture_output=True,
-                check=False,
-                timeout=limit_s,
-                env=_environment(self.engine),
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired:
-            raise ToolFailedError(f"{self.argv[0]} had no end after {limit_s:g} s") from None
-        if done.returncode:
-            said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
-            raise ToolFailedError("; ".join(line.strip() for line in said[-3:]) or f"exit code {done.returncode}")
-        return done.stdout
+        tied = [sys.executable, "-m", "stormdrill.targets.docker.tied", str(os.getpid()), *argv]
+        with subprocess.Popen(
+            tied,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(self.engine),
+            start_new_session=True,
+        ) as running:
+            try:
+                said, complaint = running.communicate(given.encode(), limit_s)
+            except subprocess.TimeoutExpired:
+                raise ToolFailedError(f"{self.argv[0]} had no end after {limit_s:g} s") from None
+            finally:
+                running.terminate()  # ends its whole session; nothing when it has ended
+        if running.returncode:
+            lines = (complaint or said).decode("utf-8", "replace").strip().splitlines()
+            last = "; ".join(line.strip() for line in lines[-3:])
+            raise ToolFailedError(last or f"exit code {running.returncode}")
+        return said
 
 
 def find(engine: str, folder: Path) -> Tool:
