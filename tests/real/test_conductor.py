@@ -111,7 +111,7 @@ def test_a_region_is_lost_seen_to_be_lost_and_seen_to_be_back(rig: Callable[...,
     assert [(bit.injection, bit.bit, bit.witness) for bit in bits] == [("region-loss/web-eu", True, "process state")]
     gone = [item.event for item in it.events(ev.RevertVerified)]
     assert [(one.injection, one.gone) for one in gone] == [("region-loss/web-eu", True)]
-    assert [item.event.ok for item in it.events(ev.Restored)] == [True]
+    assert [(one.event.ok, one.event.detail) for one in it.events(ev.Restored)] == [(True, "2 processes answer")]
     assert it.alive() == []
 
 

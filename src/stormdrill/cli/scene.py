@@ -54,6 +54,7 @@ class Scene:
         self._doing = "planning"
         self._healthy: e.BaselineJudged | None = None
         self._spawned: set[str] = set()
+        self._proxied = False
         self._ready: set[str] = set()
         self._places: set[str] = set()
         self._phase = ""
@@ -134,6 +135,7 @@ class Scene:
 
     @_tell.register
     def _(self, event: e.ProcessSpawned, at_ms: float) -> list[Line]:
+        self._proxied |= event.role == "proxy"
         if event.role == "system" and not self._phase:
             self._doing = "starting"
             self._spawned.add(event.instance)
@@ -152,6 +154,7 @@ class Scene:
 
     @_tell.register
     def _(self, event: e.ContainerStarted, at_ms: float) -> list[Line]:
+        self._proxied |= event.role == "proxy"
         if event.role == "system" and not self._phase:
             self._doing = "starting"
             self._spawned.add(event.instance)
@@ -161,7 +164,7 @@ class Scene:
     @_tell.register
     def _(self, event: e.SystemReady, at_ms: float) -> list[Line]:
         self._doing = "ready, waiting for the load"
-        count = telling.system_text(event.instances, self._target)
+        count = telling.system_text(event.instances, self._target, self._proxied)
         return [Line("system", "ready", count, figures.seconds(event.after_ms / 1000))]
 
     @_tell.register
@@ -312,7 +315,7 @@ class Scene:
     @_tell.register
     def _(self, event: e.TornDown, at_ms: float) -> list[Line]:
         self._doing = "judging"
-        count = telling.system_text(event.ended, self._target)
+        count = telling.ended_text(event.ended, self._target, self._proxied)
         lines = [Line("system", "ended", count, figures.seconds(event.took_ms / 1000))]
         return [*lines, Line("system", "LEFT", _names(event.left))] if event.left else lines
 

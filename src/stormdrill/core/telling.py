@@ -79,10 +79,18 @@ def phase(name: str) -> str:
     return f"{SPOKEN.get(word, word)}{blank}{rest}"
 
 
-def system_text(count: int, target: str) -> str:
-    """`9 containers`, `1 process`."""
+def system_text(count: int, target: str, proxied: bool = False) -> str:
+    """`9 containers`, `1 process and the fault proxy`."""
     word = {"docker": "container", "kubernetes": "pod"}.get(target, "process")
-    return f"{count:,} {word if count == 1 else word + ('es' if word == 'process' else 's')}"
+    text = f"{count:,} {word if count == 1 else word + ('es' if word == 'process' else 's')}"
+    return f"{text} and the fault proxy" if proxied else text
+
+
+def ended_text(count: int, target: str, proxied: bool) -> str:
+    """`count` is of all that was ended, the fault proxy too; of containers also their networks and volumes."""
+    if target == "docker":
+        return f"{count:,} containers, networks and volumes"
+    return system_text(count - proxied, target, proxied)
 
 
 class Ending(Struct, frozen=True):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from stormdrill.core import decide as do
+from stormdrill.core import telling
 from stormdrill.core.fold import State, start, step
 from stormdrill.engine.injecting import Injecting, now_ms
 from stormdrill.errors import KeeperGone, Refused, SystemNotReady, Unreachable
@@ -299,6 +300,8 @@ class Conductor:
                 return self._revert, command.injection, command.cause
             case do.Verify():
                 return self._injecting.verify, command.injection, command.last
+            case do.LookAgain():
+                return self._injecting.look_again, command.injection
             case do.StartRunbook():
                 return self._start_runbook, command.trigger, command.alert
             case do.UndoRunbook():
@@ -307,7 +310,7 @@ class Conductor:
                 return (self._end_load,)
 
     def _submit(self, command: do.Command, work: Callable[..., None], *arguments: object) -> None:
-        pool = self._reverts if isinstance(command, do.Revert | do.Verify | do.Finish) else self._pool
+        pool = self._reverts if isinstance(command, do.Revert | do.Verify | do.LookAgain | do.Finish) else self._pool
         future = pool.submit(work, *arguments)
         future.add_done_callback(lambda _: self._wake.set())
         self._under_way[command] = future
@@ -325,12 +328,12 @@ class Conductor:
             future.result()
 
     def _doubt(self, command: do.Command) -> None:
-        """A call that outlives its limit is doubtful: reverted, and looked at again after the revert."""
+        """A call that outlives its limit is doubtful: reverted, looked at after the revert, and again before the end."""
         if not isinstance(command, do.Inject):
             return
         now = self.state.injections[command.injection]
         limit_ms = self.plan.injection(command.injection).inject_timeout_s * 1000
-        if now.stage == "injecting" and not now.outcome and now.inject_ms is not None:
+        if not now.outcome and now.inject_ms is not None:
             took_ms = now_ms() - now.inject_ms
             if took_ms > limit_ms:
                 detail = f"no answer within {limit_ms / 1000:g} s"
@@ -392,8 +395,9 @@ class Conductor:
         while not (all((ready := self.target.ready()).values()) or self._keeper_gone) and time.monotonic() < deadline_s:
             time.sleep(TICK_S)
         silent = ", ".join(sorted(name for name, yes in ready.items() if not yes))
-        kind = "processes" if self.plan.target == "process" else "containers"
-        detail = f"does not answer: {silent}" if silent else f"all {len(ready)} {kind} answer"
+        count = len(self.plan.system.instances)
+        who = telling.system_text(count, self.plan.target, proxied=len(ready) > count)
+        detail = f"does not answer: {silent}" if silent else f"{who} answer"
         self.keeper.record(ev.Restored(not silent, detail))
 
     def _finish(self, command: do.Finish) -> None:

@@ -110,7 +110,9 @@ def _(event: ev.AbortRequested, row: Told) -> str:
 @_says(ev.TornDown)
 def _(event: ev.TornDown, row: Told) -> str:
     left = f"; still alive: {listed(event.left)}" if event.left else ""
-    ended = telling.system_text(event.ended, row.source.plan.target if row.source.plan else "process")
+    target = row.source.plan.target if row.source.plan else "process"
+    proxied = any(started.role == "proxy" for _, started in row.source.all(ev.ProcessSpawned))
+    ended = telling.ended_text(event.ended, target, proxied)
     return f"{ended} ended by {event.by} in {show_duration(event.took_ms / 1000)}{left}."
 
 

@@ -65,6 +65,16 @@ def test_a_fault_that_is_not_gone_is_said_in_capitals(tmp_path: Path) -> None:
     assert "NOT GONE" in told(tmp_path / "run", "dirty")
 
 
+def test_the_fault_proxy_is_named_wherever_the_system_is_counted() -> None:
+    scene = Scene()
+    for role, name in (("system", "web"), ("proxy", "proxy")):
+        spawned = ev.ProcessSpawned(name, name, role, 1, 1, [], {}, "", "", "", {})
+        scene.tell(ev.Recorded(1, "", 0.0, spawned))
+    counted = (ev.SystemReady(1, 9.0), ev.TornDown("runner", 2, [], 9.0))
+    lines = [line.text for event in counted for line in scene.tell(ev.Recorded(2, "", 0.0, event))]
+    assert lines == ["1 process and the fault proxy"] * 2
+
+
 def test_figures_stand_at_the_right_edge() -> None:
     (row,) = layout(Line("system", "ready", "9 processes", "1.4 s"), 80)
     assert len(row) == 80

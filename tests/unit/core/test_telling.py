@@ -9,7 +9,7 @@ from judging import evidence, judged
 from msgspec.structs import replace
 
 from stormdrill.core.evidence import Evidence
-from stormdrill.core.telling import DONE, UNDONE, Endings, system_text
+from stormdrill.core.telling import DONE, UNDONE, Endings, ended_text, system_text
 from stormdrill.faults.acting import UNDO_WORDS
 from stormdrill.model import event as ev
 from stormdrill.model.mechanism import How, Tell
@@ -44,6 +44,13 @@ def test_each_mechanism_has_a_word_for_its_bite_and_one_for_its_end(word: str) -
 def test_what_runs_is_counted_in_the_targets_own_word() -> None:
     assert [system_text(9, target) for target in ("process", "docker")] == ["9 processes", "9 containers"]
     assert system_text(1, "process") == "1 process"
+
+
+def test_the_fault_proxy_is_counted_apart_and_what_is_ended_with_containers_is_named() -> None:
+    assert system_text(9, "process", proxied=True) == "9 processes and the fault proxy"
+    assert ended_text(10, "process", proxied=True) == "9 processes and the fault proxy"
+    assert ended_text(9, "process", proxied=False) == "9 processes"
+    assert ended_text(11, "docker", proxied=True) == "11 containers, networks and volumes"
 
 
 def test_an_out_of_memory_kill_of_a_container_is_named_with_its_limit() -> None:
