@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ import pytest
 
 from keeping import eventually
 from stormdrill.store.identity import Identity, identity_of
-from stormdrill.targets.docker.tool import Tool, ToolFailedError
+from stormdrill.targets.docker.composition import read
+from stormdrill.targets.docker.tool import Tool, ToolFailedError, resolved
 
 LASTS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[-1]).write_text(f'{os.getpid()}\\n'); time.sleep(60)"
 PLUGIN = (  # as a command line that runs its plugin in a process group of its own
@@ -82,3 +84,21 @@ def test_what_is_given_arrives_and_the_callers_own_project_does_not(
     monkeypatch.setenv("COMPOSE_FILE", "precious.yaml")
     script = "import os, sys; print(sys.stdin.read(), [name for name in os.environ if name.startswith('COMPOSE')])"
     assert tool(script, tmp_path).ask("config", given="services").decode() == "services []\n"
+
+
+PLUGINS_CONFIG = (  # `docker compose config`: without a profile, only what belongs to none
+    "import json, sys\n"
+    "asked = {sys.argv[n + 1] for n, word in enumerate(sys.argv) if word == '--profile'}\n"
+    "file = json.load(open(sys.argv[sys.argv.index('--file') + 1]))\n"
+    "for name, one in list(file['services'].items()):\n"
+    "    if one.get('profiles') and not ({'*', *one['profiles']} & asked): del file['services'][name]\n"
+    "print(json.dumps(file))"
+)
+
+
+def test_a_service_of_a_profile_is_there_for_the_system_that_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    held_back = {"image": "b", "profiles": ["drill"]}
+    file.write_text(json.dumps({"services": {"web": {"image": "a"}, "db": held_back, "other": held_back}}))
+    said = resolved(tool(PLUGINS_CONFIG, tmp_path), file)
+    assert list(read(said, ["web", "db"]).services) == ["web", "db"]

@@ -39,7 +39,7 @@ class Composed(Launch):
             raise Refused(f"target docker: there is no compose file {path}; it is looked for from where you are")
         self._tool = tool.find(self._engine.where, path.resolve().parent)
         try:
-            said = self._tool.ask("--file", str(path.resolve()), "config")
+            said = tool.resolved(self._tool, path)
         except tool.ToolFailedError as error:
             raise Refused(f"{path}: {error}") from error
         found = read(said, [item.service for item in self.system.instances])

@@ -72,6 +72,12 @@ def find(engine: str, folder: Path) -> Tool:
     raise Refused(f"target docker: neither docker compose nor docker-compose answers here; {HELP}")
 
 
+def resolved(tool: Tool, path: Path) -> bytes:
+    """A file as the tool reads it, with the services of every profile, which the plugin leaves out unless it is asked.
+    Raises ToolFailedError."""
+    return tool.ask("--profile", "*", "--file", str(path.resolve()), "config")
+
+
 def _environment(engine: str) -> dict[str, str]:
     """The same engine as everything else; no file, project or profile that the caller's environment names."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(_OVERRIDING)}
