@@ -32,6 +32,8 @@ class Box:
     running: bool = True
     paused: bool = False
     networks: set[str] = field(default_factory=set)
+    ends: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Network → what it asked for when it joined, and what it got."""
     limits: dict[str, int] = field(default_factory=dict)
     joins: str = ""
     """The id of the container whose network it uses."""
@@ -143,7 +145,9 @@ class FakeEngine:
                 "StartedAt": box.started_at,
             },
             "HostConfig": box.limits,
-            "NetworkSettings": {"Networks": {name: {"NetworkID": name} for name in box.networks}},
+            "NetworkSettings": {
+                "Networks": {name: {"NetworkID": name, **box.ends.get(name, {})} for name in box.networks}
+            },
         }
 
     def _create(self, _groups: list[str], body: dict[str, Any], _wanted: object) -> tuple[int, object]:
@@ -224,6 +228,7 @@ class FakeEngine:
             if (network in box.networks) == (verb == "connect"):
                 return 403 if verb == "connect" else 500, {"message": "it is so already"}
             (box.networks.add if verb == "connect" else box.networks.discard)(network)
+            box.ends[network] = body.get("EndpointConfig", {}) if verb == "connect" else {}
             return 200, ""
 
         return self._of(body["Container"], plug)

@@ -52,7 +52,7 @@ def world_of(system: System = SYSTEM) -> World:
     return World(system, there, hops_of(system))
 
 
-def planned(*uses: FaultUse, fault_s: float = 30.0, offers: object = None) -> Plan:
+def planned(*uses: FaultUse, fault_s: float = 30.0, offers: object = None, world: World | None = None) -> Plan:
     experiment = Experiment("x", "t", "h", "o", SYSTEM.name, Phases(0, 1, fault_s, 1), uses, ())
     offers = offers or ProcessTarget(SYSTEM, run_dir=None)  # type: ignore[arg-type]  # nothing is started
     return make_plan(
@@ -62,7 +62,7 @@ def planned(*uses: FaultUse, fault_s: float = 30.0, offers: object = None) -> Pl
         None,
         target="process",
         offers=offers,
-        world=world_of(),
+        world=world or world_of(),
         faults=BUILTIN,
         seed=1,
     )

@@ -63,6 +63,7 @@ def make_plan(
         problems.extend(enough_planned(experiment, profile))
     if problems:
         raise Refused(problems)
+    injections = [_lossy(item, offers) for item in injections]
     made = Plan(
         experiment=experiment,
         system=system,
@@ -139,13 +140,22 @@ def _cannot(experiment: Experiment, target: str, offers: object, injections: Seq
             yield _problem(experiment, f"{item.fault}: {why}")
 
 
+def _lossy(injection: Injection, offers: object) -> Injection:
+    """With what its mechanism can't bring back here, besides what the fault itself says."""
+    known = offers.mechanisms if isinstance(offers, Mechanisms) else {}
+    told = getattr(known.get(injection.mechanism), "loses", None)
+    losses = [text for text in (injection.loses, told(injection) if told else "") if text]
+    return replace(injection, loses=", ".join(losses))
+
+
 def _irreversible(injections: Sequence[Injection]) -> tuple[str, ...]:
     lost: dict[str, list[str]] = {}
     for item in injections:
         if item.loses:
             known = lost.setdefault(item.loses, [])
             known += [name for name in sorted(touched(item)) if name not in known]
-    return tuple(f"{', '.join(names)}: {what} is lost" for what, names in lost.items())
+    stays = dict.fromkeys(item.leaves for item in injections if item.leaves)
+    return (*(f"{', '.join(names)}: {what} is lost" for what, names in lost.items()), *stays)
 
 
 def _permissions(offers: object, injections: Sequence[Injection]) -> tuple[str, ...]:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from fake_engine import Box, FakeEngine, fake_engine
+from fault_world import planned
 from stormdrill.api.targets import make
 from stormdrill.errors import Unreachable
 from stormdrill.keeper.undo import perform
-from stormdrill.model.mechanism import CpuLimit, How, Pressure
+from stormdrill.model.experiment import FaultUse
+from stormdrill.model.mechanism import CpuLimit, How, Pressure, Sever
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import DockerSpec, ServiceInstance, System
 from stormdrill.ports import Mechanism
@@ -20,6 +22,7 @@ from stormdrill.targets.docker.engine import Engine
 from stormdrill.targets.docker.fleet import Fleet, Member
 from stormdrill.targets.docker.halting import Freezing
 from stormdrill.targets.docker.limiting import Limiting
+from stormdrill.targets.docker.severing import Severing
 
 
 @pytest.fixture
@@ -58,7 +61,8 @@ def harmed(by: Mechanism, one: Injection) -> str:
 def attached(*more: str) -> System:
     """Containers of somebody else's, chosen by their label."""
     chosen = [ServiceInstance(name, name, (), port=8080, select={"app": name}) for name in ("web", *more)]
-    return System(name="theirs", entry="web", instances=tuple(chosen), docker=DockerSpec(attach={"drill": "allowed"}))
+    where = DockerSpec(attach={"drill": "allowed"})
+    return System(name="theirs", entry="web", instances=tuple(chosen), labels=("region",), docker=where)
 
 
 def test_a_container_that_its_engine_removes_when_it_ends_is_never_ended(
@@ -122,6 +126,44 @@ def test_a_limit_that_a_person_has_set_meanwhile_is_never_overwritten(
     assert (perform(undo).word, box.limits["CpuQuota"]) == ("done", -1), "an engine with a bad day is asked again"
     del engine.boxes[box.id]
     assert perform(undo).word == "superseded"
+
+
+# --- the network ---
+
+ASKED = {
+    "IPAMConfig": {"IPv4Address": "10.9.0.7", "IPv6Address": "fd00::7", "LinkLocalIPs": ["169.254.1.7"]},
+    "Links": ["db:database"],
+    "DriverOpts": {"priority": "9"},
+    "Aliases": ["shop"],
+}
+TOLD = {"IPAddress": "10.9.0.7", "Gateway": "10.9.0.1", "EndpointID": "e"}
+GIVEN, MADE = "92:d0:c6:0a:29:33", "02:42:0a:09:00:07"
+
+
+def severing(engine: FakeEngine, fleet: Fleet, loses: str = "") -> Severing:
+    return Severing(Engine(engine.url), fleet, str, str, lambda _: loses)
+
+
+@pytest.mark.parametrize("asked", [ASKED, {"Aliases": []}, {**ASKED, "MacAddress": GIVEN}])
+def test_a_disconnected_container_asks_for_all_that_it_had_asked_for(
+    engine: FakeEngine, box: Box, fleet: Fleet, asked: dict[str, object]
+) -> None:
+    box.ends["net"] = {"MacAddress": MADE, **TOLD, **asked, "Aliases": [*ASKED["Aliases"], box.id[:12]]}
+    assert harmed(severing(engine, fleet), injection("sever", Sever())) == "done"
+    assert box.ends["net"] == {**asked, "Aliases": ASKED["Aliases"]}
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_the_plan_says_that_an_address_may_change_which_nobody_asked_for(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fixed: bool
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", engine.url)
+    web = engine.add("web-1", "net", app="web", drill="allowed", region="eu")
+    web.ends["net"] = {**TOLD, **(ASKED if fixed else {})}
+    target = make("docker", attached(), tmp_path, lasts_s=60.0)
+    plan = planned(FaultUse("region-loss", {"region": "eu", "mode": "isolate"}), offers=target, world=target.world())
+    lost = "web: the address that its engine chose (it may get another) is lost"
+    assert plan.irreversible == (() if fixed else (lost,))
 
 
 # --- freeze ---

@@ -103,6 +103,17 @@ class Attach:
         found = cast("list[Container]", self._engine.get(f"/containers/json?filters={filters}") or [])
         return sorted(found, key=_name)
 
+    def loses_address(self, instance: str) -> str:
+        """What is lost when it is taken off its networks; empty where it asks for its addresses by itself.
+
+        Asking for the one that it happens to have would bind it to that for ever, and it may be somebody's by then."""
+        settings = cast("dict[str, dict[str, dict[str, object]]]", self._told[instance].get("NetworkSettings") or {})
+        for end in (settings.get("Networks") or {}).values():
+            asked = cast("dict[str, object]", end.get("IPAMConfig") or {})
+            if end.get("IPAddress") and not asked.get("IPv4Address"):
+                return "the address that its engine chose (it may get another)"
+        return ""
+
     def _set(self, instance: str) -> Container:
         """What it was started with."""
         return cast("Container", self._told[instance].get("HostConfig") or {})

@@ -39,6 +39,8 @@ NO_HELPER = (
     "packet rules need a helper beside each container, which stormdrill starts for its own containers only; "
     "cut one instance from everybody instead, or pause it"
 )
+MADE_BY_THE_ENGINE = "02:42:"
+"""How the hardware addresses begin that an engine derives from the address it has given."""
 
 
 class Severing:
@@ -52,11 +54,13 @@ class Severing:
         fleet: Fleet,
         address: Callable[[str], str],
         without_rules: Callable[[], str],
+        loses: Callable[[str], str],
     ) -> None:
         self._engine = engine
         self._fleet = fleet
         self._address = address
         self._without_rules = without_rules
+        self._loses = loses
         self._left: dict[str, tuple[str, ...]] = {}
 
     def refusal(self, injection: Injection) -> str:
@@ -64,6 +68,10 @@ class Severing:
         if not how.peers and how.direction != "both":
             return "a disconnected container is cut both ways; name whom it is cut from, or let direction be both"
         return self._without_rules() if how.peers else ""
+
+    def loses(self, injection: Injection) -> str:
+        """What connecting it again does not bring back; the plan says so."""
+        return "" if _sever(injection).peers else self._loses(injection.instance)
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
         one, where = self._fleet.of(injection.instance), self._engine.where
@@ -125,16 +133,22 @@ class Severing:
         return [str(end["Gateway"]) for end in ends if end.get("Gateway")]
 
     def _endpoints(self, container: str) -> dict[str, dict[str, object]]:
-        """Network → what it takes to join it again as before: address and aliases."""
-        found = self._engine.inspect(container)
-        settings = cast("dict[str, dict[str, dict[str, object]]]", found["NetworkSettings"]) if found else {}
-        made: dict[str, dict[str, object]] = {}
-        for name, end in (settings.get("Networks") or {}).items():
-            asked = cast("dict[str, object]", end.get("IPAMConfig") or {})
-            fixed = {"IPAMConfig": {"IPv4Address": asked["IPv4Address"]}} if asked.get("IPv4Address") else {}
-            aliases = [item for item in cast("list[str]", end.get("Aliases") or []) if item != container[:12]]
-            made[name] = {**fixed, "Aliases": aliases}
-        return made
+        """Network → what it takes to join it again as before: all that was asked for when it joined."""
+        found = self._engine.inspect(container) or {}
+        settings = cast("dict[str, dict[str, dict[str, object]]]", found.get("NetworkSettings") or {})
+        given = cast("dict[str, object]", found.get("Config") or {}).get("MacAddress")
+        ends = (settings.get("Networks") or {}).items()
+        return {name: _asked(end, container, str(given or "")) for name, end in ends}
+
+
+def _asked(end: dict[str, object], container: str, mac: str) -> dict[str, object]:
+    """How a container asked to join a network. `mac`: what it was given as a whole, as older engines tell it."""
+    kept = {name: end[name] for name in ("IPAMConfig", "Links", "DriverOpts") if end.get(name)}
+    own = str(end.get("MacAddress") or "")
+    if own and (own == mac or not own.startswith(MADE_BY_THE_ENGINE)):
+        kept["MacAddress"] = own
+    aliases = [item for item in cast("list[str]", end.get("Aliases") or []) if item != container[:12]]
+    return {**kept, "Aliases": aliases}
 
 
 def helper_of(instance: str) -> str:

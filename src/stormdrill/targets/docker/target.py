@@ -117,7 +117,7 @@ class DockerTarget:
             "freeze": Freezing(engine, fleet),
             "crash": Crashing(engine, fleet, self.answers, self._ends_for_good),
             **dict.fromkeys(TOXICS, toxics),
-            "sever": Severing(engine, fleet, source.address, source.without_rules),
+            "sever": Severing(engine, fleet, source.address, source.without_rules, self._loses_address),
             "pressure": Pressing(engine, fleet, self._memory_mb, self._ends_for_good),
             "cpu-limit": Limiting(engine, fleet),
             "device": Devices(lambda name: self._run_dir / "work" / name, self._address),
@@ -307,6 +307,10 @@ class DockerTarget:
         """Its limit as its container has it, or will have it; 0 without one."""
         spec = next(item for item in self._source.system.instances if item.name == instance)
         return spec.memory_mb or (self._source.memory_mb(instance) if isinstance(self._source, Attach) else 0.0)
+
+    def _loses_address(self, instance: str) -> str:
+        """What taking it off its networks can't give back; empty for fixed addresses."""
+        return self._source.loses_address(instance) if isinstance(self._source, Attach) else ""
 
     def _ends_for_good(self, instance: str) -> str:
         """Why nothing starts it again once it has ended; empty when the engine does."""
