@@ -141,7 +141,7 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
     from datetime import UTC, datetime
 
     from stormdrill.api import targets
-    from stormdrill.api.places import Places, placed
+    from stormdrill.api.places import Places, forbidden, placed
     from stormdrill.core.plan import make_plan
     from stormdrill.core.policy import violations
 
@@ -169,7 +169,7 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
         raise placed(refused.problems, Places(loaded, world, faults)) from None
     broken = violations(loaded.policy, made, datetime.now(UTC))
     if broken:
-        raise Refused(broken)
+        raise forbidden(loaded.sources["policy.yaml"], broken)
     return made
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from stormdrill.errors import Problem, Refused
 
 if TYPE_CHECKING:
+    from stormdrill.core.policy import Violation
     from stormdrill.ports import Fault, World
-    from stormdrill.spec.load import Loaded
+    from stormdrill.spec.load import Loaded, Source
     from stormdrill.spec.yaml import Document, Place
 
 
@@ -82,3 +83,16 @@ def _speaks_of(text: str, word: str) -> bool:
 
 def placed(problems: Iterable[Problem], places: Places) -> Refused:
     return Refused(dict.fromkeys(places.of(problem) for problem in problems))
+
+
+def forbidden(policy: Source, broken: Iterable[Violation]) -> Refused:
+    """With the policy that was read, of the several that there may be, and the line that forbids it."""
+    from stormdrill.spec.yaml import parse
+
+    name = str(policy.path)
+    document = parse(name, policy.text)
+    problems = []
+    for key, what, fix in broken:
+        line, column = document.key(key) if document.node(key) is not None else (0, 0)  # 0: its default does
+        problems.append(Problem(name, line, column, what, fix))
+    return Refused(problems)

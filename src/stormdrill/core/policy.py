@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from stormdrill.core.reach import moments, touched
-from stormdrill.errors import Problem
 from stormdrill.model.mechanism import Pressure
 from stormdrill.model.plan import Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.units import show_duration
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_OWNER = "whoever owns the platform can"
 
 
-def violations(policy: Policy, plan: Plan, now: datetime) -> tuple[Problem, ...]:
+class Violation(NamedTuple):
+    key: str
+    """Of the policy that forbids it."""
+    what: str
+    fix: str
+
+
+def violations(policy: Policy, plan: Plan, now: datetime) -> tuple[Violation, ...]:
     """Every way in which `plan`, started at `now`, goes beyond `policy`; empty when it is allowed.
 
     `now` carries its offset. A run is allowed when the whole of it, first to last second, lies in a window and in no
@@ -24,24 +32,33 @@ def violations(policy: Policy, plan: Plan, now: datetime) -> tuple[Problem, ...]
     """
     if now.tzinfo is None:
         raise ValueError("the time of a policy check needs its offset")
-    said = [*_what(policy, plan), *_reach(policy, plan), *_time(policy, plan, now)]
-    return tuple(Problem("policy", 0, 0, what, fix) for what, fix in said)
+    return (*_what(policy, plan), *_reach(policy, plan), *_time(policy, plan, now))
 
 
-def _what(policy: Policy, plan: Plan) -> Iterable[tuple[str, str]]:
+def _not_listed(key: str, word: str, listed: Iterable[str]) -> Violation:
+    what = f"the {key.removesuffix('s')} {word} is not allowed here, only {', '.join(listed)}"
+    return Violation(key, what, f"{_OWNER} add it under {key}")
+
+
+def _beyond(key: str, what: str, fix: str) -> Violation:
+    return Violation(key, what, f"{fix}; {_OWNER} raise {key}")
+
+
+def _what(policy: Policy, plan: Plan) -> Iterable[Violation]:
     if plan.target not in policy.targets:
-        yield f"the target {plan.target} is not allowed here", f"allowed: {', '.join(policy.targets)}"
+        yield _not_listed("targets", plan.target, policy.targets)
     for word in dict.fromkeys(use.word for use in plan.experiment.faults):
         if policy.faults and word not in policy.faults:
-            yield f"the fault {word} is not allowed here", f"allowed: {', '.join(policy.faults)}"
+            yield _not_listed("faults", word, policy.faults)
     longest_s = max((plan.experiment.phases.fault_s, *(one.start_s + one.for_s for one in plan.injections)))
     if longest_s > policy.max_fault_s:
         said = f"the fault lasts {show_duration(longest_s)}, {show_duration(policy.max_fault_s)} is the most"
-        yield said, "shorten the fault phase"
+        yield _beyond("max_fault", said, "shorten the fault phase")
     load = plan.experiment.load
     highest = load.rate_per_s * _peak(plan) if load else 0.0
     if highest > policy.max_rate_per_s:
-        yield f"the load reaches {highest:g}/s, {policy.max_rate_per_s:g}/s is the most", "lower the rate"
+        said = f"the load reaches {highest:g}/s, {policy.max_rate_per_s:g}/s is the most"
+        yield _beyond("max_rate", said, "lower the rate")
 
 
 def _peak(plan: Plan) -> float:
@@ -49,17 +66,18 @@ def _peak(plan: Plan) -> float:
     return max((piece.factor for piece in plan.profile.shape), default=1.0) if plan.profile else 1.0
 
 
-def _reach(policy: Policy, plan: Plan) -> Iterable[tuple[str, str]]:
+def _reach(policy: Policy, plan: Plan) -> Iterable[Violation]:
     hit, whole = _most_at_once(plan), len(plan.system.instances)
     if hit > policy.max_instances:
-        yield f"{hit} instances are hit at once, {policy.max_instances} is the most", "select fewer"
+        said = f"{hit} instances are hit at once, {policy.max_instances} is the most"
+        yield _beyond("max_instances", said, "select fewer")
     if whole and hit / whole > policy.max_share + 1e-9:
         said = f"{hit} of {whole} instances ({hit / whole:.0%}) are hit at once, {policy.max_share:.0%} is the most"
-        yield said, "select fewer"
+        yield _beyond("max_share", said, "select fewer")
     taken_mb = _most_memory_mb(plan)
     if taken_mb > policy.max_memory_mb:
         said = f"{taken_mb:g} MB are taken by memory-leak at once, {policy.max_memory_mb:g} MB is the most"
-        yield said, "lower the ceiling, or select fewer"
+        yield _beyond("max_memory", said, "lower the ceiling, or select fewer")
 
 
 def _most_at_once(plan: Plan) -> int:
@@ -75,18 +93,16 @@ def _most_memory_mb(plan: Plan) -> float:
     return max(held, default=0.0)
 
 
-def _time(policy: Policy, plan: Plan, now: datetime) -> Iterable[tuple[str, str]]:
+def _time(policy: Policy, plan: Plan, now: datetime) -> Iterable[Violation]:
     until = datetime.fromtimestamp(now.timestamp() + plan.duration_s, UTC)
     shown = now.astimezone(UTC).isoformat(timespec="seconds")
     if policy.windows and not any(_inside(window, now, until) for window in policy.windows):
-        yield (
-            f"a run of {show_duration(plan.duration_s)} from {shown} is in no window",
-            f"allowed: {'; '.join(policy.windows)}",
-        )
+        said = f"a run of {show_duration(plan.duration_s)} from {shown} is in no window"
+        yield Violation("windows", said, f"run it in one: {', '.join(policy.windows)}")
     for freeze in policy.freeze:
         first, last = (date.fromisoformat(day) for day in freeze.split("/"))
         if first <= until.date() and now.astimezone(UTC).date() <= last:
-            yield f"{freeze} is frozen", "run it on another day"
+            yield Violation("freeze", f"{freeze} is frozen", "run it on another day")
 
 
 def _inside(window: str, begin: datetime, end: datetime) -> bool:

@@ -35,10 +35,28 @@ def test_a_policy_can_forbid_what_the_file_asks_for(
     drill: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = tmp_path / "strict.yaml"
-    policy.write_text("max_share: 10%\n")
+    policy.write_text("max_share: 10%\ntargets: [docker]\n")
     monkeypatch.setenv("STORMDRILL_POLICY", str(policy))
-    with pytest.raises(Refused, match="10%"):
+    with pytest.raises(Refused) as refused:
         api.plan(drill)
+    target, share = (str(problem) for problem in refused.value.problems)
+    assert target == (
+        f"{policy}:2:1: the target process is not allowed here, only docker; "
+        "whoever owns the platform can add it under targets"
+    )
+    assert share.startswith(f"{policy}:1:1: ")
+    assert share.endswith("10% is the most; select fewer; whoever owns the platform can raise max_share")
+
+
+def test_what_a_policy_forbids_by_a_default_is_said_of_the_whole_file(
+    drill: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "short.yaml"
+    policy.write_text("max_instances: 1\n")
+    monkeypatch.setenv("STORMDRILL_POLICY", str(policy))
+    with pytest.raises(Refused) as refused:
+        api.plan(drill, "docker")
+    assert str(refused.value.problems[0]).startswith(f"{policy}: the target docker is not allowed here, only process")
 
 
 def test_the_digest_tells_what_is_harmed_and_not_with_which_seed(drill: Path) -> None:

@@ -69,8 +69,19 @@ def test_the_default_policy_allows_a_modest_plan() -> None:
 def test_only_listed_faults_and_targets_are_allowed() -> None:
     policy = Policy(faults=("late-dependency",), targets=("docker",))
     assert said(policy, plan_of()) == [
-        "the target process is not allowed here",
-        "the fault region-loss is not allowed here",
+        "the target process is not allowed here, only docker",
+        "the fault region-loss is not allowed here, only late-dependency",
+    ]
+
+
+def test_what_goes_beyond_a_policy_names_its_key_and_who_can_change_it() -> None:
+    policy = Policy(faults=("late-dependency",), targets=("docker",), max_share=0.05, freeze=("2026-11-18/2026-11-18",))
+    broken = violations(policy, plan_of(injection("i-0")), NOON)
+    assert [(violation.key, violation.fix) for violation in broken] == [
+        ("targets", "whoever owns the platform can add it under targets"),
+        ("faults", "whoever owns the platform can add it under faults"),
+        ("max_share", "select fewer; whoever owns the platform can raise max_share"),
+        ("freeze", "run it on another day"),
     ]
 
 
