@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from stormdrill import api
+from stormdrill.core.reach import ends
 from stormdrill.faults.builtin import BUILTIN
 from stormdrill.spec.load import read_experiment
 
@@ -56,3 +58,16 @@ def test_the_experiment_in_the_readme_is_ten_lines_that_validate(tmp_path: Path)
     file.write_text(found[1], encoding="utf-8")
     loaded = read_experiment(file, faults={word: fault.parameters for word, fault in BUILTIN.items()})
     assert loaded.experiment.title == "Tier 1 survives losing a region"
+
+
+def test_the_page_on_experiments_shows_several_faults_that_can_be_planned(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "experiment.md").read_text(encoding="utf-8")
+    whole, several, *_ = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "experiments" / "several.yaml"
+    file.parent.mkdir()
+    file.write_text(re.sub(r"^faults:\n(?:  .*\n)+", several, whole, count=1, flags=re.MULTILINE), encoding="utf-8")
+    plan = api.plan(file)
+    assert [(one.word, one.start_s) for one in plan.experiment.faults] == [("late-dependency", 0), ("node-loss", 2)]
+    slowed = {hop for one in plan.injections for hop in getattr(one.how, "hops", ())}
+    frozen = {one.instance for one in plan.injections if one.mechanism == "freeze"}
+    assert frozen & {caller for caller, _ in map(ends, slowed)}, "they overlap on one instance"
