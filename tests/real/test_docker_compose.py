@@ -138,6 +138,7 @@ def test_a_compose_files_services_are_the_runs_own_and_claimed_before_they_are_m
         told = json.loads(ask("unix:///var/run/docker.sock", "GET", f"/containers/{one.container}/json").body)
         assert told["Config"]["Labels"]["stormdrill"] == run
         assert told["HostConfig"]["RestartPolicy"]["Name"] in ("no", "")
+        assert (told["HostConfig"]["PidsLimit"], told["HostConfig"]["DnsOptions"]) == (256, ["ndots:0"])
         bound = [place["HostIp"] for many in (told["HostConfig"]["PortBindings"] or {}).values() for place in many]
         assert set(bound) <= {"127.0.0.1"}
         assert list(told["NetworkSettings"]["Networks"]) == [f"stormdrill-{run}"]

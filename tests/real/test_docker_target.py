@@ -79,10 +79,11 @@ def test_a_container_is_confined_limited_labelled_and_published_on_loopback_only
         assert cast("dict[str, str]", host["RestartPolicy"])["Name"] in ("no", "")
         bound = [one for many in cast("dict[str, list[dict[str, str]]]", host["PortBindings"]).values() for one in many]
         assert {one["HostIp"] for one in bound} == {"127.0.0.1"}
-    assert (host["Memory"], host["DnsOptions"]) == (0, ["ndots:0"])
-    limits = container(engine, started(small, "back").container)["HostConfig"]
-    assert (limits["Memory"], limits["MemorySwap"]) == (128 << 20, 128 << 20)
-    assert limits["CpuQuota"] == 100_000
+        assert (host["PidsLimit"], host["DnsOptions"]) == (256, ["ndots:0"])
+    for instance, megabytes, cpu_quota in (("back", 128, 100_000), ("proxy", 512, 100_000), ("back.net", 64, 0)):
+        limits = container(engine, started(small, instance).container)["HostConfig"]
+        assert (limits["Memory"], limits["MemorySwap"]) == (megabytes << 20, megabytes << 20)
+        assert limits["CpuQuota"] == cpu_quota
 
 
 def test_an_instance_writes_its_data_into_the_run_directory(small: Rig) -> None:

@@ -69,6 +69,15 @@ def test_limits_are_the_systems_else_the_files_wherever_it_says_them_and_swap_is
     assert "cpus" not in found
 
 
+def test_names_and_processes_are_bounded_unless_the_file_says_how() -> None:
+    found = started({"image": "shop"})
+    assert (found["dns_opt"], found["pids_limit"]) == (["ndots:0"], 256)
+    found = started({"image": "shop", "dns_opt": ["ndots:2"], "pids_limit": 4000})
+    assert (found["dns_opt"], found["pids_limit"]) == (["ndots:2"], 4000)
+    found = started({"image": "shop", "deploy": {"resources": {"limits": {"pids": 9}}}})
+    assert found["pids_limit"] == 9
+
+
 def test_volumes_are_the_runs_own_however_they_are_called() -> None:
     text = (
         b'{"services": {"web": {"image": "a", "volumes": ["data:/data"]}}, "volumes": {"data": {"name": "precious"}}}'

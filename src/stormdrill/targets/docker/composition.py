@@ -17,6 +17,7 @@ from stormdrill.model.system import System
 NETWORK = "run"
 CPU_PERIOD_US = 100_000
 LOG_MB = 20
+PIDS = 256
 Values = dict[str, object]
 REPLACED = frozenset({"ports", "networks", "network_mode", "restart", "deploy", "container_name", "profiles"}) | {
     "scale",
@@ -175,6 +176,7 @@ def _arranged(service: Values, image: str, wish: Wish) -> Values:
         "volumes": _list(service.get("volumes")) + volumes,
         "ports": [wish.published] if wish.published else [],
     }
+    made.setdefault("dns_opt", ["ndots:0"])  # else a name that is missing for a moment hides the recovery for seconds
     made.setdefault("logging", {"driver": "json-file", "options": {"max-size": f"{LOG_MB}m"}})
     return {key: value for key, value in (made | _limits(service, made, wish)).items() if value not in ([], None)}
 
@@ -183,7 +185,7 @@ def _limits(service: Values, made: Values, wish: Wish) -> Values:
     """The system file's, else those of the file, which each version of the tool reads from another place. No swap."""
     deployed = _values(_values(_values(service.get("deploy")).get("resources")).get("limits"))
     memory = f"{round(wish.memory_mb * 1024)}k" if wish.memory_mb else made.get("mem_limit") or deployed.get("memory")
-    found: Values = {}
+    found: Values = {"pids_limit": made.get("pids_limit", deployed.get("pids") or PIDS)}
     if memory:
         swap = None if wish.memory_mb else made.get("memswap_limit")
         found |= {"mem_limit": memory, "memswap_limit": swap or memory}

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 AT_ONCE = 6
 """Containers that are started side by side: more only wait for the engine."""
 PROXY_LIMIT_S = 10.0
+PROXY_MEMORY_MB = 512.0
 KEPT_S = 900.0
 """This long after the planned end a container that is still there is stale, whoever asks."""
 EVERYWHERE = "0.0.0.0"  # noqa: S104  (of a container's own network namespace)
@@ -235,6 +236,8 @@ class Launch:
             aliases=[PROXY],
             inside=place.inside,
             published=place.published,
+            memory_mb=PROXY_MEMORY_MB,
+            cpus=1.0,  # it has one thread
         )
         self._make(wanted, PROXY, "proxy", {}, joined)
 

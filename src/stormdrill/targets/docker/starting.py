@@ -43,6 +43,7 @@ API = "1.41"
 HOST = "127.0.0.1"
 LOG_MB = 20
 PIDS = 256
+HELPER_MEMORY = "64m"
 CPU_PERIOD_US = 100_000
 ASK_LIMIT_S = 30.0
 
@@ -157,6 +158,8 @@ def start_helper(name: str, image: str, shares: str, labels: Mapping[str, str]) 
             cap_add=["NET_ADMIN", "NET_RAW"],
             security_opt=["no-new-privileges"],
             pids_limit=16,
+            mem_limit=HELPER_MEMORY,
+            memswap_limit=HELPER_MEMORY,
             init=True,
             restart_policy={"Name": "no"},
         )
