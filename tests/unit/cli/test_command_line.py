@@ -151,6 +151,12 @@ def test_a_name_that_is_set_twice_is_refused(capsys: pytest.CaptureFixture[str])
     assert "set twice" in capsys.readouterr().err
 
 
+def test_looking_live_ends_with_whether_the_system_is_as_expected(repository: Path) -> None:
+    check = ["runbook", "check", str(repository / "runbooks" / "region-loss.md"), "--live", "--set", "region=eu"]
+    assert leave(check) == 2, "a parameter is missing"
+    assert leave([*check, "--set", "admin=http://127.0.0.1:1"]) == 1, "nobody answers there"
+
+
 def test_a_reader_that_leaves_early_is_no_trouble() -> None:
     stormdrill = Path(sys.executable).parent / "stormdrill"
     reader, writer = os.pipe()
