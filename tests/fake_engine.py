@@ -90,6 +90,7 @@ class FakeEngine:
     def _served(self) -> list[tuple[str, Callable[[list[str], Any, list[str]], tuple[int, object]]]]:
         return [
             (r"GET /version", lambda _g, _b, _w: (200, {"Version": "20.10.24", "ApiVersion": "1.41"})),
+            (r"GET /info", lambda _g, _b, _w: (200, {"MemoryLimit": True, "SwapLimit": True, "CpuCfsQuota": True})),
             (r"GET /images/(.+)/json", lambda g, _b, _w: (200, {"Id": f"sha256:{g[0]}"})),
             (r"GET /_ping", lambda _g, _b, _w: (200, "")),
             (r"GET /containers/json", lambda _g, _b, wanted: (200, self._listed(wanted))),

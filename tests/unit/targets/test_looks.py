@@ -7,11 +7,14 @@ import threading
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import pytest
 
+from fake_engine import fake_engine
 from stormdrill.faults.acting import UNDO_WORDS
 from stormdrill.model.mechanism import ToxicKind
 from stormdrill.targets.docker import look as docker
+from stormdrill.targets.docker.image import Base
 from stormdrill.targets.process import look as process
 from stormdrill.targets.process.look import Seen
 
@@ -78,3 +81,39 @@ def test_an_engine_is_asked_by_reading_alone_and_its_limits_are_told(
     assert "20.10.24, API 1.41, cgroup v1" in found["engine"].seen
     assert found["base image"].state == "missing"
     assert (found["pressure"].state, found["cpu-limit"].state) == ("weak", "missing")
+
+
+@pytest.mark.parametrize(
+    ("iptables", "state", "says"),
+    [
+        (True, "ok", "by packet rules of a helper"),
+        (False, "weak", "my-base has no iptables"),
+        (None, "weak", "unknown until the first plan"),
+    ],
+)
+def test_a_cut_from_some_peers_works_only_where_the_base_was_seen_to_have_iptables(
+    iptables: bool | None, state: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("STORMDRILL_BASE_IMAGE", "my-base")
+    if iptables is not None:
+        kept = tmp_path / "cache/stormdrill/images/my-base.json"
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(msgspec.json.encode(Base("my-base", "sha256:my-base", "3.11", iptables)))
+    with fake_engine(tmp_path) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        (sever,) = (one for one in docker.findings() if one.mechanism == "sever")
+    assert (sever.state, says in sever.seen) == (state, True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_compose_tool_is_looked_at(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "docker-compose"
+    tool.write_text('#!/bin/sh\n[ "$1" = version ]\n')
+    tool.chmod(0o755 if there else 0o644)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with fake_engine(tmp_path) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.url)
+        (compose,) = (one for one in docker.findings() if one.mechanism == "compose")
+    assert compose.state == ("ok" if there else "weak")
+    assert ("a system with compose: is refused" in compose.cost) == (not there)

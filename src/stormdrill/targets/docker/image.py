@@ -215,13 +215,22 @@ def _own_python() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
+def remembered(id: str) -> Base | None:
+    """What a base was found to offer; None when it was never asked."""
+    try:
+        return msgjson.decode(_place(id).read_bytes(), type=Base)
+    except (OSError, ValueError):
+        return None
+
+
+def _place(id: str) -> Path:
+    return _cache() / "images" / f"{id.removeprefix('sha256:')[:16]}.json"
+
+
 def _known(engine: Engine, name: str, id: str) -> Base:
     """What the base offers, asked of it once and kept by its id."""
-    kept = _cache() / "images" / f"{id.removeprefix('sha256:')[:16]}.json"
-    try:
-        return msgjson.decode(kept.read_bytes(), type=Base)
-    except (OSError, ValueError):
-        pass
+    if (found := remembered(id)) is not None:
+        return found
     from stormdrill.targets.docker.starting import ask_image
 
     script = (
@@ -234,6 +243,7 @@ def _known(engine: Engine, name: str, id: str) -> Base:
     except ValueError:
         raise Refused(f"target docker: the base {name} has no python3 that answers ({said[-200:]}); {HELP}") from None
     base = Base(name, id, str(python), bool(iptables))
+    kept = _place(id)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(msgjson.encode(base))
     return base

@@ -1,4 +1,4 @@
-"""Which mechanisms work on this machine's container engine, asked by reading alone. Imports nothing heavy."""
+"""Which mechanisms work on this machine's container engine, asked by reading alone. Imports no library for it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+from stormdrill.errors import Refused
 from stormdrill.keeper.engine import ask
 from stormdrill.targets.process.look import TOXICS, Seen
 
@@ -32,8 +33,10 @@ def findings() -> Iterator[Seen]:
         yield Seen("engine", "missing", f"{where} does not answer", "start dockerd, or name another in DOCKER_HOST")
         return
     yield _engine(where, version, info)
-    yield from _images(where)
-    yield from _mechanisms(info)
+    base = _base(where)
+    yield from _images(where, base)
+    yield _compose(where)
+    yield from _mechanisms(info, base)
 
 
 def _address() -> str:
@@ -89,30 +92,66 @@ def _engine(where: str, version: dict[str, object], info: dict[str, object]) -> 
     return Seen("engine", "ok", seen)
 
 
-def _images(where: str) -> Iterator[Seen]:
+def _wanted() -> tuple[str, ...]:
     named = os.environ.get("STORMDRILL_BASE_IMAGE", "")
-    wanted = (named,) if named else BASE_IMAGES
-    there = [name for name in wanted if _read(where, f"/images/{quote(name, safe='')}/json") is not None]
+    return (named,) if named else BASE_IMAGES
+
+
+def _base(where: str) -> tuple[str, str]:
+    """Name and id of the base image that is taken; both empty when none is here."""
+    for name in _wanted():
+        found = _read(where, f"/images/{quote(name, safe='')}/json")
+        if found is not None:
+            return name, str(found.get("Id", ""))
+    return "", ""
+
+
+def _images(where: str, base: tuple[str, str]) -> Iterator[Seen]:
     filters = quote(json.dumps({"reference": [PLATFORM_IMAGE]}))
     built = bool(_answer(where, f"/images/json?filters={filters}"))  # each content has a tag of its own
-    if there:
-        yield Seen("base image", "ok", there[0])
+    if base[0]:
+        yield Seen("base image", "ok", base[0])
     else:
         help = "make base-image makes one from Debian packages; or name one in STORMDRILL_BASE_IMAGE"
-        yield Seen("base image", "weak" if built else "missing", f"none of {', '.join(wanted)}", help)
+        yield Seen("base image", "weak" if built else "missing", f"none of {', '.join(_wanted())}", help)
     seen = "is there; built anew when the platform has changed" if built else "is built when it is first needed"
     yield Seen("platform image", "ok", f"{PLATFORM_IMAGE} {seen}")
 
 
-def _mechanisms(info: dict[str, object]) -> Iterator[Seen]:
+def _compose(where: str) -> Seen:
+    from stormdrill.targets.docker import tool
+
+    try:
+        found = tool.find(where, Path())
+    except Refused:
+        cost = f"a system with compose: is refused; {tool.HELP}"
+        return Seen("compose", "weak", "neither docker compose nor docker-compose answers", cost)
+    return Seen("compose", "ok", f"{' '.join(found.argv)} reads compose files")
+
+
+def _sever(base: tuple[str, str]) -> Seen:
+    """From what is remembered of the base: asking it anew would start a container."""
+    from stormdrill.targets.docker.image import remembered
+
+    name, id = base
+    known = remembered(id) if id else None
+    if known is None:
+        seen = "from some peers only if the base image has iptables, which is unknown until the first plan"
+    elif known.iptables:
+        return Seen("sever", "ok", f"{_CUT}; from some peers only by packet rules of a helper")
+    else:
+        seen = f"from some peers only is refused: {name} has no iptables"
+    help = "name a base with iptables in STORMDRILL_BASE_IMAGE, such as the one of make base-image"
+    return Seen("sever", "weak", f"{_CUT}; {seen}", help)
+
+
+_CUT = "networks disconnected by the engine"
+
+
+def _mechanisms(info: dict[str, object], base: tuple[str, str]) -> Iterator[Seen]:
     yield Seen("freeze crash", "ok", "pause and kill by the engine")
     yield Seen(TOXICS, "ok", "the run's own proxy in a container; tc netem is not used")
-    yield Seen(
-        "sever",
-        "ok",
-        "networks disconnected by the engine; from some peers only by packet rules of a helper",
-        "the helper needs iptables in the base image; plan says so where it is missing",
-    )
+    yield _sever(base)
     if info.get("MemoryLimit"):
         swap = "" if info.get("SwapLimit") else "; swap is not limited, so that a leak may swap first"
         yield Seen("pressure", "ok" if info.get("SwapLimit") else "weak", f"memory limits are enforced{swap}")
