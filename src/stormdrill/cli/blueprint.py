@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stormdrill.cli.outline import PLACES
 from stormdrill.core.measure import numbers
@@ -21,6 +21,8 @@ LABEL = 14
 SPOKEN = {"warmup": "warm-up", "failback": "fail-back"}
 IMAGE_SHOWN = 19
 CONTINUED = "\\"
+Row = tuple[str, str, str, str, str]
+"""Mechanism, instance, when, undo, labels with where it is."""
 
 
 def blueprint_lines(plan: Plan, asked: Sequence[str], width: int = 100) -> list[str]:
@@ -28,10 +30,10 @@ def blueprint_lines(plan: Plan, asked: Sequence[str], width: int = 100) -> list[
 
     `asked`: the experiment's path and the options by which this plan was asked for, without which a run is another.
     """
-    lines = [f"  {plan.experiment.title}"]
+    lines = _headed(plan.experiment.title, width)
     of = f" of {_shared(plan)}" if _shared(plan) else ""
     said = f"{plan.system.name} on {PLACES.get(plan.target, plan.target)}{of} · seed {plan.seed}"
-    lines += [f"  {said}{' · --fast' if plan.experiment.fast else ''}", ""]
+    lines += [*_headed(f"{said}{' · --fast' if plan.experiment.fast else ''}", width), ""]
     for number, use in enumerate(plan.experiment.faults):
         hits = [one for one in plan.injections if one.use == number]
         lines += [*_fault(use.word, hits, plan, width), ""]
@@ -65,28 +67,53 @@ def _wrapped(text: str, width: int, *, initial_indent: str, subsequent_indent: s
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
+def _headed(text: str, width: int) -> list[str]:
+    return _wrapped(text, width, initial_indent="  ", subsequent_indent="  ")
+
+
 def _worded(word: str, text: str, width: int) -> list[str]:
     indent = " " * (LABEL + 2)
     return _wrapped(text, width, initial_indent=f"  {word:<{LABEL}}", subsequent_indent=indent)
 
 
 def _fault(word: str, hits: Sequence[Injection], plan: Plan, width: int) -> list[str]:
-    """A line an instance, in columns; below it what the mechanism does in figures where that differs from above."""
+    """A line for each instance that is hit, in columns; below them what the mechanism does in figures, where that
+    differs from above."""
     count = len({name for one in hits for name in touched(one)})
     lines = [f"  {word}: {count} of {len(plan.system.instances)} instances"]
     known = {item.name: item for item in plan.system.instances}
-    rows = [_row(one, known.get(one.instance), not _shared(plan)) for one in hits]
-    sizes = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
+    placed = not _shared(plan)
+    rows = [[_row(one, name, known.get(name), placed) for name in _named(one, known)] for one in hits]
+    sizes = [max((len(row[column]) for many in rows for row in many), default=0) for column in range(5)]
     before = ""
-    for one, row in zip(hits, rows, strict=True):
-        cells = "  ".join(f"{text:<{size}}" for text, size in zip(row[:4], sizes, strict=False))
-        line = f"    {cells}  {row[4]}".rstrip()
-        lines += [line] if len(line) <= width else [f"    {cells}".rstrip(), f"      {row[4]}"]
+    for one, many in zip(hits, rows, strict=True):
+        for row in many:
+            lines += _columns(row, sizes, width)
         said = numbers(one)
         if said and said != before:
-            lines += _wrapped(said, width, initial_indent="      ", subsequent_indent="      ")
+            lines += _below(said, width)
         before = said
     return lines
+
+
+def _named(one: Injection, known: Mapping[str, ServiceInstance]) -> list[str]:
+    """Each instance that it hits, in the system's order."""
+    hit = touched(one)
+    return [name for name in known if name in hit] + sorted(hit - known.keys())
+
+
+def _columns(row: Row, sizes: Sequence[int], width: int) -> list[str]:
+    """As much of it on one line as fits; the rest below."""
+    cells = [f"{text:<{size}}" for text, size in zip(row, sizes, strict=True)]
+    for count in (5, 4, 3):
+        line = f"    {'  '.join(cells[:count])}".rstrip()
+        if len(line) <= width:
+            return [line, *(said for text in row[count:] for said in _below(text, width))]
+    return [said for text in ("  ".join(row[:3]), *row[3:]) for said in _below(text, width)]
+
+
+def _below(text: str, width: int) -> list[str]:
+    return _wrapped(text, width, initial_indent="      ", subsequent_indent="      ")
 
 
 def _shared(plan: Plan) -> str:
@@ -95,12 +122,12 @@ def _shared(plan: Plan) -> str:
     return places.pop() if len(places) == 1 else ""
 
 
-def _row(one: Injection, known: ServiceInstance | None, placed: bool) -> tuple[str, str, str, str, str]:
+def _row(one: Injection, name: str, known: ServiceInstance | None, placed: bool) -> Row:
     when = f"at {show_duration(one.start_s)} for {show_duration(one.for_s)}" if one.start_s else ""
     when = when or f"for {show_duration(one.for_s)}"
     labels = " ".join(f"{key}={value}" for key, value in sorted(known.labels.items())) if known else ""
     place = where(known) if placed else ""
-    return one.mechanism, one.instance, when, f"undo: {one.undo}", f"{labels}{f'  {place}' if place else ''}".strip()
+    return one.mechanism, name, when, f"undo: {one.undo}", f"{labels}{f'  {place}' if place else ''}".strip()
 
 
 def where(known: ServiceInstance | None) -> str:
@@ -188,7 +215,9 @@ def blueprint_object(plan: Plan) -> dict[str, object]:
                 "start_s": one.start_s,
                 "for_s": one.for_s,
                 "undo": one.undo,
+                "hits": _named(one, known),
                 "loses": one.loses,
+                "leaves": one.leaves,
             }
             for one in plan.injections
         ],

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from stormdrill.core.reach import ends
+from stormdrill.core.reach import cores, ends
 from stormdrill.model.mechanism import Beside, CpuLimit, Device, How, Pressure, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.units import show_duration
 
 KB = 1024.0
-NAMED = 4
-WAYS = {"both": "both ways", "up": "what is asked only", "down": "what is answered only"}
+WAYS = {"both": "both ways", "up": "requests only", "down": "answers only"}
+SENDS = {"both": "both ways", "up": "what it sends only", "down": "what it is sent only"}
+"""Below any proxy there are packets, and whose they are."""
 
 
 def numbers(injection: Injection) -> str:
@@ -24,7 +25,7 @@ def _said(how: How, instance: str) -> str:
     if isinstance(how, Sever):
         peers = f"from {_named(how.peers)}" if how.peers else "from everybody"
         users = " and from who enters from outside" if how.users else ""
-        return f"{peers}{users}, {WAYS[how.direction]}"
+        return f"{peers}{users}, {SENDS[how.direction]}"
     if isinstance(how, Pressure):
         victim = "the application is" if how.victim == "app" else "the allocator is"
         return f"{how.mb_per_s:g} MB/s up to {how.ceiling_mb:g} MB; {victim} killed first when memory ends"
@@ -34,9 +35,11 @@ def _said(how: How, instance: str) -> str:
         return f"{how.device}: {how.state}"
     if isinstance(how, Tell):
         asked = f"{how.method} {how.path} {how.body}".rstrip()
-        return f"{asked}, which changes {_named(how.reaches)}" if how.reaches else asked
+        return f"{asked} to {instance}, which changes {_named(how.reaches)}" if how.reaches else asked
     assert isinstance(how, Beside)
-    return " ".join((how.program, *how.arguments))
+    if how.program == "burn":
+        return f"burns {cores(how)} of this machine"
+    return f"{how.rate_per_s:g}/s of {how.request} into {_named(how.reaches)}"
 
 
 def _toxic(how: Toxic, instance: str) -> str:
@@ -66,8 +69,8 @@ def _counted(hops: int) -> str:
 
 
 def _named(names: tuple[str, ...] | list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    """All of them: who agrees to a plan agrees to each."""
+    return ", ".join(names)
 
 
 def speed(bytes_per_s: float) -> str:

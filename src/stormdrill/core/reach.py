@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 
-from stormdrill.model.mechanism import Device, Sever, Tell, Toxic
+from stormdrill.model.mechanism import Beside, Device, Pressure, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.units import show_duration
 from stormdrill.ports import Hop, World
@@ -26,7 +26,6 @@ HURT = {
     "cpu-limit": "short of CPU",
     "device": "with devices failing",
     "tell": "told to behave otherwise",
-    "beside": "beside a noisy neighbour",
 }
 """What is left of an instance that is harmed and still answers."""
 
@@ -42,10 +41,10 @@ def touched(injection: Injection) -> frozenset[str]:
 
     A toxic on the lines of one instance counts that one (it is cut off or slowed, its callers are only turned away);
     on lines with many ends every callee counts, since each of them is what somebody depends on. A release counts those
-    who run it, not who is asked to roll it out.
+    who run it, not who is asked to roll it out; a flood those whom it enters by.
     """
     how = injection.how
-    if isinstance(how, Tell) and how.reaches:
+    if isinstance(how, Tell | Beside) and how.reaches:
         return frozenset(how.reaches)
     if not isinstance(how, Toxic) or all(injection.instance in ends(hop) for hop in how.hops):
         return frozenset({injection.instance})
@@ -101,7 +100,12 @@ def worst_case(injections: Sequence[Injection], world: World) -> str:
     """The moment at which the fewest are left, in people's words."""
     if not injections:
         return "nothing is injected"
-    worst = max(moments(injections), key=lambda active: (len(out(active, world)), len(_hurt(active))))
+
+    def badness(active: Sequence[Injection]) -> tuple[int, int, int]:
+        gone = out(active, world)
+        return len(gone | killable(active, world).keys()), len(gone), len(_hurt(active))
+
+    worst = max(moments(injections), key=badness)
     gone = out(worst, world)
     services = dict.fromkeys(item.service for item in world.instances)
     total = Counter(item.service for item in world.instances)
@@ -115,7 +119,7 @@ def worst_case(injections: Sequence[Injection], world: World) -> str:
         elif lost[service]:
             parts.append(f"{service} {left} of {total[service]} left ({left / total[service]:.0%})")
     said = [f"{len(gone)} of {len(world.instances)} instances out at once: {', '.join(parts)}"] if gone else []
-    said += _worn(worst, gone, world)
+    said += _worn(worst, gone, world) + _doomed(worst, gone, world)
     held_s = min(one.start_s + one.for_s for one in worst) - max(one.start_s for one in worst)
     whole_s = max(one.start_s + one.for_s for one in injections) - min(one.start_s for one in injections)
     besides = f", of {show_duration(whole_s)} in all" if whole_s > held_s else ""
@@ -132,8 +136,52 @@ def _worn(active: Sequence[Injection], gone: frozenset[str], world: World) -> li
     total = Counter(service.values())
     found: dict[tuple[str, str], set[str]] = {}
     for one in active:
-        for name in touched(one) - gone:
-            found.setdefault((service.get(name, name), HURT.get(one.mechanism, one.mechanism)), set()).add(name)
-    devices = sorted(f"{one.how.device} of {one.instance}" for one in active if isinstance(one.how, Device))
+        for name in touched(one) - gone if not isinstance(one.how, Beside) else ():
+            found.setdefault((service.get(name, name), _harm(one)), set()).add(name)
     said = [f"{kind} {len(names)} of {total[kind]} {word}" for (kind, word), names in found.items()]
+    said += [f"the whole system beside {_noise(one.how)}" for one in active if isinstance(one.how, Beside)]
+    devices = sorted(f"{one.how.device} of {one.instance}" for one in active if isinstance(one.how, Device))
     return said + ([f"devices hit: {', '.join(devices)}"] if devices else [])
+
+
+def _harm(one: Injection) -> str:
+    told = one.how.means if isinstance(one.how, Tell) else ""
+    return told or HURT.get(one.mechanism, one.mechanism)
+
+
+def _noise(how: Beside) -> str:
+    return f"a flood of {how.rate_per_s:g}/s" if how.program == "flood" else f"programs that burn {cores(how)}"
+
+
+def cores(how: Beside) -> str:
+    return f"{how.cores} core{'s' if how.cores != 1 else ''}"
+
+
+def killable(active: Iterable[Injection], world: World) -> dict[str, float]:
+    """Whom the kernel may kill for want of memory, and its limit in MB; 0: the container has one that isn't known here.
+
+    Pressure beside it ends the allocator first, unless the application is meant.
+    """
+    limits_mb = {item.name: item.memory_mb for item in world.system.instances}
+    found: dict[str, float] = {}
+    for one in active:
+        if isinstance(one.how, Pressure) and one.how.victim == "app":
+            found[one.instance] = limits_mb.get(one.instance, 0.0)
+        elif isinstance(one.how, Tell):
+            found |= {name: limits_mb[name] for name in one.how.reaches if limits_mb.get(name)}
+    return found
+
+
+def _doomed(active: Sequence[Injection], gone: frozenset[str], world: World) -> list[str]:
+    """Those that still answer and may be killed, by service and limit."""
+    service = {item.name: item.service for item in world.instances}
+    total = Counter(service.values())
+    doomed = {name: limit_mb for name, limit_mb in killable(active, world).items() if name not in gone}
+    out_then = Counter(service.get(name, name) for name in gone | doomed.keys())
+    groups = Counter((service.get(name, name), limit_mb) for name, limit_mb in doomed.items())
+    said = []
+    for (kind, limit_mb), count in groups.items():
+        limit = f" ({limit_mb:g} MB)" if limit_mb else ""
+        nobody = f", which would leave NO INSTANCE of {kind}" if out_then[kind] >= total[kind] else ""
+        said.append(f"{kind} {count} of {total[kind]} may be killed at its memory limit{limit}{nobody}")
+    return said

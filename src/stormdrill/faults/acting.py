@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from stormdrill.errors import Refused
 from stormdrill.model.experiment import FaultUse
-from stormdrill.model.mechanism import How
+from stormdrill.model.mechanism import How, Tell
 from stormdrill.model.plan import Injection
 from stormdrill.ports import Effect, Hop, Instance, Mechanisms, World
 
@@ -28,10 +28,9 @@ UNDO_WORDS = {
     "pressure": "give the memory back",
     "cpu-limit": "give the CPU back",
     "device": "put the device back",
-    "tell": "take it back",
     "beside": "end it",
 }
-"""What reverts each mechanism, in people's words."""
+"""What reverts each mechanism, in people's words; what is told is taken back by a request of its own."""
 FROM_READY = 0.0
 """A verify time-out that means: as long as the system may take to get ready."""
 
@@ -93,7 +92,7 @@ def injection(
         use=number,
         instance=instance or subject,
         mechanism=mechanism,
-        undo=UNDO_WORDS.get(mechanism, "revert"),
+        undo=asking(how) if isinstance(how, Tell) else UNDO_WORDS.get(mechanism, "revert"),
         start_s=use.start_s + after_s,
         for_s=for_s - after_s,
         verify_timeout_s=verify_timeout_s,
@@ -101,6 +100,11 @@ def injection(
         switches=switches,
         loses=loses,
     )
+
+
+def asking(how: Tell) -> str:
+    """The request that takes back what is told."""
+    return f"{how.undo_method} {how.undo_path} {how.undo_body}".rstrip()
 
 
 def halt(asked: Asked, one: Instance, mode: str, after_s: float = 0.0) -> Injection:

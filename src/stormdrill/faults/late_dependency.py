@@ -107,6 +107,7 @@ def _old_data(asked: Asked, wanted: Parameters, world: World) -> tuple[Injection
         undo_body=json.dumps({"seconds": 0}),
         look_path=found.lag,
         look=f".seconds == {lag_s:.15g}",
+        means="with old data",
     )
     return tuple(
         injection(asked, one.name, "tell", how=how, switches=(f"age of the data of {one.name}",))

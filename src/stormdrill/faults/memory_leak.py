@@ -96,6 +96,7 @@ def _release(asked: Asked, wanted: Parameters, world: World) -> tuple[Injection,
         undo_body=json.dumps({"version": release.stable}),
         look_path=release.path,
         look=f".version == {release.version}",
+        means="on another release",
     )
     return tuple(
         injection(

@@ -10,6 +10,7 @@ import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, convert
+from msgspec.structs import replace
 
 from stormdrill.errors import Refused
 from stormdrill.faults.acting import Asked, ThroughMechanisms, injection, nothing_touched
@@ -53,7 +54,7 @@ class NoisyNeighbour(ThroughMechanisms):
             raise nothing_touched(use, f"the entry {world.system.entry} has no instance")
         asked = Asked(use, index, for_s)
         if wanted.mode == "cpu":
-            how = Beside("burn", ("--cores", str(wanted.cores)))
+            how = Beside("burn", ("--cores", str(wanted.cores)), cores=wanted.cores)
             return (injection(asked, "burn", "beside", instance=entries[0].name, how=how),)
         if wanted.rate is None:
             raise Refused(f"{use.word} floods at which rate? write for instance rate: 80/s")
@@ -67,4 +68,21 @@ class NoisyNeighbour(ThroughMechanisms):
             *("--entries", "$entry", "--rate", f"{rate:g}", "--method", line["method"], "--path", line["path"]),
             *("--tier", str(wanted.tier), f"--kind={wanted.kind}", f"--body={wanted.body}"),
         )
-        return (injection(asked, "flood", "beside", instance=entries[0].name, how=Beside("flood", words)),)
+        names = tuple(one.name for one in entries)
+        how = Beside("flood", words, reaches=names, request=_request(wanted), rate_per_s=rate)
+        one = injection(asked, "flood", "beside", instance=names[0], how=how)
+        return (replace(one, leaves=_leaves(wanted)),)
+
+
+def _request(wanted: Parameters) -> str:
+    """With what of kind and tier is filled in."""
+    told = {"$kind": f"kind {wanted.kind}", "$tier": f"tier {wanted.tier}"}
+    filled = ", ".join(said for word, said in told.items() if word in wanted.body)
+    return f"{wanted.request} ({filled})" if filled else wanted.request
+
+
+def _leaves(wanted: Parameters) -> str:
+    if wanted.request == REQUEST:
+        return "jobs of the flood that were accepted stay in the system"
+    asks_only = wanted.request.startswith(("GET ", "HEAD ", "OPTIONS "))
+    return "" if asks_only else "what the flood's requests changed in the system stays changed"

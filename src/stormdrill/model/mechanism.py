@@ -73,6 +73,8 @@ class Tell(Struct, frozen=True, tag="tell"):
     """`.version == leaky`: a dotted path into the JSON answer, and the value that means: in force."""
     reaches: tuple[str, ...] = ()
     """The instances that a release changes; empty: whoever is told is all that is known to change."""
+    means: str = ""
+    """What they are then, in people's words: on another release."""
 
 
 class Beside(Struct, frozen=True, tag="beside"):
@@ -81,6 +83,14 @@ class Beside(Struct, frozen=True, tag="beside"):
     program: Literal["burn", "flood"]
     arguments: tuple[str, ...]
     """`$entry` stands for the base URLs where load enters, separated by commas."""
+    reaches: tuple[str, ...] = ()
+    """Of `flood`: the instances that it enters by."""
+    request: str = ""
+    """Of `flood`, in people's words: POST /jobs (kind batch, tier 3)."""
+    rate_per_s: float = 0.0
+    """Of `flood`."""
+    cores: int = 0
+    """Of `burn`."""
 
 
 How = Toxic | Sever | Pressure | CpuLimit | Device | Tell | Beside

@@ -38,6 +38,8 @@ class Injection(Struct, frozen=True):
     first undo would end both. `life of gateway-eu`. Toxics stack and hold none."""
     loses: str = ""
     """What no undo brings back, in people's words; empty: nothing."""
+    leaves: str = ""
+    """What no undo takes away, as a sentence: jobs of the flood that were accepted stay in the system."""
 
 
 class Plan(Struct, frozen=True):

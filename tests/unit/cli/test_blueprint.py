@@ -15,6 +15,8 @@ from stormdrill.cli.blueprint import blueprint_lines, blueprint_object
 from stormdrill.cli.commands.listing import find_items
 from stormdrill.cli.commands.plan import _asked
 from stormdrill.cli.outline import plan_lines
+from stormdrill.core.reach import touched
+from stormdrill.model.mechanism import Toxic
 from stormdrill.model.plan import Plan
 
 
@@ -47,9 +49,52 @@ def test_the_rest_is_said_in_a_fixed_order_and_fits_the_width(made: Plan) -> Non
     assert f"--plan {made.digest}" in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_every_shipped_plan_fits_the_width_and_names_all_who_are_hit(repository: Path, width: int) -> None:
+    for path in sorted((repository / "experiments").glob("*.yaml")):
+        if path.stem == "cpu-starvation":
+            continue  # which processes can't do
+        made = api.plan(path, seed=7)
+        lines = blueprint_lines(made, ["x.yaml"], width)
+        assert max(map(len, lines)) <= width, path.name
+        rows = {line.split()[1] for line in lines if line.startswith("    ") and line[4] != " "}
+        assert rows == {name for one in made.injections for name in touched(one)}, path.name
+        said = " ".join(" ".join(lines).split())
+        hops = [one.how.hops for one in made.injections if isinstance(one.how, Toxic)]
+        assert " and 2 more" not in said
+        assert all(name.partition(">")[0] in said for many in hops for name in many)
+
+
+def test_both_sides_of_a_partition_have_their_line(repository: Path) -> None:
+    lines = blueprint_lines(api.plan(repository / "experiments" / "partition.yaml", seed=7), ["x.yaml"])
+    assert [line.split()[:2] for line in lines if line.startswith("    cut")] == [
+        ["cut", "gateway-eu"],
+        ["cut", "gateway-us"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "said"),
+    [
+        ("memory-leak", 'tell cpu-eu for 40 s undo: POST /releases/cpu {"version": "stable"}'),
+        ("memory-leak", 'POST /releases/cpu {"version": "leaky"} to gateway-eu, which changes cpu-eu'),
+        ("memory-leak", "cpu 1 of 2 may be killed at its memory limit (192 MB)"),
+        ("late-dependency", 'undo: PUT /lag {"seconds": 0}'),
+        ("noisy-neighbour", "80/s of POST /jobs (kind batch, tier 3) into edge-1, edge-2"),
+        ("noisy-neighbour", "not undone jobs of the flood that were accepted stay in the system"),
+    ],
+)
+def test_what_is_asked_of_the_system_is_said_with_what_takes_it_back(
+    repository: Path, experiment: str, said: str
+) -> None:
+    lines = blueprint_lines(api.plan(repository / "experiments" / f"{experiment}.yaml", seed=7), ["x.yaml"])
+    assert said in " ".join(" ".join(lines).split())
+
+
 def test_a_program_is_told_the_same(made: Plan) -> None:
     told = json.loads(json.dumps(blueprint_object(made)))
     assert [one["instance"] for one in told["injections"]] == [one.instance for one in made.injections]
+    assert [one["hits"] for one in told["injections"]] == [[one.instance] for one in made.injections]
     assert told["digest"] == made.digest
     assert told["worst_case"] == made.worst_case
     assert told["phases"]["fault"] == 30.0

@@ -7,10 +7,11 @@ from msgspec.structs import replace
 from test_core_policy import NOON
 
 from stormdrill.core.digest import changes, digest, facts
+from stormdrill.core.measure import numbers
 from stormdrill.core.policy import violations
 from stormdrill.core.reach import out, touched, worst_case
 from stormdrill.model.experiment import Experiment, Phases
-from stormdrill.model.mechanism import How, Pressure, Sever, Tell, Toxic
+from stormdrill.model.mechanism import Beside, How, Pressure, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.system import ServiceInstance, System
@@ -141,6 +142,71 @@ def test_a_release_hits_those_who_run_it_and_not_who_is_asked() -> None:
     assert touched(one("gateway-eu", "tell", told)) == {"cpu-eu", "cpu-us"}
     assert touched(one("gateway-eu", "tell", replace(told, reaches=()))) == {"gateway-eu"}
     assert worst_case([one("gateway-eu", "tell", told)], WORLD) == "cpu 2 of 2 told to behave otherwise; for 30 s"
+
+
+LEAKY = Tell(
+    "gateway", "POST", "/r", "{}", "POST", "/r", "{}", "/r", ".version == leaky", ("cpu-eu",), "on another release"
+)
+
+
+def limited(memory_mb: float) -> World:
+    system = WORLD.system
+    return replace(
+        WORLD, system=replace(system, instances=tuple(replace(one, memory_mb=memory_mb) for one in system.instances))
+    )
+
+
+def test_a_leak_at_its_worst_ends_in_a_kill_where_memory_is_limited() -> None:
+    release = one("gateway-eu", "tell", LEAKY)
+    assert worst_case([release], limited(192.0)) == (
+        "cpu 1 of 2 on another release; cpu 1 of 2 may be killed at its memory limit (192 MB); for 30 s"
+    )
+    assert worst_case([release], WORLD) == "cpu 1 of 2 on another release; for 30 s"
+    everywhere = one("gateway-eu", "tell", replace(LEAKY, reaches=("cpu-eu", "cpu-us")))
+    for both in ([everywhere], [release, one("cpu-us")]):
+        assert "may be killed at its memory limit (192 MB), which would leave NO INSTANCE of cpu" in worst_case(
+            both, limited(192.0)
+        )
+
+
+def test_pressure_may_kill_the_application_that_is_meant_and_else_its_own_allocator() -> None:
+    neighbour = Pressure(mb_per_s=4, ceiling_mb=200)
+    app = replace(neighbour, victim="app")
+    assert "killed" not in worst_case([one("cpu-eu", "pressure", neighbour)], limited(128.0))
+    assert "cpu 1 of 2 may be killed at its memory limit (128 MB)" in worst_case(
+        [one("cpu-eu", "pressure", app)], limited(128.0)
+    )
+    assert "cpu 1 of 2 may be killed at its memory limit;" in worst_case([one("cpu-eu", "pressure", app)], WORLD)
+
+
+def test_the_worst_moment_is_the_one_that_may_kill_most() -> None:
+    stopped, leaking = one("feed", for_s=10), one("gateway-eu", "tell", LEAKY, start_s=10, for_s=20)
+    both = replace(leaking, how=replace(LEAKY, reaches=("cpu-eu", "cpu-us")))
+    assert "NO INSTANCE of cpu" in worst_case([stopped, both], limited(192.0))
+
+
+def test_what_is_told_says_what_it_makes_of_those_who_are_told() -> None:
+    old = replace(LEAKY, reaches=(), means="with old data")
+    assert worst_case([one("feed", "tell", old)], WORLD) == "feed 1 of 1 with old data; for 30 s"
+
+
+def test_a_flood_enters_by_every_entry_and_is_beside_the_whole_system() -> None:
+    flood = one("edge-1", "beside", Beside("flood", (), ("edge-1", "edge-2"), "POST /jobs (tier 3)", 80.0))
+    assert touched(flood) == {"edge-1", "edge-2"}
+    assert worst_case([flood], WORLD) == "the whole system beside a flood of 80/s; for 30 s"
+    assert numbers(flood) == "80/s of POST /jobs (tier 3) into edge-1, edge-2"
+    burn = one("edge-1", "beside", Beside("burn", ("--cores", "2"), cores=2))
+    assert worst_case([burn], WORLD) == "the whole system beside programs that burn 2 cores; for 30 s"
+    assert numbers(burn) == "burns 2 cores of this machine"
+
+
+def test_each_hop_that_is_hit_is_named_with_the_way_that_is_hit() -> None:
+    said = numbers(cut("gateway-eu", *ISOLATED))
+    assert all(name in said for name in ISOLATED)
+    late = Toxic(hops=("edge-1>gateway-eu",), kind="delay", delay_ms=300, direction="down")
+    assert numbers(one("gateway-eu", "delay", late)) == "300 ms, answers only, on the 1 hop from edge-1"
+    asked = numbers(one("gateway-eu", "cut", Toxic(hops=("edge-1>gateway-eu",), kind="cut", direction="up")))
+    assert asked == "requests only, on the 1 hop from edge-1"
 
 
 def test_who_is_severed_from_all_that_leads_to_it_is_out_as_if_it_were_cut() -> None:

@@ -118,6 +118,7 @@ def test_a_release_is_told_to_the_region_that_is_hit_and_taken_back_by_name() ->
     assert (told.instance, told.mechanism) == ("gateway-eu", "tell")
     assert isinstance(told.how, Tell)
     assert told.how.reaches == ("cpu-eu",), "who runs it is who is hit, not who is asked"
+    assert told.undo == 'POST /releases/cpu {"version": "stable"}'
     assert (told.how.body, told.how.undo_body, told.how.look) == (
         '{"version": "leaky"}',
         '{"version": "stable"}',
@@ -165,6 +166,20 @@ def test_a_flood_enters_where_load_enters() -> None:
     assert isinstance(flood.how, Beside)
     assert flood.how.program == "flood"
     assert {"$entry", "80", "2", "--kind=batch"} <= set(flood.how.arguments)
+    assert flood.how.reaches == ("edge-1",)
+    assert flood.how.request == "POST /jobs (kind batch, tier 2)"
+    assert flood.leaves == "jobs of the flood that were accepted stay in the system"
+
+
+@pytest.mark.parametrize(
+    ("request_", "leaves"), [("GET /reports", ""), ("PUT /orders", "what the flood's requests changed in the system")]
+)
+def test_a_flood_of_one_s_own_says_what_it_asks_and_what_stays(request_: str, leaves: str) -> None:
+    (flood,) = planned("noisy-neighbour", rate="80/s", request=request_, body="{}")
+    assert isinstance(flood.how, Beside)
+    assert flood.how.request == request_
+    assert bool(flood.leaves) == bool(leaves)
+    assert flood.leaves.startswith(leaves)
 
 
 @pytest.mark.parametrize(
