@@ -122,6 +122,13 @@ def test_the_list_says_of_an_experiment_what_it_breaks_and_where_it_runs(reposit
     assert (list(found.faults), list(found.targets)) == (["region-loss"], ["process", "docker"])
 
 
+def test_the_list_promises_no_target_that_the_plan_may_refuse(repository: Path) -> None:
+    argv = [sys.executable, "-m", "stormdrill", "list", str(repository)]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert "cpu-starvation · its system has sections for process, docker" in shown
+    assert "runs on" not in shown
+
+
 def test_the_command_that_a_plan_ends_with_runs_just_this_plan(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ def listing(folder: Path, as_json: bool) -> None:
             text = f"    {item.name:<{label}}  {item.says}{' (built in)' if item.built_in else ''}"
             click.echo(text if len(text) <= width else f"{text[: width - 1]}…")
             if item.faults:
-                where = f"its system runs on {', '.join(item.targets)}" if item.targets else "no system"
+                where = f"its system has sections for {', '.join(item.targets)}" if item.targets else "no system"
                 click.echo(f"    {'':<{label}}  {', '.join(item.faults)} · {where}")
 
 
