@@ -27,7 +27,8 @@ LEAST_SENT = 0.995
 LAG_SHARE = 0.1
 """Of the tightest latency that is asked for: the lag that 99% of the requests must stay within."""
 FOREIGN_CORES = 0.5
-"""Share of all cores that strangers use. Four hogs on two cores take 0.8 to 0.9, a quiet machine's background 0.05."""
+"""The share that strangers take of the cores that the run may use. Four hogs on two cores take 0.8 to 0.9, a quiet
+machine's background 0.05."""
 RUN_DELAY = 0.5
 """Share of the time in which a thread could have run that it waited for a core instead. Measured with the platform on
 two cores: 0.2 to 0.35 without strangers, 0.6 to 0.8 with four hogs; at higher rates 0.24 to 0.29 and 0.75."""
@@ -89,7 +90,7 @@ class Validity:
     def host(self, span: Span) -> tuple[Taint, ...]:
         """Starved by strangers: much CPU used by others while the system's runnable threads waited for a core."""
         seen_ms = starved_ms = 0.0
-        worst: tuple[float, float, int] | None = None
+        worst: tuple[float, float, int, int] | None = None
         for recorded, event in self._samples:
             start_ms = max(span.start_ms, recorded.mono_ms - event.interval_ms)
             overlap_ms = min(span.end_ms, recorded.mono_ms) - start_ms
@@ -98,14 +99,15 @@ class Validity:
             seen_ms += overlap_ms
             waited = waiting_share(event)
             # a kernel that doesn't tell run delay leaves the strangers' CPU alone to judge by
-            if event.foreign_cpu >= FOREIGN_CORES * self._cores and (waited >= RUN_DELAY or not event.schedstat):
+            cores = event.cores or self._cores
+            if event.foreign_cpu >= FOREIGN_CORES * cores and (waited >= RUN_DELAY or not event.schedstat):
                 starved_ms += overlap_ms
-                worst = max(worst or (0.0, 0.0, 0), (event.foreign_cpu, waited, recorded.seq))
+                worst = max(worst or (0.0, 0.0, 0, 0), (event.foreign_cpu, waited, recorded.seq, cores))
         if worst is None or starved_ms <= STARVED_SHARE * seen_ms:
             return self._unwatched(span)
         why = (
             f"other programs starved this machine for {number(starved_ms / 1000)} of {number(seen_ms / 1000)} s "
-            f"(up to {worst[0]:.1f} of {self._cores} cores theirs; ours waited {worst[1]:.0%} of the time for one)"
+            f"(up to {worst[0]:.1f} of {worst[3]} cores theirs; ours waited {worst[1]:.0%} of the time for one)"
         )
         return (Taint("host", why, (worst[2],)),)
 

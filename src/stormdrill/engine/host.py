@@ -93,10 +93,13 @@ class Sample:
         roots = {os.getpid(): OWN, **{pid: name for name, pid in processes.items() if pid}}
         self.at_s = time.monotonic()
         self.busy_s = _busy_s()
+        """By core."""
         seen = procfs.snapshot()
         owners = procfs.owners(roots, seen)
         self.cpu_ticks: dict[_Process, int] = {}
         self.owner: dict[_Process, str] = {}
+        self.cores: set[int] = set()
+        """Those that any of the run's may use."""
         self.threads: dict[_Process, dict[int, tuple[int, int]]] = {}
         for pid, stat in seen.items():
             who = (pid, stat.start_ticks)
@@ -104,6 +107,7 @@ class Sample:
             owner = owners.get(pid)
             if owner is not None and not owner.startswith(STRANGER):
                 self.owner[who] = owner
+                self.cores |= _cores_of(pid)
                 if owner != OWN and not owner.startswith(ENGINE):
                     self.threads[who] = procfs.thread_times_ns(pid)
 
@@ -112,7 +116,8 @@ class Sample:
         generators = {who for who, name in self.owner.items() if name.startswith(GENERATOR)}
         others = {who for who, name in self.owner.items() if name != OWN and not name.startswith(ENGINE)} - generators
         ours = self._cpu(before, set(self.owner)) / interval_s
-        busy = max(0.0, self.busy_s - before.busy_s) / interval_s
+        cores = self._cores(before)
+        busy = max(0.0, sum(self.busy_s[core] - before.busy_s[core] for core in cores)) / interval_s
         return HostSampled(
             interval_ms=round(interval_s * 1000, 1),
             foreign_cpu=round(max(0.0, busy - ours), 3),
@@ -121,7 +126,14 @@ class Sample:
             generator_cpu=round(self._cpu(before, generators) / interval_s, 3),
             load1=round(os.getloadavg()[0], 2),
             schedstat=Path("/proc/self/schedstat").exists(),
+            cores=len(cores),
         )
+
+    def _cores(self, before: Sample) -> set[int]:
+        """Those that are looked at: what strangers do on others starves nobody here."""
+        told = self.busy_s.keys() & before.busy_s.keys()
+        used = self.cores | before.cores
+        return used if used and used <= told else told  # a container may be told of its own alone, by other numbers
 
     def _cpu(self, before: Sample, processes: set[_Process]) -> float:
         """Seconds used since then. A process that was not there at all has been born since: all it used counts."""
@@ -143,10 +155,22 @@ class Sample:
         return waited_ns / total_ns if total_ns >= LEAST_BUSY_S * 1e9 else 0.0
 
 
-def _busy_s() -> float:
-    """CPU time of the whole machine that was not idle, in seconds."""
-    fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    return (sum(fields[:8]) - fields[3] - fields[4]) * TICK_S
+def _busy_s() -> dict[int, float]:
+    """Core → CPU time since the boot in which it was not idle, in seconds."""
+    busy = {}
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *words = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            fields = [int(word) for word in words]
+            busy[int(name.removeprefix("cpu"))] = (sum(fields[:8]) - fields[3] - fields[4]) * TICK_S
+    return busy
+
+
+def _cores_of(pid: int) -> set[int]:
+    try:
+        return os.sched_getaffinity(pid)
+    except OSError:  # it has just ended
+        return set()
 
 
 def _available_mb() -> int:

@@ -139,7 +139,7 @@ def _run_started(runbook: Runbook, run_dir: Path, settings: Mapping[str, str]) -
         inputs={FILE: hashlib.sha256((run_dir / FILE).read_bytes()).hexdigest()},
         runner_pid=own.pid,
         runner_start_ticks=own.start_ticks,
-        cores=os.cpu_count() or 1,
+        cores=len(os.sched_getaffinity(0)),
         kernel=platform.release(),
     )
 

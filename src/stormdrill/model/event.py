@@ -220,7 +220,7 @@ class HostSampled(Event):
 
     interval_ms: float
     foreign_cpu: float
-    """CPU used by processes that are not of this run, in cores."""
+    """CPU used by processes that are not of this run, on the cores that the run may use, in cores."""
     platform_run_delay: float
     """Of the time in which the system's threads could have run, the share that they waited for a core, 0 to 1."""
     generator_run_delay: float
@@ -230,6 +230,8 @@ class HostSampled(Event):
     load1: float
     schedstat: bool = True
     """False: this kernel doesn't tell how long threads waited; both run delays are 0 and mean nothing."""
+    cores: int = 0
+    """How many the run's processes may use; 0 in older records, which tell of the whole machine."""
 
 
 # --- faults ----------------------------------------------------------------------------------------------

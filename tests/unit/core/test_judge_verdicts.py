@@ -196,6 +196,19 @@ def test_a_kernel_without_run_delay_is_judged_by_foreign_cpu_alone(tmp_path: Pat
     assert judged(with_events(evidence(tmp_path), blind)).verdict == "INVALID"
 
 
+@pytest.mark.parametrize(("cores", "word"), [(2, "PASS"), (1, "INVALID")])
+def test_what_strangers_take_is_compared_with_the_cores_that_the_run_may_use(
+    tmp_path: Path, cores: int, word: str
+) -> None:
+    def beside(recorded: ev.Recorded) -> ev.Recorded:
+        if not isinstance(recorded.event, ev.HostSampled):
+            return recorded
+        sample = ev.HostSampled(1000.0, 0.8, 0.8, 0.5, 0.4, 7.0, cores=cores)
+        return ev.Recorded(recorded.seq, recorded.at, recorded.mono_ms, sample)
+
+    assert judged(with_events(evidence(tmp_path), beside)).verdict == word
+
+
 def test_a_system_that_never_waits_is_not_starved_however_busy_the_strangers_are(tmp_path: Path) -> None:
     def beside(recorded: ev.Recorded) -> ev.Recorded:
         if not isinstance(recorded.event, ev.HostSampled):

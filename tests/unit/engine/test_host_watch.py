@@ -75,6 +75,33 @@ def test_what_the_systems_children_burn_is_not_a_strangers(start: Start) -> None
     assert spared * interval_s >= 0.3
 
 
+def test_a_stranger_on_a_core_that_the_run_may_not_use_takes_nothing_from_it() -> None:
+    before, now = Sample({}), Sample({})
+    for sample, at_s, busy_s in ((before, 10.0, {0: 5.0, 1: 1.0}), (now, 11.0, {0: 6.0, 1: 1.25})):
+        sample.at_s, sample.busy_s, sample.cores, sample.owner = at_s, busy_s, {1}, {}
+    sampled = now.since(before)
+    assert (sampled.cores, sampled.foreign_cpu) == (1, 0.25)
+    before.cores = {0}
+    sampled = now.since(before)
+    assert (sampled.cores, sampled.foreign_cpu) == (2, 1.25)
+    now.cores = {7}  # a container that is told of its own cores alone, by other numbers
+    sampled = now.since(before)
+    assert (sampled.cores, sampled.foreign_cpu) == (2, 1.25)
+
+
+def test_the_cores_of_a_run_are_those_that_any_of_its_processes_may_use(start: Start) -> None:
+    all_of_them = os.sched_getaffinity(0)
+    first, last = min(all_of_them), max(all_of_them)
+    try:
+        os.sched_setaffinity(0, {first})
+        bound = start("import time; time.sleep(100)")
+        assert Sample({}).cores == {first}
+        os.sched_setaffinity(bound.pid, {last})
+        assert Sample({"web": bound.pid}).cores == {first, last}
+    finally:
+        os.sched_setaffinity(0, all_of_them)
+
+
 def test_the_generator_is_its_descendants_too(start: Start) -> None:
     root = start(PREFORK)
     until(lambda: procfs.descendants([root.pid]))
