@@ -45,7 +45,7 @@ def plan_of(starts: list[float], for_s: float, runbook: bool, failback_s: float)
 
 
 class World:
-    """Carries commands out after random delays; an undo may fail, an inject may hang, an abort may come."""
+    """Carries commands out after random delays; an undo may fail, a call may come through late, an abort may come."""
 
     def __init__(self, plan: Plan, rng: random.Random, *, healthy: bool, abort_ms: float | None, undo_fails: float):
         self.plan, self.rng = plan, rng
@@ -55,6 +55,8 @@ class World:
         self.due: list[tuple[float, ev.Event, do.Command | None]] = []
         self.under_way: set[do.Command] = set()
         self.harmed: dict[str, bool] = {}
+        self.slow: set[str] = set()
+        """Calls that do their harm only when they are answered, or given up."""
         self.asked: list[tuple[float, do.Command]] = []
 
     def write(self, event: ev.Event, at: float | None = None) -> None:
@@ -83,6 +85,8 @@ class World:
                     self.carry_out(command)
             self.now += TICK_MS
         self.state = state
+        for _, event, _ in self.due:
+            self.come_through(event)  # whatever is still under way when the run has ended
 
     def deliver(self) -> None:
         if self.journal and isinstance(self.journal[-1].event, ev.RunEnded):
@@ -91,6 +95,7 @@ class World:
         self.due = [item for item in self.due if item[0] > self.now]
         self.rng.shuffle(ready)
         for _, event, command in ready:
+            self.come_through(event)
             if isinstance(event, ev.Reverted) and event.outcome == "done" and event.injection in self.harmed:
                 self.harmed[event.injection] = False
             self.write(event)
@@ -98,6 +103,11 @@ class World:
                 self.write(event)  # told twice
             if command is not None:
                 self.under_way.discard(command)
+
+    def come_through(self, event: ev.Event) -> None:
+        if isinstance(event, ev.Injected) and event.injection in self.slow:
+            self.slow.discard(event.injection)
+            self.harmed[event.injection] = True
 
     def carry_out(self, command: do.Command) -> None:
         match command:
@@ -111,11 +121,19 @@ class World:
                 self.write(ev.RunEnded(command.status, command.reason))
             case do.StartRunbook() | do.CancelRunbook() | do.UndoRunbook():
                 self.of_runbook(command)
-            case do.Arm() | do.Inject() | do.Revert() | do.Verify():
+            case do.Arm() | do.Inject() | do.Revert() | do.Verify() | do.LookAgain():
                 self.of_injection(command)
 
-    def of_injection(self, command: do.Arm | do.Inject | do.Revert | do.Verify) -> None:
+    def of_injection(self, command: do.Arm | do.Inject | do.Revert | do.Verify | do.LookAgain) -> None:
         match command:
+            case do.LookAgain(name):
+                there = self.harmed.get(name, False)
+                self.write(
+                    ev.RevertVerified(name, False, "w", "", 1.0)
+                    if there
+                    else ev.EffectObserved(name, False, "w", "", 1.0)
+                )
+                return
             case do.Verify():
                 gone = not self.harmed.get(command.injection, False)
                 if gone or command.last:
@@ -125,7 +143,8 @@ class World:
                 answer: ev.Event = ev.Armed(command.injection, "f", "i", "freeze", [], 0.0, "")
             case do.Inject():
                 self.write(ev.InjectStarted(command.injection))
-                self.harmed[command.injection] = True
+                self.harmed[command.injection] = not (slow := self.rng.random() < 0.5)
+                self.slow |= {command.injection} if slow else set()
                 outcome = self.rng.choice(["done", "done", "doubtful", "failed"])
                 answer = ev.Injected(command.injection, outcome, "", 1.0)
             case do.Revert():
@@ -280,3 +299,27 @@ def test_a_call_that_comes_through_after_the_revert_is_reverted_again(world: Wor
         bites = ev.Recorded(0, "", (item.revert_ms or 0.0) + 1.0, ev.EffectObserved(name, True, "w", "", 1.0))
         state = replace(step(world.state, bites), ended="")
         assert do.Revert(name, "again") in do.decide(world.plan, state, world.now)
+
+
+def test_what_was_never_answered_with_success_is_looked_at_again_before_the_end() -> None:
+    plan = plan_of([0.0], 1.0, runbook=False, failback_s=0.0)
+    told: list[ev.Event] = [
+        ev.AbortRequested("person", "stop"),
+        ev.Armed("f/0", "f", "i0", "freeze", [], 0.0, ""),
+        ev.InjectStarted("f/0"),
+        ev.RevertStarted("f/0", "abort", "runner"),
+        ev.Reverted("f/0", "done", "", 1.0),
+        ev.RevertVerified("f/0", True, "w", "", 1.0),
+    ]
+
+    def asked(*more: ev.Event) -> list[do.Command]:
+        told.extend(more)
+        state = fold(plan, [ev.Recorded(number, "", float(number), event) for number, event in enumerate(told)])
+        return do.decide(plan, state, 100.0)
+
+    assert asked() == [], "the call has not been answered"
+    assert asked(ev.Injected("f/0", "doubtful", "", 5000.0)) == [do.LookAgain("f/0")]
+    assert asked(ev.RevertVerified("f/0", False, "w", "it is there again", 1.0)) == [do.Revert("f/0", "again")]
+    reverted = [ev.RevertStarted("f/0", "again", "runner"), ev.Reverted("f/0", "done", "", 1.0)]
+    assert asked(*reverted, ev.RevertVerified("f/0", True, "w", "", 1.0)) == [do.LookAgain("f/0")]
+    assert asked(ev.EffectObserved("f/0", False, "w", "", 1.0)) == [do.Finish("aborted", "stop")]

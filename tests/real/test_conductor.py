@@ -258,6 +258,57 @@ def test_a_call_that_outlives_its_limit_is_doubtful_reverted_and_looked_at_again
     assert it.alive() == []
 
 
+def test_a_call_under_way_when_the_run_is_stopped_is_waited_for_and_reverted_when_it_comes_through(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen_gone = threading.Event()
+
+    def slow(injection: Injection, via: object) -> None:
+        seen_gone.wait(4)
+        time.sleep(0.5)  # longer than it takes to end the run
+        BUILTIN["region-loss"].inject(injection, via)
+
+    it = rig()
+    monkeypatch.setattr(it.conductor._injecting, "faults", {"region-loss": _Altered(slow)})
+    it.seen["inject-started"] = lambda: it.conductor.abort("person", "Ctrl-C")
+    it.seen["revert-verified"] = seen_gone.set
+    assert it.run() == "aborted"
+    (answered,) = it.events(ev.Injected)
+    assert answered.event.outcome == "done"
+    looks = it.events(ev.RevertVerified)
+    assert [(look.event.gone, look.mono_ms > answered.mono_ms) for look in looks] == [(True, False), (True, True)]
+
+
+def test_a_call_that_hangs_when_the_run_is_stopped_is_waited_for_no_longer_than_its_limit(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    it = rig()
+    hangs = _Altered(lambda injection, via: (release.wait(20), None)[1])
+    monkeypatch.setattr(it.conductor._injecting, "faults", {"region-loss": hangs})
+    it.conductor.plan = replace(it.plan, injections=(replace(it.plan.injections[0], inject_timeout_s=0.3),))
+    it.seen["inject-started"] = lambda: it.conductor.abort("person", "Ctrl-C")
+    assert it.run() == "aborted"
+    assert [item.event.outcome for item in it.events(ev.Injected)] == ["doubtful"]
+    last = it.events(ev.EffectObserved)[-1].event
+    assert (last.bit, last.detail.startswith("looked at again before the end")) == (False, True)
+    release.set()
+
+
+def test_what_a_failed_call_does_late_is_seen_before_the_end_and_reverted(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(injection: Injection, via: object) -> None:
+        raise TimeoutError("no answer")
+
+    it = rig()
+    monkeypatch.setattr(it.conductor._injecting, "faults", {"region-loss": _Altered(fails)})
+    it.seen["revert-verified"] = lambda: BUILTIN["region-loss"].inject(it.plan.injections[0], it.target)
+    assert it.run() == "completed"
+    assert [item.event.gone for item in it.events(ev.RevertVerified)] == [True, False, True]
+    assert it.alive() == []
+
+
 def test_no_event_waits_in_memory(rig: Callable[..., Rig]) -> None:
     """What was decided on is what is written: the conductor's state is the fold of the file."""
     from stormdrill.core.fold import fold

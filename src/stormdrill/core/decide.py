@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from stormdrill.core.fold import REVERTED, InjectionState, State
+from stormdrill.core.fold import REVERT_TRIES, REVERTED, InjectionState, State
 from stormdrill.model.expression import AlertWithin
 from stormdrill.model.plan import Injection, Plan
 
@@ -49,6 +49,13 @@ class Verify(Struct, frozen=True):
     last: bool
 
 
+class LookAgain(Struct, frozen=True):
+    """Look once more before the end at what is gone, but whose call was never answered with success: it may have come
+    through since."""
+
+    injection: str
+
+
 class StartRunbook(Struct, frozen=True):
     trigger: str
     alert: str = ""
@@ -80,6 +87,7 @@ Command = (
     | Observe
     | Revert
     | Verify
+    | LookAgain
     | StartRunbook
     | CancelRunbook
     | UndoRunbook
@@ -148,11 +156,23 @@ def _wind_down(plan: Plan, state: State, settling: list[Command]) -> list[Comman
         return [UndoRunbook()]
     if state.epoch_ms is not None and not state.load_ended:
         return [EndLoad()]
-    return [Finish(_status(state, "aborted"), _reason(state) or state.abort.reason)]
+    return _last_looks(plan, state) or [Finish(_status(state, "aborted"), _reason(state) or state.abort.reason)]
 
 
 def _unsettled(state: State) -> bool:
-    return any(item.stage not in ("planned", "verified", "dirty") for item in state.injections.values())
+    return not all(item.settled for item in state.injections.values())
+
+
+def _last_looks(plan: Plan, state: State) -> list[Command]:
+    """A bounded number of times: what comes back again and again was seen to be gone after each of its reverts."""
+    return [
+        LookAgain(injection.id)
+        for injection in _last_first(plan, state)
+        if (now := state.injections[injection.id]).stage == "verified"
+        and now.outcome in ("doubtful", "failed")
+        and not now.looked_again
+        and now.reverts < 2 * REVERT_TRIES
+    ]
 
 
 def _status(state: State, otherwise: Literal["completed", "aborted"]) -> Literal["completed", "aborted", "dirty"]:
@@ -211,7 +231,7 @@ def _in_fault(plan: Plan, state: State, now_ms: float, over: bool, settling: boo
             elif stage == "armed":
                 commands.append(Inject(injection.id))
     commands.extend(_start_runbook(plan, state, now_ms))
-    waiting = any(item.stage not in ("verified", "dirty") for item in state.injections.values())
+    waiting = any(item.stage == "planned" or not item.settled for item in state.injections.values())
     if over and not commands and not waiting and not settling:
         seen = [item.verified_ms for item in state.injections.values() if item.verified_ms is not None]
         commands.append(Enter("recovery", max(seen) if seen else None))
@@ -222,8 +242,7 @@ def _free(plan: Plan, state: State, injection: Injection) -> bool:
     """Whether nobody holds what it would switch. Armed before another's revert is seen, its undo would bring the other
     back as what was there before, and the other's revert would end it."""
     return not any(
-        set(other.switches) & set(injection.switches)
-        and state.injections[other.id].stage not in ("planned", "verified", "dirty")
+        set(other.switches) & set(injection.switches) and not state.injections[other.id].settled
         for other in plan.injections
         if other.id != injection.id
     )
@@ -265,4 +284,4 @@ def _leave_load(plan: Plan, state: State) -> list[Command]:
         return [Enter("end", state.phases[state.phase] + plan.length_s(state.phase) * 1000)]
     if _unsettled(state):
         return []  # a call came through late, and is being reverted again
-    return [Finish(_status(state, "completed"), _reason(state))]
+    return _last_looks(plan, state) or [Finish(_status(state, "completed"), _reason(state))]

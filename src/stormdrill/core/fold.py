@@ -28,6 +28,13 @@ class InjectionState(Struct, frozen=True):
     reverts: int = 0
     """Finished attempts."""
     verified_ms: float | None = None
+    looked_again: bool = False
+    """Whether it was seen once more, before the end, that nothing came through late."""
+
+    @property
+    def settled(self) -> bool:
+        """Nothing of it is under way: a call that has not been answered may still do harm, whatever was seen."""
+        return self.stage in ("planned", "verified", "dirty") and (self.inject_ms is None or bool(self.outcome))
 
 
 class Firing(Struct, frozen=True):
@@ -156,16 +163,24 @@ def _step_runbook_undo(state: State, name: str, event: ev.Event) -> State:
 
 
 def _harms_again(now: InjectionState, mono_ms: float, event: ev.Event) -> bool:
-    after = mono_ms > (now.revert_ms or 0.0)
-    came_through = isinstance(event, ev.Injected) and event.outcome != "doubtful"
-    return after and (came_through or (isinstance(event, ev.EffectObserved) and event.bit))
+    if now.stage not in ("reverted", "verified") or mono_ms <= (now.revert_ms or 0.0):
+        return False
+    match event:
+        case ev.Injected():
+            return event.outcome != "doubtful"
+        case ev.EffectObserved():
+            return event.bit
+        case ev.RevertVerified():
+            return now.stage == "verified" and not event.gone
+    return False
 
 
 def _next(now: InjectionState, mono_ms: float, event: ev.Event) -> InjectionState:
     """A late answer never takes an injection back to an earlier stage, but for one: a call that came through, or bit,
     after the revert has to be reverted again."""
-    if now.stage in ("reverted", "verified") and _harms_again(now, mono_ms, event):
-        return replace(now, stage="reverting", verified_ms=mono_ms)
+    if _harms_again(now, mono_ms, event):
+        outcome = event.outcome if isinstance(event, ev.Injected) else now.outcome
+        return replace(now, stage="reverting", verified_ms=mono_ms, outcome=outcome, looked_again=False)
     match event:
         case ev.Armed() if now.stage == "planned":
             return replace(now, stage="armed")
@@ -176,6 +191,8 @@ def _next(now: InjectionState, mono_ms: float, event: ev.Event) -> InjectionStat
             return replace(now, stage=stage, outcome=event.outcome)
         case ev.EffectObserved() if event.bit and now.bit_ms is None:
             return replace(now, bit_ms=mono_ms)
+        case ev.EffectObserved() if not event.bit and now.stage == "verified":
+            return replace(now, looked_again=True)
         case ev.RevertStarted() if now.stage != "verified":
             return replace(now, stage="reverting", revert_ms=mono_ms)
         case ev.Reverted() if now.stage != "verified":

@@ -328,7 +328,7 @@ class Conductor:
             future.result()
 
     def _doubt(self, command: do.Command) -> None:
-        """A call that outlives its limit is doubtful: reverted, looked at after the revert, and again before the end."""
+        """A call that outlives its limit is doubtful: reverted, looked at after that, and again before the end."""
         if not isinstance(command, do.Inject):
             return
         now = self.state.injections[command.injection]

@@ -17,6 +17,9 @@ WATCH_BITE_S = 0.25
 LOOK_AGAIN_S = 0.02
 """Between two later looks for an effect."""
 
+LAST_LOOK_S = 1.0
+"""How long the last look before the end goes on for what doesn't seem to be gone."""
+
 
 @dataclass(slots=True)
 class Injecting:
@@ -57,6 +60,20 @@ class Injecting:
             self.keeper.record(event, seen_ms)
         else:
             time.sleep(0.002)
+
+    def look_again(self, name: str) -> None:
+        """At what was seen to be gone before: it is there again, gone still, or can't be seen, which is no comfort."""
+        deadline_s = time.monotonic() + LAST_LOOK_S
+        while not (effect := self._observed(name)).gone and time.monotonic() < deadline_s:
+            time.sleep(LOOK_AGAIN_S)
+        seen_ms, state = now_ms(), self.state(name)
+        detail = f"looked at again before the end: {effect.detail}"
+        if effect.gone:
+            after_ms = round(seen_ms - (state.inject_ms or seen_ms), 3)
+            self.keeper.record(ev.EffectObserved(name, False, effect.witness, detail, after_ms), seen_ms)
+        else:
+            after_ms = round(seen_ms - (state.revert_ms or seen_ms), 3)
+            self.keeper.record(ev.RevertVerified(name, False, effect.witness, detail, after_ms), seen_ms)
 
     def _look(self, name: str, since_ms: float) -> bool:
         effect = self._observed(name)
