@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Box:
     limits: dict[str, int] = field(default_factory=dict)
     joins: str = ""
     """The id of the container whose network it uses."""
-    started_at: str = ""
+    started_at: str = "2026-01-01T00:00:00Z"
 
 
 @dataclass
@@ -108,6 +109,7 @@ class FakeEngine:
             (r"POST /containers/([^/]+)/pause", lambda g, _b, _w: self._of(g[0], self._pause)),
             (r"POST /containers/([^/]+)/unpause", lambda g, _b, _w: self._of(g[0], self._unpause)),
             (r"POST /containers/([^/]+)/start", lambda g, _b, _w: self._of(g[0], self._start)),
+            (r"POST /containers/([^/]+)/restart", lambda g, _b, _w: self._of(g[0], self._restart)),
             (r"POST /containers/([^/]+)/update", lambda g, b, _w: self._of(g[0], lambda box: self._update(box, b))),
             (r"POST /containers/([^/]+)/exec", lambda g, b, _w: self._of(g[0], lambda box: self._exec(box, b))),
             (r"POST /exec/([^/]+)/start", lambda g, _b, _w: (200, "") if g[0] in self.execs else (404, {})),
@@ -177,6 +179,11 @@ class FakeEngine:
             return 409, {"message": f"cannot join network of a non running container: {box.joins}"}
         was, box.running = box.running, True
         return (304 if was else 204), ""
+
+    def _restart(self, box: Box) -> tuple[int, object]:
+        box.running, box.started_at = False, datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        status, answer = self._start(box)
+        return (204 if status == 304 else status), answer
 
     def _update(self, box: Box, body: dict[str, int]) -> tuple[int, object]:
         set_already = next((one for one in ("CpuPeriod", "CpuQuota") if box.limits.get(one, 0) > 0), "")

@@ -136,6 +136,24 @@ def carried(small: Rig) -> int:
         return sum(route["bytes_down"] for route in json.load(answer))
 
 
+def test_packet_rules_cut_an_instance_that_was_started_again_and_end_with_the_network_that_it_had(small: Rig) -> None:
+    crash = injection("crash", None, "before")
+    small.harm(crash)
+    small.seen(crash, lambda effect: effect.bit)
+    assert small.revert(crash) == "done"
+    small.well()
+    cut = msgspec.structs.replace(CUT, id="again/sever")
+    small.harm(cut)
+    small.seen(cut, lambda effect: effect.bit)
+    eventually(lambda: "start" in [item.action for item in events(small, "back.net")])
+    assert all(item.expected for item in events(small, "back.net")), "its helper follows it: our own doing"
+    small.target.mechanisms["crash"].apply(crash)
+    assert small.revert(crash, "again") == "done"
+    assert "was started again" in small.seen(cut, lambda effect: effect.gone).detail
+    assert small.revert(cut) == "done"
+    small.well()
+
+
 def test_a_disconnected_container_comes_back_with_its_address_and_alias(small: Rig, engine: str) -> None:
     one = injection("sever", Sever(), "isolated")
     name = started(small, "back").container

@@ -166,6 +166,34 @@ def test_the_plan_says_that_an_address_may_change_which_nobody_asked_for(
     assert plan.irreversible == (() if fixed else (lost,))
 
 
+def test_rules_are_made_in_the_network_that_an_instance_has_now_and_count_for_no_other(
+    engine: FakeEngine, box: Box, fleet: Fleet
+) -> None:
+    """A container that is started again gets a new network; its helper keeps the old one, rules and counters."""
+    helper = engine.add("web.net")
+    helper.joins = box.id
+    fleet.join(Member("web.net", "web.net", "helper", helper.id, "web.net", "image"))
+    cut, sever = injection("sever", Sever(("db",))), severing(engine, fleet)
+    restart = f"POST /containers/{helper.id}/restart?t=0"
+    sever.apply(cut)
+    assert restart not in engine.asked
+    box.started_at = "2026-01-01T00:00:00.5Z"
+    seen = sever.observe(cut)
+    assert (seen.bit, seen.gone, seen.witness) == (False, True, "container state")
+    made = len(engine.execs)
+    sever.apply(cut)
+    assert restart in engine.asked
+    assert len(engine.execs) == made + 1, "and then the rules"
+    assert "started again" not in sever.observe(cut).detail
+    box.started_at, box.running = "2099-01-01T00:00:00Z", False
+    with pytest.raises(Unreachable, match="web does not run, and has no network to be cut from"):
+        sever.apply(cut)
+    assert helper.running
+    engine.stop()
+    with pytest.raises(Unreachable):
+        sever.observe(cut)
+
+
 # --- freeze ---
 
 

@@ -97,6 +97,11 @@ class Severing:
         one, how = self._fleet.of(injection.instance), _sever(injection)
         if how.peers:
             helper = self._fleet.of(helper_of(injection.instance))
+            if self._engine.state(one.id).life == "gone":
+                raise Unreachable(f"{injection.instance} does not run, and has no network to be cut from")
+            if self._stands_outside(injection.instance):
+                self._fleet.expect(helper.instance, "kill", "kill", "die", "stop", "start")
+                self._engine.act("POST", f"/containers/{helper.id}/restart?t=0")
             addresses = [self._address(peer) for peer in how.peers]
             addresses += self._gateways(one.id) if how.users else []
             code, said = self._engine.run(helper.id, (*CUT, chain_of(injection), how.direction, *addresses))
@@ -117,6 +122,9 @@ class Severing:
 
     def _look_at_rules(self, injection: Injection) -> Effect:
         chain, helper = chain_of(injection), self._fleet.of(helper_of(injection.instance))
+        if self._stands_outside(injection.instance):
+            said = f"{injection.instance} was started again, and the rules ended with its network before"
+            return Effect(False, True, "container state", said)
         code, said = self._engine.run(helper.id, ("iptables", "-w", "-nvx", "-L", chain))
         if code == NO_CHAIN:
             return Effect(False, True, "its packet rules", f"no rules of ours in {injection.instance}")
@@ -124,6 +132,15 @@ class Severing:
             return Effect(False, False, "its packet rules", f"they can't be read: {said.strip()[-200:]}")
         dropped = sum(int(found) for found in re.findall(r"^\s*(\d+)\s+\d+\s+DROP", said, re.MULTILINE))
         return Effect(dropped > 0, False, "its packet rules", f"{dropped} packets of {injection.instance} dropped")
+
+    def _stands_outside(self, instance: str) -> bool:
+        """Whether the instance was started after its helper, which is still in the network that the instance had.
+        Raises Unreachable."""
+        known = [self._fleet.of(name) for name in (instance, helper_of(instance))]
+        one, helper = (self._engine.state(member.id) for member in known)
+        if "unknown" in (one.status, helper.status):
+            raise Unreachable(f"the engine does not tell when {instance} was started")
+        return bool(helper.started_at) and one.started_at.rstrip("Z") > helper.started_at.rstrip("Z")
 
     def _gateways(self, container: str) -> list[str]:
         """Where all comes from that enters by a published port."""
