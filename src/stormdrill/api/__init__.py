@@ -142,7 +142,7 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
 
     from stormdrill.api import targets
     from stormdrill.api.places import Places, forbidden, placed
-    from stormdrill.core.plan import make_plan
+    from stormdrill.core.plan import make_plan, resting_on
     from stormdrill.core.policy import violations
 
     targets.refuse_unknown(target)
@@ -170,7 +170,24 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
     broken = violations(loaded.policy, made, datetime.now(UTC))
     if broken:
         raise forbidden(loaded.sources["policy.yaml"], broken)
-    return made
+    return resting_on(made, _files(loaded))
+
+
+def _files(loaded: Loaded) -> dict[str, str]:
+    """SHA-256 of what a run reads besides the plan itself. A locustfile that isn't there is the run's to refuse."""
+    import hashlib
+
+    found: dict[str, str] = {}
+    if loaded.runbook is not None:
+        found["runbook"] = hashlib.sha256(loaded.sources["runbook.md"].text.encode()).hexdigest()
+    roots = catalogue.roots_for(loaded.sources["experiment.yaml"].path)
+    path = catalogue.find(roots, f"loadgen/{loaded.profile.user}.py") if loaded.profile else None
+    if path is not None:
+        try:
+            found["locustfile"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise Refused([Problem(str(path), 0, 0, f"the locustfile can't be read: {error.strerror}")]) from error
+    return found
 
 
 def _faults() -> Mapping[str, Fault]:

@@ -11,16 +11,23 @@ from stormdrill.model.plan import Plan
 
 LENGTH = 12
 SHOWN = 5
+LONGEST, BEFORE = 160, 60
+"""Letters of a fact that are shown, and of them those before the first that differs."""
+APART = {("system", "instances"), ("system", "docker")}
+"""Whose facts are named one by one; where an image is built says less than its id."""
 
 
 def facts(plan: Plan) -> dict[str, str]:
-    """What is asked, who is there, who is hit, how and how long; not the seed, which changes nothing that is harmed.
+    """What is asked, who is there and how they hang together, who is hit, how and how long, what is sent, what answers
+    it; not the seed, which changes nothing that is harmed.
 
     Of an instance in a container its image's id, or its own when it runs already, is part of it.
     """
-    found = {"target": plan.target}
-    for name in plan.experiment.__struct_fields__:
-        found[f"experiment {name}"] = _text(getattr(plan.experiment, name))
+    found = {"target": plan.target, **plan.files}
+    for what, part in (("experiment", plan.experiment), ("system", plan.system), ("profile", plan.profile)):
+        for name in part.__struct_fields__ if part is not None else ():
+            if (what, name) not in APART:
+                found[f"{what} {name}"] = _text(getattr(part, name))
     if plan.system.docker and plan.system.docker.resolved:
         found["compose file"] = plan.system.docker.resolved
     for item in plan.system.instances:
@@ -51,11 +58,20 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
         elif then is None:
             said.append(f"{name} is gone: it was {_short(was)}")
         elif was != then:
-            said.append(f"{name} was {_short(was)} and is {_short(then)}")
+            said.append(f"{name} was {_short(was, _same(was, then))} and is {_short(then, _same(was, then))}")
     more = len(said) - SHOWN
     return said[:SHOWN] + ([f"and {more} more"] if more > 0 else [])
 
 
-def _short(text: str | None) -> str:
+def _same(one: str, two: str) -> int:
+    """How many letters both begin with."""
+    return next((at for at, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+
+
+def _short(text: str | None, same: int = 0) -> str:
+    """Of a long one what begins a little before the letter in which it differs."""
     text = text or ""
-    return text if len(text) <= 160 else text[:157] + "…"
+    if len(text) <= LONGEST:
+        return text
+    begin = max(0, same - BEFORE)
+    return f"{'…' if begin else ''}{text[begin : begin + LONGEST]}{'…' if begin + LONGEST < len(text) else ''}"

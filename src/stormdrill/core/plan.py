@@ -81,6 +81,12 @@ def make_plan(
     return replace(made, digest=digest(facts(made)), duration_s=length_s)
 
 
+def resting_on(made: Plan, files: Mapping[str, str]) -> Plan:
+    """The same plan with what else its run will read: then its digest speaks of that too."""
+    whole = replace(made, files=dict(files))
+    return replace(whole, digest=digest(facts(whole)))
+
+
 def _timed(injection: Injection, system: System) -> Injection:
     if injection.verify_timeout_s:
         return injection

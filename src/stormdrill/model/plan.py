@@ -54,8 +54,10 @@ class Plan(Struct, frozen=True):
     permissions: tuple[str, ...]
     policy: Policy = Policy()
     profile: Profile | None = None
+    files: dict[str, str] = {}
+    """What else a run reads, locustfile and runbook → SHA-256."""
     digest: str = ""
-    """First 12 hex digits of SHA-256 over experiment, selectors, counts and mechanisms."""
+    """First 12 hex digits of SHA-256 over all that `core.digest.facts` names."""
 
     @property
     def fault_s(self) -> float:
