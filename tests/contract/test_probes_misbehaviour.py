@@ -219,6 +219,13 @@ def test_a_command_that_behaves_is_read() -> None:
     assert CommandProbe(program, ".pods[0].ready").read(20).values == (({}, 1.0),)
 
 
+def test_a_command_has_ended_though_what_it_started_goes_on_talking() -> None:
+    """A server that was put into service, and that keeps the output of what started it."""
+    ran = Calls().command(["sh", "-c", "(while :; do echo x; sleep 0.02; done) & echo $!"], 10.0)
+    assert (ran.code, ran.error) == (0, "")
+    assert ran.took_ms < 5000
+
+
 def test_arguments_reach_a_command_as_they_are() -> None:
     program = [sys.executable, "-c", "import sys; print(len(sys.argv[1]))", "$(reboot); `x` | 'y'"]
     assert CommandProbe(program).read(20).values == (({}, float(len("$(reboot); `x` | 'y'"))),)

@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import IO
 
@@ -15,6 +16,8 @@ from stormdrill.ports import Ran, Reply
 
 COMPLAINT_LIMIT = 4_000
 KILL_AFTER_S = 0.5
+DRAIN_S = 0.5
+"""For what a program has said, when somebody whom it started goes on talking into its output."""
 
 
 class Calls:
@@ -86,7 +89,9 @@ class _Streams:
         self.overflow = False
 
     def read(self, clock: Clock) -> None:
-        """Until both are closed, or the process has ended and nothing more comes. Raises OverLimitError."""
+        """Until both are closed, or the process has ended and nothing of its own comes any more. Raises
+        OverLimitError."""
+        ended_s = 0.0
         with selectors.DefaultSelector() as selector:
             for stream in (self._out, self._err):
                 os.set_blocking(stream.fileno(), False)
@@ -96,8 +101,10 @@ class _Streams:
                 for key, _ in ready:
                     if not self._take(key.fileobj):  # type: ignore[arg-type]  # registered above
                         selector.unregister(key.fileobj)
-                if not ready and self._process.poll() is not None:
-                    return
+                if self._process.poll() is not None:
+                    ended_s = ended_s or time.monotonic()
+                    if not ready or time.monotonic() - ended_s >= DRAIN_S:
+                        return
 
     def _take(self, stream: IO[bytes]) -> bool:
         data = os.read(stream.fileno(), CHUNK)
