@@ -14,7 +14,7 @@ from stormdrill.core.sentences import number, plural
 from stormdrill.core.telling import Ending
 from stormdrill.core.windows import SHORTEST, Span, all_of
 from stormdrill.model import event as ev
-from stormdrill.model.mechanism import Tell, Toxic
+from stormdrill.model.mechanism import Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.verdict import FaultVerdict
 
@@ -37,6 +37,13 @@ class Exposure(Struct, frozen=True):
     enough: bool
     detail: str
     events: tuple[int, ...]
+
+
+class Spoilt(Struct, frozen=True):
+    """Why what was seen of a fault doesn't count."""
+
+    by: ev.Recorded
+    why: str
 
 
 def judge_faults(case: Case) -> tuple[FaultVerdict, ...]:
@@ -127,8 +134,8 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
 
     started, calls = mine(ev.InjectStarted), mine(ev.Injected)
     effects = [item for item in mine(ev.EffectObserved) if item[1].bit]
-    dead = _dead_before(case, injection.instance, started[0][0]) if started else None
-    if dead is not None:
+    spoilt = _spoilt(case, injection, started[0][0]) if started else None
+    if spoilt is not None:
         effects = []
     looks = mine(ev.RevertVerified)
     gone = bool(looks) and looks[-1][1].gone
@@ -137,8 +144,8 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
     details = [] if exposure.enough else [exposure.detail]
     if not started:
         details.append("it was never injected")
-    elif dead is not None:
-        details.append(f"{injection.instance} was not running when it was injected")
+    elif spoilt is not None:
+        details.append(spoilt.why)
     elif not effects and (shared := _felt_by_others(case, injection)):
         details.append(shared)
     elif not effects:
@@ -158,12 +165,12 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
     details += dict.fromkeys(ending.sentence for _, ending in kills)
     events = {*(recorded.seq for recorded, _ in kills)}
     events |= {*exposure.events, *(r.seq for r, _ in [*started[:1], *calls[-1:], *effects[:1], *looks[-1:]])}
-    events |= {recorded.seq for recorded in (dead, ended) if recorded is not None}
+    events |= {recorded.seq for recorded in (spoilt.by if spoilt else None, ended) if recorded is not None}
     return FaultVerdict(
         name=injection.fault,
         target=injection.instance,
         exposed=exposure.enough,
-        bit=bool(effects) or bool(dead is None and started and _felt_by_others(case, injection)),
+        bit=bool(effects) or bool(spoilt is None and started and _felt_by_others(case, injection)),
         effect_ms=round(effects[0][1].after_ms, 3) if effects else None,
         reverted=reverted,
         revert_ms=round(looks[-1][1].after_ms, 3) if gone else None,
@@ -180,6 +187,26 @@ def _felt_by_others(case: Case, injection: Injection) -> str:
     if not isinstance(injection.how, Toxic) or not felt_there or calls[-1:] != ["done"]:
         return ""
     return f"nothing passed the hops of {injection.instance} meanwhile; on others of the same fault it bit"
+
+
+def _spoilt(case: Case, injection: Injection, call: ev.Recorded) -> Spoilt | None:
+    if (dead := _dead_before(case, injection.instance, call)) is not None:
+        return Spoilt(dead, f"{injection.instance} was not running when it was injected")
+    if (anew := _joined_anew(case, injection, call)) is not None:
+        why = f"{injection.instance} was started again meanwhile, with a network of its own: its cut was over by then"
+        return Spoilt(anew, why)
+    return None
+
+
+def _joined_anew(case: Case, injection: Injection, call: ev.Recorded) -> ev.Recorded | None:
+    """The start that ended a cut by packet rules before its revert: they are gone with the network that it had."""
+    if not isinstance(injection.how, Sever) or not injection.how.peers:
+        return None
+    reverts = [r.mono_ms for r, e in all_of(case.events, ev.RevertStarted) if e.injection == injection.id]
+    until_ms = min((at_ms for at_ms in reverts if at_ms >= call.mono_ms), default=math.inf)
+    starts = all_of(case.events, ev.ContainerStarted)
+    inside = [r for r, e in starts if e.instance == injection.instance and call.mono_ms <= r.mono_ms < until_ms]
+    return inside[0] if inside else None
 
 
 def _dead_before(case: Case, instance: str, call: ev.Recorded) -> ev.Recorded | None:

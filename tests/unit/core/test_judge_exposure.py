@@ -97,3 +97,20 @@ def test_a_release_is_exposed_by_what_those_served_who_run_it(tmp_path: Path) ->
     found = evidence(tmp_path)
     assert all(fault.exposed for fault in judged(by(found, "tell", replace(TOLD, reaches=("gateway-eu",)))).faults)
     assert not any(fault.exposed for fault in judged(by(found, "tell", replace(TOLD, reaches=("idle",)))).faults)
+
+
+@pytest.mark.parametrize(("peers", "during", "holds"), [(("b",), True, False), (("b",), False, True), ((), True, True)])
+def test_a_cut_by_rules_is_over_when_its_instance_is_started_again(
+    tmp_path: Path, peers: tuple[str, ...], during: bool, holds: bool
+) -> None:
+    """They end with the network that it had; what only the engine has disconnected stays so."""
+    found = by(evidence(tmp_path), "sever", Sever(peers))
+    cut = found.plan.injections[0]
+    at = {type(e): r.mono_ms for r in found.events if getattr(e := r.event, "injection", "") == cut.id}
+    moment_ms = at[ev.InjectStarted] + 1.0 if during else at[ev.RevertStarted] + 1.0
+    again = ev.ContainerStarted(cut.instance, "s", "system", "c", "n", 7, "i", "", {}, True)
+    more = [ev.Recorded(max(r.seq for r in found.events) + 1, "", moment_ms, again)]
+    verdict = judged(with_events(found, lambda recorded: recorded, more))
+    fault = next(item for item in verdict.faults if item.target == cut.instance)
+    assert (fault.bit, "its cut was over by then" in fault.detail) == (holds, not holds)
+    assert holds or verdict.verdict == "INCONCLUSIVE"
