@@ -108,6 +108,32 @@ def test_a_lowered_limit_becomes_what_it_was_and_a_period_is_set_for_none_that_h
     assert perform(undo).word == "superseded"
 
 
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, ""),
+        ({"NanoCpus": 600_000_000}, ""),
+        ({"NanoCpus": 500_000_000}, "web has no more than 0.5 cores as it is; write less"),
+        ({"CpuPeriod": 50_000, "CpuQuota": 20_000}, "web has no more than 0.4 cores as it is; write less"),
+    ],
+)
+def test_nobody_is_starved_by_more_than_they_have(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limits: dict[str, int], said: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", engine.url)
+    engine.add("web-1", app="web", drill="allowed").limits = limits
+    target = make("docker", attached(), tmp_path, lasts_s=60.0)
+    target.world()
+    assert target.mechanisms["cpu-limit"].refusal(HALF).startswith(said)
+    assert bool(target.mechanisms["cpu-limit"].refusal(HALF)) is bool(said)
+
+
+def test_a_limit_that_the_system_file_sets_is_known_before_the_start(tmp_path: Path) -> None:
+    web = ServiceInstance("web", "web", (), cpus=0.25)
+    target = make("docker", System("s", "web", (web,), docker=DockerSpec(image="x")), tmp_path, lasts_s=60.0)
+    assert "no more than 0.25 cores" in target.mechanisms["cpu-limit"].refusal(HALF)
+
+
 def test_after_the_undo_people_can_set_a_number_of_cpus_again(engine: FakeEngine, box: Box, fleet: Fleet) -> None:
     assert harmed(Limiting(Engine(engine.url), fleet), HALF) == "done"
     assert Engine(engine.url).call("POST", f"/containers/{box.id}/update", {"NanoCpus": 10**9}).status == 200

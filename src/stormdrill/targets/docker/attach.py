@@ -15,6 +15,7 @@ from stormdrill.model.system import ServiceInstance, System
 from stormdrill.ports import Hop, Keeper
 from stormdrill.targets.docker.engine import Engine
 from stormdrill.targets.docker.fleet import Member
+from stormdrill.targets.docker.limiting import cpus_of
 from stormdrill.targets.docker.severing import NO_HELPER
 
 BOUND = "container:"
@@ -60,6 +61,10 @@ class Attach:
     def memory_mb(self, instance: str) -> float:
         """The limit that the container has; 0 for none."""
         return cast("int", self._set(instance).get("Memory", 0)) / (1 << 20)
+
+    def cpus(self, instance: str) -> float:
+        """The cores that the container may use; 0 for no limit."""
+        return cpus_of(cast("dict[str, int]", self._set(instance)))
 
     def ends_for_good(self, instance: str) -> str:
         """Why nothing starts it again once it has ended, and what would help; empty when the engine does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import cast
 
 from stormdrill.errors import Unreachable
@@ -28,14 +29,20 @@ class Limiting:
 
     permission = PERMISSION
 
-    def __init__(self, engine: Engine, fleet: Fleet) -> None:
+    def __init__(self, engine: Engine, fleet: Fleet, has_cpus: Callable[[str], float] = lambda instance: 0.0) -> None:
         self._engine = engine
         self._fleet = fleet
+        self._has_cpus = has_cpus
+        """Its limit, where that is known when planning; 0: none, or not known."""
         self._before: dict[str, int] = {}
 
     def refusal(self, injection: Injection) -> str:
-        cpus = _limit(injection).cpus
-        return "" if cpus >= LEAST_CPUS else f"{cpus:g} cores is less than the kernel can give; write {LEAST_CPUS:g}"
+        cpus, has_cpus = _limit(injection).cpus, self._has_cpus(injection.instance)
+        if cpus < LEAST_CPUS:
+            return f"{cpus:g} cores is less than the kernel can give; write {LEAST_CPUS:g}"
+        if has_cpus and cpus >= has_cpus:
+            return f"{injection.instance} has no more than {has_cpus:g} cores as it is; write less than that"
+        return ""
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
         one = self._fleet.of(injection.instance)
@@ -63,7 +70,7 @@ class Limiting:
         one, wanted = self._fleet.of(injection.instance), _limit(injection).cpus
         now, witness = cgroup.quota_cpus(one.pid), "its control group"
         if now is None:
-            now, witness = _cpus_of(self._limits(one.id)), "container state"
+            now, witness = cpus_of(self._limits(one.id)), "container state"
         held = now > 0 and abs(now - wanted) < 0.005
         times = cgroup.throttled(one.pid)
         said = f"{injection.instance} may use {now:g} cores" if now else f"{injection.instance} has no CPU limit"
@@ -90,7 +97,7 @@ def _lowered(limits: dict[str, int], cpus: float) -> dict[str, int]:
     return {"NanoCpus": round(cpus * 1e9)} if limits.get("NanoCpus") else {"CpuQuota": round(cpus * PERIOD_US)}
 
 
-def _cpus_of(limits: dict[str, int]) -> float:
+def cpus_of(limits: dict[str, int]) -> float:
     if limits.get("NanoCpus"):
         return limits["NanoCpus"] / 1e9
     return max(0, limits.get("CpuQuota", 0)) / (limits.get("CpuPeriod") or PERIOD_US)

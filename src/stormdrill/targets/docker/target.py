@@ -119,7 +119,7 @@ class DockerTarget:
             **dict.fromkeys(TOXICS, toxics),
             "sever": Severing(engine, fleet, source.address, source.without_rules, self._loses_address),
             "pressure": Pressing(engine, fleet, self._memory_mb, self._ends_for_good),
-            "cpu-limit": Limiting(engine, fleet),
+            "cpu-limit": Limiting(engine, fleet, self._cpus),
             "device": Devices(lambda name: self._run_dir / "work" / name, self._address),
             "tell": Telling(self._address),
             "beside": Besides(standing, self._run_dir, self.entries),
@@ -307,6 +307,11 @@ class DockerTarget:
         """Its limit as its container has it, or will have it; 0 without one."""
         spec = next(item for item in self._source.system.instances if item.name == instance)
         return spec.memory_mb or (self._source.memory_mb(instance) if isinstance(self._source, Attach) else 0.0)
+
+    def _cpus(self, instance: str) -> float:
+        """The same of the cores that it may use."""
+        spec = next(item for item in self._source.system.instances if item.name == instance)
+        return spec.cpus or (self._source.cpus(instance) if isinstance(self._source, Attach) else 0.0)
 
     def _loses_address(self, instance: str) -> str:
         """What taking it off its networks can't give back; empty for fixed addresses."""
