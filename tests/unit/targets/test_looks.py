@@ -18,6 +18,8 @@ from stormdrill.targets.docker.image import Base
 from stormdrill.targets.process import look as process
 from stormdrill.targets.process.look import Seen
 
+MECHANISMS = {*UNDO_WORDS, "tell"}
+"""What is told has no word of its own for its undo: that is a request."""
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "mechanisms.md"
 
 
@@ -26,10 +28,10 @@ def words(found: list[Seen]) -> set[str]:
 
 
 def test_every_mechanism_is_looked_at_on_processes_and_stands_on_its_page() -> None:
-    assert words(list(process.findings())) == set(UNDO_WORDS)
+    assert words(list(process.findings())) == MECHANISMS
     assert set(get_args(ToxicKind)) <= words(list(process.findings()))
     text = PAGE.read_text(encoding="utf-8")
-    assert [word for word in UNDO_WORDS if text.count(f"`{word}`") < 2] == []
+    assert [word for word in MECHANISMS if text.count(f"`{word}`") < 2] == []
 
 
 def test_what_is_missing_says_what_would_help() -> None:
@@ -43,7 +45,7 @@ def test_without_an_engine_its_lack_is_said_and_nothing_else_is_asked(
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     engine = [one for one in docker.findings() if one.mechanism == "engine"]
     assert [(one.state, one.seen) for one in engine] == [("missing", f"no socket {tmp_path}/none.sock")]
-    assert not words(list(docker.findings())) & set(UNDO_WORDS)
+    assert not words(list(docker.findings())) & MECHANISMS
 
 
 def test_an_engine_is_asked_by_reading_alone_and_its_limits_are_told(
@@ -77,7 +79,7 @@ def test_an_engine_is_asked_by_reading_alone_and_its_limits_are_told(
         thread.join(10)
     assert asked
     assert all(line.startswith("GET ") for line in asked)
-    assert words(list(found.values())) >= set(UNDO_WORDS)
+    assert words(list(found.values())) >= MECHANISMS
     assert "20.10.24, API 1.41, cgroup v1" in found["engine"].seen
     assert found["base image"].state == "missing"
     assert (found["pressure"].state, found["cpu-limit"].state) == ("weak", "missing")

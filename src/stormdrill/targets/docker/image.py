@@ -30,6 +30,7 @@ import stormdrill
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.spec import catalogue
 from stormdrill.targets.docker.engine import Engine
+from stormdrill.targets.docker.here import remembered_in
 
 BASE_VARIABLE = "STORMDRILL_BASE_IMAGE"
 MADE_HERE = "stormdrill-base:bookworm"
@@ -207,30 +208,17 @@ def _download(packages: Sequence[importlib.metadata.Distribution], base: Base, s
         raise Refused(f"target docker: {here}, and its packages could not be fetched ({why}); {HELP}")
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stormdrill"
-
-
 def _own_python() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def remembered(id: str) -> Base | None:
-    """What a base was found to offer; None when it was never asked."""
-    try:
-        return msgjson.decode(_place(id).read_bytes(), type=Base)
-    except (OSError, ValueError):
-        return None
-
-
-def _place(id: str) -> Path:
-    return _cache() / "images" / f"{id.removeprefix('sha256:')[:16]}.json"
-
-
 def _known(engine: Engine, name: str, id: str) -> Base:
     """What the base offers, asked of it once and kept by its id."""
-    if (found := remembered(id)) is not None:
-        return found
+    kept = remembered_in(id)
+    try:
+        return msgjson.decode(kept.read_bytes(), type=Base)
+    except (OSError, ValueError):
+        pass
     from stormdrill.targets.docker.starting import ask_image
 
     script = (
@@ -243,7 +231,6 @@ def _known(engine: Engine, name: str, id: str) -> Base:
     except ValueError:
         raise Refused(f"target docker: the base {name} has no python3 that answers ({said[-200:]}); {HELP}") from None
     base = Base(name, id, str(python), bool(iptables))
-    kept = _place(id)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(msgjson.encode(base))
     return base

@@ -1,4 +1,4 @@
-"""Which mechanisms work on this machine's container engine, asked by reading alone. Imports no library for it."""
+"""Which mechanisms work on this machine's container engine, asked by reading alone. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from stormdrill.errors import Refused
 from stormdrill.keeper.engine import ask
+from stormdrill.targets.docker.here import compose_tool, remembered_in
 from stormdrill.targets.process.look import TOXICS, Seen
 
 DEFAULT = "unix:///var/run/docker.sock"
@@ -35,7 +35,7 @@ def findings() -> Iterator[Seen]:
     yield _engine(where, version, info)
     base = _base(where)
     yield from _images(where, base)
-    yield _compose(where)
+    yield _compose()
     yield from _mechanisms(info, base)
 
 
@@ -113,34 +113,31 @@ def _images(where: str, base: tuple[str, str]) -> Iterator[Seen]:
         yield Seen("base image", "ok", base[0])
     else:
         help = "make base-image makes one from Debian packages; or name one in STORMDRILL_BASE_IMAGE"
-        yield Seen("base image", "weak" if built else "missing", f"none of {', '.join(_wanted())}", help)
+        yield Seen("base image", "missing", f"none of {', '.join(_wanted())}", help)
     seen = "is there; built anew when the platform has changed" if built else "is built when it is first needed"
     yield Seen("platform image", "ok", f"{PLATFORM_IMAGE} {seen}")
 
 
-def _compose(where: str) -> Seen:
-    from stormdrill.targets.docker import tool
-
-    try:
-        found = tool.find(where, Path())
-    except Refused:
-        cost = f"a system with compose: is refused; {tool.HELP}"
+def _compose() -> Seen:
+    argv = compose_tool()
+    if not argv:
+        cost = "a system with compose: is refused; install docker-compose, or Docker's compose plugin"
         return Seen("compose", "weak", "neither docker compose nor docker-compose answers", cost)
-    return Seen("compose", "ok", f"{' '.join(found.argv)} reads compose files")
+    return Seen("compose", "ok", f"{' '.join(argv)} reads compose files")
 
 
 def _sever(base: tuple[str, str]) -> Seen:
     """From what is remembered of the base: asking it anew would start a container."""
-    from stormdrill.targets.docker.image import remembered
-
     name, id = base
-    known = remembered(id) if id else None
-    if known is None:
-        seen = "from some peers only if the base image has iptables, which is unknown until the first plan"
-    elif known.iptables:
+    try:
+        iptables = json.loads(remembered_in(id).read_bytes())["iptables"]
+    except (OSError, ValueError, KeyError, TypeError):
+        iptables = None
+    if iptables:
         return Seen("sever", "ok", f"{_CUT}; from some peers only by packet rules of a helper")
-    else:
-        seen = f"from some peers only is refused: {name} has no iptables"
+    seen = f"from some peers only is refused: {name} has no iptables"
+    if iptables is None:
+        seen = "from some peers only if the base image has iptables, which is unknown until the first plan"
     help = "name a base with iptables in STORMDRILL_BASE_IMAGE, such as the one of make base-image"
     return Seen("sever", "weak", f"{_CUT}; {seen}", help)
 

@@ -7,7 +7,6 @@ of the caller's environment, and stands in no file.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,8 @@ from msgspec import Struct
 
 from stormdrill.errors import Refused, StormdrillError
 from stormdrill.targets.docker.engine import as_docker_host
+from stormdrill.targets.docker.here import ASK_LIMIT_S, compose_tool
 
-ASK_LIMIT_S = 10.0
 PROJECT = "stormdrill"
 """For questions alone: a run's own is `stormdrill-<run>`."""
 HELP = "install docker-compose, or Docker's compose plugin; or start it yourself, with a label, and use attach"
@@ -61,15 +60,10 @@ class Tool(Struct, frozen=True):
 
 def find(engine: str, folder: Path) -> Tool:
     """Raises Refused."""
-    for argv in (("docker", "compose"), ("docker-compose",)):
-        if shutil.which(argv[0]) is None:
-            continue
-        try:
-            subprocess.run([*argv, "version"], capture_output=True, check=True, timeout=ASK_LIMIT_S)
-        except (subprocess.SubprocessError, OSError):
-            continue
-        return Tool(argv, engine, folder)
-    raise Refused(f"target docker: neither docker compose nor docker-compose answers here; {HELP}")
+    argv = compose_tool()
+    if not argv:
+        raise Refused(f"target docker: neither docker compose nor docker-compose answers here; {HELP}")
+    return Tool(argv, engine, folder)
 
 
 def resolved(tool: Tool, path: Path) -> bytes:
