@@ -9,7 +9,7 @@ import resource
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -57,8 +57,6 @@ def findings(runs: Path) -> list[Finding]:
 
 def targets() -> list[Finding]:
     """Where a system can run from here, mechanism by mechanism, and what would be needed elsewhere."""
-    from importlib.util import find_spec
-
     from stormdrill.targets.docker import look as docker
     from stormdrill.targets.process import look as process
 
@@ -70,19 +68,27 @@ def targets() -> list[Finding]:
     ]
     found += [Finding(one.mechanism, one.state, one.seen, one.cost, "process") for one in process.findings()]
     seen = list(docker.findings())
-    lacking = [one for one in seen if one.state == "missing"]
-    if lacking:
-        cost = "--target docker is refused, or what needs it is"
-        found.append(Finding("containers", "weak", f"missing: {', '.join(one.mechanism for one in lacking)}", cost))
-    else:
-        found.append(Finding("containers", "ok", "--target docker"))
+    found.append(_containers([one.mechanism for one in seen if one.state == "missing"]))
     found += [Finding(one.mechanism, one.state, one.seen, one.cost, "docker") for one in seen]
-    there = find_spec("kubernetes") is not None
-    cost = "--target kubernetes is still to come"
-    found.append(
-        Finding("Kubernetes", "weak" if there else "missing", "client installed" if there else "no client", cost)
-    )
+    found.append(Finding("Kubernetes", "missing", "not in this version", "--target kubernetes is refused"))
     return found
+
+
+def _containers(lacking: Sequence[str]) -> Finding:
+    what = f"no {', no '.join(lacking)}"
+    refused = "--target docker is refused until then"
+    if "engine" in lacking:
+        return Finding("containers", "missing", f"nothing can run: {what}", refused)
+    if not STARTS.isdisjoint(lacking):
+        cost = f"{refused}, but for containers that run already"
+        return Finding("containers", "missing", f"nothing can be started: {what}", cost)
+    if lacking:
+        return Finding("containers", "weak", f"in part: {what}", "faults that need it are refused")
+    return Finding("containers", "ok", "--target docker")
+
+
+STARTS = frozenset({"testcontainers", "base image"})
+"""Without which no container is made."""
 
 
 def _python() -> Finding:

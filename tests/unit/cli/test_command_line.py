@@ -14,8 +14,10 @@ import pytest
 from stormdrill.cli import main as line
 from stormdrill.cli.commands.doctor import _conclusion
 from stormdrill.cli.defect import without_values
-from stormdrill.cli.host import Finding, State
+from stormdrill.cli.host import Finding, State, targets
 from stormdrill.errors import JournalBroken, Problem, Refused, StormdrillError, SystemNotReady, Unreachable
+from stormdrill.targets.docker import look
+from stormdrill.targets.process.look import Seen
 
 HEAVY = ("locust", "gevent", "kubernetes", "numpy", "pydantic", "rich", "aiohttp", "jinja2", "yaml", "msgspec")
 
@@ -167,14 +169,30 @@ def test_a_reader_that_leaves_early_is_no_trouble() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "containers", "said"),
+    ("lacking", "state", "said"),
     [
-        ("ok", "ok", "drills on processes can run here, and in containers too"),
-        ("ok", "weak", "drills on processes can run here, in containers only in part: missing: pressure"),
-        ("missing", "weak", "drills on processes can run here, not in containers: no engine that can be used"),
+        ((), "ok", "drills on processes can run here, and in containers too"),
+        (("cpu-limit",), "weak", "drills on processes can run here, in containers in part: no cpu-limit"),
+        (
+            ("testcontainers", "engine"),
+            "missing",
+            "drills on processes can run here, in containers nothing can run: no testcontainers, no engine",
+        ),
+        (
+            ("base image",),
+            "missing",
+            "drills on processes can run here, in containers nothing can be started: no base image",
+        ),
     ],
 )
-def test_doctor_ends_with_where_drills_can_run(engine: State, containers: State, said: str) -> None:
-    found = [Finding("containers", containers, "missing: pressure"), Finding("engine", engine, "", "", "docker")]
+def test_doctor_says_and_ends_with_where_drills_can_run(
+    lacking: tuple[str, ...], state: State, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = [Seen(part, "missing" if part in lacking else "ok", "") for part in (*lacking, "freeze crash")]
+    monkeypatch.setattr(look, "findings", lambda: seen)
+    found = targets()
+    (containers,) = (one for one in found if one.part == "containers")
+    assert containers.state == state
+    assert [one.state for one in found if one.part == "Kubernetes"] == ["missing"]
     assert _conclusion(found, []) == said
     assert _conclusion(found, [Finding("loopback", "missing", "")]) == "cannot run here: loopback"

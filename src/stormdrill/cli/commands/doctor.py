@@ -49,9 +49,7 @@ def _conclusion(found: Sequence[Finding], stops: Sequence[Finding]) -> str:
     if stops:
         return f"cannot run here: {', '.join(one.part for one in stops)}"
     containers = next(one for one in found if one.part == "containers")
-    there = "and in containers too" if containers.state == "ok" else f"in containers only in part: {containers.seen}"
-    if any(one.part == "engine" and one.state == "missing" for one in found):
-        there = "not in containers: no engine that can be used"
+    there = "and in containers too" if containers.state == "ok" else f"in containers {containers.seen}"
     return f"drills on processes can run here, {there}"
 
 
