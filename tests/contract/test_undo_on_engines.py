@@ -22,6 +22,7 @@ from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper, by_the_successor
 from stormdrill.errors import SystemNotReady
 from stormdrill.keeper import procfs
 from stormdrill.keeper.exchange import exchange_now
+from stormdrill.keeper.takeover import take_over
 from stormdrill.keeper.undo import perform
 from stormdrill.model.event import (
     ContainerStarted,
@@ -282,6 +283,23 @@ def test_a_container_whose_network_is_anothers_is_started_once_that_one_runs(eng
     assert (perform(replace(undo, timeout_s=5.0)).word, sidecar.running) == ("done", True)
 
 
+def test_who_shares_a_network_runs_again_with_whom_it_belongs_to_though_the_runner_died(
+    run: KeptRun, engine: FakeEngine
+) -> None:
+    """Both are started at once, and the one that can't run yet is asked for first."""
+    run.keeper.record(ResourcesClaimed(engine.url, [], [], []))
+    app, sidecar = engine.add("app"), engine.add("sidecar")
+    sidecar.joins = app.id
+    for box in (app, sidecar):
+        box.running = False
+        run.arm(f"crash/{box.name}", Engine(engine.url, "POST", f"/containers/{box.id}/start"), fault="region-loss")
+    run.keeper._drop()
+    run.keeper_ended()
+    assert next(path for path in engine.asked if path.endswith("/start")).split("/")[2] == sidecar.id
+    assert (app.running, sidecar.running) == (True, True)
+    assert [event.status for event in run.events(RunEnded)] == ["aborted"]
+
+
 def test_a_container_whose_address_somebody_has_taken_is_not_called_connected(engine: FakeEngine) -> None:
     box, engine.networks = engine.add("web"), {"net": {}}
     endpoint = {"IPAMConfig": {"IPv4Address": "10.0.0.9"}}
@@ -399,6 +417,44 @@ def test_a_call_on_which_an_engine_acts_after_the_revert_is_taken_back_too(
     assert [event.status for event in run.events(RunEnded)] == ["aborted"]
 
 
+@pytest.mark.parametrize("outcome", ["doubtful", "failed"])
+def test_a_call_without_success_on_which_an_engine_acts_after_the_revert_is_taken_back_by_the_tear_down(
+    run: KeptRun, engine: FakeEngine, outcome: str
+) -> None:
+    """The runner lives, and had given the call up."""
+    undo = pause(engine, run)
+    (box,) = engine.boxes.values()
+    box.paused = False
+    run.arm("freeze/web", undo)
+    run.keeper.record(InjectStarted("freeze/web"))
+    run.keeper.record(Injected("freeze/web", outcome, "no answer", 4000.0))
+    assert run.keeper.revert("freeze/web", "doubtful") in ("done", "superseded")
+    box.paused = True
+    assert run.keeper.teardown() == []
+    assert not box.paused
+
+
+@pytest.mark.parametrize("outcome", ["", "doubtful", "failed", "done"])
+def test_what_was_reverted_while_its_call_was_under_way_is_reverted_again_by_who_takes_over(
+    run: KeptRun, engine: FakeEngine, outcome: str
+) -> None:
+    """Both were killed before the call came through; one that was answered with success is believed to be over."""
+    undo = pause(engine, run)
+    (box,) = engine.boxes.values()
+    run.arm("freeze/web", undo)
+    run.keeper.record(InjectStarted("freeze/web"))
+    if outcome:
+        run.keeper.record(Injected("freeze/web", outcome, "", 4000.0))
+    assert run.keeper.revert("freeze/web", "abort") == "done"
+    run.keeper.record(RevertVerified("freeze/web", True, "the engine", "", 1.0))
+    box.paused = True
+    run.keeper.on_push = None
+    procfs.kill_until_gone([run.keeper.identity], 5.0)
+    result = take_over(run.dir, "recover")
+    assert result.status == "aborted"
+    assert box.paused == (outcome == "done")
+
+
 @pytest.mark.parametrize("successor", [False, True], ids=["the keeper", "the successor"])
 def test_what_came_through_after_its_revert_is_open_again(run: KeptRun, engine: FakeEngine, successor: bool) -> None:
     undo = pause(engine, run)
@@ -439,7 +495,6 @@ def test_an_engine_that_stays_away_leaves_the_run_dirty_until_it_is_back(
     run: KeptRun, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stormdrill.keeper import claims
-    from stormdrill.keeper.takeover import take_over
 
     monkeypatch.setattr(claims, "LIMIT_S", 1.0)  # here: in the successor, which is this process
     claimed(run, engine, "web")

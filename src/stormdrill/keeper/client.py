@@ -203,7 +203,8 @@ class KeeperClient:
         self._ask("secret", {"name": name, "value": value})
 
     def _end_limit_s(self) -> float:
-        return 2 * CALL_LIMIT_S + self._grace_s + self._removal_s + sum(self._undo_s.values())
+        undo_s = 2 * sum(self._undo_s.values())  # what may come through late is undone twice
+        return 2 * CALL_LIMIT_S + self._grace_s + self._removal_s + undo_s
 
     def _ask(self, op: str, fields: Mapping[str, object], limit_s: float = CALL_LIMIT_S) -> Mapping[str, object]:
         call = _Call()

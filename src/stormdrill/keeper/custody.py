@@ -212,7 +212,7 @@ class Custody:
             yield from together([self._lane(lane, cause, by, ending) for lane in wave])
 
     def revert_what_may_come_late(self, by: str) -> Steps[None]:
-        """For a runner that died in the middle of a call: whoever it called may act on it after the first revert."""
+        """For a call that was never answered with success: whoever was called may act on it after the first revert."""
         addresses = [*self.family.addresses(), *self.claims.addresses()]
         doubtful = [
             held

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stormdrill.keeper import procfs, undo_engine
 from stormdrill.keeper.claims import Claims
+from stormdrill.keeper.custody import LATE_WITHIN_S
 from stormdrill.keeper.engine import local_engine
 from stormdrill.keeper.loop import Steps, Wait, run_now, together
 from stormdrill.keeper.outcome import disbelieved
@@ -95,6 +96,9 @@ class _Past:
     """Injections whose call had not been answered: it may come through late."""
     lifted: dict[str, Armed] = field(default_factory=dict)
     """What was reverted."""
+    lifted_ms: dict[str, float] = field(default_factory=dict)
+    last_ms: float = 0.0
+    """When the last line was written."""
     there: set[str] = field(default_factory=set)
     """Injections that somebody saw still there after an undo, and nobody has seen gone since."""
 
@@ -179,12 +183,18 @@ def _revert_all(successor: _Successor, past: _Past, accept_left: bool) -> Steps[
     for wave in _in_order(past.armed):
         for done in (yield from together([lane(armed) for armed in wave])):
             reverted += done
-    doubtful = [item for item in reversed(past.armed.values()) if _doubtful(item, past)]
+    late = [item for item in past.lifted.values() if _was_waited_for(item, past)]
+    doubtful = [item for item in reversed([*late, *past.armed.values()]) if _doubtful(item, past)]
     if doubtful:
         yield Wait(lambda: False, DOUBTFUL_S)
         again = {name: (name, word, said) for name, word, said in (yield from lane(doubtful))}
-        reverted = [again.get(item[0], item) for item in reverted]
+        reverted = [again.pop(item[0], item) for item in reverted] + list(again.values())
     return tuple(reverted)
+
+
+def _was_waited_for(lifted: Armed, past: _Past) -> bool:
+    """Whether its call could still come through when everybody was killed: nobody has looked at it since."""
+    return past.last_ms - past.lifted_ms[lifted.injection] < LATE_WITHIN_S * 1000
 
 
 def _doubtful(armed: Armed, past: _Past) -> bool:
@@ -275,6 +285,7 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
     past = _Past(run, boot_id, "", {}, [], None, Claims(run))
     for recorded in events:
         event = recorded.event
+        past.last_ms = recorded.mono_ms
         past.claims.note(event)
         if isinstance(event, RunStarted):
             past.run = past.claims.run = event.run
@@ -320,6 +331,7 @@ def _fold_look(past: _Past, event: RevertVerified) -> None:
 def _lift(past: _Past, injection: str) -> None:
     if (armed := past.armed.pop(injection, None)) is not None:
         past.lifted[injection] = armed
+        past.lifted_ms[injection] = past.last_ms
 
 
 def _to_do(past: _Past) -> bool:

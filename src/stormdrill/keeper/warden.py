@@ -238,8 +238,7 @@ class Warden:
     def _teardown(self, by: str, cause: str, grace_s: float) -> Steps[list[str]]:
         started_s = time.monotonic()
         yield from self.custody.revert_all(cause, by, ending=True)
-        if cause == "runner-gone":
-            yield from self.custody.revert_what_may_come_late(by)
+        yield from self.custody.revert_what_may_come_late(by)
         failed = self.custody.failed()
         ended = len(self.family.living())
         left = yield from self.family.end_all(grace_s)
