@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +15,13 @@ from pathlib import Path
 import pytest
 
 from fake_engine import fake_engine
+from stormdrill.api.targets import make
 from stormdrill.errors import Refused, StormdrillError, SystemNotReady
+from stormdrill.keeper.heard import Heard
 from stormdrill.keeper.sweep import sweep
+from stormdrill.model.system import System
 from stormdrill.targets.docker import starting
+from stormdrill.targets.docker.engine import unusable
 
 ELSEWHERE = "tcp://192.0.2.1:2375"
 WANTED = starting.Wanted("box", "an-image", (), {}, {}, "10.0.0.9", ("box",), 80, 8080)
@@ -109,3 +114,23 @@ def test_a_question_that_was_cut_short_is_found_by_sweep(tmp_path: Path, monkeyp
         swept = sweep(left.labels["stormdrill"], engine=engine.url)
         assert [(one.name, one.outcome) for one in swept.things] == [(left.name, "removed")]
         assert not engine.boxes
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("unix:///e.sock: no such file or directory", r"at unix:///e.sock \(no such file or directory\); start"),
+        ("unix:///e.sock: connection refused", r"answers at unix:///e.sock \(connection refused\); start one"),
+        ("unix:///e.sock did not answer GET /_ping within 4 s", r"\(did not answer GET /_ping within 4 s\); start one"),
+        ("unix:///e.sock: permission denied", "^unix:///e.sock: this user may not use it; be root, or in the group"),
+        ("", r"\(it answered 500\)"),
+    ],
+)
+def test_why_an_engine_cannot_be_used_is_told_with_what_helps_against_that(said: str, told: str) -> None:
+    assert re.search(told, unusable("unix:///e.sock", Heard(500, b"", said)))
+
+
+def test_a_target_without_an_engine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(Refused, match=r"no container engine answers at unix://.*none\.sock \(no such file"):
+        make("docker", System("shop", "web", ()), tmp_path).world()

@@ -142,3 +142,12 @@ def said(heard: Heard) -> str:
     except (ValueError, AttributeError):
         message = heard.body[:200].decode("utf-8", "replace")
     return " ".join(str(message).split())
+
+
+def unusable(engine: str, heard: Heard) -> str:
+    """Why nothing can be asked of it, and what would help."""
+    reason = heard.error.removeprefix(engine).lstrip(": ") or f"it answered {heard.status}"
+    if reason == "permission denied":
+        return f"{engine}: this user may not use it; be root, or in the group docker"
+    help = "start one (systemctl start docker, or dockerd), or name another on this machine in DOCKER_HOST"
+    return f"no container engine answers at {engine} ({reason}); {help}"

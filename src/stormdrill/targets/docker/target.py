@@ -23,7 +23,7 @@ from stormdrill.targets.docker import logs
 from stormdrill.targets.docker.attach import Attach
 from stormdrill.targets.docker.companions import companions
 from stormdrill.targets.docker.compose import Composed
-from stormdrill.targets.docker.engine import Engine, is_local
+from stormdrill.targets.docker.engine import Engine, is_local, unusable
 from stormdrill.targets.docker.events import EngineEvents, Told
 from stormdrill.targets.docker.fleet import COMPANION, ENDS, Fleet, Member
 from stormdrill.targets.docker.halting import Crashing, Freezing
@@ -145,8 +145,7 @@ class DockerTarget:
             raise Refused(f"target docker: {what}; unset DOCKER_HOST, or name a local engine in it")
         heard = self._engine.call("GET", "/_ping")
         if heard.status != 200:
-            help = "start it (systemctl start docker, or dockerd), and be root or in the group docker"
-            raise Refused(f"target docker: {heard.error or 'the engine does not answer'}; {help}")
+            raise Refused(f"target docker: {unusable(where, heard)}")
         self._source.prepare()
 
     # --- the run ---------------------------------------------------------------------------------------------
