@@ -134,3 +134,12 @@ def test_a_target_without_an_engine_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(Refused, match=r"no container engine answers at unix://.*none\.sock \(no such file"):
         make("docker", System("shop", "web", ()), tmp_path).world()
+
+
+def test_a_library_that_is_missing_is_to_be_installed_from_the_checkout(tmp_path: Path) -> None:
+    """An index may have something of somebody else's under the name."""
+    (tmp_path / "testcontainers.py").write_text("raise ModuleNotFoundError('no', name='testcontainers')\n")
+    asks = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import stormdrill.targets.docker.starting"
+    done = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=False, timeout=60)
+    assert "needs testcontainers, which is not installed" in done.stderr
+    assert "pip install 'PATH-TO-THE-CHECKOUT[docker]'" in done.stderr

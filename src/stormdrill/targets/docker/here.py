@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 ASK_LIMIT_S = 10.0
+INSTALL = "make in stormdrill's checkout installs it, and so does pip install 'PATH-TO-THE-CHECKOUT[docker]' elsewhere"
+"""By its path: what an index has under this name need not be this."""
 
 
 def compose_tool() -> tuple[str, ...]:

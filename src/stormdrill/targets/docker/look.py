@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stormdrill.keeper.engine import ask
-from stormdrill.targets.docker.here import compose_tool, remembered_in
+from stormdrill.targets.docker.here import INSTALL, compose_tool, remembered_in
 from stormdrill.targets.process.look import TOXICS, Seen
 
 DEFAULT = "unix:///var/run/docker.sock"
@@ -46,7 +46,7 @@ def _address() -> str:
 
 def _client() -> Seen:
     if find_spec("testcontainers") is None:
-        return Seen("testcontainers", "missing", "not installed", "pip install 'stormdrill[docker]'")
+        return Seen("testcontainers", "missing", "not installed", INSTALL)
     return Seen("testcontainers", "ok", "installed")
 
 

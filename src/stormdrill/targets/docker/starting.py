@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from stormdrill.errors import Refused, StormdrillError, SystemNotReady
 from stormdrill.targets.docker.engine import address, as_docker_host
+from stormdrill.targets.docker.here import INSTALL
 from stormdrill.targets.docker.layout import LABEL
 
 # Read by testcontainers when it is imported: no reaper, since the keeper removes what the run made (and the reaper's
@@ -34,8 +35,7 @@ try:
     from testcontainers.core.image import DockerImage
     from testcontainers.core.network import Network
 except ImportError as error:
-    missing = f"target docker needs {error.name}, which is not installed; pip install 'stormdrill[docker]'"
-    raise Refused(missing) from error
+    raise Refused(f"target docker needs {error.name}, which is not installed; {INSTALL}") from error
 
 testcontainers_config.tc_properties.pop("tc.host", None)  # of the user's own file; it would win over $DOCKER_HOST
 
