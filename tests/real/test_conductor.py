@@ -24,6 +24,7 @@ from stormdrill.model.experiment import Experiment
 from stormdrill.model.plan import Injection
 from stormdrill.model.policy import Policy
 from stormdrill.model.system import System
+from stormdrill.model.undo import Command
 from stormdrill.ports import Effect
 from stormdrill.store import journal
 from stormdrill.targets.process.target import ProcessTarget
@@ -307,6 +308,21 @@ def test_what_a_failed_call_does_late_is_seen_before_the_end_and_reverted(
     assert it.run() == "completed"
     assert [item.event.gone for item in it.events(ev.RevertVerified)] == [True, False, True]
     assert it.alive() == []
+
+
+def test_an_undo_that_answers_done_and_does_not_help_leaves_the_run_dirty_and_says_what_is_left(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = rig()
+    unhelped = _Altered(lambda injection, via: None)
+    unhelped.observe = lambda injection, via: Effect(True, False, "GET /version", "leaky")  # type: ignore[method-assign]
+    monkeypatch.setattr(it.conductor._injecting, "faults", {"region-loss": unhelped})
+    monkeypatch.setattr(it.target, "undo_of", lambda injection: (Command(("true",)),))
+    it.conductor.plan = replace(it.plan, injections=(replace(it.plan.injections[0], verify_timeout_s=0.1),))
+    assert it.run() == "dirty"
+    assert [item.event.outcome for item in it.events(ev.Reverted)][:2] == ["done", "done"]
+    reason = it.events(ev.RunEnded)[0].event.reason
+    assert reason.startswith("left behind: region-loss/web-eu could not be shown to be reverted: true: exit 0")
 
 
 def test_no_event_waits_in_memory(rig: Callable[..., Rig]) -> None:

@@ -407,5 +407,5 @@ class Conductor:
         self.target.leave()
         left = self.keeper.teardown()
         status = "dirty" if left else command.status
-        reason = f"could not be ended: {', '.join(left)}" if left else command.reason
+        reason = f"left behind: {'; '.join(left)}" if left else command.reason
         self.head = self.keeper.close(status, reason)
