@@ -104,6 +104,36 @@ def test_what_is_built_has_a_name_and_a_profile_counts_for_whom_the_system_does_
     assert json.loads(to_build(found, "shop"))["services"]["web"]["image"] == found.image("web", "shop") == "shop-web"
 
 
+def test_what_only_a_held_back_service_uses_is_none_of_the_runs() -> None:
+    outside = {"external": True, "name": "precious"}
+    held_back = {"image": "x", "profiles": ["debug"], "volumes": ["v:/v", "shared:/s"], "networks": ["n"]}
+    web = {"image": "a", "volumes": [{"type": "volume", "source": "shared", "target": "/s"}]}
+    found = read(
+        json.dumps(
+            {
+                "services": {"web": web, "db": {"image": "b"}, "extra": held_back},
+                "volumes": {"v": outside, "shared": {}},
+                "networks": {"n": outside},
+            }
+        ).encode(),
+        ["web", "db"],
+    )
+    assert (list(found.volumes), list(found.networks)) == (["shared"], [])
+    assert problems(found, SHOP, "compose.yaml") == []
+
+
+@pytest.mark.parametrize(
+    ("depends_on", "told"),
+    [(["extra"], 1), ({"extra": {"condition": "service_started"}}, 1), ({"extra": {"required": False}}, 0)],
+)
+def test_who_needs_a_held_back_service_is_refused_before_the_start(depends_on: object, told: int) -> None:
+    found = resolved(
+        web={"image": "a", "depends_on": depends_on}, db={"image": "b"}, extra={"image": "x", "profiles": ["debug"]}
+    )
+    said = [one.what for one in problems(found, SHOP, "compose.yaml")]
+    assert said == ["web depends on extra, which its profile holds back"] * told
+
+
 @pytest.mark.parametrize(
     ("web", "says"),
     [

@@ -88,12 +88,26 @@ def read(text: bytes, named: Iterable[str]) -> Composition:
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise Refused(f"target docker: the compose file has no services that can be read ({error})") from error
     meant = {name: item for name, item in services.items() if not item.get("profiles") or name in set(named)}
-    parts = [{str(key): dict(item or {}) for key, item in (found.get(part) or {}).items()} for part in _PARTS]
+    held = _used(item for name, item in services.items() if name not in meant) - _used(meant.values())
+    parts = [
+        {str(key): dict(item or {}) for key, item in (found.get(part) or {}).items() if (part, str(key)) not in held}
+        for part in _PARTS
+    ]
     others = {part: found[part] for part in UNCHANGED if found.get(part)}
     return Composition(meant, parts[0], parts[1], others, hashlib.sha256(text).hexdigest())
 
 
 _PARTS = ("volumes", "networks")
+
+
+def _used(services: Iterable[Values]) -> set[tuple[str, str]]:
+    """Volumes and networks that these services name."""
+    found = set()
+    for service in services:
+        found |= {("networks", name) for name in _ways(service)}
+        for one in _list(service.get("volumes")):
+            found.add(("volumes", str(one.get("source") if isinstance(one, dict) else str(one).partition(":")[0])))
+    return found
 
 
 def problems(composition: Composition, system: System, path: str) -> list[Problem]:
@@ -115,6 +129,9 @@ def problems(composition: Composition, system: System, path: str) -> list[Proble
             tell(what, f"add port: 8080 to {item.service} in the system file")
     for name, service in composition.services.items():
         _check(name, service, tell)
+        for other in _needed(service) - set(composition.services):
+            fix = f"name {other} in the system file too, or remove it from depends_on"
+            tell(f"{name} depends on {other}, which its profile holds back", fix)
     for kind, many in (("volume", composition.volumes), ("network", composition.networks)):
         for name, one in many.items():
             if one.get("external"):
@@ -202,6 +219,14 @@ def _ways(service: Values) -> dict[str, Values]:
     if isinstance(networks, list):
         return {str(name): {} for name in networks}
     return {name: _values(way) for name, way in _values(networks).items()}
+
+
+def _needed(service: Values) -> set[str]:
+    """Services without which the tool won't start this one."""
+    names = service.get("depends_on")
+    if isinstance(names, list):
+        return {str(name) for name in names}
+    return {name for name, how in _values(names).items() if _values(how).get("required", True)}
 
 
 def _values(value: object) -> Values:
