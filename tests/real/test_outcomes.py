@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from drill import Repository
+from drill import Repository, lives
 from small_system import SERVER
 
 import stormdrill
@@ -188,6 +188,22 @@ def test_5_dirty_when_the_undo_does_not_help_and_it_says_what_where_and_how_to_m
     assert outcome.words[2] != "PASS"
     assert "web-eu" in outcome.progress
     assert "recover" in outcome.progress
+
+
+def test_5_dirty_when_the_keeper_is_killed_and_the_record_is_gone(repository: Repository) -> None:
+    run = repository.lay_out(fault="60s").bitten()
+    keeper = repository.until(lambda r: isinstance(r.event, ev.KeeperStarted))
+    pids = repository.pids()
+    run.send(signal.SIGSTOP)
+    (repository.run_dir / journal.NAME).unlink()
+    os.kill(keeper.event.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    run.send(signal.SIGCONT)
+    outcome = run.end()
+    assert outcome.code == 5, outcome.progress
+    assert "the record is gone" in " ".join(outcome.progress.split())  # lines are wrapped
+    assert not [pid for pid in pids if lives(pid)]
+    assert repository.command("recover").returncode == 5
+    assert repository.command("recover", "--accept-left").returncode == 0
 
 
 def test_2_a_second_run_on_the_same_system_is_told_who_holds_it(repository: Repository) -> None:

@@ -206,9 +206,11 @@ class _Session:
     def _succeed(self) -> Ended:
         """The keeper is gone: this process takes the journal over, reverts, and ends what lives."""
         try:
-            take_over(self.run_dir, by="runner", redactor=self.redactor)
+            taken = take_over(self.run_dir, by="runner", redactor=self.redactor)
         except Refused as refused:  # the system stays held until `recover` has mended it
             raise Dirty(f"{refused}; run: stormdrill recover {self.run_dir.name}") from refused
+        if taken.left and not (self.run_dir / journal.NAME).is_file():
+            raise Dirty(f"{'; '.join(taken.left)}; run: stormdrill recover {self.run_dir.name}")
         for recorded in journal.salvage(self.run_dir / journal.NAME).events[-40:]:
             if isinstance(recorded.event, ev.JournalTakenOver | ev.RunEnded):
                 self.observer(recorded)
