@@ -28,7 +28,7 @@ def begun_ms(world: World) -> dict[str, float]:
 @settings(max_examples=150, deadline=None)
 @given(worlds())
 def test_everything_armed_is_taken_back_once_effectively(world: World) -> None:
-    """After the revert that was done, and after which nothing bit again, no other one is asked for."""
+    """After the last look that saw it gone no other revert is asked for, unless it came back and never went again."""
     world.run()
     for injection in world.plan.injections:
         mine = [r.event for r in world.journal if getattr(r.event, "injection", "") == injection.id]
@@ -41,7 +41,7 @@ def test_everything_armed_is_taken_back_once_effectively(world: World) -> None:
         assert gone or stage == "dirty"
         if gone:
             after = mine[gone[-1] :]
-            assert not any(isinstance(event, ev.RevertStarted) for event in after), after
+            assert stage == "dirty" or not any(isinstance(event, ev.RevertStarted) for event in after), after
             harmless = [event for event in mine[: gone[-1]] if isinstance(event, ev.Reverted)]
             assert harmless, "verified without a revert"
 

@@ -233,6 +233,7 @@ def platform(work: Path, bug: str = "none") -> Iterator[Platform]:
         yield it
     finally:
         it.stop()
+        free.close()
 
 
 @dataclass

@@ -289,13 +289,14 @@ def test_70_a_defect_of_our_own_reverts_everything_names_its_report_and_shows_no
         "import sys\n"
         "if sys.argv[:1] and sys.argv[-1:] and 'run' in sys.argv:\n"
         "    import stormdrill.engine.conductor as c\n"
+        "    import stormdrill.engine.injecting as i\n"
         "    def broken(self, *a): raise ZeroDivisionError('planted')\n"
         "    c.Conductor._start_runbook = broken\n"
-        "    real = c.Conductor._look\n"
+        "    real = i.Injecting._look\n"
         "    def look(self, *a):\n"
         "        real(self, *a)\n"
         "        raise ZeroDivisionError('planted')\n"
-        "    c.Conductor._look = look\n"
+        "    i.Injecting._look = look\n"
     )
     repository.environment["PYTHONPATH"] = str(broken)
     run = repository.drill()

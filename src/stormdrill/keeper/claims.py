@@ -22,8 +22,8 @@ LABEL = "stormdrill"
 LIMIT_S = 20.0
 """The longest that removing takes: an engine that restarts needs some seconds to answer again."""
 SETTLE_S = 1.5
-"""How long a claimed name that was never seen is waited for: the engine may be making it for a runner that died, or that
-gave it up."""
+"""How long a claimed name that was never seen is waited for: the engine may still be making it, for a runner that died
+or gave it up."""
 _CALL_S = 10.0
 _ROUND_S = 0.1
 Objects = list[dict[str, object]]

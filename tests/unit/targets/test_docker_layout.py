@@ -23,7 +23,7 @@ SYSTEM = System("shop", "web", (WEB, DB), dependencies=(Dependency("db", ("web",
 def test_each_has_an_address_of_its_own_and_calls_pass_the_proxy() -> None:
     free = FreePorts()
     laid = lay_out(SYSTEM, "run", "10.196.7.0/24", free)
-    free.release()
+    free.close()
     addresses = [ipaddress.ip_address(place.ip) for place in laid.places.values()]
     assert len(set(addresses)) == 3
     assert all(address in ipaddress.ip_network(laid.subnet) for address in addresses)
@@ -41,7 +41,7 @@ def test_who_knows_names_alone_finds_the_proxy_under_each_name_at_the_callees_ow
     system = System("shop", "web", (WEB, DB, other), dependencies=dependencies)
     free = FreePorts()
     laid = lay_out(system, "run", "10.196.7.0/24", free, {"web"}, {"db": ["store"]})
-    free.release()
+    free.close()
     known = laid.known_as["web"]
     assert known["db"] == known["store"] != known["cache"]
     assert [(route["at"], route["listen"]) for route in laid.routes] == [(known["db"], 5432), (known["cache"], 5432)]

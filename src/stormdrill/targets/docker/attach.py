@@ -85,6 +85,9 @@ class Attach:
     def address(self, instance: str) -> str:
         raise Unreachable(f"{instance}: {NO_HELPER}")
 
+    def leave(self) -> None:
+        """What ran before goes on."""
+
     def published(self, member: Member) -> str:
         """A port that the engine chose is another one after each start."""
         spec = next(item for item in self.system.instances if item.name == member.instance)

@@ -73,6 +73,7 @@ class Launch:
         self._secrets = secrets
         self._image: Image | None = None
         self._layout: Layout | None = None
+        self._ports = FreePorts()
         cut = {item.instance for item in injections if isinstance(item.how, Sever) and item.how.peers}
         self._helped = tuple(sorted(cut))
 
@@ -137,6 +138,9 @@ class Launch:
         """Ports are fixed when it is made."""
         return member.address
 
+    def leave(self) -> None:
+        self._ports.close()
+
     # --- the start -------------------------------------------------------------------------------------------
 
     def start(self, keeper: Keeper, joined: Callable[[Member], None]) -> None:
@@ -145,20 +149,19 @@ class Launch:
 
         assert self._image is not None
         run = self._run_dir.name
-        free = FreePorts()
         try:
             order = subnets(run, starting.taken_subnets())
-            layout = self._lay_out(order[0], free)
+            layout = self._lay_out(order[0])
             helpers = [self._helper_name(layout, instance) for instance in self._helped]
             images = sorted({item.image for item in self.system.instances} | {self._image.id})
             claimed = layout.names + helpers + self._more_names(layout)
             keeper.record(ResourcesClaimed(self._engine.where, claimed, [layout.network], images))
             found = starting.make_network(layout.network, order, self._labels(""), way_out=self._way_out())
             if found != layout.subnet:
-                free.release()
-                layout = self._lay_out(found, free)
+                self._ports.release()
+                layout = self._lay_out(found)
         finally:
-            free.release()
+            self._ports.release()
         self._layout = layout
         todo = self._system_starts(joined)
         if layout.stand_ins:  # who calls by name may try once only, as it starts
@@ -169,10 +172,10 @@ class Launch:
         _side_by_side(todo)
         _side_by_side([partial(self._start_helper, instance, joined) for instance in self._helped])
 
-    def _lay_out(self, subnet: str, free: FreePorts) -> Layout:
+    def _lay_out(self, subnet: str) -> Layout:
         """Programs that aren't ours know their callees by name: for them the proxy stands in under that name."""
         strangers = {item.name for item in self.system.instances if not self._is_ours(item)}
-        return lay_out(self.system, self._run_dir.name, subnet, free, strangers, self._names())
+        return lay_out(self.system, self._run_dir.name, subnet, self._ports, strangers, self._names())
 
     def _names(self) -> Mapping[str, list[str]]:
         """Of callees, besides their own."""

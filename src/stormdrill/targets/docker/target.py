@@ -69,6 +69,10 @@ class Source(Protocol):
         """Claims, makes or finds them, and tells of each. Raises SystemNotReady."""
         ...
 
+    def leave(self) -> None:
+        """Nothing will be started again."""
+        ...
+
 
 class DockerTarget:
     """One system in containers. Implements `ports.Target` and the capability `ports.Mechanisms`."""
@@ -183,6 +187,7 @@ class DockerTarget:
         self._events.stop()
         kept = [self._pool.submit(self._save_log, member) for member in self._fleet.all() if member.role != "helper"]
         wait(kept, timeout=2 * logs.FETCH_LIMIT_S)
+        self._source.leave()
 
     def _save_log(self, member: Member) -> None:
         logs.save(self._engine, member.id, self._log(member), self._redactor)

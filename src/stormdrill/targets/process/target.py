@@ -51,6 +51,7 @@ class ProcessTarget:
         self._run_dir = run_dir
         self._keeper: Keeper | None = None
         self._proxy: Instance | None = None
+        self._ports = FreePorts()
         self._known: dict[str, Instance] = {item.name: self._before_start(item) for item in system.instances}
         self.mechanisms = self._mechanisms()
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="ready")
@@ -87,11 +88,10 @@ class ProcessTarget:
 
     def start(self, keeper: Keeper) -> None:
         self._keeper = keeper
-        free = FreePorts()
-        wiring = wire(self._system, free)
+        wiring = wire(self._system, self._ports)
         work = self._run_dir / "work"
         work.mkdir(parents=True, exist_ok=True)
-        free.release()
+        self._ports.release()
         if wiring.hops:
             self._start_proxy(keeper, wiring, work)
         for item in self._system.instances:
@@ -170,6 +170,7 @@ class ProcessTarget:
 
     def leave(self) -> None:
         """Nothing is lost: the processes' output and data are in the run directory already."""
+        self._ports.close()
 
     def world(self) -> World:
         return World(self._system, self.inventory(), hops_of(self._system))

@@ -16,7 +16,7 @@ from stormdrill.ports import Hop
 HOST = "127.0.0.1"
 PROXY = "proxy"
 LOWEST_PORT = 15_000
-ATTEMPTS = 2_000
+BLOCK = 128
 
 
 class Route(Struct, frozen=True):
@@ -42,31 +42,60 @@ class Wiring(Struct, frozen=True):
 class FreePorts:
     """Ports that nobody listens on, held open until `release` so that two askers never get the same one.
 
+    They come in blocks. The first port of a block stays bound until `close` and says whose the block is: between the
+    release and the moment when everything listens, and while an instance is down, no other run takes its ports.
+
     Below those that the kernel gives to outgoing connections: one of these could take the port of an instance that is
     down, even by connecting to itself, and keep it from coming back.
     """
 
     def __init__(self) -> None:
         self._held: list[socket.socket] = []
-        below = _first_outgoing_port()
-        self._candidates = random.sample(range(LOWEST_PORT, below), ATTEMPTS) if below > LOWEST_PORT + ATTEMPTS else []
+        self._blocks_held: list[socket.socket] = []
+        starts = range(LOWEST_PORT, _first_outgoing_port() - BLOCK + 1, BLOCK)
+        self._blocks = random.sample(starts, len(starts))
+        self._left: list[int] = []
 
     def take(self) -> int:
-        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        while True:
-            try:
-                held.bind((HOST, self._candidates.pop() if self._candidates else 0))
-                break
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
+        while (held := _bound(port := self._next())) is None:
+            if not port:
+                raise OSError(errno.EADDRINUSE, f"no port of {HOST} is free")
         self._held.append(held)
-        port: int = held.getsockname()[1]
-        return port
+        taken: int = held.getsockname()[1]
+        return taken
+
+    def _next(self) -> int:
+        """A port of a block of ours; 0, the kernel's choice, where no block is to be had."""
+        while not self._left and self._blocks:
+            start = self._blocks.pop()
+            held = _bound(start)
+            if held is not None:
+                self._blocks_held.append(held)
+                self._left = list(range(start + BLOCK - 1, start, -1))
+        return self._left.pop() if self._left else 0
 
     def release(self) -> None:
+        """The ports may be listened on now; the blocks stay ours."""
         while self._held:
             self._held.pop().close()
+
+    def close(self) -> None:
+        self.release()
+        while self._blocks_held:
+            self._blocks_held.pop().close()
+
+
+def _bound(port: int) -> socket.socket | None:
+    """None: somebody has it."""
+    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        held.bind((HOST, port))
+    except OSError as error:
+        held.close()
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
+    return held
 
 
 def _first_outgoing_port() -> int:
