@@ -44,7 +44,8 @@ def together(repository: Path, target: str, places: dict[str, Path]) -> dict[str
     ended: dict[str, Outcome] = {}
     for number in range(TRIES):
         if number and len(places) > 1:  # they took the cores from each other
-            return {name: together(repository, target, {name: place})[name] for name, place in places.items()}
+            left = {name: place for name, place in places.items() if name not in ended}
+            return {**ended, **{name: together(repository, target, {name: left[name]})[name] for name in left}}
         begun = {name: start(repository, name, target, place) for name, place in places.items() if name not in ended}
         for name, process in begun.items():
             out, progress = process.communicate(timeout=LIMIT_S)
