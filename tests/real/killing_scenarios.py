@@ -98,7 +98,7 @@ EVERYWHERE: dict[str, Uses] = {
     "node-freeze": (use("node-loss", instance="front", mode="freeze"),),
     "partition": (FaultUse("partition", EU_US),),
     "partition-one-way": (FaultUse("partition", {**EU_US, "one_way": True}),),
-    "squeeze": (use("bandwidth-squeeze", name="back", rate="5KB/s"),),
+    "squeeze": (use("bandwidth-squeeze", name="back", rate="500B/s"),),
     "noisy-flood": (use("noisy-neighbour", rate="50/s", request="GET /", body=""),),
     "noisy-cpu": (use("noisy-neighbour", mode="cpu", cores=1),),
     "composed": (

@@ -175,7 +175,7 @@ def test_every_way_of_being_late_is_seen_by_the_proxy_and_removed(rig: Callable[
     kinds = ("delay", "stall", "trickle", "reset", "refuse")
     uses = [replace(toxic(kind), start_s=0.4 * n) for n, kind in enumerate(kinds)]
     line = {"from": "eu", "to": "us", "label": "region"}
-    uses.append(FaultUse("bandwidth-squeeze", {"rate": "5KB/s", "name": "store"}, 2.0, 0.5))
+    uses.append(FaultUse("bandwidth-squeeze", {"rate": "1KB/s", "name": "store"}, 2.0, 0.5))
     uses.append(FaultUse("partition", {**line, "from": "us", "to": "eu"}, 2.1, 0.4))
     it = rig(*uses, phases=Phases(0.0, 0.2, 2.6, 0.1))
     assert it.run() == "completed"
