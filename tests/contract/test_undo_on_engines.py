@@ -328,6 +328,10 @@ def test_a_program_in_a_helper_is_judged_by_its_exit_code(engine: FakeEngine) ->
     ]
     engine.troubles = [("/exec", "500"), ("/start", "lost")]
     assert ran("iptables") == "done"
+    before = len(engine.execs)
+    engine.troubles = [("/start", "500"), ("/start", "500")]
+    assert ran("iptables") == "done"
+    assert len(engine.execs) == before + 1, "what was made is started again, not made again"
     assert perform(EndExec(engine.url, "gone", "exec0", "tag", 0.3)).word == "superseded"
 
 

@@ -34,6 +34,7 @@ _AGAIN_AT_MOST_S = 1.0
 _LOOK_S = 0.005
 _INSPECT_S = 2.0
 _RUNS_ALREADY = 304
+_RUNS_OR_RAN = 409
 _STAYS_S, _UNSEEN_STAYS_S = 0.4, 1.5
 """How long it must be seen to run; longer where this machine's /proc doesn't show its process, or no longer does."""
 _TOO_LONG = 408
@@ -247,9 +248,7 @@ def _run(undo: Exec, until: _Until) -> Steps[int | Heard]:
     number = str(_object(made.body).get("Id", ""))
     if made.status != 201 or not number:
         return made._replace(error=made.error or said(made))
-    started = yield from exchange(
-        undo.engine, "POST", f"/exec/{number}/start", '{"Detach":true}', until.left_s(undo.timeout_s)
-    )
+    started = yield from _start(undo, number, until)
     if started.status not in (0, 200, 204):
         return started
     running: dict[str, object] = {}
@@ -265,6 +264,20 @@ def _run(undo: Exec, until: _Until) -> Steps[int | Heard]:
         if heard.status != 200:  # a start whose answer was lost shows here too
             return Heard(error=said(heard), sent=True)
         yield Wait(lambda: False, until.left_s(_LOOK_S))
+
+
+def _start(undo: Exec, number: str, until: _Until) -> Steps[Heard]:
+    """The same one again where the engine was in trouble: a new one would meet the same trouble, or run twice."""
+    refused = False
+    while True:
+        heard = yield from exchange(
+            undo.engine, "POST", f"/exec/{number}/start", '{"Detach":true}', until.left_s(undo.timeout_s)
+        )
+        if refused and heard.status == _RUNS_OR_RAN:
+            return heard._replace(status=0)  # it was started in spite of what was said: what came of it is looked at
+        if heard.status < 500 or not (yield from until.again()):
+            return heard
+        refused = True
 
 
 def _end_exec(undo: EndExec, until: _Until) -> Steps[Outcome]:
