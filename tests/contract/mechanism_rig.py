@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keeping import KeptRun, eventually, kept_run
 from stormdrill.api.targets import DrillTarget, make
-from stormdrill.model.event import ContainerStarted, ProcessSpawned
+from stormdrill.model.event import ContainerStarted, Injected, InjectStarted, ProcessSpawned
 from stormdrill.model.mechanism import Beside, CpuLimit, Device, How, Pressure, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import Dependency, DockerSpec, Ready, ServiceInstance, System
@@ -128,7 +128,7 @@ class Rig:
     run: KeptRun
 
     def harm(self, one: Injection) -> None:
-        """Armed, then applied."""
+        """Armed, then applied, and each told as in a drill: a keeper that foresees an end waits for it."""
         self.run.keeper.arm(
             one.id,
             fault=one.fault,
@@ -137,7 +137,9 @@ class Rig:
             undo=self.target.undo_of(one),
             expires_in_s=30.0,
         )
+        self.run.keeper.record(InjectStarted(one.id))
         self.target.mechanisms[one.mechanism].apply(one)
+        self.run.keeper.record(Injected(one.id, "done", one.mechanism, 0.0))
 
     def revert(self, one: Injection, cause: str = "planned") -> str:
         return self.run.keeper.revert(one.id, cause)
