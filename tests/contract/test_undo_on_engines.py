@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from fake_engine import FakeEngine, fake_engine
+from fake_engine import Box, FakeEngine, fake_engine
 from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper, by_the_successor, eventually, pid_exists
 from stormdrill.errors import SystemNotReady
 from stormdrill.keeper import procfs
@@ -395,16 +395,22 @@ def test_what_an_engine_was_still_making_when_the_runner_ended_is_found(
     assert len(looked) > 5
 
 
-@pytest.mark.parametrize("successor", [False, True], ids=["the keeper", "the successor"])
-def test_a_call_on_which_an_engine_acts_after_the_revert_is_taken_back_too(
-    run: KeptRun, engine: FakeEngine, successor: bool
-) -> None:
-    """The runner died while it paused a container that goes on after the run: the pause comes after the unpause."""
+def about_to_pause(run: KeptRun, engine: FakeEngine) -> Box:
+    """A container whose pause was asked for, and not acted upon yet."""
     undo = pause(engine, run)
     (box,) = engine.boxes.values()
     box.paused = False
     run.arm("freeze/web", undo)
     run.keeper.record(InjectStarted("freeze/web"))
+    return box
+
+
+@pytest.mark.parametrize("successor", [False, True], ids=["the keeper", "the successor"])
+def test_a_call_on_which_an_engine_acts_after_the_revert_is_taken_back_too(
+    run: KeptRun, engine: FakeEngine, successor: bool
+) -> None:
+    """The runner died while it paused a container that goes on after the run: the pause comes after the unpause."""
+    box = about_to_pause(run, engine)
 
     def pauses_late(number: int) -> None:
         if number < 0 and any(box.id in path and path.endswith("/json") for path in engine.asked):
@@ -426,11 +432,7 @@ def test_a_call_without_success_on_which_an_engine_acts_after_the_revert_is_take
     run: KeptRun, engine: FakeEngine, outcome: str
 ) -> None:
     """The runner lives, and had given the call up."""
-    undo = pause(engine, run)
-    (box,) = engine.boxes.values()
-    box.paused = False
-    run.arm("freeze/web", undo)
-    run.keeper.record(InjectStarted("freeze/web"))
+    box = about_to_pause(run, engine)
     run.keeper.record(Injected("freeze/web", outcome, "no answer", 4000.0))
     assert run.keeper.revert("freeze/web", "doubtful") in ("done", "superseded")
     box.paused = True

@@ -16,7 +16,6 @@ WATCH_BITE_S = 0.25
 """After an inject call its own worker looks this long for the effect, every millisecond at first."""
 LOOK_AGAIN_S = 0.02
 """Between two later looks for an effect."""
-
 LAST_LOOK_S = 1.0
 """How long the last look before the end goes on for what doesn't seem to be gone."""
 

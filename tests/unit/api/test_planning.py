@@ -31,12 +31,17 @@ def test_a_target_that_is_not_there_yet_is_refused_by_name(drill: Path) -> None:
         api.plan(drill, "kubernetes")
 
 
+def in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
+    policy = tmp_path / "in-force.yaml"
+    policy.write_text(text)
+    monkeypatch.setenv("STORMDRILL_POLICY", str(policy))
+    return policy
+
+
 def test_a_policy_can_forbid_what_the_file_asks_for(
     drill: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = tmp_path / "strict.yaml"
-    policy.write_text("max_share: 10%\ntargets: [docker]\n")
-    monkeypatch.setenv("STORMDRILL_POLICY", str(policy))
+    policy = in_force(tmp_path, monkeypatch, "max_share: 10%\ntargets: [docker]\n")
     with pytest.raises(Refused) as refused:
         api.plan(drill)
     target, share = (str(problem) for problem in refused.value.problems)
@@ -51,12 +56,13 @@ def test_a_policy_can_forbid_what_the_file_asks_for(
 def test_what_a_policy_forbids_by_a_default_is_said_of_the_whole_file(
     drill: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = tmp_path / "short.yaml"
-    policy.write_text("max_instances: 1\n")
-    monkeypatch.setenv("STORMDRILL_POLICY", str(policy))
+    policy = in_force(tmp_path, monkeypatch, "max_instances: 9\n")
+    drill.write_text(drill.read_text().replace("rate: 60/s", "rate: 600/s"))
     with pytest.raises(Refused) as refused:
-        api.plan(drill, "docker")
-    assert str(refused.value.problems[0]).startswith(f"{policy}: the target docker is not allowed here, only process")
+        api.plan(drill)
+    (rate,) = (str(problem) for problem in refused.value.problems)
+    assert rate.startswith(f"{policy}: ")
+    assert rate.endswith("whoever owns the platform can raise max_rate")
 
 
 def test_the_digest_tells_what_is_harmed_and_not_with_which_seed(drill: Path) -> None:
