@@ -23,7 +23,7 @@ from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.profile import Profile, Stream
 from stormdrill.model.system import AlertSource, JobLedger, MetricSource, Ready, ServiceInstance, System
-from stormdrill.store.records import DTYPE, FORMAT, Outcome
+from stormdrill.store.records import DTYPE, FORMAT, UNTOLD, Flag, Outcome
 
 BOOT_ID = "5a1d2c0e-7b34-4c53-9d0c-0f5e8f1f2a77"
 START_AT = datetime(2026, 11, 21, 20, 14, 2, tzinfo=UTC)
@@ -293,7 +293,8 @@ def make_rows(knobs: Knobs, edges: Edges) -> npt.NDArray[np.void]:
     latency_ms = lag_ms + 8.0 - 6.0 * np.log1p(-uniform(knobs.seed, 4, n)) - 6.0 * np.log1p(-uniform(knobs.seed, 5, n))
     rows["status"] = np.where(rows["labels"] == 1, 202, 200)
     _harm(rows, latency_ms, at_s * 1000 + edges.warmup, knobs, edges)
-    rows["lag_us"] = (lag_ms * 1000).astype(np.uint32)
+    rows["lag_us"] = rows["sent_us"] = (lag_ms * 1000).astype(np.uint32)
+    rows["flags"], rows["region"] = Flag.FINAL, UNTOLD
     rows["latency_us"] = (latency_ms * 1000).astype(np.uint32)
     in_fault = np.flatnonzero(at_s * 1000 + edges.warmup > (edges.fault + edges.recovery) / 2)[: knobs.dropped]
     rows["outcome"][in_fault] = Outcome.DROPPED
@@ -336,6 +337,9 @@ def record_bytes(rows: npt.NDArray[np.void], knobs: Knobs, edges: Edges) -> byte
         "epoch_mono_ns": round(edges.warmup * 1e6),
         "epoch_at": _wall(edges.warmup),
         "labels": [{"labels": stream.labels, "deadline_ms": stream.deadline_s * 1000} for stream in STREAMS],
+        "regions": [],
+        "loop": "open",
+        "clock_error_ms": 0.0,
     }
     kept = rows[: len(rows) - knobs.unsent]
     return json.dumps(header).encode() + b"\n" + kept.tobytes() + (b"\x01" * 11 if knobs.torn else b"")

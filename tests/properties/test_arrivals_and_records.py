@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stormdrill.load.arrivals import Demand, arrivals
 from stormdrill.model.profile import Piece, Profile, Stream
-from stormdrill.store.records import RECORD, Outcome, RecordWriter, read_records
+from stormdrill.store.records import RECORD, UNTOLD, Flag, Outcome, RecordWriter, read_records
 
 pieces = st.lists(st.tuples(st.floats(0, 40, allow_nan=False), st.floats(0, 5, allow_nan=False)), max_size=6).map(
     lambda found: tuple(Piece(at_s, factor) for at_s, factor in sorted(found, key=lambda item: item[0]))
@@ -103,7 +103,8 @@ def test_whatever_was_written_whole_is_read_back_and_a_torn_tail_is_left_out(rec
     header, found = read_records(records_file)
     assert header["epoch_mono_ns"] == 5
     assert header["labels"][1]["labels"] == {"tier": "ü"}
-    assert [tuple(row) for row in found.tolist()] == [(*row[:6], int(row[6])) for row in records]
+    assert [tuple(row)[:7] for row in found.tolist()] == [(*row[:6], int(row[6])) for row in records]
+    assert all(tuple(row)[7:] == (row[1], 0, Flag.FINAL, 0, UNTOLD) for row in found.tolist())
 
     content = records_file.read_bytes()
     start = content.index(b"\n") + 1
@@ -111,7 +112,7 @@ def test_whatever_was_written_whole_is_read_back_and_a_torn_tail_is_left_out(rec
     records_file.write_bytes(content[:cut])
     _, found = read_records(records_file)
     whole = (cut - start) // RECORD.size
-    assert [tuple(row) for row in found.tolist()] == [(*row[:6], int(row[6])) for row in records[:whole]]
+    assert [tuple(row)[:7] for row in found.tolist()] == [(*row[:6], int(row[6])) for row in records[:whole]]
 
 
 @pytest.mark.parametrize("content", [b"", b'{"format": "stormdrill-rec', b"[1]\n", b"{}\n", b"\xff\xfe\n", b"null\n"])
@@ -124,8 +125,8 @@ def test_what_is_no_record_file_is_refused_by_name(tmp_path, content):
 
 def test_a_later_format_is_refused_and_not_misread(tmp_path):
     path = tmp_path / "worker-0.records"
-    path.write_text(json.dumps({"format": "stormdrill-records/2"}) + "\n")
-    with pytest.raises(ValueError, match="this version reads stormdrill-records/1"):
+    path.write_text(json.dumps({"format": "stormdrill-records/3"}) + "\n")
+    with pytest.raises(ValueError, match="this version reads stormdrill-records/2"):
         read_records(path)
 
 

@@ -44,7 +44,7 @@ def _sent_per_s(directory: Path, plan: Plan, events: Sequence[Recorded]) -> dict
     from stormdrill.core.windows import phases
     from stormdrill.store.evidence import so_far
 
-    requests = requests_of(so_far(directory, plan, events).records)
+    requests = requests_of(so_far(directory, plan, events).records).logical
     sent = requests.where(requests.outcome != DROPPED)
     spans = [span for span in phases(plan, events).values() if span.length_s > 0] if len(requests) else []
     return {span.name: len(sent.between(span.start_ms, span.end_ms)) / span.length_s for span in spans}

@@ -58,7 +58,8 @@ class Case:
     ) -> None:
         self.plan = plan
         self.events = events
-        self.requests: Requests = requests_of(records)
+        self.attempts: Requests = requests_of(records)
+        self.requests: Requests = self.attempts.logical
         self.spans: dict[str, Span] = phases(plan, events)
         self.inject = first_inject(plan, events)
         self.validity = Validity(plan, events, records, self.requests, live=live)

@@ -16,6 +16,9 @@ from stormdrill.ports import LedgerRow
 _S = TypeVar("_S", bound=np.generic)
 # What became of a request; the numbers of store.records.Outcome, which lies above this room. A test compares them.
 ANSWERED, TIMED_OUT, REFUSED, UNFINISHED, DROPPED = range(5)
+# And what else is known of an attempt: store.records.Flag.
+FINAL, RETRY_AFTER, GARBLED, HEDGE = 1, 2, 4, 8
+UNTOLD = 255
 
 
 class Kind(Struct, frozen=True):
@@ -39,6 +42,12 @@ class RecordFile(Struct, frozen=True):
     """It ended in half a record."""
     intact: bool = True
     """False: its SHA-256 isn't the one that was journalled."""
+    regions: tuple[str, ...] = ()
+    """What the rows' `region` counts into."""
+    closed_loop: bool = False
+    """Users waited for answers before they asked again: what was slow was asked less."""
+    clock_error_ms: float = 0.0
+    """By how much its times may be off on the journal's clock."""
 
 
 class Evidence(Struct, frozen=True):
@@ -54,7 +63,7 @@ class Evidence(Struct, frozen=True):
 
 
 class Requests(Struct, frozen=True):
-    """Every intended request of all workers; a column each, in no particular order."""
+    """Every intended request of all workers, or every attempt at them; a column each, in no particular order."""
 
     at_ms: NDArray[np.float64]
     """Intended start on the journal's monotonic clock."""
@@ -66,6 +75,15 @@ class Requests(Struct, frozen=True):
     job: NDArray[np.uint32]
     status: NDArray[np.uint16]
     outcome: NDArray[np.uint8]
+    sent_us: NDArray[np.uint32]
+    """When this attempt was sent, from the intended start on."""
+    attempt: NDArray[np.uint8]
+    flags: NDArray[np.uint8]
+    """Of `store.records.Flag`."""
+    retry_after_s: NDArray[np.uint8]
+    region: NDArray[np.uint8]
+    """Index into `regions`; beyond them: not told."""
+    regions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.at_ms)
@@ -73,8 +91,21 @@ class Requests(Struct, frozen=True):
     def where(self, mask: NDArray[np.bool_]) -> Requests:
         return Requests(
             self.at_ms[mask], self.kind[mask], self.kinds, self.lag_us[mask], self.latency_us[mask],
-            self.job[mask], self.status[mask], self.outcome[mask],
+            self.job[mask], self.status[mask], self.outcome[mask], self.sent_us[mask], self.attempt[mask],
+            self.flags[mask], self.retry_after_s[mask], self.region[mask], self.regions,
         )  # fmt: skip
+
+    @property
+    def logical(self) -> Requests:
+        """One row a logical request: its last attempt, which is its outcome."""
+        final = (self.flags & FINAL) != 0
+        return self if final.all() else self.where(final)
+
+    @property
+    def rejected(self) -> NDArray[np.bool_]:
+        """Answered with 429 or 503: turned away."""
+        found: NDArray[np.bool_] = (self.outcome == ANSWERED) & ((self.status == 429) | (self.status == 503))
+        return found
 
     def between(self, start_ms: float, end_ms: float) -> Requests:
         return self.where((self.at_ms >= start_ms) & (self.at_ms < end_ms))
@@ -126,8 +157,9 @@ class Requests(Struct, frozen=True):
 
 
 def requests_of(records: Sequence[RecordFile]) -> Requests:
-    """All workers' records in one table, each with its own epoch and labels."""
+    """All workers' attempts in one table, each with its own epoch and labels."""
     kinds: list[Kind] = []
+    regions = tuple(dict.fromkeys(region for record in records for region in record.regions))
     columns: dict[str, list[NDArray[np.generic]]] = {}
     for record in records:
         rows = record.rows
@@ -135,8 +167,13 @@ def requests_of(records: Sequence[RecordFile]) -> Requests:
         rows = rows if known.all() else rows[known]
         columns.setdefault("at_ms", []).append(record.epoch_mono_ns / 1e6 + rows["intended_us"] / 1000.0)
         columns.setdefault("kind", []).append(rows["labels"].astype(np.int64) + len(kinds))
-        for name in ("lag_us", "latency_us", "job", "status", "outcome"):
+        for name in (
+            "lag_us", "latency_us", "job", "status", "outcome", "sent_us", "attempt", "flags", "retry_after_s",
+        ):  # fmt: skip
             columns.setdefault(name, []).append(rows[name])
+        known_regions = np.full(UNTOLD + 1, UNTOLD, dtype=np.uint8)
+        known_regions[: len(record.regions)] = [regions.index(region) for region in record.regions]
+        columns.setdefault("region", []).append(known_regions[rows["region"]])
         kinds.extend(record.kinds)
 
     def column(name: str, dtype: type[_S]) -> NDArray[_S]:
@@ -154,4 +191,10 @@ def requests_of(records: Sequence[RecordFile]) -> Requests:
         column("job", np.uint32),
         column("status", np.uint16),
         column("outcome", np.uint8),
+        column("sent_us", np.uint32),
+        column("attempt", np.uint8),
+        column("flags", np.uint8),
+        column("retry_after_s", np.uint8),
+        column("region", np.uint8),
+        regions,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from stormdrill.engine.watch import Fresh
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.ports import Held
-from stormdrill.store.records import DTYPE, RECORD, Outcome, RecordHeader, read_header
+from stormdrill.store.records import DTYPE, RECORD, Flag, Outcome, RecordHeader, read_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +73,7 @@ class _Tail:
         whole = len(data) // RECORD.size
         self.offset += whole * RECORD.size
         fresh = np.frombuffer(data, dtype=np.dtype(DTYPE), count=whole)
+        fresh = fresh[(fresh["flags"] & Flag.FINAL) != 0]
         rows = fresh if self.rows is None else np.concatenate((self.rows, fresh))
         self.rows = rows[self.done_ms(rows) >= now_ms - WINDOW_S * 1000]
 

@@ -13,7 +13,7 @@ from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.ports import Hop, World
-from stormdrill.spec.files import Speed
+from stormdrill.spec.kinds import Speed
 from stormdrill.spec.scalars import bytes_per_s
 
 

@@ -11,7 +11,7 @@ from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import CpuLimit
 from stormdrill.model.plan import Injection
 from stormdrill.ports import World
-from stormdrill.spec.files import Share
+from stormdrill.spec.kinds import Share
 from stormdrill.spec.scalars import percent
 
 

@@ -17,7 +17,7 @@ from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Tell, Toxic, ToxicKind
 from stormdrill.model.plan import Injection
 from stormdrill.ports import World
-from stormdrill.spec.files import Duration, Speed
+from stormdrill.spec.kinds import Duration, Speed
 from stormdrill.spec.scalars import bytes_per_s, seconds
 
 KINDS: tuple[ToxicKind, ...] = ("delay", "stall", "trickle", "reset", "refuse")

@@ -19,7 +19,7 @@ from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Pressure, Tell
 from stormdrill.model.plan import Injection
 from stormdrill.ports import Instance, World
-from stormdrill.spec.files import Size, Speed
+from stormdrill.spec.kinds import Size, Speed
 from stormdrill.spec.scalars import bytes_per_s, megabytes
 
 MB = 1024.0**2

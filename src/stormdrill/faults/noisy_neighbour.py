@@ -19,7 +19,7 @@ from stormdrill.model.mechanism import Beside
 from stormdrill.model.plan import Injection
 from stormdrill.model.units import parse_rate
 from stormdrill.ports import World
-from stormdrill.spec.files import Rate
+from stormdrill.spec.kinds import Rate
 
 MOST_PER_S = 1000.0
 REQUEST = "POST /jobs"

@@ -12,7 +12,7 @@ from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.ports import Instance, World
-from stormdrill.spec.files import Duration, Share
+from stormdrill.spec.kinds import Duration, Share
 from stormdrill.spec.scalars import percent, seconds
 
 

@@ -17,7 +17,7 @@ from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Sever, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.ports import Instance, World
-from stormdrill.spec.files import Share
+from stormdrill.spec.kinds import Share
 from stormdrill.spec.scalars import percent
 
 

@@ -32,9 +32,35 @@ class Phases(Struct, frozen=True):
 
 class LoadUse(Struct, frozen=True):
     profile: str
-    """Name of a profile in loadgen/, without its ending."""
+    """Names of profiles in loadgen/, as written: `peak`, `peak + 0.5 x spike`. Empty for a locustfile of the user's."""
     rate_per_s: float
     """Mean arrivals a second that the profile is scaled to."""
+    workers: int = 0
+    """Generator processes; 0: as many as the calibration says are needed."""
+    hosts: tuple[str, ...] = ()
+    """Names of generator workers on other machines, which a person starts there and which report under these names."""
+    listen: str = ""
+    """host:port where the workers of other machines find the master; empty: on loopback only."""
+    locustfile: str = ""
+    """A locustfile of the user's own, run unchanged: closed loop. Relative to the experiment's repository."""
+    users: int = 0
+    """Of that locustfile."""
+    spawn_per_s: float = 0.0
+    deadline_s: float = 0.0
+    """After which an answer to one of its requests is no success."""
+
+    @property
+    def closed_loop(self) -> bool:
+        """Users wait for answers before they ask again, so that a slow system is asked less."""
+        return bool(self.locustfile)
+
+
+class CheckUse(Struct, frozen=True):
+    """One backpressure check as the experiment asks for it; sets are spelled out."""
+
+    word: str
+    parameters: dict[str, Scalar] = {}
+    """Checked against the check's own."""
 
 
 class FaultUse(Struct, frozen=True):
@@ -92,5 +118,8 @@ class Experiment(Struct, frozen=True):
     runbook: RunbookUse | None = None
     catches: tuple[str, ...] = ()
     """The system's resilience bugs with which this experiment must FAIL; they measure the experiment itself."""
+    backpressure: tuple[CheckUse, ...] = ()
+    observed: bool = False
+    """No generator: the system's own traffic is judged, from its metrics (`load: observed`)."""
     fast: bool = False
     """True when the `fast:` section has replaced what it names."""

@@ -8,12 +8,29 @@ from msgspec import Struct
 
 from stormdrill.model.experiment import Scalar
 
+Role = Literal["step", "base", "trigger", "after", "down", "rest"]
+
 
 class Piece(Struct, frozen=True):
     """At `at_s` the rate is `factor` × the asked one, and moves in a straight line to the next piece's."""
 
     at_s: float
     factor: float
+
+
+class Stage(Struct, frozen=True):
+    """A stretch of level demand with a meaning of its own: what backpressure checks compare with one another."""
+
+    role: Role
+    """step: one of a staircase. base, trigger, after: same load, a surge, the same load again. down: below it, to find
+    where a system recovers that did not by itself. rest: so little that the next stage begins with empty queues."""
+    start_s: float
+    """Since the load's epoch."""
+    end_s: float
+    factor: float
+    """Of the asked rate."""
+    episode: int = 0
+    """base, trigger, after, down and rest of one number belong together."""
 
 
 class Stream(Struct, frozen=True):
@@ -26,6 +43,35 @@ class Stream(Struct, frozen=True):
     parameters: dict[str, Scalar] = {}
 
 
+class Retry(Struct, frozen=True):
+    """What the client does when it was not served: the arrival's next attempt, within its deadline."""
+
+    attempts: int
+    """At most, the first one included."""
+    wait_s: float
+    """Before the second attempt, doubled before each further one."""
+    jitter: float = 0.0
+    """Share of the wait that is left to chance, 0 to 1."""
+    obey: bool = True
+    """Whether an answer's Retry-After is obeyed: at least so long is waited."""
+    share: float = 1.0
+    """Of the arrivals that may be tried again at all: a retry budget. Beyond it the first answer counts."""
+
+
+class Trace(Struct, frozen=True):
+    """Recorded moments that are replayed."""
+
+    file: str
+    """Seconds since the first one, a line each, as read from the file of the user; lies in the run directory."""
+    sha256: str
+    count: int
+    length_s: float
+    time_scale: float = 1.0
+    """2: twice as slow."""
+    rate_scale: float = 1.0
+    """2: twice as many."""
+
+
 class Profile(Struct, frozen=True):
     name: str
     user: str
@@ -35,3 +81,23 @@ class Profile(Struct, frozen=True):
     """Empty: the rate stays as asked, as it does before the first piece. The last piece's factor goes on for ever."""
     streams: tuple[Stream, ...]
     description: str = ""
+    stages: tuple[Stage, ...] = ()
+    """In the order of time; none for demand that has no such stretches."""
+    retry: Retry | None = None
+    """None: one attempt an arrival."""
+    trace: Trace | None = None
+    """Then the shape is that of the recording, and `shape` multiplies it."""
+    weight: float = 1.0
+    """Of the asked rate, where it is one of several (`peak + 0.5 x spike`)."""
+    also: tuple[Profile, ...] = ()
+    """Further demands at the same time, strangers to this one: own arrivals, own streams. Theirs are empty here."""
+
+    @property
+    def parts(self) -> tuple[Profile, ...]:
+        """Each single demand."""
+        return (self, *self.also)
+
+    @property
+    def every_stream(self) -> tuple[Stream, ...]:
+        """Of all parts, in their order: what the label class of a record counts into."""
+        return tuple(stream for part in self.parts for stream in part.streams)

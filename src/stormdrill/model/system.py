@@ -82,24 +82,98 @@ class DockerSpec(Struct, frozen=True):
 
 
 class MetricSource(Struct, frozen=True):
-    """Where a metric's value comes from, one reading an instance of `service`."""
+    """Where a metric's value comes from. Exactly one of `prometheus`, `promql`, `command` and `http` is not empty."""
 
     name: str
     service: str
-    prometheus: str
+    """Whose instances are asked, one reading each; empty for `promql` and `command`, which are asked once."""
+    prometheus: str = ""
     """Sample name in the Prometheus text format."""
     path: str = "/metrics"
     labels: tuple[str, ...] = ()
     """Labels of the samples themselves that expressions may select by, besides the instances' labels."""
+    promql: str = ""
+    """Instant query to the system's Prometheus server."""
+    command: tuple[str, ...] = ()
+    """Argument vector; the last line of its output is the number."""
+    http: str = ""
+    """Path on the instances; `value` is the place of the number in the JSON answer, empty: 1 for 2xx, else 0."""
+    value: str = ""
+    unit: str = ""
+    """s, ms, bytes, ratio or empty, where the name doesn't say it."""
+    every_s: float = 1.0
+    """How often it is read."""
 
 
 class AlertSource(Struct, frozen=True):
     name: str
     service: str
-    prometheus: str
+    """Empty where a server is asked."""
+    prometheus: str = ""
     """Endpoint path whose ALERTS samples are read, without the leading slash."""
     labels: tuple[str, ...] = ()
     """Labels of the alert that expressions may select by, besides the instances' labels."""
+    server: str = ""
+    """prometheus (its /api/v1/alerts) or alertmanager (its /api/v2/alerts)."""
+
+
+class Servers(Struct, frozen=True):
+    """Servers that know of the system what its instances don't tell themselves."""
+
+    prometheus: str = ""
+    """Base URL."""
+    alertmanager: str = ""
+
+
+class Indicators(Struct, frozen=True):
+    """What `success`, `p95`, `throughput` mean where the traffic is the system's own. Names of samples of `service`."""
+
+    service: str
+    path: str = "/metrics"
+    good: str = ""
+    """Counter of requests that were served well; with `total`."""
+    total: str = ""
+    """Counter of all requests."""
+    histogram: str = ""
+    """Histogram of latencies in seconds; its `_bucket` samples."""
+    labels: tuple[str, ...] = ()
+    """Labels of the samples that expressions may select by."""
+
+
+class Traffic(Struct, frozen=True):
+    """What the service is asked for in earnest, to say what a failure would cost of a month's error budget."""
+
+    rate_per_s: float
+    """Mean over the window."""
+    window_s: float = 30 * 86400.0
+
+
+class HopCounters(Struct, frozen=True):
+    """Names of metrics that count what comes into a service and what it sends on."""
+
+    service: str
+    received: str
+    sent: str
+
+
+class Pressure(Struct, frozen=True):
+    """Names of metrics in which backpressure checks look; empty: not known for this system."""
+
+    depth: str = ""
+    """Waiting work, a series an instance."""
+    limit: str = ""
+    """Of the depth, the same instances."""
+    in_flight: str = ""
+    """What the entry's instances say is inside of them: accepted and not answered."""
+    memory: str = ""
+    hops: tuple[HopCounters, ...] = ()
+    """From the entry inwards."""
+    breaker: str = ""
+    """1 while a circuit breaker is open or half-open, by instance and label."""
+    probes: str = ""
+    """Counter of requests that were let through while the breaker was open or half-open."""
+    hedges: str = ""
+    """Counter of hedged requests; with the entry's `received`."""
 
 
 class JobLedger(Struct, frozen=True):
@@ -137,6 +211,10 @@ class System(Struct, frozen=True):
     alerts: tuple[AlertSource, ...] = ()
     served: MetricSource | None = None
     """A counter of requests served, by which exposure is shown for what is not an entry."""
+    servers: Servers = Servers()
+    indicators: Indicators | None = None
+    traffic: Traffic | None = None
+    pressure: Pressure = Pressure()
     jobs: JobLedger | None = None
     releases: dict[str, Release] = {}
     docker: DockerSpec | None = None

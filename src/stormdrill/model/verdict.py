@@ -29,6 +29,32 @@ class ObjectiveVerdict(Struct, frozen=True):
     """Sequence numbers of the journal events that it rests on."""
 
 
+class Figure(Struct, frozen=True):
+    """One number of a backpressure check, as shown."""
+
+    name: str
+    """`capacity`, `goodput at 2 x capacity`, `depth of gateway-eu`."""
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    """95% interval, two-sided; None for what was counted or read."""
+    limit: float | None = None
+    """None: nothing is asked of it."""
+    unit: str = ""
+    n: int = 0
+
+
+class CheckVerdict(Struct, frozen=True):
+    """What one backpressure check found."""
+
+    name: str
+    """The check's word: `goodput-plateau`."""
+    verdict: Word
+    sentence: str
+    figures: tuple[Figure, ...] = ()
+    events: tuple[int, ...] = ()
+
+
 class FaultVerdict(Struct, frozen=True):
     name: str
     """The fault's word."""
@@ -98,5 +124,6 @@ class Verdict(Struct, frozen=True):
     load: LoadVerdict | None
     runbook: RunbookVerdict | None
     times: Times
+    backpressure: tuple[CheckVerdict, ...] = ()
     reasons: tuple[str, ...] = ()
     """Everything else that weighed on the verdict: no healthy baseline, host starved, guard tripped …"""

@@ -104,7 +104,7 @@ def read(run_dir: Path) -> Source:
         plan=plan,
         verdict=verdict,
         records=records,
-        requests=tiered(requests_of(records)),
+        requests=tiered(requests_of(records).logical),
         front=front_matter(runbook.read_text(encoding="utf-8", errors="replace")) if runbook.is_file() else None,
         missing=tuple(missing),
         by_type={kind: tuple(rows) for kind, rows in by_type.items()},

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from stormdrill.model.system import DockerSpec, ServiceInstance
-from stormdrill.spec.files import DockerFile, SystemFile
+from stormdrill.spec.files_system import DockerFile, SystemFile
 from stormdrill.spec.scalars import megabytes
 from stormdrill.spec.services import check_memory, told
 from stormdrill.spec.yaml import Document, Table

@@ -15,7 +15,8 @@ from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 from stormdrill.model.units import parse_duration, parse_rate
-from stormdrill.spec.files import NAME, ExperimentFile, FaultTimes
+from stormdrill.spec.files import ExperimentFile, FaultTimes
+from stormdrill.spec.kinds import NAME
 from stormdrill.spec.parameters import Filled, Filler, unfilled, written
 from stormdrill.spec.scalars import instead, seconds, short, suggestion
 from stormdrill.spec.walk import Walker, fields_of

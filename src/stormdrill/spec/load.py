@@ -17,7 +17,7 @@ from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 from stormdrill.spec import catalogue
 from stormdrill.spec.experiment import Surroundings, resolve_experiment
-from stormdrill.spec.files import NAME
+from stormdrill.spec.kinds import NAME
 from stormdrill.spec.parameters import Filler, Parameter, declared, secrets_of, settle, unknown_settings
 from stormdrill.spec.policy import resolve_policy
 from stormdrill.spec.profile import resolve_profile

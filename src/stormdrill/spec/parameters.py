@@ -12,7 +12,7 @@ from msgspec import Struct
 from stormdrill.errors import Problem
 from stormdrill.model.experiment import Scalar as Value
 from stormdrill.model.system import Secret
-from stormdrill.spec.files import IDENTIFIER, ParameterFile, SecretFile
+from stormdrill.spec.kinds import IDENTIFIER, ParameterFile, SecretFile
 from stormdrill.spec.scalars import instead, nearest, short
 from stormdrill.spec.walk import Walker, fields_of, scalar_value
 from stormdrill.spec.yaml import Document, Listing, Node, Place, Scalar, Table

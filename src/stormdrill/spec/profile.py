@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stormdrill.errors import Refused
 from stormdrill.model.profile import Piece, Profile, Stream
-from stormdrill.spec.files import ProfileFile
+from stormdrill.spec.files_load import ProfileFile
 from stormdrill.spec.scalars import percent, seconds
 from stormdrill.spec.walk import Walker
 from stormdrill.spec.yaml import Document, ordered, parse, read_text

@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from stormdrill.spec.files import ExperimentFile, FaultTimes, PolicyFile, ProfileFile, SecretFile, SystemFile
+from stormdrill.spec.files import ExperimentFile, FaultTimes, PolicyFile
+from stormdrill.spec.files_load import ProfileFile
+from stormdrill.spec.files_system import SystemFile
+from stormdrill.spec.kinds import SecretFile
 
 FILES: Mapping[str, type[Struct]] = {
     "experiment": ExperimentFile,

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from stormdrill.model.system import MEMORY_LIMIT, Ready, ServiceInstance
-from stormdrill.spec.files import NAME, ContainerFile, ServiceFile, SystemFile
+from stormdrill.spec.files_system import ContainerFile, ServiceFile, SystemFile
+from stormdrill.spec.kinds import NAME
 from stormdrill.spec.parameters import Filled, Filler
 from stormdrill.spec.scalars import instead, megabytes, short
 from stormdrill.spec.walk import Walker

@@ -18,7 +18,7 @@ from stormdrill.model.system import (
 )
 from stormdrill.spec.containers import check_docker, docker_spec, with_limits
 from stormdrill.spec.expression import LOAD_METRICS
-from stormdrill.spec.files import MetricFile, ServedFile, SystemFile
+from stormdrill.spec.files_system import MetricFile, ServedFile, SystemFile
 from stormdrill.spec.parameters import (
     Filled,
     Filler,

@@ -16,7 +16,7 @@ from msgspec.structs import FieldInfo
 from msgspec.structs import fields as struct_fields
 
 from stormdrill.model.experiment import Scalar as Value
-from stormdrill.spec.files import Word
+from stormdrill.spec.kinds import Word
 from stormdrill.spec.scalars import QUANTITIES, instead, nearest, plain_text, quantity, short, word_of
 from stormdrill.spec.yaml import Document, Listing, Node, Scalar, Table
 

@@ -58,7 +58,20 @@ def read_record_files(
             torn = bool((path.stat().st_size - start) % RECORD.size)
             intact = _digest(path) == digests[name] if name in digests else True
             rows = read_records(path)[1]
-            found.append(RecordFile(name, header["boot_id"], header["epoch_mono_ns"], kinds, rows, torn, intact))
+            found.append(
+                RecordFile(
+                    name,
+                    header["boot_id"],
+                    header["epoch_mono_ns"],
+                    kinds,
+                    rows,
+                    torn,
+                    intact,
+                    regions=tuple(header["regions"]),
+                    closed_loop=header["loop"] == "closed",
+                    clock_error_ms=float(header["clock_error_ms"]),
+                )
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             tell(f"{name} cannot be read: {error}")
     return tuple(found)

@@ -1,16 +1,22 @@
-"""The request records: one header line of JSON, then 24 bytes a request, appended while the run goes on.
+"""The request records: one header line of JSON, then 32 bytes an attempt, appended while the run goes on.
 
     offset  type     field
     0       uint64   intended_us   since the header's epoch_mono_ns; a request belongs to the phase of this time
-    8       uint32   lag_us        sent - intended
+    8       uint32   lag_us        the first attempt's sent - intended: what the generator was late
     12      uint32   latency_us    done - intended (for time-outs and unfinished ones: at least the deadline)
     16      uint32   job           the logical request's number, unique in the run
     20      uint16   status        HTTP status; 0 when there was no answer
     22      uint8    labels        index into the header's `labels`
     23      uint8    outcome       see Outcome
+    24      uint32   sent_us       this attempt's sent - intended
+    28      uint8    attempt       0 for the first
+    29      uint8    flags         see Flag
+    30      uint8    retry_after_s as the answer asked, 255 for longer; see Flag.RETRY_AFTER
+    31      uint8    region        index into the header's `regions`: who served it; 255 when it wasn't told
 
-Header: {"format": "stormdrill-records/1", "worker", "boot_id", "epoch_mono_ns", "epoch_at",
-"labels": [{"labels": {"tier": "1", ...}, "deadline_ms": 1000}, ...]}.
+A logical request has one row an attempt, of which the last one has the flag FINAL: that one is its outcome.
+Header: {"format": "stormdrill-records/2", "worker", "boot_id", "epoch_mono_ns", "epoch_at", "loop", "regions",
+"clock_error_ms", "labels": [{"labels": {"tier": "1", ...}, "deadline_ms": 1000}, ...]}.
 A file may end in a torn record when its writer was killed: readers drop the last incomplete one.
 """
 
@@ -28,8 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = "stormdrill-records/1"
-RECORD = struct.Struct("<QIIIHBB")
+FORMAT = "stormdrill-records/2"
+RECORD = struct.Struct("<QIIIHBBIBBBB")
 DTYPE = [
     ("intended_us", "<u8"),
     ("lag_us", "<u4"),
@@ -38,7 +44,14 @@ DTYPE = [
     ("status", "<u2"),
     ("labels", "u1"),
     ("outcome", "u1"),
+    ("sent_us", "<u4"),
+    ("attempt", "u1"),
+    ("flags", "u1"),
+    ("retry_after_s", "u1"),
+    ("region", "u1"),
 ]
+UNTOLD = 255
+"""The region of an attempt whose answer didn't tell it."""
 MAX_CLASSES = 256
 """A label class is one byte."""
 _MAX_HEADER = 1 << 20
@@ -59,6 +72,19 @@ class Outcome(enum.IntEnum):
     """Never sent: the generator's pool was full. Any of these taints the evidence."""
 
 
+class Flag(enum.IntFlag):
+    """What else is known of one attempt."""
+
+    FINAL = 1
+    """The last one of its logical request, which had the outcome of this one."""
+    RETRY_AFTER = 2
+    """The answer said when to come back."""
+    GARBLED = 4
+    """It had a Retry-After that can't be read."""
+    HEDGE = 8
+    """Sent beside an attempt that had not ended."""
+
+
 class LabelClass(TypedDict):
     """What all requests of one stream have in common."""
 
@@ -76,6 +102,11 @@ class RecordHeader(TypedDict):
     epoch_at: str
     """UTC with offset, the wall clock at the epoch."""
     labels: list[LabelClass]
+    regions: list[str]
+    loop: str
+    """open, or closed: users who wait for an answer before they ask again."""
+    clock_error_ms: float
+    """By how much the epoch may be off on the journal's clock; 0 for a worker of the same machine."""
 
 
 class RecordWriter:
@@ -94,6 +125,9 @@ class RecordWriter:
         epoch_mono_ns: int,
         epoch_at: str,
         labels: Sequence[LabelClass],
+        regions: Sequence[str] = (),
+        loop: str = "open",
+        clock_error_ms: float = 0.0,
     ) -> None:
         if len(labels) > MAX_CLASSES:
             raise ValueError(f"{len(labels)} kinds of requests do not fit in one byte; at most {MAX_CLASSES}")
@@ -104,15 +138,32 @@ class RecordWriter:
             "epoch_mono_ns": epoch_mono_ns,
             "epoch_at": epoch_at,
             "labels": list(labels),
+            "regions": list(regions),
+            "loop": loop,
+            "clock_error_ms": clock_error_ms,
         }
         self._buffer = bytearray(json.dumps(header, ensure_ascii=False).encode() + b"\n")
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self.flush()
 
-    def add(
-        self, *, intended_us: int, lag_us: int, latency_us: int, job: int, status: int, labels: int, outcome: Outcome
+    def add(  # noqa: PLR0913  (the columns of a record)
+        self,
+        *,
+        intended_us: int,
+        lag_us: int,
+        latency_us: int,
+        job: int,
+        status: int,
+        labels: int,
+        outcome: Outcome,
+        sent_us: int | None = None,
+        attempt: int = 0,
+        flags: int = Flag.FINAL,
+        retry_after_s: int = 0,
+        region: int = UNTOLD,
     ) -> None:
-        """Buffer one record. Durations beyond 71 minutes are stored as the largest that fits."""
+        """Buffer one record. Durations beyond 71 minutes are stored as the largest that fits. Without `sent_us` the
+        attempt was sent when the first one was."""
         self._buffer += RECORD.pack(
             intended_us,
             min(max(lag_us, 0), _UINT32_MAX),
@@ -121,6 +172,11 @@ class RecordWriter:
             status,
             labels,
             outcome,
+            min(max(lag_us if sent_us is None else sent_us, 0), _UINT32_MAX),
+            min(attempt, 255),
+            flags,
+            min(retry_after_s, 255),
+            region,
         )
 
     def flush(self) -> None:

@@ -14,7 +14,7 @@ from stormdrill.errors import Refused
 from stormdrill.faults.region_loss import Parameters
 from stormdrill.model.experiment import FaultUse, LoadUse, Objective, Phases, RunbookUse, Window
 from stormdrill.model.expression import AlertWithin, Comparison
-from stormdrill.spec.files import Duration, Rate, Share, Size, Speed
+from stormdrill.spec.kinds import Duration, Rate, Share, Size, Speed
 from stormdrill.spec.load import Loaded, read_experiment
 
 REPOSITORY = Path(__file__).parent / "repository"

@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from stormdrill.faults.region_loss import Parameters
-from stormdrill.spec import files
+from stormdrill.spec import files, files_load, files_system
 from stormdrill.spec.expression import LOAD_METRICS, measure_of
 from stormdrill.spec.load import read_experiment
 from stormdrill.spec.policy import read_policy
@@ -23,26 +23,26 @@ MODELS: dict[str, tuple[type[Struct], ...]] = {
     "experiment": (
         files.ExperimentFile,
         files.PhasesFile,
-        files.LoadFile,
+        files_load.LoadFile,
         files.FaultTimes,
         files.RunbookFile,
         files.FastFile,
     ),
     "system": (
-        files.SystemFile,
-        files.ProcessFile,
-        files.ServiceFile,
-        files.DependencyFile,
-        files.MetricFile,
-        files.AlertFile,
-        files.JobsFile,
-        files.DockerFile,
-        files.ContainerFile,
-        files.LimitsFile,
-        files.ReleaseFile,
+        files_system.SystemFile,
+        files_system.ProcessFile,
+        files_system.ServiceFile,
+        files_system.DependencyFile,
+        files_system.MetricFile,
+        files_system.AlertFile,
+        files_system.JobsFile,
+        files_system.DockerFile,
+        files_system.ContainerFile,
+        files_system.LimitsFile,
+        files_system.ReleaseFile,
     ),
     "policy": (files.PolicyFile,),
-    "profile": (files.ProfileFile, files.PieceFile, files.StreamFile),
+    "profile": (files_load.ProfileFile, files_load.PieceFile, files_load.StreamFile),
 }
 
 
