@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from stormdrill.spec.files_sources import PressureFile
 from stormdrill.spec.kinds import (
     Argument,
     Duration,
@@ -204,6 +205,7 @@ class SystemFile(FileModel, frozen=True, kw_only=True):
         | None
     ) = None
     alerts: Annotated[dict[Identifier, AlertFile], Meta(description="What alert(NAME) may name.")] = {}
+    backpressure: PressureFile | None = None
     jobs: JobsFile | None = None
     releases: Annotated[dict[Word, ReleaseFile], Meta(description="What has versions that can be rolled out.")] = {}
     capacity: Annotated[dict[Word, Argument], Meta(description="For people: what each pool can do.")] = {}

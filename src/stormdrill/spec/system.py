@@ -33,6 +33,7 @@ from stormdrill.spec.parameters import (
 )
 from stormdrill.spec.scalars import instead, seconds
 from stormdrill.spec.services import KEPT, SECTIONS, Section, fill_services
+from stormdrill.spec.sources import check_pressure, pressure_of
 from stormdrill.spec.walk import Walker
 from stormdrill.spec.yaml import Document, Node, Place, Table, ordered, parse, read_text
 
@@ -95,6 +96,7 @@ def resolve_system(
             for name, item in file.alerts.items()
         ),
         served=_metric("served", file.served) if file.served else None,
+        pressure=pressure_of(file.backpressure),
         jobs=JobLedger(file.jobs.from_, file.jobs.path) if file.jobs else None,
         releases={
             name: Release(item.from_, item.path, str(item.version), str(item.stable), item.of)
@@ -199,6 +201,8 @@ class _Reading:
                 document.problem(document.key("metrics", name), f"{name} is a built-in metric", "choose another name")
         for section in self.sections.values():
             section.check(file.entry)
+        if file.backpressure:
+            check_pressure(document, file.backpressure, [*file.metrics])
         check_docker(document, file)
 
     def check_mentioned(self, section: Section) -> None:
@@ -206,6 +210,10 @@ class _Reading:
         services = list(section.services)
         node = document.node(section.name, "services")
         odd = not isinstance(node, Table) or len(node.entries) > len(services)
+        for name in self.file.backpressure.hops if self.file.backpressure else ():
+            if name not in services and not odd:
+                place = document.key("backpressure", "hops", name)
+                document.problem(place, f"unknown service {name}", instead(name, services))
         for path, service in _mentioned(self.file):
             if service and service not in services and not odd and not document.broken(*path):
                 document.problem(document.place(*path), f"unknown service {service}", instead(service, services))

@@ -9,7 +9,17 @@ import pytest
 from stormdrill.errors import Refused
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Piece
-from stormdrill.model.system import AlertSource, Dependency, DockerSpec, JobLedger, MetricSource, Ready, Release
+from stormdrill.model.system import (
+    AlertSource,
+    Dependency,
+    DockerSpec,
+    HopCounters,
+    JobLedger,
+    MetricSource,
+    Pressure,
+    Ready,
+    Release,
+)
 from stormdrill.spec.policy import read_policy
 from stormdrill.spec.profile import read_profile
 from stormdrill.spec.system import read_system
@@ -214,3 +224,38 @@ def test_an_empty_policy_is_refused_rather_than_taken_for_no_limits(tmp_path: Pa
     file.write_text("# nothing\n")
     with pytest.raises(Refused, match="the file is empty"):
         read_policy(file)
+
+
+SMALL = "    app: {command: [app], ready: GET /}\n"
+DEPTH = "metrics: {depth: {prometheus: depth, from: app}, in: {prometheus: in_total, from: app}}\n"
+
+
+def test_what_is_what_under_pressure_is_said_by_the_names_of_metrics(tmp_path: Path) -> None:
+    assert read_system(SYSTEM).pressure == Pressure()
+    pressed = """backpressure:
+  queue: {depth: depth, limit: depth}
+  in_flight: depth
+  memory: depth
+  hops: {app: {received: in, sent: in}}
+  breaker: {open: depth, probes: in}
+  hedges: in
+"""
+    hops = (HopCounters("app", "in", "in"),)
+    everything = Pressure("depth", "depth", "depth", "depth", hops, breaker="depth", probes="in", hedges="in")
+    assert read_system(system_of(tmp_path, SMALL, DEPTH + pressed)).pressure == everything
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{queue: {depth: dept}}", r"app.yaml:4:31: unknown metric dept; write depth"),
+        ("{queue: {limit: depth}}", r"queue lacks depth; add depth: queue_depth"),
+        ("{hops: {ap: {received: in, sent: in}}}", r"app.yaml:4:23: unknown service ap; write app"),
+        ("{hops: {app: {received: in}}}", r"hops.app lacks sent"),
+        ("{breaker: {open: depth, probe: in}}", r"unknown key probe in breaker; write probes"),
+        ("{memory: 3}", r"3 is a number where .* is meant"),
+    ],
+)
+def test_what_is_no_metric_is_no_sign_of_pressure(written: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=said):
+        read_system(system_of(tmp_path, SMALL, f"{DEPTH}backpressure: {written}\n"))
