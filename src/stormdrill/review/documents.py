@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from stormdrill.errors import Problem
 from stormdrill.model.event import HostSampled, Reading, RunbookStarted
-from stormdrill.review import course, facts, impact, pictures
+from stormdrill.review import course, facts, impact, pictures, pressure
 from stormdrill.review.budget import budget
 from stormdrill.review.clock import Clock, anchored, drift_ms
 from stormdrill.review.judgement import carry_over, due
@@ -108,6 +108,8 @@ def _view(source: Source, clock: Clock, drawn: pictures.Drawn) -> Review:
         clock_note=_clock_note(source, clock),
         missing=source.missing,
         objectives=facts.objectives(source),
+        checks=pressure.checks(source),
+        plots=(),
         tiers=source.requests.tiers if source.requests.tier_label else (),
         tier_label=source.requests.tier_label,
         picture=pictures.picture(drawn.chart, source) if drawn.chart else None,

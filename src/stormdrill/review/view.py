@@ -34,6 +34,37 @@ class ObjectiveRow(Struct, frozen=True):
     sentence: str
 
 
+class CheckFigure(Struct, frozen=True):
+    """One number of a backpressure check."""
+
+    name: str
+    value: str
+    interval: str
+    limit: str
+    n: str
+
+
+class CheckRow(Struct, frozen=True):
+    """One backpressure check."""
+
+    name: str
+    verdict: str
+    sentence: str
+    figures: tuple[CheckFigure, ...]
+    events: tuple[int, ...]
+
+
+class Plotted(Struct, frozen=True):
+    """A picture whose axis isn't time."""
+
+    file: str
+    """Relative to the run directory."""
+    title: str
+    alt: str
+    drawing: Markup
+    events: tuple[int, ...]
+
+
 class Outcomes(Struct, frozen=True):
     """What became of the requests of one tier in one phase."""
 
@@ -122,6 +153,9 @@ class Review(Struct, frozen=True):
     clock_note: str
     missing: tuple[str, ...]
     objectives: tuple[ObjectiveRow, ...]
+    checks: tuple[CheckRow, ...]
+    plots: tuple[Plotted, ...]
+    """What the checks were judged by, drawn."""
     tiers: tuple[str, ...]
     tier_label: str
     picture: Picture | None
