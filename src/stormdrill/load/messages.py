@@ -1,6 +1,8 @@
 """What runner and generator tell each other over the control socket: one line of JSON a message.
 
 Generator to runner: Ready or Failed, then Progress four times a second, then Ended. Runner to generator: Begin, End.
+With several workers the runner speaks to their master: Secret and then the same; the master says Listening first, and
+names the worker that a message is about. To each worker of this machine it says Secret, and nothing else.
 End of file on either side means that the other is gone.
 """
 
@@ -16,7 +18,7 @@ GRACE_S = 0.25
 """How long beyond a request's deadline the client still waits, so that a late answer is seen to be late."""
 
 
-class Generator(Struct, frozen=True):
+class Generator(Struct, frozen=True, tag="generator"):
     """All that one generator process needs to know; written as load/worker-N.json into the run directory."""
 
     control: str
@@ -36,12 +38,49 @@ class Generator(Struct, frozen=True):
     """This worker takes the arrivals whose number is `worker` modulo `workers`."""
     max_in_flight: int = 2000
     """Beyond it an arrival is recorded as dropped."""
+    users: int = 0
+    """Of a locustfile of the user's own, closed loop; 0: open loop."""
+    spawn_per_s: float = 0.0
+    deadline_s: float = 0.0
+    """Closed loop: after which an answer is no success."""
+
+
+class Master(Struct, frozen=True, tag="master"):
+    """All that the master of several workers needs to know; written as load/master.json into the run directory."""
+
+    control: str
+    directory: str
+    """The run's."""
+    host: str
+    """Where it listens for workers."""
+    port: int
+    """0: any that is free."""
+    names: tuple[str, ...]
+    """Of all workers, in the order of their numbers."""
+    local: int
+    """So many of them, the first ones, are started on this machine."""
+    load: Generator
+    """What each of them is told, but for its own number."""
+
+
+class Worker(Struct, frozen=True, tag="worker"):
+    """What a worker needs to know to find its master."""
+
+    name: str
+    host: str
+    port: int
+    control: str = ""
+    """Of the runner on the same machine; empty on another."""
+    wait_s: float = 20.0
+    """How long it looks for its master."""
 
 
 class Ready(Struct, frozen=True, tag="ready"):
     pid: int
     max_in_flight: int
     """What the limit on open files leaves of the asked one."""
+    worker: str = ""
+    """Here and below: whom it is about, where there are several."""
 
 
 class Failed(Struct, frozen=True, tag="failed"):
@@ -50,6 +89,7 @@ class Failed(Struct, frozen=True, tag="failed"):
     text: str
     input: bool = False
     """True when the user's own file is at fault."""
+    worker: str = ""
 
 
 class Progress(Struct, frozen=True, tag="progress"):
@@ -61,6 +101,7 @@ class Progress(Struct, frozen=True, tag="progress"):
     done: int
     dropped: int
     lag_p99_ms: float
+    worker: str = ""
 
 
 class Ended(Struct, frozen=True, tag="ended"):
@@ -76,6 +117,39 @@ class Ended(Struct, frozen=True, tag="ended"):
     first_error: str
     cpu_s: float
     """CPU time that this process used from begin to end."""
+    worker: str = ""
+
+
+class Listening(Struct, frozen=True, tag="listening"):
+    """The master waits for its workers there."""
+
+    host: str
+    port: int
+
+
+class Clock(Struct, frozen=True, tag="clock"):
+    """A worker's clock was compared with the journal's."""
+
+    worker: str
+    boot_id: str
+    offset_ms: float
+    error_ms: float
+    round_trip_ms: float
+    when: str
+    """before or after the load."""
+
+
+class Lost(Struct, frozen=True, tag="lost"):
+    """A worker fell silent or broke its word; the others were told to stop."""
+
+    worker: str
+    why: str
+
+
+class Secret(Struct, frozen=True, tag="secret"):
+    """What master and workers know one another by. Over the socket alone: no file and no process list has it."""
+
+    token: str
 
 
 class Begin(Struct, frozen=True, tag="begin"):
@@ -89,8 +163,9 @@ class End(Struct, frozen=True, tag="end"):
     """How long what is in flight may still take, from then on."""
 
 
-FromGenerator = Ready | Failed | Progress | Ended
-FromRunner = Begin | End
+FromGenerator = Ready | Failed | Progress | Ended | Listening | Clock | Lost
+FromRunner = Begin | End | Secret | Lost
+Config = Generator | Master | Worker
 
 _encoder = msgspec.json.Encoder()
 _from_generator: msgspec.json.Decoder[FromGenerator] = msgspec.json.Decoder(FromGenerator)
