@@ -17,6 +17,8 @@
 A logical request has one row an attempt, of which the last one has the flag FINAL: that one is its outcome.
 Header: {"format": "stormdrill-records/2", "worker", "boot_id", "epoch_mono_ns", "epoch_at", "loop", "regions",
 "clock_error_ms", "labels": [{"labels": {"tier": "1", ...}, "deadline_ms": 1000}, ...]}.
+Labels and regions that are learnt while it is written stand in a second line, `room` bytes of blanks that are filled
+from the left, each before the records that use it: JSON texts, a tab after each. The header as it is read has them.
 A file may end in a torn record when its writer was killed: readers drop the last incomplete one.
 """
 
@@ -28,7 +30,7 @@ import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, BinaryIO, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,6 +109,15 @@ class RecordHeader(TypedDict):
     """open, or closed: users who wait for an answer before they ask again."""
     clock_error_ms: float
     """By how much the epoch may be off on the journal's clock; 0 for a worker of the same machine."""
+    room: NotRequired[int]
+    """Bytes of the second line, its end included; none without it."""
+
+
+class Learnt(TypedDict, total=False):
+    """One entry of the second line."""
+
+    label: LabelClass
+    region: str
 
 
 class RecordWriter:
@@ -116,7 +127,7 @@ class RecordWriter:
     and OSError when the disk is full: what was flushed before stays readable.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the fields of a header)
         self,
         path: str | os.PathLike[str],
         *,
@@ -128,7 +139,9 @@ class RecordWriter:
         regions: Sequence[str] = (),
         loop: str = "open",
         clock_error_ms: float = 0.0,
+        room: int = 0,
     ) -> None:
+        """`room`: bytes kept for the labels and regions that `learn` is told later."""
         if len(labels) > MAX_CLASSES:
             raise ValueError(f"{len(labels)} kinds of requests do not fit in one byte; at most {MAX_CLASSES}")
         header: RecordHeader = {
@@ -142,7 +155,13 @@ class RecordWriter:
             "loop": loop,
             "clock_error_ms": clock_error_ms,
         }
+        if room:
+            header["room"] = room
         self._buffer = bytearray(json.dumps(header, ensure_ascii=False).encode() + b"\n")
+        self._learnt_at, self._room_ends = len(self._buffer), len(self._buffer) + room - 1
+        self._classes, self._regions = len(labels), len(regions)
+        if room:
+            self._buffer += b" " * (room - 1) + b"\n"
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self.flush()
 
@@ -179,6 +198,30 @@ class RecordWriter:
             region,
         )
 
+    def learn_label(self, label: LabelClass) -> int | None:
+        """Its index from now on; None when there is no room for it."""
+        if self._classes >= MAX_CLASSES or not self._learn({"label": label}):
+            return None
+        self._classes += 1
+        return self._classes - 1
+
+    def learn_region(self, region: str) -> int | None:
+        """As `learn_label`."""
+        if self._regions >= UNTOLD or not self._learn({"region": region}):
+            return None
+        self._regions += 1
+        return self._regions - 1
+
+    def _learn(self, entry: Learnt) -> bool:
+        text = json.dumps(entry).encode() + b"\t"
+        if self._learnt_at + len(text) > self._room_ends:
+            return False
+        # At once, while the records that use it are still buffered.
+        if os.pwrite(self._fd, text, self._learnt_at) < len(text):
+            return False
+        self._learnt_at += len(text)
+        return True
+
     def flush(self) -> None:
         """Hand what is buffered to the kernel: it survives the death of this process from here on."""
         while self._buffer:
@@ -196,16 +239,36 @@ def read_header(path: str | os.PathLike[str]) -> tuple[RecordHeader, int]:
     """The header and the offset of the first record. Raises ValueError when it isn't a record file."""
     with Path(path).open("rb") as file:
         line = file.readline(_MAX_HEADER)
+        return _header(os.fspath(path), line, file)
+
+
+def _header(path: str, line: bytes, file: BinaryIO) -> tuple[RecordHeader, int]:
     if not line.endswith(b"\n"):
-        raise ValueError(f"{os.fspath(path)}: no complete header line; its writer died before the first record")
+        raise ValueError(f"{path}: no complete header line; its writer died before the first record")
     try:
         header: RecordHeader = json.loads(line)
         known = header["format"] == FORMAT
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{os.fspath(path)}: not a record file; expected a header with format {FORMAT}") from error
+        raise ValueError(f"{path}: not a record file; expected a header with format {FORMAT}") from error
     if not known:
-        raise ValueError(f"{os.fspath(path)}: format {header['format']!r}; this version reads {FORMAT}")
-    return header, len(line)
+        raise ValueError(f"{path}: format {header['format']!r}; this version reads {FORMAT}")
+    room = header.get("room", 0)
+    if room:
+        second = file.read(room)
+        if len(second) != room:
+            raise ValueError(f"{path}: its second line is incomplete; its writer died before the first record")
+        _add_learnt(header, second)
+    return header, len(line) + room
+
+
+def _add_learnt(header: RecordHeader, line: bytes) -> None:
+    """What stands behind the last tab is torn, or blank."""
+    for text in line.split(b"\t")[:-1]:
+        entry: Learnt = json.loads(text)
+        if "label" in entry:
+            header["labels"].append(entry["label"])
+        elif "region" in entry:
+            header["regions"].append(entry["region"])
 
 
 def read_records(path: str | os.PathLike[str]) -> tuple[RecordHeader, NDArray[np.void]]:
