@@ -1,19 +1,15 @@
-"""What every check is: a word, parameters with defaults, what it needs to be able to say anything, and one function."""
+"""What every check is: what it asks (see `asked`), and one function from a run's evidence to a verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any
 
 from msgspec import Struct
 
+from stormdrill.core.backpressure.asked import ASKED, Asks, Need
 from stormdrill.core.case import Case
 from stormdrill.model.verdict import CheckVerdict
-
-Need = Literal["steps", "episodes", "tiers", "retries", "depth", "limit", "in_flight", "hops", "breaker", "load"]
-"""What a check can't do without. steps, episodes: stages of the profile. tiers: streams with the label tier. retries: a
-client that tries again. depth, limit, in_flight, hops, breaker: what the system file's `backpressure:` names. load:
-request records."""
 
 
 class Check(Struct, frozen=True):
@@ -27,6 +23,15 @@ class Check(Struct, frozen=True):
     """What an experiment may set, with defaults: the thresholds."""
     needs: tuple[Need, ...]
     """Missing ones are refused when planning, with what would help."""
-    judge: Callable[[Case, Struct], CheckVerdict]
-    """Never raises for what a run may leave behind: what can't be judged is INCONCLUSIVE and says why, what rests on
-    tainted evidence INVALID."""
+    judge: Callable[[Case, Any], CheckVerdict]
+    """Gets an instance of `parameters`. Never raises for what a run may leave behind: what can't be judged is
+    INCONCLUSIVE and says why, what rests on tainted evidence INVALID."""
+
+
+def check(word: str, judge: Callable[[Case, Any], CheckVerdict]) -> Check:
+    """The check of a word: what it asks stands in `asked.ASKED`."""
+    asked = ASKED[word]
+    return Check(asked.word, asked.summary, asked.parameters, asked.needs, judge)
+
+
+__all__ = ["Asks", "Check", "Need", "check"]

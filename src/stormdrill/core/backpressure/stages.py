@@ -1,0 +1,142 @@
+"""The stretches of level demand that checks compare: from the profile's stages, on the journal's clock.
+
+A stage's first second is left out, or its first tenth where that is longer, and never more than half of it: queues
+settle first. What was offered is what was intended, whether or not anybody answered it: the load is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from stormdrill.core.case import Case
+from stormdrill.core.evidence import Requests
+from stormdrill.core.intervals import Interval, Ints, block_count, block_of, rate_interval, share_interval
+from stormdrill.core.windows import WHOLE, Span, all_of
+from stormdrill.model import event as ev
+from stormdrill.model.profile import Role
+
+SETTLE_S = 1.0
+SETTLE_SHARE = 0.1
+MOST_LEFT_OUT = 0.5
+"""Of a stage, whatever its length."""
+TOLERANCE_MS = 50.0
+"""By which a stage may seem to outlast the phases: their edges are journalled a moment after they were due."""
+
+
+class Stretch(Struct, frozen=True):
+    """One stage as it was run."""
+
+    role: Role
+    episode: int
+    factor: float
+    """Of the asked rate, as planned: by this steps are told apart and put in order."""
+    whole: Span
+    """From its first moment to its last."""
+    settled: Span
+    """The same without its beginning: what is judged."""
+    offered_per_s: float
+    """λ: logical requests that were intended in the settled part, per second."""
+    n: int
+    """How many those were."""
+
+    @property
+    def complete(self) -> bool:
+        """False: the run was stopped, or its record ends, before the stage was over."""
+        return self.settled.complete
+
+
+def epoch_ms(case: Case) -> float | None:
+    """When the load began, on the journal's clock; None where none was started."""
+    started = [event.epoch_mono_ms for _, event in all_of(case.events, ev.LoadStarted)]
+    return started[0] if started else None
+
+
+def stages_of(case: Case) -> tuple[Stretch, ...]:
+    """Every stage that the run came to, in the order of time, `rest` included; none without stages or load."""
+    profile, epoch = case.plan.profile, epoch_ms(case)
+    if profile is None or epoch is None or not profile.stages:
+        return ()
+    reached_ms = max((span.end_ms for span in case.spans.values()), default=epoch)
+    found = []
+    for stage in profile.stages:
+        start_ms, end_ms = epoch + stage.start_s * 1000, epoch + stage.end_s * 1000
+        if start_ms >= reached_ms:
+            continue
+        complete = end_ms <= reached_ms + TOLERANCE_MS
+        whole = Span(stage.role, start_ms, min(end_ms, reached_ms), complete, _edges(case))
+        settled = settled_part(whole, end_ms - start_ms)
+        n = int(np.count_nonzero((case.requests.at_ms >= settled.start_ms) & (case.requests.at_ms < settled.end_ms)))
+        rate = n / settled.length_s if settled.length_s > 0 else 0.0
+        found.append(Stretch(stage.role, stage.episode, stage.factor, whole, settled, rate, n))
+    return tuple(sorted(found, key=lambda one: (one.whole.start_ms, one.whole.end_ms)))
+
+
+def _edges(case: Case) -> tuple[int, ...]:
+    return tuple(recorded.seq for recorded, _ in all_of(case.events, ev.LoadStarted))
+
+
+def settled_part(whole: Span, planned_ms: float) -> Span:
+    """Without what is left out at the beginning; never before it began nor after it ended."""
+    left_out_ms = min(max(SETTLE_S * 1000, SETTLE_SHARE * planned_ms), MOST_LEFT_OUT * planned_ms)
+    start_ms = min(whole.start_ms + left_out_ms, whole.end_ms)
+    return Span(whole.name, start_ms, whole.end_ms, whole.complete, whole.events)
+
+
+def steps_of(case: Case) -> tuple[Stretch, ...]:
+    """The staircase, lowest first; of equal ones the earlier first."""
+    steps = [one for one in stages_of(case) if one.role == "step"]
+    return tuple(sorted(steps, key=lambda one: (one.factor, one.whole.start_ms)))
+
+
+def episodes_of(case: Case) -> dict[int, tuple[Stretch, ...]]:
+    """base, trigger, after, down and rest that belong together, by their number, in the order of time."""
+    found: dict[int, list[Stretch]] = {}
+    for one in stages_of(case):
+        if one.role != "step":
+            found.setdefault(one.episode, []).append(one)
+    return {
+        number: tuple(stages)
+        for number, stages in sorted(found.items())
+        if any(stage.role != "rest" for stage in stages)
+    }
+
+
+def role_of(episode: Sequence[Stretch], role: Role) -> tuple[Stretch, ...]:
+    """Those of an episode with one role: there may be several `down`."""
+    return tuple(one for one in episode if one.role == role)
+
+
+def pressed(case: Case) -> tuple[Span, ...]:
+    """Where a check looks that needs no steps: all stages but `rest`; without stages the fault phase; else the whole
+    run. Empty where the run came to none of them."""
+    stages = tuple(one.settled for one in stages_of(case) if one.role != "rest" and one.settled.length_s > 0)
+    if stages:
+        return stages
+    if case.plan.profile is not None and case.plan.profile.stages:
+        return ()
+    span = case.spans.get("fault") or case.spans.get(WHOLE)
+    return (span,) if span is not None else ()
+
+
+def counted(requests: Requests, span: Span, good: np.ndarray) -> tuple[Ints, Ints]:  # type: ignore[type-arg]
+    """The good ones, and all, of each block of the span, by their intended start. `requests` lie within the span."""
+    blocks = block_count(span.length_s)
+    block = block_of(requests.at_ms, span.start_ms, span.end_ms, blocks)
+    return np.bincount(block[good], minlength=blocks), np.bincount(block, minlength=blocks)
+
+
+def served_share(case: Case, span: Span, labels: dict[str, str] | None = None) -> Interval:
+    """G/λ: of the requests that were intended in the span, the share that got 2xx within the deadline."""
+    requests = case.requests.between(span.start_ms, span.end_ms).labelled(labels or {})
+    good, total = counted(requests, span, requests.good)
+    return share_interval(good, total, case.seed)
+
+
+def goodput(case: Case, span: Span, labels: dict[str, str] | None = None) -> Interval:
+    """G: answered with 2xx within the deadline, per second, by intended start."""
+    requests = case.requests.between(span.start_ms, span.end_ms).labelled(labels or {})
+    good, _ = counted(requests, span, requests.good)
+    return rate_interval(good, span.length_s / len(good), case.seed)
