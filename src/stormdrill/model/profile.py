@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from stormdrill.model.experiment import Scalar
+from stormdrill.model.experiment import Phase, Scalar
 
 Role = Literal["step", "base", "trigger", "after", "down", "rest"]
 
@@ -70,6 +70,15 @@ class Trace(Struct, frozen=True):
     """2: twice as slow."""
     rate_scale: float = 1.0
     """2: twice as many."""
+    start_s: float = 0.0
+    """When it begins, since the load's epoch; nothing before."""
+    course: tuple[int, ...] = ()
+    """How many fell into each of so many equal parts of `length_s`: what can be known of it without the file."""
+
+    @property
+    def mean_per_s(self) -> float:
+        """Of the replay as its own scales make it."""
+        return self.count * self.rate_scale / (self.length_s * self.time_scale)
 
 
 class Profile(Struct, frozen=True):
@@ -89,6 +98,8 @@ class Profile(Struct, frozen=True):
     """Then the shape is that of the recording, and `shape` multiplies it."""
     weight: float = 1.0
     """Of the asked rate, where it is one of several (`peak + 0.5 x spike`)."""
+    since: Phase | None = None
+    """Its times count from this phase's planned beginning; None: from the load's epoch. A plan holds none of these."""
     also: tuple[Profile, ...] = ()
     """Further demands at the same time, strangers to this one: own arrivals, own streams. Theirs are empty here."""
 
