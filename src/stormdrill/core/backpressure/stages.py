@@ -121,7 +121,7 @@ def pressed(case: Case) -> tuple[Span, ...]:
     return (span,) if span is not None else ()
 
 
-def counted(requests: Requests, span: Span, good: np.ndarray) -> tuple[Ints, Ints]:  # type: ignore[type-arg]
+def counted(requests: Requests, span: Span, good: np.ndarray) -> tuple[Ints, Ints]:
     """The good ones, and all, of each block of the span, by their intended start. `requests` lie within the span."""
     blocks = block_count(span.length_s)
     block = block_of(requests.at_ms, span.start_ms, span.end_ms, blocks)
