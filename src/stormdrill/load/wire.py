@@ -46,8 +46,10 @@ class Report(Struct, frozen=True, tag="report"):
     """Says that the worker lives; and how far it is, once it began."""
 
     progress: Progress | None = None
+    head: bytes = b""
+    """Of the record file, of a worker that has a directory of its own, whenever it has changed."""
     records: bytes = b""
-    """What was written since the last report, of a worker that has a directory of its own."""
+    """What was written behind the head since the last report."""
 
 
 class Done(Struct, frozen=True, tag="done"):

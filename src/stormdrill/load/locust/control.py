@@ -1,4 +1,4 @@
-"""The generator's end of the control socket."""
+"""A generator's end of the control socket."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import socket
 from collections.abc import Callable
 
 import gevent
+import msgspec
 from gevent.event import Event
 
-from stormdrill.load.messages import Begin, End, FromGenerator, decode_from_runner, encode
+from stormdrill.load.messages import FromGenerator, FromRunner, decode_from_runner, encode
 
 
 class Control:
@@ -26,27 +27,19 @@ class Control:
         except OSError:
             self._closed.set()
 
-    def listen(
-        self, *, begin: Callable[[Begin], None], end: Callable[[float, float], None], gone: Callable[[], None]
-    ) -> None:
-        """Hand over messages as they come, in a greenlet of its own."""
-        gevent.spawn(self._listen, begin, end, gone)
+    def listen(self, heard: Callable[[FromRunner], None], gone: Callable[[], None]) -> None:
+        """Hand over messages as they come, in a greenlet of its own; `gone` once, at the end of file."""
+        gevent.spawn(self._listen, heard, gone)
 
     def wait_for_end_of_file(self) -> None:
         self._closed.wait()
 
-    def _listen(
-        self, begin: Callable[[Begin], None], end: Callable[[float, float], None], gone: Callable[[], None]
-    ) -> None:
+    def _listen(self, heard: Callable[[FromRunner], None], gone: Callable[[], None]) -> None:
         try:
             with self._socket.makefile("rb") as lines:
                 for line in lines:
-                    message = decode_from_runner(line)
-                    if isinstance(message, Begin):
-                        begin(message)
-                    elif isinstance(message, End):
-                        end(message.last_intended_mono_ms / 1e3, message.timeout_s)
-        except OSError:
+                    heard(decode_from_runner(line))
+        except (OSError, msgspec.MsgspecError):
             pass
         self._closed.set()
         gone()
