@@ -103,6 +103,8 @@ class MetricSource(Struct, frozen=True):
     """s, ms, bytes, ratio or empty, where the name doesn't say it."""
     every_s: float = 1.0
     """How often it is read."""
+    constants: dict[str, str] = {}
+    """Labels that all of its samples have by what the metric is, without carrying them: `kind: report`."""
 
 
 class AlertSource(Struct, frozen=True):
@@ -123,6 +125,9 @@ class Servers(Struct, frozen=True):
     prometheus: str = ""
     """Base URL."""
     alertmanager: str = ""
+    prometheus_headers: dict[str, str] = {}
+    """Sent with each request; a secret stands as its placeholder."""
+    alertmanager_headers: dict[str, str] = {}
 
 
 class Indicators(Struct, frozen=True):
@@ -187,7 +192,8 @@ class Secret(Struct, frozen=True):
     """A value that is read when the run starts, never before, and that is written down nowhere."""
 
     name: str
-    """The parameter's name; `${secret:NAME}` stands for the value, in the environment of instances only."""
+    """The parameter's name; `${secret:NAME}` stands for the value, in the environment of instances and in the headers
+    of servers only."""
     source: str
     """`env:NAME`, a variable of the runner's environment, or `file:PATH`, a file with one line."""
 

@@ -4,7 +4,17 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from stormdrill.spec.files_sources import PressureFile
+from stormdrill.spec.files_sources import (
+    AlertFile,
+    HttpPath,
+    IndicatorsFile,
+    MetricFile,
+    PressureFile,
+    ServedFile,
+    ServersFile,
+    Service,
+    TrafficFile,
+)
 from stormdrill.spec.kinds import (
     Argument,
     Duration,
@@ -19,15 +29,10 @@ from stormdrill.spec.kinds import (
     kind,
 )
 
-Service = Annotated[Word, Meta(description="The service that is asked.", examples=["web"])]
 Callers = Annotated[list[Word], Meta(min_length=1)]
 Request = Annotated[
     str,
     kind("request", r"^(GET|HEAD) /[^\s]*$", "A request whose answer shows that it is ready.", "GET /healthz"),
-]
-HttpPath = Annotated[str, kind("path", r"^/[^\s]*$", "A path on the service, beginning with a slash.", "/metrics")]
-Sample = Annotated[
-    str, kind("sample", r"^[a-zA-Z_:][a-zA-Z0-9_:]*$", "A sample's name in the Prometheus text format.", "queue_depth")
 ]
 Port = Annotated[int, Meta(ge=1, le=65535, description="A fixed port; a free one is taken when left out.")]
 Count = Annotated[int, Meta(ge=1, le=100)]
@@ -142,38 +147,6 @@ class ReleaseFile(FileModel, frozen=True, kw_only=True):
     stable: Annotated[LabelValue, Meta(description="The one that is in use, and that the undo brings back.")]
 
 
-class MetricFile(FileModel, frozen=True, kw_only=True):
-    """A sample of a service's Prometheus text, one reading an instance."""
-
-    prometheus: Sample
-    from_: Service = field(name="from")
-    path: HttpPath = "/metrics"
-    labels: Annotated[
-        list[Identifier], Meta(description="Labels of the samples themselves, besides the instances'.")
-    ] = []
-
-
-class ServedFile(FileModel, frozen=True, kw_only=True):
-    """A counter of requests served: of one service, or of all that have it."""
-
-    prometheus: Sample
-    from_: Annotated[Word, Meta(description="Only of this service; of all that have it when left out.")] | None = field(
-        name="from", default=None
-    )
-    path: HttpPath = "/metrics"
-    labels: list[Identifier] = []
-
-
-class AlertFile(FileModel, frozen=True, kw_only=True):
-    """Where the alert is seen to fire: a path whose ALERTS samples are read."""
-
-    prometheus: Annotated[
-        str, kind("sample path", r"^[a-zA-Z0-9_.-]+(/[a-zA-Z0-9_.-]+)*$", "A path without its first slash.", "alerts")
-    ]
-    from_: Service = field(name="from")
-    labels: Annotated[list[Identifier], Meta(description="Labels of the alert itself, besides the instances'.")] = []
-
-
 class JobsFile(FileModel, frozen=True, kw_only=True):
     """Where every job that the system knows can be asked for."""
 
@@ -194,6 +167,7 @@ class SystemFile(FileModel, frozen=True, kw_only=True):
     process: ProcessFile | None = None
     docker: DockerFile | None = None
     dependencies: Annotated[dict[Word, DependencyFile], Meta(description="Hops between services.")] = {}
+    servers: ServersFile | None = None
     metrics: Annotated[
         dict[Identifier, MetricFile], Meta(description="What expressions may name besides the built-in metrics.")
     ] = {}
@@ -205,6 +179,8 @@ class SystemFile(FileModel, frozen=True, kw_only=True):
         | None
     ) = None
     alerts: Annotated[dict[Identifier, AlertFile], Meta(description="What alert(NAME) may name.")] = {}
+    indicators: IndicatorsFile | None = None
+    traffic: TrafficFile | None = None
     backpressure: PressureFile | None = None
     jobs: JobsFile | None = None
     releases: Annotated[dict[Word, ReleaseFile], Meta(description="What has versions that can be rolled out.")] = {}

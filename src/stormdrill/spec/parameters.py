@@ -227,11 +227,16 @@ class Filler:
         """Says nothing of unknown names, because why they are unknown was said already."""
         self._in_env = False
         self._service: Node | None = None
+        self._holders: list[Node] = []
 
     def service(self, node: Node) -> Node:
         """A copy of one service with every parameter filled in: its env is the only place that may hold a secret."""
         self._service = node
         return self.tree(node)
+
+    def hold(self, node: Node) -> None:
+        """What stands in `node` may be a secret."""
+        self._holders.append(node)
 
     def tree(self, node: Node, skip: frozenset[str] = frozenset()) -> Node:
         """A copy with every parameter filled in, but not below the keys in `skip`."""
@@ -248,7 +253,8 @@ class Filler:
         for key, (at, value) in node.entries.items():
             if "$" in key:
                 self.document.problem(at, f"a parameter in the key {short(key)}", "only values may hold parameters")
-            self._in_env, before = self._in_env or (key == "env" and node is self._service), self._in_env
+            holds = (key == "env" and node is self._service) or any(value is holder for holder in self._holders)
+            self._in_env, before = self._in_env or holds, self._in_env
             table.entries[key] = (at, value if key in skip else self.tree(value))
             self._in_env = before
         return table

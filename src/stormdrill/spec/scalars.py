@@ -36,6 +36,8 @@ KINDS = {
     "request": Kind("a request", "GET /healthz"),
     "path": Kind("a path that begins with a slash", "/metrics"),
     "sample": Kind("a sample's name", "queue_depth"),
+    "url": Kind("an address of a server", "http://127.0.0.1:9090"),
+    "header": Kind("a header's name", "Authorization"),
     "sample path": Kind("a path without its first slash", "alerts"),
     "docker label": Kind("a container label's name", "com.example.drill"),
     "window": Kind("days, hours and a time zone", "mon-fri 09:00-17:00 Europe/Berlin"),
@@ -157,6 +159,9 @@ def suggestion(kind: str, text: str) -> str | None:
         folded = re.sub(r"\.(ya?ml|md|py)$", "", folded.rpartition("/")[2])
         made = re.sub(r"[^a-z0-9]+", joint, folded).strip(joint)
         return made if re.fullmatch(r"[a-z][a-z0-9_-]*", made) else None
+    if kind == "url":
+        found = re.fullmatch(r"(?:(https?)://)?(?:[^\s/@]*@)?([\w.-]+(?::\d{1,5})?(?:/[^\s?#]*)?)(?:[?#].*)?", text)
+        return f"{found[1] or 'http'}://{found[2]}" if found else None
     if kind in ("path", "sample path") and not re.search(r"\s", folded):
         return f"/{text}" if kind == "path" else text.lstrip("/") or None
     return None

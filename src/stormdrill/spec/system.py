@@ -8,17 +8,14 @@ from pathlib import Path
 from stormdrill.errors import Problem, Refused
 from stormdrill.model.experiment import Scalar as Value
 from stormdrill.model.system import (
-    AlertSource,
     Dependency,
     JobLedger,
-    MetricSource,
     Release,
     ServiceInstance,
     System,
 )
 from stormdrill.spec.containers import check_docker, docker_spec, with_limits
-from stormdrill.spec.expression import LOAD_METRICS
-from stormdrill.spec.files_system import MetricFile, ServedFile, SystemFile
+from stormdrill.spec.files_system import SystemFile
 from stormdrill.spec.parameters import (
     Filled,
     Filler,
@@ -33,7 +30,17 @@ from stormdrill.spec.parameters import (
 )
 from stormdrill.spec.scalars import instead, seconds
 from stormdrill.spec.services import KEPT, SECTIONS, Section, fill_services
-from stormdrill.spec.sources import check_pressure, pressure_of
+from stormdrill.spec.sources import (
+    alert_of,
+    check_sources,
+    header_tables,
+    indicators_of,
+    metric_of,
+    pressure_of,
+    served_of,
+    servers_of,
+    traffic_of,
+)
 from stormdrill.spec.walk import Walker
 from stormdrill.spec.yaml import Document, Node, Place, Table, ordered, parse, read_text
 
@@ -90,12 +97,12 @@ def resolve_system(
             for name, item in file.dependencies.items()
             if item
         ),
-        metrics=tuple(_metric(name, item) for name, item in file.metrics.items()),
-        alerts=tuple(
-            AlertSource(name=name, service=item.from_, prometheus=item.prometheus, labels=tuple(item.labels))
-            for name, item in file.alerts.items()
-        ),
-        served=_metric("served", file.served) if file.served else None,
+        metrics=tuple(metric_of(name, item) for name, item in file.metrics.items()),
+        alerts=tuple(alert_of(name, item) for name, item in file.alerts.items()),
+        served=served_of(file.served),
+        servers=servers_of(file.servers),
+        indicators=indicators_of(file.indicators),
+        traffic=traffic_of(file.traffic),
         pressure=pressure_of(file.backpressure),
         jobs=JobLedger(file.jobs.from_, file.jobs.path) if file.jobs else None,
         releases={
@@ -120,12 +127,6 @@ def resolve_system(
 def _flat(value: Plain) -> Value:
     """Lists as `--set` writes them, joined by commas."""
     return ",".join(str(item) for item in value) if isinstance(value, tuple) else value
-
-
-def _metric(name: str, file: MetricFile | ServedFile) -> MetricSource:
-    return MetricSource(
-        name=name, service=file.from_ or "", prometheus=file.prometheus, path=file.path, labels=tuple(file.labels)
-    )
 
 
 class _Reading:
@@ -160,7 +161,10 @@ class _Reading:
     def fill(self, root: Table) -> Table:
         """The tree with parameters filled in; in a service with `each`, the first of its values."""
         skip = unfilled(root, SystemFile) | set(SECTIONS)
-        filled = Filler(self.document, self.values, KEPT).tree(root, skip=skip)
+        filler = Filler(self.document, self.values, KEPT)
+        for table in header_tables(self.document):
+            filler.hold(table)
+        filled = filler.tree(root, skip=skip)
         assert isinstance(filled, Table)
         for name in SECTIONS:
             section = root.get(name)
@@ -196,13 +200,9 @@ class _Reading:
         for index, label in enumerate(labels):
             if label in labels[:index]:
                 document.problem(document.place("labels", index), f"the label {label} twice", "remove one")
-        for name in file.metrics:
-            if name in LOAD_METRICS or name == "alert":
-                document.problem(document.key("metrics", name), f"{name} is a built-in metric", "choose another name")
+        check_sources(document, file)
         for section in self.sections.values():
             section.check(file.entry)
-        if file.backpressure:
-            check_pressure(document, file.backpressure, [*file.metrics])
         check_docker(document, file)
 
     def check_mentioned(self, section: Section) -> None:
@@ -227,12 +227,14 @@ def _mentioned(file: SystemFile) -> Iterable[tuple[tuple[str | int, ...], str]]:
         for index, caller in enumerate(dependency.from_):
             yield ("dependencies", name, "from", index), caller
     for name, metric in file.metrics.items():
-        yield ("metrics", name, "from"), metric.from_
+        yield ("metrics", name, "from"), metric.from_ or ""
     for name, alert in file.alerts.items():
-        yield ("alerts", name, "from"), alert.from_
+        yield ("alerts", name, "from"), alert.from_ or ""
     for name, release in file.releases.items():
         yield ("releases", name, "from"), release.from_
         yield ("releases", name, "of"), release.of
+    if file.indicators:
+        yield ("indicators", "from"), file.indicators.from_
     if file.served:
         yield ("served", "from"), file.served.from_ or ""
     if file.jobs:

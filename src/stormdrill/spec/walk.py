@@ -88,6 +88,8 @@ def placeholder(declared: Any) -> Any:
     origin = get_origin(bare)
     if optional:
         return None
+    if origin in (Union, UnionType) and not meant.kind:
+        return placeholder(get_args(bare)[0])
     if origin is list:
         return []
     if origin is dict:
@@ -97,6 +99,20 @@ def placeholder(declared: Any) -> Any:
     if bare is int or bare is float:
         return float("nan")
     return ""
+
+
+def _shaped(node: Node, members: tuple[Any, ...]) -> Any:
+    """Of several declared types the one that is written like this; the first when none is."""
+    tables = (dict, Struct)
+    for member in members:
+        bare = unwrap(member).bare
+        made = get_origin(bare) or bare
+        table = isinstance(made, type) and issubclass(made, tables)
+        if (isinstance(node, Table) and table) or (isinstance(node, Listing) and made is list):
+            return member
+        if isinstance(node, Scalar) and not table and made is not list:
+            return member
+    return members[0]
 
 
 def _example(info: FieldInfo) -> str:
@@ -169,6 +185,8 @@ class Walker:
         if kind in ("fault", "parameter"):
             return {} if kind == "fault" else None  # their own readers look at the tree
         origin = get_origin(bare)
+        if origin in (Union, UnionType) and not kind:
+            return self.value(node, _shaped(node, get_args(bare)), what)
         if origin is list:
             return self.listing(node, get_args(bare)[0], meant, what)
         if origin is dict:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 
-from stormdrill.core.judge_metrics import JOBS, RESIDENCY
+from stormdrill.core.judge_metrics import COMPLETION, JOBS, RESIDENCY
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.model.profile import Profile
-from stormdrill.model.system import System
+from stormdrill.model.system import AlertSource, Indicators, MetricSource, System
 from stormdrill.spec.expression import LOAD_METRICS, ExpressionError, Measure, measure_of, parse_expression
 from stormdrill.spec.scalars import instead
 from stormdrill.spec.yaml import Document, Place, Scalar
+
+OF_UNIT: dict[str, Measure] = {"s": "time", "ms": "time", "bytes": "size", "ratio": "share"}
+OF_ALERTS = ("severity", "owner", "runbook")
+"""Labels that may be asked of any alert: what a person needs who is called."""
 
 
 class Words:
@@ -21,6 +25,8 @@ class Words:
         self.system = system
         self.profile = profile
         self.load = load
+        node = document.node("load")
+        self.observed = isinstance(node, Scalar) and node.text == "observed"
         self.metrics = self.known_metrics()
 
     def known_metrics(self) -> dict[str, Measure] | None:
@@ -30,7 +36,7 @@ class Words:
             return None
         known: dict[str, Measure] = dict(LOAD_METRICS)
         for metric in system.metrics:
-            known[metric.name] = measure_of(metric.prometheus)
+            known[metric.name] = OF_UNIT[metric.unit] if metric.unit else measure_of(metric.prometheus)
         return known
 
     def expression(self, *path: str | int) -> tuple[Expression, Scalar] | None:
@@ -57,15 +63,47 @@ class Words:
                 known = [alert.name for alert in system.alerts]
                 self.document.problem(at, f"unknown alert {name}", instead(name, known, "alerts"))
             else:
-                self.check_labels(node, found, {*system.labels, *source.labels})
+                self.check_labels(node, found, _labels_of_alert(system, source))
         elif name in LOAD_METRICS:
             self.check_load_words(node, at, found)
         else:
             metric = next((one for one in system.metrics if one.name == name), None)
-            self.check_labels(node, found, {*system.labels, *(metric.labels if metric else ())})
+            self.check_metric_labels(node, found, metric)
+
+    def check_metric_labels(self, node: Scalar, found: Expression, metric: MetricSource | None) -> None:
+        assert self.system is not None
+        fixed = metric.constants if metric else {}
+        # what is asked once comes from no instance, and has no labels but its own
+        of_instances = self.system.labels if metric is None or metric.service else ()
+        if not self.check_labels(node, found, {*of_instances, *(metric.labels if metric else ()), *fixed}):
+            return
+        for label, value in found.labels.items():
+            if label in fixed and fixed[label] != value:
+                assert metric is not None
+                place = _at(node, rf"(?<==)\"?{re.escape(value)}\b")
+                what = f"every sample of {metric.name} has {label}={fixed[label]}"
+                self.document.problem(place, what, f"write {fixed[label]}, or leave it out")
+
+    def check_observed_words(self, node: Scalar, at: Place, found: Comparison) -> None:
+        """Nobody sends requests: what is asked of them must be counted by the system itself."""
+        system = self.system
+        assert system is not None
+        if found.metric in JOBS or COMPLETION.fullmatch(found.metric):
+            what = f"{found.metric} follows the jobs of a load of our own, and the load is observed"
+            self.document.problem(at, what, "remove it, or ask for one of the system's metrics")
+        elif lacking := _not_counted(found.metric, system.indicators):
+            what = f"with load: observed, {found.metric} needs what counts it"
+            written = lacking if system.indicators else f"indicators: {{from: SERVICE, {lacking}}}"
+            where = "indicators in " if system.indicators else ""
+            self.document.problem(at, what, f"add {written} to {where}the file of the system {system.name}")
+        else:
+            self.check_labels(node, found, {*system.labels, *(system.indicators.labels if system.indicators else ())})
 
     def check_load_words(self, node: Scalar, at: Place, found: Comparison) -> None:
         document, system, profile = self.document, self.system, self.profile
+        if self.observed:
+            self.check_observed_words(node, at, found)
+            return
         if not self.load:
             document.problem(at, f"{found.metric} needs load", "add load: {profile: steady, rate: 20/s}")
         if found.metric in JOBS and system and not system.jobs:
@@ -98,6 +136,22 @@ class Words:
                 self.document.problem(place, f"unknown label {label}", instead(label, known, "labels"))
                 return False
         return True
+
+
+def _labels_of_alert(system: System, source: AlertSource) -> set[str]:
+    """A server's alert comes from no instance of ours, but rules commonly keep the labels of what they speak of."""
+    return {*system.labels, *source.labels, *OF_ALERTS}
+
+
+def _not_counted(metric: str, known: Indicators | None) -> str:
+    """What `indicators` lacks for this metric; empty when nothing."""
+    if metric == "success":
+        return "" if known and known.good and known.total else "good: COUNTER, total: COUNTER"
+    if metric == "goodput":
+        return "" if known and known.good else "good: COUNTER, total: COUNTER"
+    if metric == "throughput":
+        return "" if known and (known.total or known.histogram) else "total: COUNTER"
+    return "" if known and known.histogram else "histogram: NAME"
 
 
 def _at(node: Scalar, pattern: str) -> Place:

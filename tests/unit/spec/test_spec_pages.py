@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from stormdrill.faults.region_loss import Parameters
-from stormdrill.spec import files, files_load, files_system
+from stormdrill.spec import files, files_load, files_sources, files_system
 from stormdrill.spec.expression import LOAD_METRICS, measure_of
 from stormdrill.spec.load import read_experiment
 from stormdrill.spec.policy import read_policy
@@ -33,8 +33,16 @@ MODELS: dict[str, tuple[type[Struct], ...]] = {
         files_system.ProcessFile,
         files_system.ServiceFile,
         files_system.DependencyFile,
-        files_system.MetricFile,
-        files_system.AlertFile,
+        files_sources.MetricFile,
+        files_sources.AlertFile,
+        files_sources.ServersFile,
+        files_sources.ServerFile,
+        files_sources.IndicatorsFile,
+        files_sources.TrafficFile,
+        files_sources.PressureFile,
+        files_sources.QueueFile,
+        files_sources.HopFile,
+        files_sources.BreakerFile,
         files_system.JobsFile,
         files_system.DockerFile,
         files_system.ContainerFile,

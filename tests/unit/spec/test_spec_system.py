@@ -14,11 +14,14 @@ from stormdrill.model.system import (
     Dependency,
     DockerSpec,
     HopCounters,
+    Indicators,
     JobLedger,
     MetricSource,
     Pressure,
     Ready,
     Release,
+    Servers,
+    Traffic,
 )
 from stormdrill.spec.policy import read_policy
 from stormdrill.spec.profile import read_profile
@@ -259,3 +262,103 @@ def test_what_is_what_under_pressure_is_said_by_the_names_of_metrics(tmp_path: P
 def test_what_is_no_metric_is_no_sign_of_pressure(written: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=said):
         read_system(system_of(tmp_path, SMALL, f"{DEPTH}backpressure: {written}\n"))
+
+
+SERVED_BY = "servers: {prometheus: http://127.0.0.1:9090/, alertmanager: 'https://alerts.example:9093/am'}\n"
+
+
+def test_a_metric_is_read_from_one_of_four_kinds_of_sources(tmp_path: Path) -> None:
+    head = f"""parameters: {{zone: a}}
+{SERVED_BY}metrics:
+  depth: {{prometheus: depth, from: app, path: /m, labels: [queue], every: 500ms}}
+  age: {{promql: 'max by (queue) (age{{zone="$zone"}})', labels: [queue], unit: s, every: 15s}}
+  backlog: {{command: [ls, -1, /var/spool/$zone, 3], unit: bytes}}
+  free: {{http: /capacity, value: .pools.headroom, from: app, unit: ratio}}
+  freshness: {{prometheus: age_seconds, from: app, labels: {{kind: report, tier: 3}}}}
+"""
+    system = read_system(system_of(tmp_path, SMALL, head))
+    assert system.metrics == (
+        MetricSource("depth", "app", "depth", "/m", ("queue",), every_s=0.5),
+        MetricSource("age", "", promql='max by (queue) (age{zone="a"})', labels=("queue",), unit="s", every_s=15.0),
+        MetricSource("backlog", "", command=("ls", "-1", "/var/spool/a", "3"), unit="bytes"),
+        MetricSource("free", "app", http="/capacity", value=".pools.headroom", unit="ratio"),
+        MetricSource("freshness", "app", "age_seconds", constants={"kind": "report", "tier": "3"}),
+    )
+    assert system.servers == Servers("http://127.0.0.1:9090", "https://alerts.example:9093/am")
+
+
+def test_a_servers_headers_may_hold_a_secret_which_stands_there_by_its_name(tmp_path: Path) -> None:
+    head = """parameters: {token: {secret: true, env: T}}
+servers: {prometheus: {url: "http://127.0.0.1:9090", headers: {Authorization: Bearer $token}}}
+"""
+    servers = read_system(system_of(tmp_path, SMALL, head)).servers
+    assert servers.prometheus == "http://127.0.0.1:9090"
+    assert servers.prometheus_headers == {"Authorization": "Bearer ${secret:token}"}
+    with pytest.raises(Refused, match="outside of a service's env"):
+        read_system(system_of(tmp_path, SMALL, head + "metrics: {up: {promql: up $token}}\n"))
+
+
+def test_an_alert_is_read_from_instances_or_from_a_server(tmp_path: Path) -> None:
+    head = SERVED_BY + (
+        "alerts: {Down: {prometheus: alerts, from: app}, Slow: {server: prometheus, labels: [job]}, "
+        "Full: {server: alertmanager}}\n"
+    )
+    assert read_system(system_of(tmp_path, SMALL, head)).alerts == (
+        AlertSource("Down", "app", "alerts"),
+        AlertSource("Slow", "", labels=("job",), server="prometheus"),
+        AlertSource("Full", "", server="alertmanager"),
+    )
+
+
+def test_indicators_and_traffic_are_resolved(tmp_path: Path) -> None:
+    head = """indicators: {from: app, good: ok_total, total: all_total, histogram: took_seconds_bucket, labels: [tier]}
+traffic: {rate: 40/s}
+"""
+    system = read_system(system_of(tmp_path, SMALL, head))
+    assert system.indicators == Indicators("app", "/metrics", "ok_total", "all_total", "took_seconds", ("tier",))
+    assert system.traffic == Traffic(40.0, 30 * 86400.0)
+    assert read_system(SYSTEM).indicators is read_system(SYSTEM).traffic is None
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (
+            "metrics: {a: {from: app}}",
+            r"3:11: the metric a has no source; add one of prometheus, promql,",
+        ),
+        ("metrics: {a: {http: /x, promql: up, from: app}}", r"3:25: promql beside http: .*; keep one"),
+        ("metrics: {a: {prometheus: depth}}", r"3:11: the metric a lacks from; add from"),
+        ("metrics: {a: {http: /x}}", r"3:11: the metric a lacks from; add from"),
+        ("metrics: {a: {promql: up}}", r"3:15: no Prometheus server to ask; add servers: {prometheus: http"),
+        ("metrics: {a: {command: [x], from: app}}", r"3:29: from with command: it is asked once, not of each"),
+        ("metrics: {a: {prometheus: x, from: app, value: .a}}", r"3:41: value with prometheus: .*; remove it"),
+        ("metrics: {a: {http: /x, from: app, path: /y}}", r"3:36: path with http: http is the path itself"),
+        ("metrics: {a: {http: /x, from: app, value: a.b}}", r"'a.b' is not a path; it starts with a dot: .a.b"),
+        ("metrics: {a: {command: [x, --at=$port]}}", r"3:28: \$port in a metric's command"),
+        ("metrics: {a: {command: [x], labels: [tier]}}", r"3:37: labels of a command: .*; write {tier: VALUE}"),
+        ("metrics: {a: {command: x y}}", r"x y where a list is meant for command; write \[x, y\]"),
+        ("metrics: {a: {command: [x], unit: sec}}", r"unknown value sec for unit; "),
+        ("metrics: {a: {command: [x], every: 100ms}}", r"100ms is too small; write at least 500ms"),
+        ("metrics: {a: {prom: x, from: app}}", r"unknown key prom in metrics.a; write promql"),
+        ("metrics: {served: {prometheus: x, from: app}}", r"served is a name of stormdrill's own"),
+        ("metrics: {a: {prometheus: x, from: app, labels: tier}}", r"tier where a list is meant for labels"),
+        ("servers: {prometheus: '127.0.0.1:9090'}", r"3:23: .* is not an address .*; write http://127.0.0.1:9090"),
+        ("servers: {prometheus: 'http://me:pass@h:1/x?y=1'}", r"is not an address of a server; write http://h:1/x$"),
+        ("servers: {prometheus: {headers: {A: b}}}", r"prometheus lacks url"),
+        ("alerts: {A: {from: app}}", r"the alert A has no source; add prometheus: PATH and from"),
+        ("alerts: {A: {prometheus: alerts}}", r"the alert A lacks from"),
+        ("alerts: {A: {server: alertmanager}}", r"no alertmanager to ask under servers; add .*:9093"),
+        ("alerts: {A: {server: promtheus}}", r"unknown value promtheus for server; write prometheus"),
+        ("alerts: {A: {server: prometheus, prometheus: x}}", r"server beside prometheus: an alert has one source"),
+        ("alerts: {A: {server: prometheus, from: app}}", r"from with server: a server knows of all instances"),
+        ("indicators: {from: app, good: ok_total}", r"3:25: good without total: .*; add total"),
+        ("indicators: {from: app}", r"3:1: indicators that count nothing; add good and total, or histogram"),
+        ("indicators: {from: ap, total: x}", r"3:20: unknown service ap; write app"),
+        ("traffic: {rate: 0/s}", r"3:17: a rate of 0; write for instance 40/s"),
+        ("traffic: {rate: 40}", r"40 is not a rate: it has no unit; write 40/s"),
+    ],
+)
+def test_a_source_that_can_t_be_read_is_refused_where_it_stands(written: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=said):
+        read_system(system_of(tmp_path, SMALL, f"{written}\n"))
