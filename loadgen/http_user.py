@@ -10,4 +10,4 @@ from stormdrill.load.locust import Arrival, OpenLoopUser
 
 class HttpUser(OpenLoopUser):
     def serve(self, arrival: Arrival) -> None:
-        self.client.get(str(arrival.parameters.get("path", "/")), name=arrival.stream)
+        self.http.get(str(arrival.parameters.get("path", "/")), name=arrival.stream)

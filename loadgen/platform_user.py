@@ -22,4 +22,4 @@ class PlatformUser(OpenLoopUser):
             "residency": arrival.parameters.get("residency"),
             "wait": kind not in ("batch", "training"),
         }
-        self.client.post("/jobs", json=job, name=f"POST /jobs {kind}, tier {job['tier']}")
+        self.http.post("/jobs", json=job, name=f"POST /jobs {kind}, tier {job['tier']}")

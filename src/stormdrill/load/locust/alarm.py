@@ -34,19 +34,22 @@ class Alarm:
         except (OSError, AttributeError):
             self._fd = -1
         if self._fd >= 0:
-            self._watcher = get_hub().loop.io(self._fd, _READ)
+            self._hub = get_hub()
+            self._watcher = self._hub.loop.io(self._fd, _READ)
             self._spec = _TimerSpec()
+            self._value = self._spec.value
+            self._by_reference = ctypes.byref(self._spec)
 
     def wait_until(self, at_s: float) -> None:
         if self._fd < 0:
             gevent.sleep(max(at_s - time.monotonic(), 0.0))
             return
         seconds = int(at_s)
-        self._spec.value = _TimeSpec(seconds, int((at_s - seconds) * 1e9))
-        if self._set(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(self._spec), None) != 0:
+        self._value.seconds, self._value.nanoseconds = seconds, int((at_s - seconds) * 1e9)
+        if self._set(self._fd, _TFD_TIMER_ABSTIME, self._by_reference, None) != 0:
             gevent.sleep(max(at_s - time.monotonic(), 0.0))
             return
-        get_hub().wait(self._watcher)
+        self._hub.wait(self._watcher)
         # Setting the timer anew clears an expiry that was not read, so nothing has to be read here.
 
     def close(self) -> None:

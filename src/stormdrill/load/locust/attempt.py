@@ -9,10 +9,11 @@ from types import TracebackType
 import gevent
 from locust.event import EventHook
 
-from stormdrill.load.locust.flights import Flight
+from stormdrill.load.locust.flights import Flight, RetryAfter
 from stormdrill.store.records import Outcome
 
 _OK = 200
+_REJECTED = 503
 _NOT_ACCEPTED = 0
 """As for an HTTP answer that the locustfile refuses."""
 
@@ -37,11 +38,17 @@ class Attempt:
         self._note_sent = note_sent
         self._request_event = request_event
         self._refused = ""
+        self._rejected = False
         self.succeeded = False
 
     def refuse(self, why: str) -> None:
         """There was an answer, and it is no success."""
         self._refused = why
+
+    def reject(self, why: str, retry_after_s: float | None = None) -> None:
+        """The system turned it away: recorded as 503, and asked again where the profile says so."""
+        self._refused, self._rejected = why, True
+        self._flight.retry_after = None if retry_after_s is None else RetryAfter(max(retry_after_s, 0.0))
 
     def __enter__(self) -> Attempt:
         self._note_sent(self._flight)
@@ -52,7 +59,8 @@ class Attempt:
     ) -> bool:
         if error is None:
             self.succeeded = not self._refused
-            self._end(Outcome.ANSWERED, _NOT_ACCEPTED if self._refused else _OK)
+            status = _REJECTED if self._rejected else _NOT_ACCEPTED if self._refused else _OK
+            self._end(Outcome.ANSWERED, status)
             self._report(RefusedAnswerError(self._refused) if self._refused else None)
             return False
         if isinstance(error, gevent.Timeout):

@@ -2,6 +2,9 @@
 
 A greenlet an arrival, at most `max_in_flight` of them. Nothing is silent: what could not be sent is recorded as
 dropped, what is in flight at the end as unfinished, with at least its deadline as its latency.
+
+At thousands of arrivals a second the generator's own work is what makes it late, so greenlets are used again, and one
+clock for all strikes what is overdue instead of a timer each.
 """
 
 from __future__ import annotations
@@ -11,18 +14,22 @@ import math
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import gevent
 from gevent.event import Event
-from gevent.greenlet import Greenlet
+from gevent.hub import get_hub
+from greenlet import greenlet
 
 from stormdrill.load.arrivals import Arrival as Planned
 from stormdrill.load.locust.alarm import Alarm
+from stormdrill.load.locust.answers import REGION_HEADER
 from stormdrill.load.locust.flights import Arrival, Flight, Recorder
+from stormdrill.load.locust.overdue import Overdue, Struck
+from stormdrill.load.locust.retrying import Retries
 from stormdrill.load.messages import GRACE_S, PROGRESS_EVERY_S, Ended, Progress
-from stormdrill.model.profile import Stream
+from stormdrill.model.profile import Retry, Stream
 from stormdrill.store.records import Outcome
 
 now = time.monotonic
@@ -31,6 +38,12 @@ _LONGEST_NAP_S = 0.5
 _INTERVALS_A_SECOND = round(1 / PROGRESS_EVERY_S)
 
 log = logging.getLogger(__name__)
+
+
+class _Server(greenlet):
+    """Serves one arrival after another."""
+
+    flight: Flight | None = None
 
 
 class Driver:
@@ -45,8 +58,12 @@ class Driver:
         entries: tuple[str, ...],
         max_in_flight: int,
         lost: Callable[[Flight], None],
+        retries: Sequence[Retry | None] = (),
+        seed: int = 0,
+        region_header: str = REGION_HEADER,
     ) -> None:
-        """`lost` is told of what no client ever reports: dropped, unfinished, and time-outs outside of a request."""
+        """`lost` is told of what no client ever reports: dropped, unfinished, and time-outs outside of a request.
+        `retries`: one a stream."""
         self._planned = planned
         self._run = run
         self._streams = streams
@@ -54,8 +71,12 @@ class Driver:
         self._turns = [entries[turn:] + entries[:turn] for turn in range(len(entries))]
         self._max_in_flight = max_in_flight
         self._lost = lost
+        self.region_header = region_header
         self._recorder: Recorder | None = None
         self._in_flight: set[Flight] = set()
+        self._retries = Retries(retries or [None] * len(streams), seed)
+        self._overdue = Overdue([item.deadline_s + GRACE_S for item in streams])
+        self._idle: list[_Server] = []
         self._landed = Event()
         self._begun = Event()
         self.waiting = Event()
@@ -108,7 +129,8 @@ class Driver:
         if self._recorder is None:
             self.finished.set()
             return
-        flusher = gevent.spawn(self._flush_often)
+        self._hub = get_hub()
+        clocks = [gevent.spawn(self._flush_often), gevent.spawn(self._overdue.strike_for_ever)]
         try:
             self._walk(serve)
             self._follow()
@@ -118,7 +140,7 @@ class Driver:
             raise
         finally:
             self._give_up()
-            flusher.kill()
+            gevent.killall(clocks)
             try:
                 self._recorder.close()
             except OSError as error:
@@ -147,71 +169,108 @@ class Driver:
 
     def _walk(self, serve: Callable[[Arrival], object]) -> None:
         alarm = Alarm()
+        self._send = serve
+        turns, streams, epoch_s = self._turns, self._streams, self._epoch_s
         try:
             for job, at_s, index in self._planned:
-                intended_s = self._epoch_s + at_s
+                intended_s = epoch_s + at_s
                 while (now_s := now()) < intended_s and intended_s <= self._last_s:
                     # The end may be brought forward at any time, so no nap is long.
                     alarm.wait_until(min(intended_s, now_s + _LONGEST_NAP_S))
                 if intended_s > self._last_s:
                     return
-                turn = self._turns[job % len(self._turns)]
-                arrival = Arrival(job, f"{self._run}-{job}", intended_s, self._streams[index], index, turn)
-                self._dispatch(Flight(arrival), serve)
+                self._dispatch(Arrival(job, self._run, intended_s, streams[index], index, turns[job % len(turns)]))
         finally:
             alarm.close()
 
-    def _dispatch(self, flight: Flight, serve: Callable[[Arrival], object]) -> None:
+    def _dispatch(self, arrival: Arrival) -> None:
         self.scheduled += 1
+        if self._retries.any:
+            self._retries.arrived(arrival.stream_index)
+        flight = Flight(arrival, arrival.intended_s + arrival.deadline_s + GRACE_S)
         if len(self._in_flight) >= self._max_in_flight:
             self._drop(flight)
             return
         self._in_flight.add(flight)
-        flight.greenlet = Greenlet(self._serve, flight, serve)
-        flight.greenlet.flight = flight
-        flight.greenlet.start()
+        self._overdue.watch(flight)
+        server = self._idle.pop() if self._idle else _Server(self._serve_for_ever, self._hub)
+        server.flight = flight
+        flight.greenlet = server
+        self._hub.loop.run_callback(server.switch)
 
-    def _serve(self, flight: Flight, serve: Callable[[Arrival], object]) -> None:
-        arrival = flight.arrival
-        remaining_s = arrival.intended_s + arrival.deadline_s + GRACE_S - now()
-        errors = self.errors
-        if remaining_s > 0:
-            limit = gevent.Timeout.start_new(remaining_s)
+    def _serve_for_ever(self) -> None:
+        server = gevent.getcurrent()
+        while True:
+            flight = server.flight
             try:
-                serve(arrival)
+                if flight is None:
+                    self._hub.switch()
+                    continue
+                self._serve(flight)
             except gevent.GreenletExit:
                 return
-            except gevent.Timeout as caught:
-                self._cut(flight, caught, limit)
-            except Exception as error:
-                self._defect("".join(traceback.format_exception(error)))
-            finally:
-                limit.close()
-            if flight.outcome is None and errors == self.errors:
-                self._defect(
-                    f"serve() ended without an answer for {arrival.stream}: it sends with self.client or self.attempt"
-                )
+            except gevent.Timeout:
+                # Started by an earlier `serve`, which didn't close it: it is of no arrival any more.
+                continue
+            server.flight = None
+            self._idle.append(server)
+
+    def _serve(self, flight: Flight) -> None:
+        errors = self.errors
+        flight.serving = True
+        try:
+            if now() < flight.limit_s:
+                self._serve_until_it_counts(flight)
+        except Struck:
+            self._cut(flight)
+        except gevent.Timeout as caught:
+            self._defect(f"a time-out of the locustfile's own was not handled: {caught}")
+        except gevent.GreenletExit:
+            raise
+        except Exception as error:
+            self._defect("".join(traceback.format_exception(error)))
+        if flight.outcome is None and errors == self.errors and flight.struck is None and now() < flight.limit_s:
+            self._defect(
+                f"serve() ended without an answer for {flight.arrival.stream}: it sends with self.http, self.client "
+                "or self.attempt"
+            )
         if not flight.closed:
             self._land(flight)
 
-    def _cut(self, flight: Flight, caught: gevent.Timeout, limit: gevent.Timeout) -> None:
-        """The limit struck while `serve` was outside of a request of its client."""
-        if caught is not limit:
-            self._defect(f"a time-out of the locustfile's own was not handled: {caught}")
-        elif flight.sent_s:
+    def _serve_until_it_counts(self, flight: Flight) -> None:
+        arrival = flight.arrival
+        self._send(arrival)
+        if not self._retries.any:
+            return
+        while (wait_s := self._retries.wait_s(flight, now())) is not None:
+            gevent.sleep(wait_s)
+            arrival.attempt = flight.attempt + 1
+            self._send(arrival)
+
+    def _cut(self, flight: Flight) -> None:
+        """The limit struck while `serve` was outside of a request of its client, or waited to try again."""
+        if flight.first_sent_s and flight.outcome is None:
             flight.ended(Outcome.TIMED_OUT, 0, now())
             self._lost(flight)
 
     def note_sent(self, flight: Flight) -> None:
-        """The client is about to send; only the first request of a flight counts."""
-        if not flight.sent_s:
-            flight.sent_s = now()
+        """The client is about to send. Raises the limit again for a `serve` that didn't heed it."""
+        now_s = now()
+        if flight.struck is not None:
+            raise flight.struck
+        if not flight.first_sent_s:
             self.sent += 1
-            self._lags[-1].append(flight.sent_s - flight.arrival.intended_s)
+            self._lags[-1].append(now_s - flight.arrival.intended_s)
+        else:
+            if flight.outcome is None:
+                # A request that its client never told the end of.
+                flight.ended(Outcome.UNFINISHED, 0, now_s)
+            self._record(flight, final=False)
+        flight.sending(now_s)
 
     def _land(self, flight: Flight) -> None:
         self._in_flight.discard(flight)
-        if flight.sent_s:
+        if flight.first_sent_s:
             if flight.outcome is None:
                 # Sent, and its client never told: at least it was not seen to succeed.
                 flight.ended(Outcome.UNFINISHED, 0, now())
@@ -231,8 +290,13 @@ class Driver:
 
     def _close(self, flight: Flight) -> None:
         flight.closed = True
+        self._record(flight, final=True)
+
+    def _record(self, flight: Flight, *, final: bool) -> None:
+        if flight.report is not None:
+            flight.report()
         if self._recorder is not None:
-            self._recorder.add(flight, now())
+            self._recorder.add(flight, now(), final=final)
 
     def _follow(self) -> None:
         """Wait for what is in flight, up to the limit that `end` set, which may still change."""
@@ -247,14 +311,20 @@ class Driver:
         left = sorted(self._in_flight, key=lambda flight: flight.arrival.job)
         self._in_flight.clear()
         for flight in left:
-            if flight.sent_s:
+            if not flight.first_sent_s:
+                self._drop(flight)
+                continue
+            if flight.outcome is None:
                 self.unfinished += 1
                 flight.ended(Outcome.UNFINISHED, 0, now())
                 self._lost(flight)
-                self._close(flight)
             else:
-                self._drop(flight)
-        gevent.killall([flight.greenlet for flight in left], block=False)
+                # It waited to try again: its last answer is what it has.
+                self.done += 1
+            self._close(flight)
+        idle, self._idle = self._idle, []
+        for server in [flight.greenlet for flight in left] + idle:
+            gevent.kill(server)
 
     def _defect(self, text: str) -> None:
         self.errors += 1

@@ -38,11 +38,17 @@ class OpenLoop(Driver):
             entries=terms.entries,
             max_in_flight=terms.max_in_flight,
             lost=lambda flight: report_lost(self._environment, flight),
+            retries=[part.retry for part in profile.parts for _ in part.streams],
+            seed=terms.seed,
+            region_header=terms.region_header,
         )
 
     def attach(self, environment: Environment) -> None:
         self._environment = environment
         environment.stormdrill_driver = self
+        # Locust's own statistics listen as soon as there is a runner; nobody reads them here, and they cost more than
+        # the request. Whoever the locustfile added before is told.
+        environment.stormdrill_listeners = bool(environment.events.request._handlers)
         environment.events.user_error.add_listener(self._user_failed)
 
     def start(self, runner: Runner) -> None:

@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import gevent
-import gevent.socket
 from geventhttpclient.client import HTTPClient, HTTPClientPool
-from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.url import URL
 from locust.contrib.fasthttp import FastHttpSession
 from locust.event import EventHook
 from locust.exception import CatchResponseError
 
+from stormdrill.load.locust.answers import REJECTED, retry_after
+from stormdrill.load.locust.connections import Connections
 from stormdrill.load.locust.flights import Flight, current_flight
+from stormdrill.load.locust.http import told_headers
 from stormdrill.store.records import Outcome
 
 if TYPE_CHECKING:
     from locust.contrib.fasthttp import FastResponse, ResponseContextManager
-
-
-class Connections(ConnectionPool):  # type: ignore[misc]  # untyped library
-    """Keep-alive connections to one entry: as many as there are requests in flight.
-
-    The library asks `select` whether an idle connection lives, which fails beyond 1,024 open files, and resolves
-    numeric addresses in a thread; both cost more than the request.
-    """
-
-    def _is_socket_alive(self, sock: gevent.socket.socket | None) -> bool:
-        if sock is None or sock.fileno() < 0:
-            return False
-        try:
-            # An idle connection has nothing to read; end of file or stray bytes mean that it can't be used.
-            sock._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
-
-    def _resolve(self) -> list[tuple[int, int, int, str, tuple[str, int]]]:
-        try:
-            socket.inet_pton(socket.AF_INET, self._connection_host)
-        except OSError:
-            return super()._resolve()  # type: ignore[no-any-return]
-        address = (self._connection_host, self._connection_port)
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
-
-    def after_connect(self, sock: gevent.socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class EntryClients(HTTPClientPool):  # type: ignore[misc]  # untyped library
@@ -86,12 +55,20 @@ class ArrivalSession(FastHttpSession):  # type: ignore[misc]  # untyped library
     """What a locustfile knows as `self.client`. Within `serve` it reports to the flight; outside it is Locust's."""
 
     def __init__(
-        self, base_url: str, *, events: EventHook, user: object, size: int, note_sent: Callable[[Flight], None]
+        self,
+        base_url: str,
+        *,
+        events: EventHook,
+        user: object,
+        size: int,
+        note_sent: Callable[[Flight], None],
+        region_header: str,
     ) -> None:
         super().__init__(base_url, _Reports(events), user, client_pool=EntryClients(size), max_retries=0)
         # Arrivals are strangers to each other: no cookie of one is sent by the next.
         self.client.cookiejar = None
         self._note_sent = note_sent
+        self._region_header = region_header
 
     def request(self, method: str, url: str, catch_response: bool = False, **kwargs: object) -> ResponseContextManager:
         """As Locust's; `response_time` counts from the arrival's intended time."""
@@ -101,6 +78,10 @@ class ArrivalSession(FastHttpSession):  # type: ignore[misc]  # untyped library
         response = super().request(method, url, catch_response=True, **kwargs)
         done_s = time.monotonic()
         flight.ended(*_outcome_of(response), done_s)
+        fields = response.headers or {}
+        flight.region = fields.get(self._region_header)
+        if flight.status in REJECTED:
+            flight.retry_after = retry_after(fields.get("Retry-After"))
         meta = response.request_meta
         meta["response_time"] = (done_s - flight.arrival.intended_s) * 1e3
         meta["start_time"] -= flight.sent_s - flight.arrival.intended_s
@@ -120,6 +101,7 @@ class ArrivalSession(FastHttpSession):  # type: ignore[misc]  # untyped library
         if flight is None:
             return super()._send_request_safe_mode(method, url, **kwargs)
         self._note_sent(flight)
+        kwargs["headers"] = told_headers(flight.arrival, kwargs.get("headers"))
         response = super()._send_request_safe_mode(method, url, **kwargs)
         # An address that refuses the connection has seen nothing of the request: a client of a name with several
         # addresses goes on to the next one, once each. It is counted, and the time it takes is part of the latency.

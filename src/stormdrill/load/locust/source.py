@@ -10,13 +10,11 @@ from locust import User
 from locust.env import Environment
 from locust.runners import Runner
 
+from stormdrill.load.locust.answers import REGION_HEADER
 from stormdrill.load.locust.flights import RecordFile
 from stormdrill.load.messages import Ended, Progress
 from stormdrill.model.profile import Profile
 from stormdrill.store.records import LabelClass
-
-REGION_HEADER = "X-Region"
-"""The header of an answer that says which region served it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from stormdrill.load.arrivals import Demand, arrivals
 from stormdrill.load.locust.attempt import Attempt
 from stormdrill.load.locust.driver import Driver
 from stormdrill.load.locust.flights import Arrival, Flight, current_flight
+from stormdrill.load.locust.http import Answer, HttpClient
 from stormdrill.load.locust.session import ArrivalSession
 from stormdrill.store.records import Outcome
 
@@ -30,9 +31,10 @@ _CONNECTIONS = 10_000
 class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # untyped library
     """One user that sends a whole profile's arrivals, each at its time, in a greenlet of its own.
 
-    Write `serve(self, arrival)`: send the request with `self.client`, as in any locustfile. Latency counts from the
-    arrival's intended time, and the client gives up a moment after the arrival's deadline. Several requests in one
-    `serve` are attempts at the same thing: the last one counts. Ask for one user; the rate is the profile's.
+    Write `serve(self, arrival)`: send the request with `self.http`, or with `self.client`, as in any locustfile (which
+    costs the generator twice the work). Latency counts from the arrival's intended time, and the client gives up a
+    moment after the arrival's deadline. Several requests in one `serve` are attempts at the same thing: the last one
+    counts. Ask for one user; the rate is the profile's.
     """
 
     abstract = True
@@ -52,6 +54,14 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # untyped library
             user=self,
             size=_CONNECTIONS,
             note_sent=self._driver.note_sent,
+            region_header=self._driver.region_header,
+        )
+        listened = self._standalone or getattr(environment, "stormdrill_listeners", False)
+        self.http = HttpClient(
+            self.host,
+            note_sent=self._driver.note_sent,
+            region_header=self._driver.region_header,
+            report=self._report if listened else None,
         )
 
     def attempt(self, name: str) -> Attempt:
@@ -60,6 +70,22 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # untyped library
         if flight is None:
             raise RuntimeError("self.attempt() belongs into serve(): outside of it there is no arrival to answer")
         return Attempt(name, flight, self._driver.note_sent, self.environment.events.request)
+
+    def _report(self, method: str, name: str, answer: Answer, flight: Flight) -> None:
+        """To Locust's statistics, and whoever else listens."""
+        error = answer.error
+        if error is None and not answer.ok:
+            error = NotAcceptedError(answer.refused or f"status {answer.status}")
+        arrival = flight.arrival
+        self.environment.events.request.fire(
+            request_type=method,
+            name=name,
+            response_time=(flight.done_s - arrival.intended_s) * 1e3,
+            response_length=len(answer.body),
+            exception=error,
+            context=dict(arrival.labels),
+            response=answer,
+        )
 
     def serve(self, arrival: Arrival) -> object:
         """Send one request. What it returns is ignored; the client has seen the outcome."""
@@ -80,9 +106,13 @@ class OpenLoopUser(FastHttpUser):  # type: ignore[misc]  # untyped library
 class _Nowhere:
     """Plain Locust keeps its own statistics."""
 
-    def add(self, flight: Flight, now_s: float) -> None: ...
+    def add(self, flight: Flight, now_s: float, *, final: bool) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
+
+
+class NotAcceptedError(Exception):
+    """Locust's statistics count it as a failure: another status than 2xx, or refused by the locustfile."""
 
 
 class NeverAnsweredError(Exception):
@@ -140,8 +170,10 @@ def _standalone_driver(user: OpenLoopUser, environment: Environment) -> Driver:
     return Driver(
         (item for item in planned if item.job % workers == index),
         run=f"locust-{secrets.token_hex(3)}",
-        streams=profile.streams,
+        streams=profile.every_stream,
         entries=(user.host.rstrip("/"),),
         max_in_flight=2000,
         lost=lambda flight: report_lost(environment, flight),
+        retries=[part.retry for part in profile.parts for _ in part.streams],
+        seed=options.seed,
     )
