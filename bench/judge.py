@@ -1,10 +1,14 @@
-"""Judging a million records with block-bootstrap intervals: time and memory of a whole process of its own."""
+"""Judging 0.1, 1 and 10 million records with block-bootstrap intervals: time and memory of a whole process of its own.
+
+The rows lie as a generator writes them, in the order of their ends.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -12,7 +16,12 @@ from tempfile import TemporaryDirectory
 
 from bench.figure import Figure, at_most
 
-RECORDS = 1_000_000
+SIZES = {"hundred_thousand": 100_000, "million": 1_000_000, "ten_million": 10_000_000}
+MOST_S = {"hundred_thousand": 1.0, "million": 1.0, "ten_million": 3.0}
+MOST_MB = {"hundred_thousand": 300.0, "million": 300.0, "ten_million": 600.0}
+MOST_GROWTH = 1.25
+"""Of the time a record between one million and ten: 1 is linear."""
+ROUNDS = 5
 RATE_PER_S = 4_000.0
 TESTS = Path(__file__).parent.parent / "tests"
 
@@ -20,12 +29,18 @@ MAKE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
+import numpy as np
+import synthetic_run
 from stormdrill.model.experiment import Phases
-from synthetic_run import make_run
 rate, records = float(sys.argv[2]), int(sys.argv[4])
+in_order = synthetic_run.make_rows
+def by_end(knobs, edges):
+    rows = in_order(knobs, edges)
+    return rows[np.argsort(rows["intended_us"] + rows["latency_us"], kind="stable")]
+synthetic_run.make_rows = by_end
 length = records / rate * 1.02
 phases = Phases(length * 0.05, length * 0.25, length * 0.5, length * 0.2)
-make_run(Path(sys.argv[1]), rate_per_s=rate, ledger=False, phases=phases)
+synthetic_run.make_run(Path(sys.argv[1]), rate_per_s=rate, ledger=False, phases=phases)
 """
 JUDGE = """
 import json, resource, sys, time
@@ -44,20 +59,51 @@ print(json.dumps({
     "words": [item.verdict for item in verdict.objectives],
 }))
 """
+DIGEST = """
+import hashlib, json, sys, time
+from pathlib import Path
+began = time.perf_counter()
+with (Path(sys.argv[1]) / "load" / "worker-0.records").open("rb") as file:
+    hashlib.file_digest(file, "sha256")
+print(json.dumps({"digest_s": time.perf_counter() - began}))
+"""
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    records = RECORDS // 10 if quick else RECORDS
+    """All sizes in turn, round by round: what else the machine does falls on each of them alike."""
+    sizes = {name: count // 10 if quick else count for name, count in SIZES.items()}
     with TemporaryDirectory() as folder:
-        run = str(Path(folder) / "run")
-        subprocess.run([sys.executable, "-c", MAKE, run, str(RATE_PER_S), str(TESTS), str(records)], check=True)
-        rounds = []
-        for _ in range(1 if quick else 5):
-            ran = subprocess.run([sys.executable, "-c", JUDGE, run], check=True, capture_output=True)
-            rounds.append(json.loads(ran.stdout))
-    if rounds[0]["records"] < records:
-        raise ValueError(f"only {rounds[0]['records']:,} records were made, {records:,} were meant")
-    whole = median(item["read_s"] + item["judge_s"] for item in rounds)
-    yield at_most("judge_million_records", whole, "s", 1.0)
-    yield at_most("judge_million_memory", median(item["mb"] for item in rounds), "MB", 300.0)
-    yield Figure("judge_million_without_reading", round(median(i["judge_s"] for i in rounds), 4), "s", "", None)
+        for name, count in sizes.items():
+            made = [sys.executable, "-c", MAKE, str(Path(folder) / name), str(RATE_PER_S), str(TESTS), str(count)]
+            subprocess.run(made, check=True)
+        rounds = [_round(Path(folder), sizes) for _ in range(1 if quick else ROUNDS)]
+    for name in sizes:
+        yield at_most(f"judge_{name}_records", _median(rounds, name, "process_s"), "s", MOST_S[name])
+        yield at_most(f"judge_{name}_memory", _median(rounds, name, "mb"), "MB", MOST_MB[name])
+    for part in ("read_s", "judge_s", "digest_s"):
+        found = _median(rounds, "ten_million", part)
+        yield Figure(f"judge_ten_million_{part.removesuffix('_s')}_alone", round(found, 4), "s", "", None)
+    inside = [_median(rounds, name, "read_s") + _median(rounds, name, "judge_s") for name in ("million", "ten_million")]
+    yield at_most("judge_growth_a_record", inside[1] / inside[0] / 10, "", MOST_GROWTH)
+
+
+def _round(folder: Path, sizes: dict[str, int]) -> dict[str, dict[str, float]]:
+    found = {}
+    for name, count in sizes.items():
+        began = time.perf_counter()
+        told = _told(JUDGE, folder / name)
+        told["process_s"] = time.perf_counter() - began
+        if told["records"] < count:
+            raise ValueError(f"only {told['records']:,.0f} records were made, {count:,} were meant")
+        found[name] = told | _told(DIGEST, folder / name)
+    return found
+
+
+def _told(code: str, run: Path) -> dict[str, float]:
+    ran = subprocess.run([sys.executable, "-c", code, str(run)], check=True, capture_output=True)
+    found: dict[str, float] = json.loads(ran.stdout)
+    return found
+
+
+def _median(rounds: list[dict[str, dict[str, float]]], name: str, part: str) -> float:
+    return median(item[name][part] for item in rounds)

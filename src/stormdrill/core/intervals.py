@@ -34,6 +34,8 @@ MOST_BLOCKS = 600
 WIDTHS = (1, 2, 4, 8)
 """Blocks that a block of the bootstrap spans."""
 FEWEST_WIDE = 6
+PIECE = 1 << 15
+"""Values that are counted together where a quantile is looked for."""
 FEW = 20
 """Fewer blocks than this are drawn fewer times, as Student's t asks: the spread of few is underestimated."""
 
@@ -55,10 +57,14 @@ def block_count(length_s: float) -> int:
     return max(1, min(MOST_BLOCKS, round(length_s / BLOCK_S)))
 
 
-def block_of(at_ms: Floats, start_ms: float, end_ms: float, blocks: int) -> Ints:
+def block_of(at_ms: Floats, start_ms: float, end_ms: float, blocks: int) -> NDArray[np.uint16]:
     """The block of each moment of the window."""
-    found = ((at_ms - start_ms) * (blocks / max(end_ms - start_ms, 1e-9))).astype(np.int64)
-    return np.clip(found, 0, blocks - 1)
+    found = np.empty(len(at_ms), np.uint16)
+    scale = blocks / max(end_ms - start_ms, 1e-9)
+    for begin in range(0, len(at_ms), PIECE):
+        part = at_ms[begin : begin + PIECE]
+        found[begin : begin + PIECE] = np.clip(((part - start_ms) * scale).astype(np.int64), 0, blocks - 1)
+    return found
 
 
 @lru_cache(maxsize=12)
@@ -161,7 +167,9 @@ def share_interval(good: Ints, total: Ints, seed: int) -> Interval:
     return Blocks(total, seed).interval(good)
 
 
-def quantile_interval(values: NDArray[np.uint32], block: Ints, blocks: int, share: float, seed: int) -> Interval:
+def quantile_interval(
+    values: NDArray[np.uint32], block: Ints | NDArray[np.uint16], blocks: int, share: float, seed: int
+) -> Interval:
     """The quantile of whole numbers below which `share` of them lie.
 
     Turned round from shares, so that "the whole interval is below L" and "surely more than `share` of them are below
@@ -170,22 +178,41 @@ def quantile_interval(values: NDArray[np.uint32], block: Ints, blocks: int, shar
     n = len(values)
     if not n:
         return Interval(math.nan, 0.0, math.inf, 0)
-    packed = np.sort((values.astype(np.uint64) << np.uint64(10)) | block.astype(np.uint64))
-    ordered, where = packed >> np.uint64(10), (packed & np.uint64(1023)).astype(np.int64)
-    total = np.bincount(where, minlength=blocks)
+    packed = np.empty(n, np.uint64)
+    for begin in range(0, n, PIECE):
+        part = slice(begin, begin + PIECE)
+        packed[part] = (values[part].astype(np.uint64) << np.uint64(10)) | block[part].astype(np.uint64)
+    packed.sort()
+    first = _Firsts(packed, blocks)
+    total = first.of(n)
     asked = Blocks(total, seed)
-
-    def of_first(count: int) -> Ints:
-        if 2 * count < n:
-            return np.bincount(where[:count], minlength=blocks)
-        return total - np.bincount(where[count:], minlength=blocks)
+    of_first = first.of
 
     rank = min(n, max(1, math.ceil(round(share * n, 6))))
     above = _first(rank, n + 1, lambda count: asked.surely_above(of_first(count), share))
     below = _first(0, rank, lambda count: not asked.surely_below(of_first(count), share))
-    high = float(ordered[above - 1]) if above <= n else math.inf
-    low = float(ordered[below - 1]) if below > 0 else 0.0
-    return Interval(float(ordered[rank - 1]), low, high, n)
+    high = float(packed[above - 1] >> np.uint64(10)) if above <= n else math.inf
+    low = float(packed[below - 1] >> np.uint64(10)) if below > 0 else 0.0
+    return Interval(float(packed[rank - 1] >> np.uint64(10)), low, high, n)
+
+
+class _Firsts:
+    """Into which blocks the smallest values fall, however many of them are asked for: sums over pieces are kept."""
+
+    def __init__(self, packed: NDArray[np.uint64], blocks: int) -> None:
+        """`packed`: in order, each with its block in the lowest ten bits."""
+        self._packed, self._blocks = packed, blocks
+        self._sums = [np.zeros(blocks, np.int64)]
+        for begin in range(0, len(packed) - PIECE + 1, PIECE):
+            self._sums.append(self._sums[-1] + self._count(begin, begin + PIECE))
+
+    def _count(self, begin: int, end: int) -> Ints:
+        return np.bincount((self._packed[begin:end] & np.uint64(1023)).astype(np.int64), minlength=self._blocks)
+
+    def of(self, count: int) -> Ints:
+        """How many of the `count` smallest values each block has."""
+        whole = count // PIECE
+        return self._sums[whole] + self._count(whole * PIECE, count)
 
 
 def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:

@@ -17,7 +17,7 @@ ALIVE = ("queued", "leased")
 class Jobs(Struct, frozen=True):
     """One entry an accepted job (a request that was answered with 2xx)."""
 
-    kind: NDArray[np.int64]
+    kind: NDArray[np.uint16]
     """Index into the requests' kinds."""
     accepted_ms: NDArray[np.float64]
     took_ms: NDArray[np.float64]
@@ -31,7 +31,7 @@ class Jobs(Struct, frozen=True):
     """Not settled by what was told, and an instance that may know better did not tell."""
     doubled: NDArray[np.bool_]
     """Done more than once. For every request, accepted or not: `doubled_kind` has its kind."""
-    doubled_kind: NDArray[np.int64]
+    doubled_kind: NDArray[np.uint16]
     strayed: NDArray[np.bool_]
     """Done in another region than its label `residency` names. For every request, as `doubled`."""
     placeless: NDArray[np.bool_]

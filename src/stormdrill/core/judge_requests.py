@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from stormdrill.core.case import NOTHING, Case, Measured
 from stormdrill.core.evidence import DROPPED, Requests
 from stormdrill.core.intervals import (
     Floats,
     Interval,
-    Ints,
     block_count,
     block_of,
     quantile_interval,
@@ -55,9 +55,11 @@ def _without_the_faults_harm(case: Case, expression: Comparison, window: Span, r
     return requests.decided_by(case.inject.mono_ms, patience_us)
 
 
-def _blocks(requests_ms: Floats, window: Span) -> tuple[Ints, int]:
+def _blocks(requests_ms: Floats, window: Span, mask: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.uint16], int]:
+    """The block of each request, or of those of a mask; and how many blocks there are."""
     blocks = block_count(window.length_s)
-    return block_of(requests_ms, window.start_ms, window.end_ms, blocks), blocks
+    block = block_of(requests_ms, window.start_ms, window.end_ms, blocks)
+    return block if mask is None or mask.all() else block[mask], blocks
 
 
 def _success(case: Case, expression: Comparison, window: Span, requests: Requests) -> Measured:
@@ -80,8 +82,8 @@ def _latency(case: Case, expression: Comparison, window: Span, requests: Request
     """Over admitted requests; the others are judged by success."""
     share = quantile_of(expression.metric) or 0.0
     admitted = requests.admitted
-    block, blocks = _blocks(requests.at_ms[admitted], window)
-    values = np.minimum(requests.judged_latency_us[admitted], _MOST_US).astype(np.uint32)
+    block, blocks = _blocks(requests.at_ms, window, admitted)
+    values = requests.judged_us if admitted.all() else requests.judged_us[admitted]
     interval = _scaled(quantile_interval(values, block, blocks, share, case.seed), 1e-6)
     apart = int(np.count_nonzero(~admitted & (requests.outcome != DROPPED)))
     text = f"{expression.metric} was {{value}} over {{n}} admitted {requests_text(expression.labels)}"
@@ -98,7 +100,7 @@ def _scaled(interval: Interval, factor: float) -> Interval:
 def _rate(case: Case, expression: Comparison, window: Span, requests: Requests) -> Measured:
     """`throughput`: answered with 2xx; `goodput`: within the deadline too. Each by its intended start."""
     counted = requests.good if expression.metric == "goodput" else requests.acknowledged
-    block, blocks = _blocks(requests.at_ms[counted], window)
+    block, blocks = _blocks(requests.at_ms, window, counted)
     interval = rate_interval(np.bincount(block, minlength=blocks), window.length_s / blocks, case.seed)
     kind = "answered in time" if expression.metric == "goodput" else "answered"
     text = f"{{value}} of {requests_text(expression.labels)} were {kind} ({{n}} in all)"

@@ -44,7 +44,7 @@ class Stretch(Struct, frozen=True):
     at_ms: NDArray[np.float64]
     good: NDArray[np.bool_]
     admitted: NDArray[np.bool_]
-    latency_us: NDArray[np.float64]
+    latency_us: NDArray[np.uint32]
 
     def windows(self, start_ms: float, end_ms: float, width_ms: float) -> Iterator[Stretch]:
         """Each window's, in order, those without a request left out. The last one takes what is left."""
@@ -102,10 +102,8 @@ def felt(case: Case, group: Sequence[Injection]) -> Felt:
 
 
 def _stretch(requests: Requests) -> Stretch:
-    order = np.argsort(requests.at_ms, kind="stable")
-    return Stretch(
-        requests.at_ms[order], requests.good[order], requests.admitted[order], requests.judged_latency_us[order]
-    )
+    ordered = requests.ordered
+    return Stretch(ordered.at_ms, ordered.good, ordered.admitted, ordered.judged_us)
 
 
 def _usual(case: Case, baseline: Span) -> Usual | None:

@@ -190,7 +190,7 @@ def tiered(requests: core.Requests) -> Requests:
     label = named[0][0] if named and all(name == named[0][0] for name, _ in named) else ""
     tiers = tuple(value for _, value in named) if label else ("",)
     of_kind = np.array([tiers.index(tier_of(kind.labels)[1]) if label else 0 for kind in requests.kinds] or [0])
-    ordered = requests.where(np.argsort(requests.at_ms, kind="stable"))  # type: ignore[arg-type]  # an index does as well
+    ordered = requests.where(np.argsort(requests.at_ms, kind="stable"))
     dropped = ordered.outcome == core.DROPPED
     turned_away = (ordered.outcome == core.ANSWERED) & ((ordered.status == 429) | (ordered.status == 503))
     return Requests(
