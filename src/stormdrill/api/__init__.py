@@ -180,8 +180,7 @@ def _files(loaded: Loaded) -> dict[str, str]:
     found: dict[str, str] = {}
     if loaded.runbook is not None:
         found["runbook"] = hashlib.sha256(loaded.sources["runbook.md"].text.encode()).hexdigest()
-    roots = catalogue.roots_for(loaded.sources["experiment.yaml"].path)
-    path = catalogue.find(roots, f"loadgen/{loaded.profile.user}.py") if loaded.profile else None
+    path = loaded.locustfile
     if path is not None:
         try:
             found["locustfile"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -285,8 +284,9 @@ def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
     from stormdrill.load.ceiling import refuse_beyond_ceiling
     from stormdrill.load.launcher import check_locustfile
 
-    refuse_beyond_ceiling(made.profile, load.rate_per_s)
-    found = catalogue.find(roots, f"loadgen/{made.profile.user}.py")
+    if not load.closed_loop:  # whose users ask when they were answered: at what rate nobody knows
+        refuse_beyond_ceiling(made.profile, load.rate_per_s)
+    found = catalogue.find(roots, load.locustfile or f"loadgen/{made.profile.user}.py")
     if found is None:
         raise Refused(f"profile {made.profile.name}: there is no loadgen/{made.profile.user}.py")
     check_locustfile(found)

@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stormdrill.core.judge_metrics import JOBS
-from stormdrill.model.experiment import Experiment, FaultUse, LoadUse, Objective, Phases, RunbookUse, Window
+from stormdrill.model.experiment import Experiment, FaultUse, Objective, Phases, RunbookUse, Window
 from stormdrill.model.experiment import Scalar as Value
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
-from stormdrill.model.units import parse_duration, parse_rate
+from stormdrill.model.units import parse_duration
+from stormdrill.spec.demand import anchored
 from stormdrill.spec.files import ExperimentFile, FaultTimes
 from stormdrill.spec.kinds import NAME
+from stormdrill.spec.load_use import Asked, LoadReading, take_observed
 from stormdrill.spec.parameters import Filled, Filler, unfilled, written
 from stormdrill.spec.scalars import instead, seconds, short, suggestion
 from stormdrill.spec.walk import Walker, fields_of
@@ -36,11 +39,20 @@ class Surroundings(Struct, frozen=True):
     profiles: Mapping[str, Profile | None]
     runbooks: Mapping[str, str | None]
     """Name → its text; None: there is no such file."""
+    locustfiles: Mapping[str, Path | None] = {}
+    """As named in `load:` → where it was found; None: there is no such file."""
+
+
+class Resolved(Struct, frozen=True):
+    """An experiment and the demand that it asks for, in the run's own time."""
+
+    experiment: Experiment
+    profile: Profile | None
 
 
 def resolve_experiment(
     document: Document, values: Mapping[str, Filled], around: Surroundings, fast: bool
-) -> Experiment | None:
+) -> Resolved | None:
     """The experiment, with its `fast:` section when `fast`; None when it can't be read. Look at the document's
     problems before using it."""
     if document.root is None:
@@ -50,10 +62,21 @@ def resolve_experiment(
     document.root = filled
     if fast and not filled.get("fast"):
         document.problem(Place(1, 1), "this experiment has no fast: section", "add one, or run it without --fast")
+    quickly = filled.get("fast")
+    observed = {False: take_observed(document, filled)}
+    observed[True] = isinstance(quickly, Table) and (
+        take_observed(document, quickly) or (observed[False] and quickly.get("load") is None)
+    )
     forms = {}
     for quick in (False, True):
         document.root = merged(filled) if quick else filled
-        forms[quick] = _Reading(document, values, around, quick).experiment()
+        if observed[quick]:
+            document.root.entries.pop("load", None)
+        reading = _Reading(document, values, around, quick, observed[quick])
+        experiment = reading.experiment()
+        profile = reading.asked.profile
+        usable = profile is not None and experiment.load is not None and not document.problems
+        forms[quick] = Resolved(experiment, anchored(profile, experiment) if usable and profile else None)
     document.root = filled
     return forms[fast]
 
@@ -73,11 +96,14 @@ _FAST = ("load", "phases", "faults", "objectives", "guards", "runbook")
 
 
 class _Reading:
-    def __init__(self, document: Document, values: Mapping[str, Filled], around: Surroundings, fast: bool) -> None:
+    def __init__(
+        self, document: Document, values: Mapping[str, Filled], around: Surroundings, fast: bool, observed: bool
+    ) -> None:
         self.document = document
         self.values = values
         self.around = around
         self.fast = fast
+        self.observed = observed
         assert document.root is not None
         self.file = Walker(document).table(document.root, ExperimentFile, "the experiment")
         phases = self.file.phases
@@ -88,9 +114,11 @@ class _Reading:
             recovery_s=seconds(phases.recovery),
             failback_s=seconds(phases.failback),
         )
-        profile = around.profiles.get(self.file.load.profile) if self.file.load else None
-        load = self.file.load is not None or document.node("load") is not None
-        self.words = Words(document, around.system, profile, load)
+        load = self.file.load
+        self.asked = LoadReading(document, load, around.profiles, around.locustfiles).asked() if load else Asked()
+        asks = self.asked.profile
+        whole = replace(asks, name=load.profile or asks.name, streams=asks.every_stream) if load and asks else None
+        self.words = Words(document, around.system, whole, load is not None or document.node("load") is not None)
 
     def experiment(self) -> Experiment:
         file, document = self.file, self.document
@@ -110,14 +138,15 @@ class _Reading:
             faults=tuple(self.faults()),
             objectives=objectives,
             parameters={key: value for key, value in written(self.values).items() if not isinstance(value, tuple)},
-            load=self.load(),
+            load=self.asked.use,
+            observed=self.observed,
             guards=tuple(self.guards()),
             runbook=self.runbook(),
             catches=tuple(file.catches),
             fast=self.fast,
         )
 
-    # Phases and load
+    # Phases
 
     def check_phases(self) -> None:
         for phase in ("baseline", "fault"):
@@ -126,14 +155,6 @@ class _Reading:
                     "harm without a baseline to compare with" if phase == "baseline" else "a fault that lasts no time"
                 )
                 self.document.problem(self.document.place("phases", phase), what, "write for instance 10s")
-
-    def load(self) -> LoadUse | None:
-        if not self.file.load or not self.file.load.rate:
-            return None
-        rate = parse_rate(self.file.load.rate)
-        if rate == 0:
-            self.document.problem(self.document.place("load", "rate"), "a rate of 0", "write for instance 20/s")
-        return LoadUse(profile=self.file.load.profile, rate_per_s=rate)
 
     # Faults
 

@@ -11,30 +11,24 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from stormdrill.errors import Problem, Refused
-from stormdrill.model.experiment import Experiment
+from stormdrill.model.experiment import Experiment, LoadUse
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 from stormdrill.spec import catalogue
+from stormdrill.spec.demand import SumError, parse_sum
 from stormdrill.spec.experiment import Surroundings, resolve_experiment
 from stormdrill.spec.kinds import NAME
 from stormdrill.spec.parameters import Filler, Parameter, declared, secrets_of, settle, unknown_settings
 from stormdrill.spec.policy import resolve_policy
-from stormdrill.spec.profile import resolve_profile
-from stormdrill.spec.scalars import instead
+from stormdrill.spec.profiles import Profiles, Source
+from stormdrill.spec.scalars import instead, short
 from stormdrill.spec.system import resolve_system
 from stormdrill.spec.yaml import Document, Listing, Scalar, ordered, parse, read_text
 
 POLICY_VARIABLE = "STORMDRILL_POLICY"
 BUG = "bug"
 """The parameter of a system whose choices are its resilience bugs; its default is the sound system."""
-
-
-class Source(Struct, frozen=True):
-    """A file as it was read; it is copied into the run directory."""
-
-    path: Path
-    text: str
 
 
 class Loaded(Struct, frozen=True):
@@ -46,15 +40,22 @@ class Loaded(Struct, frozen=True):
     profile: Profile | None
     runbook: Path | None
     sources: dict[str, Source]
-    """By the name of the copy in the run directory: experiment.yaml, system.yaml, policy.yaml, profile.yaml,
-    runbook.md."""
+    """By the name of the copy in the run directory: experiment.yaml, system.yaml, policy.yaml, profile.yaml (further
+    ones of a sum, and those that one is like: profile-NAME.yaml; what one replays: trace-NAME.times), runbook.md."""
+    locustfile: Path | None = None
+    """The load's: the one that serves the profile's arrivals, or the user's own."""
 
     def rate_per_s(self, labels: Mapping[str, str]) -> float:
         """Mean arrivals a second of the requests that carry these labels; 0 without load."""
         if self.profile is None or self.experiment.load is None:
             return 0.0
         wanted = labels.items()
-        share = sum(stream.share for stream in self.profile.streams if wanted <= stream.labels.items())
+        share = sum(
+            part.weight * stream.share
+            for part in self.profile.parts
+            for stream in part.streams
+            if wanted <= stream.labels.items()
+        )
         return share * self.experiment.load.rate_per_s
 
 
@@ -105,23 +106,32 @@ class _Loading:
             raise Refused(self.problems)
         policy = self.policy()
         system = self.system()
-        around = Surroundings(faults=self.faults, system=system, profiles=self.profiles(), runbooks=self.runbooks())
-        experiment = resolve_experiment(self.document, self.own, around, fast)
+        around = Surroundings(
+            faults=self.faults,
+            system=system,
+            profiles=self.profiles(),
+            runbooks=self.runbooks(),
+            locustfiles=self.locustfiles(),
+        )
+        resolved = resolve_experiment(self.document, self.own, around, fast)
         found = self.found()
-        if found or experiment is None or system is None:
+        if found or resolved is None or system is None:
             raise Refused(found)
+        experiment, profile = resolved.experiment, resolved.profile
         system = replace(system, secrets=(*system.secrets, *secrets_of(self.own)))
         use, load = experiment.runbook, experiment.load
         sources = {copy: self.sources[copy] for copy in ("experiment.yaml", "system.yaml", "policy.yaml")}
-        if load:
-            sources["profile.yaml"] = self.sources[f"loadgen/{load.profile}"]
+        if load and profile:
+            names = [part.name for part in profile.parts] if load.profile else []
+            sources |= self.demand.sources(names, self.sources)
         if use:
             sources["runbook.md"] = self.sources[f"runbooks/{use.run}"]
         return Loaded(
             experiment=experiment,
             system=system,
             policy=policy,
-            profile=around.profiles[load.profile] if load else None,
+            profile=profile,
+            locustfile=self.locustfile_of(load, profile),
             runbook=sources["runbook.md"].path if use else None,
             sources=sources,
         )
@@ -132,6 +142,7 @@ class _Loading:
         return said + self.problems
 
     def read(self, role: str, path: Path) -> Document | None:
+        """The document in `path`, kept under `role`; None after a problem was recorded."""
         try:
             text = read_text(path)
         except Refused as refused:
@@ -148,17 +159,21 @@ class _Loading:
         meant = None if path.exists() else catalogue.find(roots, f"experiments/{path.name.removesuffix('.yaml')}.yaml")
         return problem._replace(fix=f"write {meant}") if meant else problem
 
-    def words(self, *path: str) -> dict[str, Scalar]:
-        """The distinct words that stand at `path` and at the same path below `fast:`, with parameters filled in."""
+    def texts(self, *path: str) -> dict[str, Scalar]:
+        """The distinct texts that stand at `path` and at the same path below `fast:`, with parameters filled in."""
         found: dict[str, Scalar] = {}
         for whole in (path, ("fast", *path)):
             node = self.document.node(*whole) if self.document else None
             if isinstance(node, Scalar) and not node.broken:
                 # A document of its own: what is wrong with the parameter is said when the whole file is filled.
                 node = Filler(Document("", ""), self.own).scalar(_copy(node)) if "$" in node.text else node
-                if isinstance(node, Scalar) and not node.broken and _is_name(node.text):
+                if isinstance(node, Scalar) and not node.broken:
                     found.setdefault(node.text, node)
         return found
+
+    def words(self, *path: str) -> dict[str, Scalar]:
+        """Of these texts the names."""
+        return {text: node for text, node in self.texts(*path).items() if _is_name(text)}
 
     def locate(self, folder: str, ending: str, node: Scalar, what: str) -> Path | None:
         path = catalogue.find(self.roots, f"{folder}/{node.text}{ending}")
@@ -224,20 +239,35 @@ class _Loading:
             seen.add(item.text)
 
     def profiles(self) -> dict[str, Profile | None]:
-        found: dict[str, Profile | None] = {}
-        for name, node in self.words("load", "profile").items():
-            path = self.locate("loadgen", ".yaml", node, "profile")
-            document = self.read(f"loadgen/{name}", path) if path else None
-            found[name] = None
-            if document is None:
-                continue
-            profile = resolve_profile(document)
-            if profile.user and not catalogue.find(self.roots, f"loadgen/{profile.user}.py"):
-                known = catalogue.names(self.roots, "loadgen", ".py")
-                fix = instead(profile.user, known, "user files")
-                document.problem(document.place("user"), f"there is no loadgen/{profile.user}.py", fix)
-            found[name] = None if document.problems else profile
+        self.demand = Profiles(self.roots, self.read)
+        for text, node in self.texts("load", "profile").items():
+            try:
+                terms = parse_sum(text)
+            except SumError:
+                continue  # said when the experiment is read
+            for term in terms:
+                if self.document:
+                    self.demand.want(term.name, self.document, node.at(term.offset))
+        return self.demand.found
+
+    def locustfiles(self) -> dict[str, Path | None]:
+        """Those of the user's own, relative to the repository."""
+        found: dict[str, Path | None] = {}
+        for name, node in self.texts("load", "locustfile").items():
+            found[name] = catalogue.find(self.roots, name) if name.strip() else None
+            if found[name] is None and self.document and name.strip():
+                known = [f"{folder}{path}.py" for folder in ("", "loadgen/") for path in self.python_files(folder)]
+                what = f"there is no {short(name)} in the repository"
+                self.document.problem(node.place, what, instead(name, known, "Python files"))
         return found
+
+    def python_files(self, folder: str) -> list[str]:
+        return catalogue.names(self.roots[:1], folder or ".", ".py")
+
+    def locustfile_of(self, load: LoadUse | None, profile: Profile | None) -> Path | None:
+        if load is None or profile is None:
+            return None
+        return catalogue.find(self.roots, load.locustfile or f"loadgen/{profile.user}.py")
 
     def runbooks(self) -> dict[str, str | None]:
         found: dict[str, str | None] = {}

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from stormdrill.spec.files import ExperimentFile, FaultTimes, PolicyFile
-from stormdrill.spec.files_load import ProfileFile
+from stormdrill.spec.files_load import DEMAND, OBSERVED, ProfileFile
 from stormdrill.spec.files_system import SystemFile
 from stormdrill.spec.kinds import SecretFile
 
@@ -18,6 +18,13 @@ FILES: Mapping[str, type[Struct]] = {
     "system": SystemFile,
     "policy": PolicyFile,
     "profile": ProfileFile,
+}
+_UNLOADED = "No generator: the system's own traffic is judged, from its metrics."
+_LOADED: dict[str, Any] = {
+    "oneOf": [
+        {"required": ["profile"], "not": {"anyOf": [{"required": [key]} for key in ("users", "spawn", "deadline")]}},
+        {"required": ["locustfile", "users", "deadline"], "not": {"required": ["rate"]}},
+    ]
 }
 _REFERENCE = {"type": "string", "pattern": r"\$[A-Za-z_]", "description": "A parameter, $name."}
 
@@ -35,6 +42,13 @@ def schema(kind: str, faults: Mapping[str, type[Struct]] | None = None) -> dict[
         entry = _fault_entry(faults, definitions)
         for table in (root, definitions["FastFile"]):
             table["properties"]["faults"] = _with_entry(table["properties"]["faults"], entry)
+            load = table["properties"]["load"]
+            load["anyOf"].append({"const": OBSERVED, "description": _UNLOADED})
+            load["description"] = "Who asks, and how much."
+        definitions["LoadFile"] |= _LOADED
+        definitions["LoadFile"]["properties"]["profile"]["pattern"] = DEMAND
+    if kind == "profile":
+        root["anyOf"] = [{"required": ["like"]}, {"required": ["user", "streams"]}]
     if "ParameterFile" in definitions:
         definitions["ParameterFile"] = {"anyOf": [definitions["ParameterFile"], _secret()]}
     whole: dict[str, Any] = {**root, "$defs": definitions}
