@@ -35,9 +35,9 @@ from stormdrill.store.records import DTYPE, FORMAT, UNTOLD, Flag, Outcome
 from synthetic_run import BOOT_ID, START_AT, START_MS, comparison, objective, write_journal
 
 TIERS = (
-    Stream("interactive", 0.2, {"tier": "1", "kind": "api"}, 1.0),
-    Stream("batch", 0.4, {"tier": "2", "kind": "batch"}, 3.0),
-    Stream("report", 0.4, {"tier": "3", "kind": "report"}, 6.0),
+    Stream("interactive", 0.2, {"tier": "1", "kind": "api"}, 2.0),
+    Stream("batch", 0.4, {"tier": "2", "kind": "batch"}, 4.0),
+    Stream("report", 0.4, {"tier": "3", "kind": "report"}, 8.0),
 )
 GATEWAY, EDGE, WORKER = "gateway-1", "edge-1", "worker-1"
 PRESSURE = Pressure(
@@ -60,7 +60,7 @@ class Knobs:
 
     seed: int = 11
     rate_per_s: float = 64.0
-    steps: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)
+    steps: tuple[float, ...] = (0.5, 1.0, 2.0, 3.0)
     """Factors of the rate; empty: no staircase."""
     step_s: float = 10.0
     episode: bool = True
@@ -305,6 +305,8 @@ class Station:
         self.number = 0
         self.queue: deque[Flight] = deque()
         self.busy = 0
+        self.late = 0
+        """Done, and not answered yet."""
         self.received = 0
         self.side = 0.0
         self.backlog = 0.0
@@ -392,8 +394,13 @@ class Station:
         if self.queue:
             self._serve(self.queue.popleft(), at_s)
         if late:  # it was done, and its answer waits for something that isn't work
+            self.late += 1
             at_s = max(at_s, flight.intended_s + TIERS[flight.tier].deadline_s + 0.5 * GRACE_S)
-        self.at(at_s + 0.0005, lambda done_s: self._end(flight, done_s, 200))
+        self.at(at_s + 0.0005, lambda done_s: self._answered(flight, done_s, late))
+
+    def _answered(self, flight: Flight, at_s: float, late: bool) -> None:
+        self.late -= late
+        self._end(flight, at_s, 200)
 
     def _reject(self, flight: Flight, at_s: float) -> None:
         if self.random.random() < self.knobs.silent:
@@ -464,7 +471,7 @@ class Station:
             self.backlog = max(0.0, self.backlog - spare * every_s)
         if self._overloaded(at_s):
             self.side += self.knobs.leak * every_s
-        inside = self.busy + len(self.queue)
+        inside = self.busy + len(self.queue) + self.late
         hedges = self.received * self.knobs.hedged
         self.seen.append(Seen(at_s, len(self.queue), inside, self.side, self.backlog, self.received, hedges))
 

@@ -16,7 +16,7 @@ from stormdrill.core.evidence import Requests
 from stormdrill.core.intervals import Interval, Ints, block_count, block_of, rate_interval, share_interval
 from stormdrill.core.windows import WHOLE, Span, all_of
 from stormdrill.model import event as ev
-from stormdrill.model.profile import Role
+from stormdrill.model.profile import Profile, Role
 
 SETTLE_S = 1.0
 SETTLE_SHARE = 0.1
@@ -37,8 +37,10 @@ class Stretch(Struct, frozen=True):
     """From its first moment to its last."""
     settled: Span
     """The same without its beginning: what is judged."""
+    asked_per_s: float
+    """λ as planned; as measured where several demands are added up, or a recording is replayed."""
     offered_per_s: float
-    """λ: logical requests that were intended in the settled part, per second."""
+    """λ as measured: logical requests that were intended in the settled part, per second."""
     n: int
     """How many those were."""
 
@@ -56,7 +58,7 @@ def epoch_ms(case: Case) -> float | None:
 
 def stages_of(case: Case) -> tuple[Stretch, ...]:
     """Every stage that the run came to, in the order of time, `rest` included; none without stages or load."""
-    profile, epoch = case.plan.profile, epoch_ms(case)
+    profile, load, epoch = case.plan.profile, case.plan.experiment.load, epoch_ms(case)
     if profile is None or epoch is None or not profile.stages:
         return ()
     reached_ms = max((span.end_ms for span in case.spans.values()), default=epoch)
@@ -68,10 +70,15 @@ def stages_of(case: Case) -> tuple[Stretch, ...]:
         complete = end_ms <= reached_ms + TOLERANCE_MS
         whole = Span(stage.role, start_ms, min(end_ms, reached_ms), complete, _edges(case))
         settled = settled_part(whole, end_ms - start_ms)
-        n = int(np.count_nonzero((case.requests.at_ms >= settled.start_ms) & (case.requests.at_ms < settled.end_ms)))
+        n = len(case.requests.between(settled.start_ms, settled.end_ms))
         rate = n / settled.length_s if settled.length_s > 0 else 0.0
-        found.append(Stretch(stage.role, stage.episode, stage.factor, whole, settled, rate, n))
+        asked = stage.factor * load.rate_per_s if load is not None and _plain(profile) else rate
+        found.append(Stretch(stage.role, stage.episode, stage.factor, whole, settled, asked, rate, n))
     return tuple(sorted(found, key=lambda one: (one.whole.start_ms, one.whole.end_ms)))
+
+
+def _plain(profile: Profile) -> bool:
+    return not profile.also and profile.trace is None
 
 
 def _edges(case: Case) -> tuple[int, ...]:

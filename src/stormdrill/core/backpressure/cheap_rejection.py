@@ -1,0 +1,102 @@
+"""cheap-rejection: who can't be served is told so at once: p99 of 429 and 503 within a tenth of the deadline, and
+hardly anybody waits in vain instead. Attempts are judged, each from the moment in which it was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stormdrill.core.backpressure.asked import CheapRejection
+from stormdrill.core.backpressure.capacity import Overload, overloads
+from stormdrill.core.backpressure.checking import check
+from stormdrill.core.backpressure.finding import (
+    MOST_US,
+    Part,
+    Pool,
+    at_most,
+    concluded,
+    figure,
+    percent,
+    pooled,
+    scaled,
+    together,
+    told,
+    unseen,
+)
+from stormdrill.core.case import Case
+from stormdrill.core.intervals import Interval, quantile_interval, share_interval
+from stormdrill.core.sentences import quantity
+from stormdrill.core.statistics import minimum_samples
+from stormdrill.model.verdict import CheckVerdict, Word
+
+WORD = "cheap-rejection"
+QUANTILE = 0.99
+UP_TO = 3.0
+PARTS = 1_000_000
+"""Of a deadline."""
+
+
+def judge(case: Case, asked: CheapRejection) -> CheckVerdict:
+    """All windows together: how rejections are made doesn't depend on how many there are. One that the staircase
+    doesn't reach is no loss while the others turn enough away."""
+    windows, missing = overloads(case, UP_TO)
+    if not windows:
+        return unseen(WORD, missing)
+    spans, where = [window.span for window in windows], _where(windows)
+    pools = pooled(case.attempts, spans)
+    quick, vain = percent(_took(case, pools)), percent(_in_vain(case, pools))
+    most, timeouts = float(asked.most.rstrip("%")), float(asked.timeouts.rstrip("%"))
+    figures = [
+        figure("p99 of rejections, of the deadline", quick, "%", most),
+        figure("time-outs, of all that were not served", vain, "%", timeouts),
+    ]
+    if not vain.n:
+        nothing = f"nothing was turned away {where}: there was no overload to see it by"
+        return concluded(case, WORD, [Part("INCONCLUSIVE", nothing)], figures, spans)
+    return concluded(case, WORD, [_quick(quick, most, where), _vain(vain, timeouts)], figures, spans)
+
+
+def _where(windows: Sequence[Overload]) -> str:
+    return " and ".join(window.text for window in windows)
+
+
+def _took(case: Case, pools: Sequence[Pool]) -> Interval:
+    """In deadlines, from being sent to being rejected."""
+    masks = [pool.requests.rejected for pool in pools]
+    block = np.concatenate([pool.block[mask] for pool, mask in zip(pools, masks, strict=True)])
+    parts = []
+    for pool, mask in zip(pools, masks, strict=True):
+        found = pool.requests.where(mask)
+        took_us = np.maximum(found.latency_us.astype(np.float64) - found.sent_us, 0.0)
+        parts.append(np.minimum(took_us / np.maximum(found.deadline_us, 1.0) * PARTS, MOST_US).astype(np.uint32))
+    interval = quantile_interval(np.concatenate(parts), block, sum(pool.blocks for pool in pools), QUANTILE, case.seed)
+    return scaled(interval, 1 / PARTS)
+
+
+def _in_vain(case: Case, pools: Sequence[Pool]) -> Interval:
+    waited = together(pools, [pool.requests.timed_out for pool in pools])
+    rejected = together(pools, [pool.requests.rejected for pool in pools])
+    return share_interval(waited, waited + rejected, case.seed)
+
+
+def _quick(quick: Interval, most: float, where: str) -> Part:
+    if not quick.n:
+        return Part("INCONCLUSIVE", f"nothing was rejected {where}")
+    word = at_most(quick, most)
+    text = f"99% of {quick.n:,} rejections {where} took at most {told(quick, '%')} of the deadline"
+    return Part(word, f"{text}; at most {quantity(most, '%')} was asked{_few(word, quick.n, QUANTILE)}")
+
+
+def _vain(vain: Interval, timeouts: float) -> Part:
+    word = at_most(vain, timeouts)
+    text = f"{told(vain, '%')} of {vain.n:,} that were not served waited in vain instead of being turned away"
+    return Part(word, f"{text}; at most {quantity(timeouts, '%')} was asked{_few(word, vain.n, 1 - timeouts / 100)}")
+
+
+def _few(word: Word, n: int, share: float) -> str:
+    fewest = minimum_samples(share) if 0 <= share < 1 else 0
+    return f"; {fewest} are the fewest that can show it" if word == "INCONCLUSIVE" and n < fewest else ""
+
+
+CHECK = check(WORD, judge)

@@ -1,0 +1,178 @@
+"""rejection-contract: what is turned away is told so in words that a client can act on: 429 or 503, with a Retry-After
+that can be read; coming back then helps; and not everybody is told to come back in the same second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormdrill.core.backpressure.asked import RejectionContract
+from stormdrill.core.backpressure.capacity import share_asked
+from stormdrill.core.backpressure.checking import check
+from stormdrill.core.backpressure.finding import (
+    Part,
+    Pool,
+    at_least,
+    at_most,
+    concluded,
+    figure,
+    percent,
+    pooled,
+    together,
+    told,
+    unseen,
+)
+from stormdrill.core.backpressure.stages import Stretch, pressed, served_share, stages_of
+from stormdrill.core.case import Case
+from stormdrill.core.evidence import ANSWERED, GARBLED, REFUSED, RETRY_AFTER, Requests
+from stormdrill.core.intervals import Interval, share_interval
+from stormdrill.core.sentences import quantity
+from stormdrill.core.statistics import clopper_pearson, minimum_samples
+from stormdrill.model.verdict import CheckVerdict, Word
+
+WORD = "rejection-contract"
+TOO_MANY, UNAVAILABLE, SERVER_ERROR = 429, 503, 500
+EARLY_US = 50_000.0
+"""By which a client may come back early and still have obeyed: its clock and its sleep are not exact."""
+Mask = NDArray[np.bool_]
+
+
+def judge(case: Case, asked: RejectionContract) -> CheckVerdict:
+    spans = pressed(case)
+    if not spans:
+        return unseen(WORD, "the run never came to any load that is judged")
+    pools = pooled(case.attempts, spans)
+    away = [_turned_away(pool.requests) for pool in pools]
+    kept = [mask & _proper(pool.requests) for pool, mask in zip(pools, away, strict=True)]
+    share = percent(share_interval(together(pools, kept), together(pools, away), case.seed))
+    least = float(asked.least.rstrip("%"))
+    figures = [figure("rejections as agreed", share, "%", least)]
+    if not share.n:
+        nothing = "nothing was turned away: how it would have been isn't known"
+        return concluded(case, WORD, [Part("INCONCLUSIVE", nothing)], figures, spans)
+    parts = [_agreed(share, least, pools, away, kept)]
+    same, parted = _spread(pools, kept, float(asked.same.rstrip("%")))
+    back, obeyed = _obeyed(case, float(asked.obeyed.rstrip("%")))
+    figures.append(figure("rejections that name the same time", same, "%", float(asked.same.rstrip("%"))))
+    figures.append(figure("served when they came back as told", back, "%", float(asked.obeyed.rstrip("%"))))
+    return concluded(case, WORD, [*parts, parted, obeyed], figures, spans)
+
+
+def _turned_away(requests: Requests) -> Mask:
+    """Rejections, and what a system does instead of one: failing, or not even accepting the connection."""
+    failed = (requests.outcome == ANSWERED) & (requests.status >= SERVER_ERROR)
+    found: Mask = requests.rejected | failed | (requests.outcome == REFUSED)
+    return found
+
+
+def _proper(requests: Requests) -> Mask:
+    readable = ((requests.flags & RETRY_AFTER) != 0) & ((requests.flags & GARBLED) == 0)
+    found: Mask = requests.rejected & readable
+    return found
+
+
+def _agreed(share: Interval, least: float, pools: Sequence[Pool], away: Sequence[Mask], kept: Sequence[Mask]) -> Part:
+    word = at_least(share, least)
+    text = f"{told(share, '%')} of {share.n:,} that were turned away got 429 or 503 and a Retry-After that can be read"
+    text += f"; {quantity(least, '%')} was asked"
+    broken = _broken(pools, away, kept)
+    fewest = minimum_samples(least / 100) if least < 100 else 0
+    if word == "INCONCLUSIVE" and share.n < fewest:
+        text += f"; {fewest} are the fewest that can show it"
+    return Part(word, text + (f" ({broken})" if broken else ""))
+
+
+def _broken(pools: Sequence[Pool], away: Sequence[Mask], kept: Sequence[Mask]) -> str:
+    """What the others got: `12 without Retry-After, 3 x 500`."""
+    bare = garbled = refused = 0
+    others: dict[int, int] = {}
+    for pool, mask, good in zip(pools, away, kept, strict=True):
+        bad = pool.requests.where(mask & ~good)
+        unread = (bad.flags & GARBLED) != 0
+        rejected = bad.rejected
+        garbled += int(np.count_nonzero(rejected & unread))
+        bare += int(np.count_nonzero(rejected & ~unread))
+        refused += int(np.count_nonzero(bad.outcome == REFUSED))
+        for status in bad.status[~rejected & (bad.outcome != REFUSED)].tolist():
+            others[status] = others.get(status, 0) + 1
+    said = [f"{bare:,} without Retry-After"] if bare else []
+    said += [f"{garbled:,} with one that can't be read"] if garbled else []
+    said += [f"{refused:,} refused or cut connections"] if refused else []
+    return ", ".join(said + [f"{count:,} x {status}" for status, count in sorted(others.items())])
+
+
+def _spread(pools: Sequence[Pool], kept: Sequence[Mask], most: float) -> tuple[Interval, Part]:
+    """What share the commonest value has. It is the values that are looked at, not when they came: no blocks."""
+    values = np.concatenate([pool.requests.retry_after_s[mask] for pool, mask in zip(pools, kept, strict=True)])
+    if not len(values):
+        return Interval(np.nan, 0.0, 1.0, 0), Part("PASS", "")  # what is missing has been said
+    counts = np.bincount(values, minlength=1)
+    common, n = int(counts.argmax()), len(values)
+    low, high = clopper_pearson(int(counts[common]), n)
+    share = percent(Interval(int(counts[common]) / n, low, high, n))
+    text = f"{told(share, '%')} of them were told to come back in {common} s"
+    word = at_most(share, most)
+    if word == "PASS":
+        return share, Part(word, f"they were spread: {text}")
+    crowd = f"{text}, all in one crowd" if word == "FAIL" else text
+    return share, Part(word, f"{crowd}; at most {quantity(most, '%')} was asked")
+
+
+def _obeyed(case: Case, least: float) -> tuple[Interval, Part]:
+    """Those who came back no earlier than they were told to, and found no overload. What a client is promised while the
+    overload lasts, nobody can keep. Too few of them count neither for nor against."""
+    again, served = _came_back(case)
+    n, good = int(np.count_nonzero(again)), int(np.count_nonzero(again & served))
+    if not n:
+        return Interval(np.nan, 0.0, 1.0, 0), Part("PASS", "nobody came back as told once there was room")
+    low, high = clopper_pearson(good, n)
+    share = percent(Interval(good / n, low, high, n))
+    text = f"{told(share, '%')} of {n:,} who came back as told, once there was room, were served"
+    word: Word = "FAIL" if share.high < least else "PASS"
+    if word == "FAIL":
+        return share, Part(word, f"{text}; {quantity(least, '%')} was asked")
+    return share, Part(word, text if share.low >= least else f"{text}, too few to be sure")
+
+
+def _came_back(case: Case) -> tuple[Mask, Mask]:
+    """Of all attempts: whether it is a return as told, to a system with room; and whether it was served."""
+    attempts = case.attempts
+    nothing = np.zeros(0, dtype=np.bool_)
+    if not len(attempts) or not int(attempts.attempt.max()):
+        return nothing, nothing
+    relevant = attempts.where((attempts.attempt > 0) | ((attempts.flags & RETRY_AFTER) != 0))
+    order = np.lexsort((relevant.attempt, relevant.job))
+    job, number = relevant.job[order], relevant.attempt[order].astype(np.int64)
+    done_us, after_s = relevant.latency_us[order].astype(np.float64), relevant.retry_after_s[order].astype(np.float64)
+    sent_us, flags = relevant.sent_us[order].astype(np.float64), relevant.flags[order]
+    follows = np.zeros(len(job), dtype=np.bool_)
+    follows[1:] = (job[1:] == job[:-1]) & (number[1:] == number[:-1] + 1) & ((flags[:-1] & RETRY_AFTER) != 0)
+    waited = np.zeros(len(job))
+    waited[1:] = sent_us[1:] - done_us[:-1] - after_s[:-1] * 1e6
+    again = follows & (waited >= -EARLY_US) & _room(case, relevant.at_ms[order] + sent_us / 1000)
+    return again, relevant.acknowledged[order]
+
+
+def _room(case: Case, at_ms: NDArray[np.float64]) -> Mask:
+    """Whether so little was offered at each moment that everybody could have been served."""
+    found = np.zeros(len(at_ms), dtype=np.bool_)
+    stages = stages_of(case)
+    for stage in stages:
+        if _has_room(case, stage):
+            found |= (at_ms >= stage.settled.start_ms) & (at_ms < stage.settled.end_ms)
+    if not stages:
+        for name in ("recovery", "failback"):
+            span = case.spans.get(name)
+            if span is not None:
+                found |= (at_ms >= span.start_ms) & (at_ms < span.end_ms)
+    return found
+
+
+def _has_room(case: Case, stage: Stretch) -> bool:
+    """Nothing speaks against that everybody was served then. Where a system doesn't recover, there is no room."""
+    return bool(stage.n) and served_share(case, stage.settled).high >= share_asked(case)
+
+
+CHECK = check(WORD, judge)
