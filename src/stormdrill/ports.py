@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stormdrill.model.event import Event
     from stormdrill.model.event import Spawned as Spawned
     from stormdrill.model.plan import Injection
-    from stormdrill.model.system import System
+    from stormdrill.model.system import MetricSource, System
     from stormdrill.model.undo import Undo
 else:
 
@@ -375,6 +375,18 @@ class Scrape(Protocol):
     """Read one metrics endpoint. Never raises, never repeats an old reading."""
 
     def __call__(self, url: str, timeout_s: float) -> Scraped: ...
+
+
+class Readers(Protocol):
+    """Reads what is no metrics endpoint of an instance. Neither method raises, or repeats an old reading."""
+
+    def read(self, metric: MetricSource, address: str, timeout_s: float) -> Answer:
+        """One look at a query, a command, or an instance's answer at `address`."""
+        ...
+
+    def alerts(self, server: str, timeout_s: float) -> Scraped:
+        """What `server` (prometheus, alertmanager) knows of, as ALERTS samples."""
+        ...
 
 
 class LedgerRow(Struct, frozen=True):

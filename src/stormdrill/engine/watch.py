@@ -1,33 +1,41 @@
 """Looks at the running system at a steady pace: metrics, alerts, served counters, and the host it shares.
 
-Every look has a limit; one that brings nothing fresh is written down as such. A frozen instance holds up its own
-look only: each endpoint is read in a thread of its own.
+Every look has a limit; one that brings nothing fresh is written down as such. A frozen instance, a command that hangs
+or a server that is slow holds up its own look only: each is taken in a thread of its own.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from msgspec import Struct
 
 from stormdrill.core.fold import alert_key
+from stormdrill.engine.looks import COUNTED, MOST_SERIES, SERVED, Look, alert_looks, metric_looks, summed
 from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
 from stormdrill.model.event import AlertChanged, Event, Reading
 from stormdrill.model.system import AlertSource, MetricSource, System
-from stormdrill.ports import Instance, Sample, Scrape, Scraped
+from stormdrill.ports import Answer, Instance, Readers, Sample, Scrape, Scraped
 
 ALERT_EVERY_S = 0.25
+SERVER_EVERY = 2.0
+"""Of that: a server evaluates its rules far more seldom than instances change their minds."""
 METRIC_EVERY_S = 1.0
+"""The pace of a metric that says nothing else; `every` is a multiple of it."""
 LIMIT_S = 0.9
+"""Of a look that comes every second; rarer ones have nine tenths of their pace."""
+LONGEST_S = 5.0
 BLIND_LOOKS = 2
 """After so many looks without an answer, what an instance said of its alerts is forgotten; one slow look is not."""
 ALERTS = "alerts"
 """Journalled with 1 when an instance's alerts can be read, without a value when they can't, at each change."""
-SERVED = "served"
-"""Name under which the counter that shows exposure is journalled."""
+KEPT_LOOKS = 5
+"""Of counters of observed traffic, for the live view."""
+OWN_THREADS = 24
 
 
 class Fresh(Struct, frozen=True):
@@ -37,11 +45,17 @@ class Fresh(Struct, frozen=True):
     value: float
     at_ms: float
     labels: dict[str, str]
+    every_s: float = 1.0
+    """How often it is read."""
 
 
-class Endpoint(Struct, frozen=True):
-    instance: str
-    url: str
+class Counted(Struct, frozen=True):
+    """One series of a counter of observed traffic, as seen lately."""
+
+    metric: str
+    labels: dict[str, str]
+    seen: tuple[tuple[float, float], ...]
+    """When (monotonic, ms) and how much, the oldest first."""
 
 
 class Watch:
@@ -54,27 +68,40 @@ class Watch:
         scrape: Scrape,
         record: Callable[[Event, float | None], object],
         *,
+        readers: Readers | None = None,
+        observed: bool = False,
         on_defect: OnDefect = raise_in_thread,
     ) -> None:
         self._system = system
         self._inventory = inventory
         self._scrape = scrape
         self._record = record
+        self._readers = readers
+        self._observed = observed
         self._labels = {item.name: item.labels for item in system.instances}
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(max_workers=24, thread_name_prefix="watch")
-        self._under_way: dict[Endpoint, Future[None]] = {}
+        own = [item for item in system.metrics if not item.prometheus]
+        self._pool = ThreadPoolExecutor(max_workers=OWN_THREADS + 2 * len(own), thread_name_prefix="watch")
+        self._under_way: dict[Look, Future[None]] = {}
+        self._due_s: dict[Look, float] = {}
         self._firing: dict[str, dict[str, str]] = {}
-        self._seen_by: dict[Endpoint, dict[str, dict[str, str]]] = {}
-        self._unread: dict[Endpoint, int] = {}
+        self._seen_by: dict[Look, dict[str, dict[str, str]]] = {}
+        self._unread: dict[Look, int] = {}
         self._on_defect = on_defect
         self._lock = threading.Lock()
         self._latest: dict[tuple[str, str, str], Fresh] = {}
+        self._counted: dict[tuple[str, str, str], deque[tuple[float, float]]] = {}
+        self._counted_labels: dict[tuple[str, str, str], dict[str, str]] = {}
         self._thread = thread("watch", self._run, on_defect)
 
     def latest(self) -> list[Fresh]:
         """The newest fresh reading of each series, for guards and the live view."""
         return list(self._latest.values())
+
+    def counted(self) -> list[Counted]:
+        """The counters of observed traffic over the last looks, for guards and the live view."""
+        with self._lock:
+            return [Counted(key[0], self._counted_labels[key], tuple(seen)) for key, seen in self._counted.items()]
 
     def start(self) -> None:
         self._thread.start()
@@ -87,38 +114,46 @@ class Watch:
 
     def read_now(self) -> None:
         """One look at all metrics, waited for; for the edges of phases. What does not come in time is missing."""
-        looks = [self._look(self._read_metrics, *item) for item in self._metric_endpoints().items()]
+        looks = [self._look(self._read_metrics, *item) for item in self._metric_looks().items()]
         wait([look for look in looks if look is not None], timeout=LIMIT_S + 1)
 
     def _run(self) -> None:
-        next_metrics = time.monotonic()
         while not self._stop.wait(ALERT_EVERY_S):
-            alerts = self._alert_endpoints()
+            alerts = alert_looks(self._system, self._inventory(), SERVER_EVERY)
             self._forget_all_but(alerts)
-            for endpoint, sources in alerts.items():
-                self._submit(endpoint, self._read_alerts, sources)
-            if time.monotonic() >= next_metrics:
-                next_metrics += METRIC_EVERY_S
-                for endpoint, metrics in self._metric_endpoints().items():
-                    self._submit(endpoint, self._read_metrics, metrics)
+            for look, sources in alerts.items():
+                if self._due(look, ALERT_EVERY_S):
+                    self._submit(look, self._read_alerts, sources)
+            for look, wanted in self._metric_looks().items():
+                if self._due(look, METRIC_EVERY_S):
+                    self._submit(look, self._read_metrics, wanted)
 
-    def _submit(self, endpoint: Endpoint, read: Callable[..., None], sources: object) -> None:
-        """One look at a time an endpoint: a slow one is not asked again before it has answered or timed out."""
-        before = self._under_way.get(endpoint)
+    def _due(self, look: Look, pace_s: float) -> bool:
+        """Whether it is time for this look; the next is one pace after this one was due."""
+        now_s, every_s = time.monotonic(), look.every_s * pace_s
+        due_s = self._due_s.get(look, now_s)
+        if now_s < due_s - ALERT_EVERY_S / 2:
+            return False
+        self._due_s[look] = max(due_s + every_s, now_s)
+        return True
+
+    def _submit(self, look: Look, read: Callable[..., None], sources: object) -> None:
+        """One at a time of a look: a slow one is not asked again before it has answered or timed out."""
+        before = self._under_way.get(look)
         if before is not None and not before.done():
             return
         if before is not None and not before.cancelled():
             before.result()  # raises only what nobody was told of
-        look = self._look(read, endpoint, sources)
-        if look is not None:
-            self._under_way[endpoint] = look
+        taken = self._look(read, look, sources)
+        if taken is not None:
+            self._under_way[look] = taken
 
-    def _look(self, read: Callable[..., None], endpoint: Endpoint, sources: object) -> Future[None] | None:
+    def _look(self, read: Callable[..., None], look: Look, sources: object) -> Future[None] | None:
         """None when the watch is over."""
 
         def supervised() -> None:
             try:
-                read(endpoint, sources)
+                read(look, sources)
             except BaseException as error:
                 self._on_defect(error)
 
@@ -129,46 +164,54 @@ class Watch:
                 return None
             raise
 
-    def _metric_endpoints(self) -> dict[Endpoint, list[MetricSource]]:
-        found: dict[Endpoint, list[MetricSource]] = {}
-        served = self._system.served
-        for instance in self._inventory():
-            if not instance.address:
-                continue
-            wanted = [item for item in self._system.metrics if item.service == instance.service]
-            if served is not None and served.service in ("", instance.service):
-                wanted.append(served)
-            for metric in wanted:
-                endpoint = Endpoint(instance.name, f"http://{instance.address}{metric.path}")
-                found.setdefault(endpoint, []).append(metric)
-        return found
+    def _metric_looks(self) -> dict[Look, tuple[str, list[MetricSource]]]:
+        return metric_looks(self._system, self._inventory(), observed=self._observed)
 
-    def _alert_endpoints(self) -> dict[Endpoint, list[AlertSource]]:
-        found: dict[Endpoint, list[AlertSource]] = {}
-        for instance in self._inventory():
-            for alert in self._system.alerts:
-                if alert.service == instance.service and instance.address:
-                    endpoint = Endpoint(instance.name, f"http://{instance.address}/{alert.prometheus}")
-                    found.setdefault(endpoint, []).append(alert)
-        return found
-
-    def _read_metrics(self, endpoint: Endpoint, metrics: list[MetricSource]) -> None:
+    def _read_metrics(self, look: Look, wanted: tuple[str, list[MetricSource]]) -> None:
+        address, metrics = wanted
         asked_ms = time.monotonic() * 1000
-        scraped = self._scrape(endpoint.url, LIMIT_S)
+        limit_s = min(LIMIT_S * look.every_s, LONGEST_S)
+        if not metrics[0].prometheus:
+            self._note_answer(metrics[0], look.instance, self._ask(metrics[0], address, limit_s), asked_ms)
+            return
+        scraped = self._scrape(look.where, limit_s)
+        if self._stop.is_set():
+            return  # a rare look may come back long after the end: its reading belongs to nothing any more
         wall_ms = time.time() * 1000
         for metric in metrics:
             found = [item for item in scraped.samples if item.name == metric.prometheus]
-            if metric.name == SERVED and found:
-                for instance, of_it in self._by_instance(endpoint.instance, found).items():
-                    doubt = next((why for item in of_it if (why := item.doubt(wall_ms))), "")
-                    total = Sample(metric.prometheus, {}, sum(item.value for item in of_it))
-                    self._note(metric.name, instance, total, doubt or total.doubt(wall_ms), asked_ms)
-                continue
             if not found:
-                why = scraped.detail or f"no sample {metric.prometheus} at {endpoint.url}"
-                self._record(Reading(metric.name, endpoint.instance, None, {}, why), asked_ms)
-            for item in found:
-                self._note(metric.name, endpoint.instance, item, item.doubt(wall_ms), asked_ms)
+                why = scraped.detail or f"no sample {metric.prometheus} at {look.where}"
+                self._record(Reading(metric.name, look.instance, None, {}, why), asked_ms)
+            elif metric.name == SERVED:
+                self._note_served(metric, look.instance, found, wall_ms, asked_ms)
+            elif metric.name in COUNTED:
+                self._note_counted(metric, look.instance, found, wall_ms, asked_ms)
+            else:
+                for item in found:
+                    self._note(metric, look.instance, item, item.doubt(wall_ms), asked_ms)
+
+    def _ask(self, metric: MetricSource, address: str, limit_s: float) -> Answer:
+        if self._readers is None:
+            return Answer((), "nobody here reads this kind of source")
+        return self._readers.read(metric, address, limit_s)
+
+    def _note_answer(self, metric: MetricSource, instance: str, answer: Answer, asked_ms: float) -> None:
+        if self._stop.is_set():
+            return
+        if not answer.fresh:
+            self._record(Reading(metric.name, instance, None, {}, answer.detail), asked_ms)
+        for labels, value in answer.values if answer.fresh else ():
+            item = Sample(metric.name, labels, value)
+            self._note(metric, instance, item, item.doubt(None), asked_ms)
+
+    def _note_served(
+        self, metric: MetricSource, asked: str, found: list[Sample], wall_ms: float, asked_ms: float
+    ) -> None:
+        for instance, of_it in self._by_instance(asked, found).items():
+            doubt = next((why for item in of_it if (why := item.doubt(wall_ms))), "")
+            total = Sample(metric.prometheus, {}, sum(item.value for item in of_it))
+            self._note(metric, instance, total, doubt or total.doubt(wall_ms), asked_ms)
 
     def _by_instance(self, asked: str, samples: list[Sample]) -> dict[str, list[Sample]]:
         """An exporter speaks for others: a sample whose label `instance` names one of the system's is that one's."""
@@ -178,34 +221,61 @@ class Watch:
             found.setdefault(named if named in self._labels else asked, []).append(item)
         return found
 
-    def _note(self, metric: str, instance: str, item: Sample, doubt: str, at_ms: float) -> None:
+    def _note_counted(
+        self, metric: MetricSource, instance: str, found: list[Sample], wall_ms: float, asked_ms: float
+    ) -> None:
+        """All series of a counter or none: a part of them counts something else."""
+        totals = summed(found, metric.labels)
+        doubt = next((why for item in found if (why := item.doubt(wall_ms))), "")
+        if len(totals) > MOST_SERIES:
+            doubt = f"{metric.prometheus} has {len(totals):,} series by its labels, {MOST_SERIES:,} are the most"
+        if doubt:
+            self._record(Reading(metric.name, instance, None, {}, doubt), asked_ms)
+            return
+        for item in totals:
+            self._record(Reading(metric.name, instance, item.value, dict(item.labels), ""), asked_ms)
+            key = (metric.name, instance, repr(sorted(item.labels.items())))
+            with self._lock:
+                self._counted_labels[key] = {**self._labels.get(instance, {}), "instance": instance, **item.labels}
+                self._counted.setdefault(key, deque(maxlen=KEPT_LOOKS)).append((asked_ms, item.value))
+
+    def _note(self, metric: MetricSource, instance: str, item: Sample, doubt: str, at_ms: float) -> None:
         """A sample in doubt is no reading: it is written down without a value, and guards see nothing fresh in it."""
-        key = (metric, instance, repr(sorted(item.labels.items())))
+        labels = {**metric.constants, **item.labels}
+        key = (metric.name, instance, repr(sorted(labels.items())))
         if doubt:
             self._latest.pop(key, None)
-            self._record(Reading(metric, instance, None, dict(item.labels), doubt), at_ms)
+            self._record(Reading(metric.name, instance, None, labels, doubt), at_ms)
             return
-        known = {**self._labels.get(instance, {}), "instance": instance, **item.labels}
-        self._latest[key] = Fresh(metric, item.value, at_ms, known)
-        self._record(Reading(metric, instance, item.value, dict(item.labels), ""), at_ms)
+        value = item.value / 1000 if metric.unit == "ms" else item.value
+        known = {**self._labels.get(instance, {}), "instance": instance, **labels}
+        self._latest[key] = Fresh(metric.name, value, at_ms, known, metric.every_s)
+        self._record(Reading(metric.name, instance, value, labels, ""), at_ms)
 
-    def _read_alerts(self, endpoint: Endpoint, sources: list[AlertSource]) -> None:
+    def _read_alerts(self, look: Look, sources: list[AlertSource]) -> None:
         asked_ms = time.monotonic() * 1000
-        scraped = self._scrape(endpoint.url, LIMIT_S)
+        scraped = self._ask_alerts(look, sources[0].server)
         doubt = scraped.detail or _doubt(scraped, time.time() * 1000)
-        unread = self._unread.get(endpoint)
+        unread = self._unread.get(look)
         if unread is None or bool(doubt) != bool(unread):
-            self._record(Reading(ALERTS, endpoint.instance, None if doubt else 1.0, {}, doubt), asked_ms)
+            self._record(Reading(ALERTS, look.instance, None if doubt else 1.0, {}, doubt), asked_ms)
         unread = (unread or 0) + 1 if doubt else 0
         with self._lock:
-            self._unread[endpoint] = unread
+            self._unread[look] = unread
             if not doubt:
-                self._seen_by[endpoint] = _firing(scraped, {item.name for item in sources})
+                self._seen_by[look] = _firing(scraped, {item.name for item in sources})
             elif unread >= BLIND_LOOKS:
-                self._seen_by.pop(endpoint, None)
-            self._compare(endpoint.instance)
+                self._seen_by.pop(look, None)
+            self._compare(look.instance)
 
-    def _forget_all_but(self, known: Mapping[Endpoint, object]) -> None:
+    def _ask_alerts(self, look: Look, server: str) -> Scraped:
+        if not server:
+            return self._scrape(look.where, LIMIT_S)
+        if self._readers is None:
+            return Scraped((), "nobody here asks servers for alerts")
+        return self._readers.alerts(server, LIMIT_S)
+
+    def _forget_all_but(self, known: Mapping[Look, object]) -> None:
         """An instance that left the inventory says nothing any more."""
         with self._lock:
             for endpoint in [item for item in self._seen_by if item not in known]:

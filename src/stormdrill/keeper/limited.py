@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -74,7 +75,15 @@ class _Limited:
         """http.client closes before the body is read; the socket is closed by whoever opened it."""
 
 
-def request(method: str, url: str, body: str, timeout_s: float, *, body_limit: int = BODY_LIMIT) -> Heard:
+def request(
+    method: str,
+    url: str,
+    body: str,
+    timeout_s: float,
+    *,
+    body_limit: int = BODY_LIMIT,
+    more_headers: Mapping[str, str] | None = None,
+) -> Heard:
     """One request. Never raises; `sent` says whether the other side may have acted where there is an error."""
     clock = Clock(timeout_s)
     try:
@@ -94,14 +103,20 @@ def request(method: str, url: str, body: str, timeout_s: float, *, body_limit: i
         return Heard(error=f"{where}: {_reason(error)}", took_ms=clock.took_ms())
     with contextlib.closing(sock):
         path = (target.path or "/") + (f"?{target.query}" if target.query else "")
-        return _exchange(sock, clock, (method, path, where), body, body_limit, timeout_s)
+        return _exchange(sock, clock, (method, path, where), body, body_limit, timeout_s, more_headers or {})
 
 
 def _exchange(
-    sock: socket.socket, clock: Clock, asked: tuple[str, str, str], body: str, body_limit: int, timeout_s: float
+    sock: socket.socket,
+    clock: Clock,
+    asked: tuple[str, str, str],
+    body: str,
+    body_limit: int,
+    timeout_s: float,
+    more_headers: Mapping[str, str],
 ) -> Heard:
     method, path, where = asked
-    headers = {"Accept": "*/*", "Connection": "close", "User-Agent": "stormdrill"}
+    headers = {"Accept": "*/*", "Connection": "close", "User-Agent": "stormdrill", **more_headers}
     if body:
         headers["Content-Type"] = "application/json"
     host, _, port = where.rpartition(":")

@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from stormdrill.keeper.limited import BODY_LIMIT, CHUNK, Clock, OverLimitError, request
@@ -33,9 +33,17 @@ class Calls:
         return run_command(argv, timeout_s, output_limit=self._body_limit, cwd=self._cwd)
 
 
-def http_call(method: str, url: str, body: str, timeout_s: float, *, body_limit: int = BODY_LIMIT) -> Reply:
+def http_call(
+    method: str,
+    url: str,
+    body: str,
+    timeout_s: float,
+    *,
+    body_limit: int = BODY_LIMIT,
+    more_headers: Mapping[str, str] | None = None,
+) -> Reply:
     """One request. Never raises; `sent` says whether the other side may have acted where there is an error."""
-    heard = request(method, url, body, timeout_s, body_limit=body_limit)
+    heard = request(method, url, body, timeout_s, body_limit=body_limit, more_headers=more_headers)
     text = heard.body.decode("utf-8", "replace")
     return Reply(status=heard.status, text=text, error=heard.error, sent=heard.sent, took_ms=heard.took_ms)
 
