@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from stormdrill.core.demand import Demand
 from stormdrill.core.judge_metrics import RATES, quantile_of
 from stormdrill.core.statistics import minimum_samples
 from stormdrill.core.windows import GIVEN_UP_MS
@@ -76,34 +77,51 @@ def fault_length_s(experiment: Experiment) -> float:
     return max(0.0, max(ends) - min(use.start_s for use in experiment.faults))
 
 
+def begins_s(experiment: Experiment, phase: Phase) -> float:
+    """The planned beginning of a phase, since the load's epoch, which is that of the warm-up."""
+    before = PHASES[: PHASES.index(phase)]
+    return sum(length_s(experiment, one) for one in before)
+
+
+def length_s(experiment: Experiment, phase: Phase) -> float:
+    """How long a phase is planned to last."""
+    return fault_length_s(experiment) if phase == "fault" else experiment.phases.of(phase)
+
+
 def planned_samples(experiment: Experiment, profile: Profile, objective: Objective) -> float:
-    """As many as the rate gives in the stretch that `windows.window_of` will judge, if all goes as planned."""
+    """As many as the profile asks for in the stretch that `windows.window_of` will judge, if all goes as planned."""
     expression = objective.expression
     assert isinstance(expression, Comparison)
-    if experiment.load is None:
-        return math.inf  # the system's own traffic: nobody knows beforehand
-    asked = [item for item in profile.streams if expression.labels.items() <= item.labels.items()]
-    window_s = _window_s(experiment, objective, expression)
+    load = experiment.load
+    if load is None or load.closed_loop:
+        return math.inf  # the system's own traffic, or users that wait for answers: nobody knows beforehand
+    wanted = expression.labels.items()
+    asked = [item for item in profile.every_stream if wanted <= item.labels.items()]
+    from_s, until_s = _window(experiment, objective, expression)
     if objective.window.phase == "baseline":
         # judged while requests are in flight, before the fault: `judge_baseline` leaves out what may not be over
         longest_s = max((item.deadline_s for item in asked), default=0.0) + GIVEN_UP_MS / 1000
-        window_s = max(0.0, window_s - min(longest_s, experiment.phases.baseline_s / 2))
-    return experiment.load.rate_per_s * sum(item.share for item in asked) * window_s
+        until_s -= min(longest_s, experiment.phases.baseline_s / 2)
+    found = 0.0
+    for course in Demand(profile, load.rate_per_s).courses:
+        share = sum(item.share for item in course.part.streams if wanted <= item.labels.items())
+        if share and until_s > from_s:
+            found += share * (course.expected(until_s) - course.expected(from_s))
+    return found
 
 
-def _window_s(experiment: Experiment, objective: Objective, expression: Comparison) -> float:
-    def length_s(phase: Phase) -> float:
-        return fault_length_s(experiment) if phase == "fault" else experiment.phases.of(phase)
-
+def _window(experiment: Experiment, objective: Objective, expression: Comparison) -> tuple[float, float]:
+    """From when to when an objective is judged, since the load's epoch."""
     window, injected_s = objective.window, 0.0
     if window.phase == "whole run":
-        whole_s = sum(length_s(phase) for phase in PHASES if phase != "warmup")
-        injected_s = length_s("baseline")
+        begin_s = begins_s(experiment, "baseline")
+        whole_s = sum(length_s(experiment, phase) for phase in PHASES if phase != "warmup")
+        injected_s = length_s(experiment, "baseline")
     else:
-        whole_s = length_s(window.phase)
+        begin_s, whole_s = begins_s(experiment, window.phase), length_s(experiment, window.phase)
     from_s = window.after_s + (expression.after_s or 0.0)
     if expression.within_s is not None and (experiment.faults or window.phase not in ("fault", "whole run")):
         from_s = max(from_s, injected_s + expression.within_s)
     if expression.for_s is not None:
         from_s = max(from_s, whole_s - expression.for_s)
-    return max(0.0, whole_s - from_s)
+    return begin_s + from_s, begin_s + whole_s

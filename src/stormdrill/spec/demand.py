@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from stormdrill.model.experiment import Experiment, Phase
+from stormdrill.model.experiment import Experiment
 from stormdrill.model.profile import Piece, Profile
 from stormdrill.spec.kinds import NAME
 from stormdrill.spec.scalars import short, suggestion
@@ -89,21 +89,6 @@ def as_recorded(profile: Profile) -> tuple[Profile, float] | None:
     return replace(parts[0], also=tuple(parts[1:])), rate_per_s
 
 
-def begins_s(experiment: Experiment, phase: Phase) -> float:
-    """The planned beginning of a phase, since the load's epoch, which is that of the warm-up."""
-    from stormdrill.core.sampling import fault_length_s
-
-    lengths: dict[Phase, float] = {
-        "warmup": experiment.phases.warmup_s,
-        "baseline": experiment.phases.baseline_s,
-        "fault": fault_length_s(experiment),
-        "recovery": experiment.phases.recovery_s,
-        "failback": experiment.phases.failback_s,
-    }
-    order = list(lengths)
-    return sum(lengths[before] for before in order[: order.index(phase)])
-
-
 def anchored(profile: Profile, experiment: Experiment) -> Profile:
     """The profile with all its times since the load's epoch, as a plan holds it."""
     parts = [_anchored(part, experiment) for part in profile.parts]
@@ -114,6 +99,8 @@ def _anchored(part: Profile, experiment: Experiment) -> Profile:
     part = replace(part, also=())
     if part.since is None:
         return part
+    from stormdrill.core.sampling import begins_s
+
     shift_s = begins_s(experiment, part.since)
     shape = tuple(Piece(piece.at_s + shift_s, piece.factor) for piece in part.shape)
     if shape and shift_s:

@@ -21,7 +21,8 @@ from stormdrill.spec.experiment import Surroundings, resolve_experiment
 from stormdrill.spec.kinds import NAME
 from stormdrill.spec.parameters import Filler, Parameter, declared, secrets_of, settle, unknown_settings
 from stormdrill.spec.policy import resolve_policy
-from stormdrill.spec.profiles import Profiles, Source
+from stormdrill.spec.profiles import Profiles
+from stormdrill.spec.profiles import Source as Source
 from stormdrill.spec.scalars import instead, short
 from stormdrill.spec.system import resolve_system
 from stormdrill.spec.yaml import Document, Listing, Scalar, ordered, parse, read_text
