@@ -329,7 +329,7 @@ def test_the_generator_ends_when_the_runner_is_gone(trial):
     with null_server() as server:
         trial.start(server.url, rate=100.0)
         trial.until(0.5)
-        trial.load._line.close()
+        trial.load._process.close()
         assert trial.children.children[INSTANCE].wait(5.0) == 1
     _, rows = read_records(trial.load.records()[0])
     assert rows.size

@@ -27,7 +27,8 @@ class Generator(Struct, frozen=True, tag="generator"):
     records: str
     """Path of the record file to write."""
     locustfile: str
-    profile: Profile
+    profile: Profile | None
+    """None: a closed loop."""
     rate_per_s: float
     seed: int
     entries: tuple[str, ...]
@@ -39,7 +40,7 @@ class Generator(Struct, frozen=True, tag="generator"):
     max_in_flight: int = 2000
     """Beyond it an arrival is recorded as dropped."""
     users: int = 0
-    """Of a locustfile of the user's own, closed loop; 0: open loop."""
+    """Of a locustfile of the user's own, closed loop: of all workers together."""
     spawn_per_s: float = 0.0
     deadline_s: float = 0.0
     """Closed loop: after which an answer is no success."""
@@ -146,6 +147,10 @@ class Lost(Struct, frozen=True, tag="lost"):
     why: str
 
 
+class Alive(Struct, frozen=True, tag="alive"):
+    """The master has nothing else to say."""
+
+
 class Secret(Struct, frozen=True, tag="secret"):
     """What master and workers know one another by. Over the socket alone: no file and no process list has it."""
 
@@ -163,7 +168,7 @@ class End(Struct, frozen=True, tag="end"):
     """How long what is in flight may still take, from then on."""
 
 
-FromGenerator = Ready | Failed | Progress | Ended | Listening | Clock | Lost
+FromGenerator = Ready | Failed | Progress | Ended | Listening | Clock | Lost | Alive
 FromRunner = Begin | End | Secret | Lost
 Config = Generator | Master | Worker
 

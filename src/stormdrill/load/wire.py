@@ -16,7 +16,6 @@ KIND = "stormdrill"
 """The type under which Locust hands our messages on."""
 REFUSED = "stormdrill-refused"
 """An answer to somebody who doesn't know the token; its data is a text, and not sealed."""
-SILENT_AFTER_S = 1.5
 ALIVE_EVERY_S = 0.25
 
 

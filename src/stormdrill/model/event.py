@@ -188,6 +188,43 @@ class LoadStarted(Event):
     workers: int
     epoch_mono_ms: float
     """Intended times in the records count from here."""
+    loop: str = "open"
+    """open: a schedule, whatever the system does. closed: users who wait for an answer before they ask again."""
+    ceiling_per_s: float = 0.0
+    """What one worker was found to send on time; 0: not known, or not asked."""
+    names: list[str] = field(default_factory=list)
+    """Of the workers, in the order of their record files; empty in older records."""
+
+
+@_event("load-worker-lost", durable=True)
+@dataclass(frozen=True, slots=True)
+class LoadWorkerLost(Event):
+    """Nothing that rests on its records can be judged; the others stopped, and the run ends."""
+
+    worker: str
+    """Its instance, or the name that it was given on its machine; generator-master when it is the master."""
+    file: str
+    """Its records, relative to the run directory; empty: those of all."""
+    detail: str
+
+
+@_event("load-clock-compared", durable=True)
+@dataclass(frozen=True, slots=True)
+class LoadClockCompared(Event):
+    """The monotonic clock of a load worker on another machine, against this journal's."""
+
+    worker: str
+    file: str
+    when: str
+    """before or after the load"""
+    boot_id: str
+    """Of its machine."""
+    offset_ms: float
+    """Its clock is so much ahead."""
+    error_ms: float
+    """By so much its records may be off on the journal's clock: half of the shortest way there and back; after the
+    load also what the clocks drifted apart."""
+    round_trip_ms: float
 
 
 @_event("load-ended", durable=True)

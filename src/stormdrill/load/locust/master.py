@@ -30,11 +30,13 @@ from stormdrill.load.clocks import Compared, Look, compare, drifted
 from stormdrill.load.locust.control import Control
 from stormdrill.load.messages import (
     GRACE_S,
+    Alive,
     Begin,
     Clock,
     End,
     Failed,
     FromRunner,
+    Generator,
     Listening,
     Lost,
     Master,
@@ -42,6 +44,7 @@ from stormdrill.load.messages import (
     Secret,
 )
 from stormdrill.load.sealed import NotSealedError, Seal, new_nonce
+from stormdrill.load.vigil import SILENT_AFTER_S, Silences
 
 LOOKS = 24
 LOOK_LIMIT_S = 1.0
@@ -76,7 +79,6 @@ class Link:
         self.name = hello.name
         self.boot_id = hello.boot_id
         self.seal = seal
-        self.heard_s = now()
         self.prepared = self.told_to_end = self.done = False
         self.before: Compared | None = None
         self.answers: dict[int, AsyncResult[float]] = {}
@@ -100,6 +102,7 @@ class MasterProcess:
         self._by_name: dict[str, Link] = {}
         self._strangers: dict[str, Seal] = {}
         self._begun = False
+        self._silences = Silences(SILENT_AFTER_S, TICK_S)
         self._files = _files(config)
 
     def run(self) -> int:
@@ -176,7 +179,8 @@ class MasterProcess:
                 self._admit(msg.node_id, msg.data)
                 return
             message = wire.unpack_from_worker(link.seal.open(msg.data))
-            link.heard_s = now()
+            if link.prepared:  # importing a locustfile may take its time
+                self._silences.heard(link.name, now())
             self._take(link, message)
         except (NotSealedError, MsgspecError) as error:
             if link is None:
@@ -302,25 +306,22 @@ class MasterProcess:
             self._tell_clock(link, drifted(link.before, after), "after")
         self._say(link, wire.Quit())
         self._by_name.pop(link.name, None)
+        self._silences.forget(link.name)
         self._control.send(replace(message.ended, worker=link.name))
 
     # --- silence -----------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         """Says that the master lives, and who doesn't. Never returns."""
-        ticked_s = told_s = now()
+        told_s = now()
         while True:
             gevent.sleep(TICK_S)
             at_s = now()
-            held_up_s, ticked_s = at_s - ticked_s - TICK_S, at_s
-            for link in self._living():
-                # what this process slept through is nobody's silence
-                link.heard_s += max(held_up_s - TICK_S, 0.0)
-                silent_s = at_s - link.heard_s
-                if link.prepared and silent_s > wire.SILENT_AFTER_S:
-                    self._lose(link.name, f"nothing was heard of it for {silent_s:.1f} s")
+            for name, silent_s in self._silences.look(at_s):
+                self._lose(name, f"nothing was heard of it for {silent_s:.1f} s")
             if at_s - told_s >= wire.ALIVE_EVERY_S:
                 told_s = at_s
+                self._control.send(Alive())
                 for link in self._living():
                     self._say(link, wire.Alive())
 
@@ -330,17 +331,22 @@ class MasterProcess:
         if link is None:
             return
         self._links.pop(link.client_id, None)
+        self._silences.forget(name)
         self._say(link, wire.Quit())
         if link.file is not None:
             link.file.close()
         if tell:
             self._control.send(Lost(name, why))
         if self._begun:
-            patience_s = GRACE_S + max(
-                [stream.deadline_s for stream in self._config.load.profile.every_stream], default=GRACE_S
-            )
+            patience_s = _patience_s(self._config.load)
             for other in self._living():
                 self._end(other, End(now() * 1e3, patience_s))
+
+
+def _patience_s(load: Generator) -> float:
+    """How long what is in flight may still take."""
+    deadlines_s = [stream.deadline_s for stream in load.profile.every_stream] if load.profile else [load.deadline_s]
+    return GRACE_S + max(deadlines_s)
 
 
 def _damage(link: Link, message: wire.Done) -> str:
@@ -357,7 +363,8 @@ def _damage(link: Link, message: wire.Done) -> str:
 
 def _files(config: Master) -> tuple[wire.File, tuple[wire.File, ...]]:
     """The locustfile, and whatever else the profile names, for workers that can't read them where they lie."""
-    named = [part.trace.file for part in config.load.profile.parts if part.trace is not None]
+    parts = config.load.profile.parts if config.load.profile is not None else ()
+    named = [part.trace.file for part in parts if part.trace is not None]
     traces = [_file(name, Path(config.directory) / name) for name in dict.fromkeys(named)]
     path = Path(config.load.locustfile)
     return _file(path.name, path), tuple(traces)

@@ -28,7 +28,7 @@ class Sender:
             worker=config.worker,
             workers=config.workers,
             max_in_flight=self.max_in_flight,
-            profile=None if config.users else config.profile,
+            profile=config.profile,
             rate_per_s=config.rate_per_s,
             seed=config.seed,
             users=config.users,

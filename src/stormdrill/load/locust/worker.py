@@ -31,6 +31,7 @@ from stormdrill.load.locust.locustfile import BadLocustfileError
 from stormdrill.load.locust.sender import Sender
 from stormdrill.load.messages import PROGRESS_EVERY_S, Failed, FromRunner, Generator, Secret, Worker
 from stormdrill.load.sealed import TOKEN_VARIABLE, NotSealedError, Seal, new_nonce
+from stormdrill.load.vigil import SILENT_AFTER_S
 from stormdrill.store.identity import boot_id
 from stormdrill.store.records import read_header
 
@@ -125,11 +126,11 @@ class WorkerProcess:
         while not self._quit.wait(_TICK_S):
             at_s = now()
             held_up_s, ticked_s = at_s - ticked_s, at_s
-            if self._begun and held_up_s > wire.SILENT_AFTER_S:
+            if self._begun and held_up_s > SILENT_AFTER_S:
                 # Frozen for so long, it has been given up; what has become due meanwhile must not be sent in a burst.
                 return self._give_up(f"this process stood still for {held_up_s:.1f} s: its master has given it up")
             self._heard_s += max(held_up_s - 2 * _TICK_S, 0.0)
-            if self._welcomed and at_s - self._heard_s > wire.SILENT_AFTER_S:
+            if self._welcomed and at_s - self._heard_s > SILENT_AFTER_S:
                 return self._give_up(f"nothing was heard of the master for {at_s - self._heard_s:.1f} s")
             if self._welcomed and at_s - reported_s >= PROGRESS_EVERY_S - 0.01:
                 reported_s = at_s
