@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from stormdrill.core.case import NOTHING, Case, Measured
 from stormdrill.core.evidence import DROPPED, Requests
 from stormdrill.core.intervals import (
-    Floats,
     Interval,
+    Ints,
     block_count,
     block_of,
     quantile_interval,
     rate_interval,
     share_interval,
 )
+from stormdrill.core.jobs import Jobs
 from stormdrill.core.judge_metrics import COMPLETION, holds, limit_of, quantile_of
 from stormdrill.core.sentences import plural, requests_text
 from stormdrill.core.statistics import minimum_samples
@@ -34,13 +36,19 @@ def measure_requests(case: Case, expression: Comparison, window: Span) -> Measur
         return NOTHING
     if COMPLETION.fullmatch(expression.metric):
         return _completion(case, expression, window)
-    requests = case.requests.between(window.start_ms, window.end_ms).labelled(expression.labels)
-    requests = _without_the_faults_harm(case, expression, window, requests)
+    requests = requests_in(case, expression, window)
+    sample = _sample(expression, window, requests)
     if expression.metric == "success":
-        return _success(case, expression, window, requests)
+        return _success(case, expression, sample)
     if quantile_of(expression.metric) is not None:
-        return _latency(case, expression, window, requests)
-    return _rate(case, expression, window, requests)
+        return _latency(case, expression, sample, requests)
+    return _rate(case, expression, sample, requests)
+
+
+def requests_in(case: Case, expression: Comparison, window: Span) -> Requests:
+    """Those that the expression speaks of."""
+    requests = case.requests.between(window.start_ms, window.end_ms).labelled(expression.labels)
+    return _without_the_faults_harm(case, expression, window, requests)
 
 
 def _without_the_faults_harm(case: Case, expression: Comparison, window: Span, requests: Requests) -> Requests:
@@ -55,37 +63,72 @@ def _without_the_faults_harm(case: Case, expression: Comparison, window: Span, r
     return requests.decided_by(case.inject.mono_ms, patience_us)
 
 
-def _blocks(requests_ms: Floats, window: Span, mask: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.uint16], int]:
-    """The block of each request, or of those of a mask; and how many blocks there are."""
+class Sample(Struct, frozen=True):
+    """What an interval is made of: a window's requests by the block of time in which they were intended."""
+
+    total: Ints
+    """In each block: all that count, or for a rate what happened."""
+    width_s: float
+    """Of a block."""
+    good: Ints | None = None
+    """For a share: those of `total` that are good."""
+    values_us: NDArray[np.uint32] | None = None
+    """For a quantile: each one's latency, whose block is in `block`."""
+    block: NDArray[np.uint16] | None = None
+
+    def interval(self, share: float, seed: int) -> Interval:
+        """In base units: a share of 1, seconds (the quantile at `share`), or a second."""
+        if self.good is not None:
+            return share_interval(self.good, self.total, seed)
+        if self.values_us is None or self.block is None:
+            return rate_interval(self.total, self.width_s, seed)
+        found = quantile_interval(self.values_us, self.block, len(self.total), share, seed)
+        return Interval(found.value * 1e-6, found.low * 1e-6, found.high * 1e-6, found.n)
+
+
+def sample_of(case: Case, expression: Comparison, window: Span) -> Sample | None:
+    """None where there is nothing to sample: a window without length, no ledger, no accepted job."""
+    if window.length_s <= 0:
+        return None
+    if COMPLETION.fullmatch(expression.metric):
+        return _completed(case, expression, window)
+    return _sample(expression, window, requests_in(case, expression, window))
+
+
+def _sample(expression: Comparison, window: Span, requests: Requests) -> Sample:
     blocks = block_count(window.length_s)
-    block = block_of(requests_ms, window.start_ms, window.end_ms, blocks)
-    return block if mask is None or mask.all() else block[mask], blocks
+    width_s = window.length_s / blocks
+    block = block_of(requests.at_ms, window.start_ms, window.end_ms, blocks)
+    if expression.metric == "success":
+        good = np.bincount(block[requests.good], minlength=blocks)
+        return Sample(np.bincount(block, minlength=blocks), width_s, good)
+    if quantile_of(expression.metric) is not None:
+        admitted = requests.admitted
+        values_us = requests.judged_us
+        if not admitted.all():
+            block, values_us = block[admitted], values_us[admitted]
+        return Sample(np.bincount(block, minlength=blocks), width_s, None, values_us, block)
+    counted = requests.good if expression.metric == "goodput" else requests.acknowledged
+    return Sample(np.bincount(block[counted], minlength=blocks), width_s)
 
 
-def _success(case: Case, expression: Comparison, window: Span, requests: Requests) -> Measured:
+def _success(case: Case, expression: Comparison, sample: Sample) -> Measured:
     """2xx within the deadline ÷ all intended: 429, 503, time-outs, refused, unfinished and dropped count against it."""
-    block, blocks = _blocks(requests.at_ms, window)
-    total = np.bincount(block, minlength=blocks)
-    good = np.bincount(block[requests.good], minlength=blocks)
-    interval = share_interval(good, total, case.seed)
     text = f"{{value}} of {{n}} {requests_text(expression.labels)} succeeded"
     share = limit_of(expression) / 100
     needs = _needs(share if expression.op in (">", ">=") else 1 - share) if not expression.relative else 0
-    return Measured(interval, text=text, needs=needs)
+    return Measured(sample.interval(0.0, case.seed), text=text, needs=needs)
 
 
 def _needs(share: float) -> int:
     return minimum_samples(share) if 0 <= share < 1 else 0
 
 
-def _latency(case: Case, expression: Comparison, window: Span, requests: Requests) -> Measured:
+def _latency(case: Case, expression: Comparison, sample: Sample, requests: Requests) -> Measured:
     """Over admitted requests; the others are judged by success."""
     share = quantile_of(expression.metric) or 0.0
-    admitted = requests.admitted
-    block, blocks = _blocks(requests.at_ms, window, admitted)
-    values = requests.judged_us if admitted.all() else requests.judged_us[admitted]
-    interval = _scaled(quantile_interval(values, block, blocks, share, case.seed), 1e-6)
-    apart = int(np.count_nonzero(~admitted & (requests.outcome != DROPPED)))
+    interval = sample.interval(share, case.seed)
+    apart = int(np.count_nonzero(~requests.admitted & (requests.outcome != DROPPED)))
     text = f"{expression.metric} was {{value}} over {{n}} admitted {requests_text(expression.labels)}"
     if apart:
         text += f" ({apart:,} that were rejected or failed at once are judged by success)"
@@ -93,39 +136,45 @@ def _latency(case: Case, expression: Comparison, window: Span, requests: Request
     return Measured(interval, text=text, needs=needs)
 
 
-def _scaled(interval: Interval, factor: float) -> Interval:
-    return Interval(interval.value * factor, interval.low * factor, interval.high * factor, interval.n)
-
-
-def _rate(case: Case, expression: Comparison, window: Span, requests: Requests) -> Measured:
+def _rate(case: Case, expression: Comparison, sample: Sample, requests: Requests) -> Measured:
     """`throughput`: answered with 2xx; `goodput`: within the deadline too. Each by its intended start."""
-    counted = requests.good if expression.metric == "goodput" else requests.acknowledged
-    block, blocks = _blocks(requests.at_ms, window, counted)
-    interval = rate_interval(np.bincount(block, minlength=blocks), window.length_s / blocks, case.seed)
     kind = "answered in time" if expression.metric == "goodput" else "answered"
     text = f"{{value}} of {requests_text(expression.labels)} were {kind} ({{n}} in all)"
     doubt = "" if len(requests) else "no such request was intended"
-    return Measured(interval, text=text, doubt=doubt)
+    return Measured(sample.interval(0.0, case.seed), text=text, doubt=doubt)
+
+
+def _chosen_jobs(case: Case, jobs: Jobs, expression: Comparison, window: Span) -> NDArray[np.bool_]:
+    fits = np.array([expression.labels.items() <= kind.labels.items() for kind in case.requests.kinds], dtype=np.bool_)
+    chosen = (jobs.accepted_ms >= window.start_ms) & (jobs.accepted_ms < window.end_ms) & ~jobs.refused
+    chosen &= fits[jobs.kind] if len(fits) else False
+    return chosen
+
+
+def _completed(case: Case, expression: Comparison, window: Span) -> Sample | None:
+    if case.jobs is None:
+        return None
+    chosen = _chosen_jobs(case, case.jobs, expression, window)
+    if not chosen.any():
+        return None
+    took_us = np.minimum(case.jobs.took_ms[chosen] * 1000, _MOST_US).astype(np.uint32)
+    blocks = block_count(window.length_s)
+    block = block_of(case.jobs.accepted_ms[chosen], window.start_ms, window.end_ms, blocks)
+    return Sample(np.bincount(block, minlength=blocks), window.length_s / blocks, None, took_us, block)
 
 
 def _completion(case: Case, expression: Comparison, window: Span) -> Measured:
     """From the ledger, by the phase of acceptance. What is not done yet counts as slower than any limit."""
-    jobs = case.jobs
+    jobs, sample = case.jobs, _completed(case, expression, window)
     if jobs is None:
         return replace(NOTHING, doubt="the system's job ledger was not read")
-    fits = np.array([expression.labels.items() <= kind.labels.items() for kind in case.requests.kinds], dtype=np.bool_)
-    chosen = (jobs.accepted_ms >= window.start_ms) & (jobs.accepted_ms < window.end_ms) & ~jobs.refused
-    chosen &= fits[jobs.kind] if len(fits) else False
-    if not chosen.any():
+    if sample is None:
         return NOTHING
-    took_us = np.minimum(jobs.took_ms[chosen] * 1000, _MOST_US).astype(np.uint32)
-    block, blocks = _blocks(jobs.accepted_ms[chosen], window)
     share = quantile_of(expression.metric) or 0.0
-    interval = _scaled(quantile_interval(took_us, block, blocks, share, case.seed), 1e-6)
-    interval = Interval(_never(interval.value), _never(interval.low), _never(interval.high), interval.n)
+    interval = never(sample.interval(share, case.seed))
     what = expression.metric.removeprefix("completion_")
     text = f"{what} of the completion time was {{value}} over {{n}} accepted jobs"
-    unknown = int(np.count_nonzero(jobs.unknown[chosen]))
+    unknown = int(np.count_nonzero(jobs.unknown & _chosen_jobs(case, jobs, expression, window)))
     doubt = ""
     if unknown:
         silent = ", ".join(reading.instance for reading in case.silent_ledgers)
@@ -133,8 +182,13 @@ def _completion(case: Case, expression: Comparison, window: Span) -> Measured:
     return Measured(interval, text=text, needs=0 if expression.relative else _needs(share), doubt=doubt)
 
 
-def _never(value_s: float) -> float:
-    return math.inf if value_s >= _MOST_US * 1e-6 else value_s
+def never(interval: Interval) -> Interval:
+    """Completion times with what is not done as what it is: endless."""
+
+    def end(value_s: float) -> float:
+        return math.inf if value_s >= _MOST_US * 1e-6 else value_s
+
+    return Interval(end(interval.value), end(interval.low), end(interval.high), interval.n)
 
 
 def word_of(op: str, interval: Interval, limit: float) -> str:
