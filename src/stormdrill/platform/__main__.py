@@ -25,6 +25,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--region", default="", help="gateway, workers: the region they belong to")
     parser.add_argument("--pool", choices=("cpu", "gpu"), help="workers: which pool they are")
     parser.add_argument("--bug", choices=BUGS, default=NONE, help="a named resilience bug")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="gateway: how many slots and places its region has, 1 as usual"
+    )
     return parser
 
 
@@ -43,7 +46,7 @@ def _role(options: argparse.Namespace, wiring: Wiring) -> Coroutine[None, None, 
     if options.role == "gateway":
         from stormdrill.platform import gateway
 
-        return gateway.run(wiring, options.region, options.bug)
+        return gateway.run(wiring, options.region, options.bug, options.scale)
     if not options.pool:
         raise WiringError("workers need --pool cpu or gpu")
     from stormdrill.platform import workers
@@ -52,7 +55,10 @@ def _role(options: argparse.Namespace, wiring: Wiring) -> Coroutine[None, None, 
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if not 0.1 <= options.scale <= 10:
+        parser.error(f"--scale is {options.scale:g}; write 0.1 to 10")
     logging.basicConfig(
         format="%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S", level=logging.INFO
     )

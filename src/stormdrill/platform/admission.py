@@ -13,6 +13,8 @@ QUEUE_SHARE = {1: 1.0, 2: 0.8, 3: 0.5}
 ACKNOWLEDGED_WAIT_SHARE = 0.5
 """A job that is to be acknowledged must be expected to start within this share of its deadline."""
 RETRY_SPREAD_S = 3.0
+WAIT_MARGIN = 1.25
+"""A prediction may be wrong by this much, and what was admitted is answered in time all the same."""
 
 Policy = Literal["tiers", "full-queue", "everything"]
 """tiers: as meant. full-queue: refuse only when full, whoever it is. everything: never refuse."""
@@ -26,6 +28,8 @@ class Outlook(Struct, frozen=True):
     """Predicted wait behind everything that runs before it."""
     service_s: float
     shed_level: int
+    limit: int = QUEUE_LIMIT
+    """Of the depth."""
 
 
 def shed_reason(
@@ -39,12 +43,12 @@ def shed_reason(
     if policy == "everything":
         return None
     if policy == "full-queue":
-        return "queue full" if outlook.depth >= QUEUE_LIMIT else None
+        return "queue full" if outlook.depth >= outlook.limit else None
     if outlook.shed_level and _sheds(outlook.shed_level, tier, roll):
         return f"shed level {outlook.shed_level}"
-    if outlook.depth >= QUEUE_LIMIT * QUEUE_SHARE[tier]:
+    if outlook.depth >= outlook.limit * QUEUE_SHARE[tier]:
         return "queue full"
-    if waits and outlook.wait_s + outlook.service_s > remaining_s:
+    if waits and outlook.wait_s * WAIT_MARGIN + outlook.service_s > remaining_s:
         return "deadline can't be met"
     if not waits and outlook.wait_s > ACKNOWLEDGED_WAIT_SHARE * remaining_s:
         return "deadline can't be met"

@@ -18,6 +18,8 @@ class Breaker:
         self._successes = 0
         self._open_until_s: float | None = None
         self._trial_until_s = float("-inf")
+        self.trials = 0
+        """Requests that went while it was open."""
 
     @property
     def is_open(self) -> bool:
@@ -34,6 +36,7 @@ class Breaker:
         """A request goes now; as a trial it keeps others back until it ends, at most for its limit."""
         if self._open_until_s is not None:
             self._trial_until_s = now_s + limit_s
+            self.trials += 1
 
     def succeeded(self) -> None:
         self._failures = 0
@@ -50,6 +53,13 @@ class Breaker:
         if self._failures >= FAILURES_TO_OPEN or self._open_until_s is not None:
             self._open_until_s = now_s + OPEN_S
             self._trial_until_s = float("-inf")
+
+
+class StuckBreaker(Breaker):
+    """The bug: once open, it is never tried again."""
+
+    def would_pass(self, now_s: float) -> bool:
+        return not self.is_open
 
 
 class RetryBudget:

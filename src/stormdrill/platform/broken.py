@@ -15,13 +15,19 @@ from stormdrill.platform.region import Region
 from stormdrill.platform.store import Store, StoredJob
 
 _encode = Encoder().encode
+GHOST = "ghost:"
+GHOST_S = 60.0
+GHOSTS_SHARE = 0.875
+"""Ghosts fill the queue so far, above what tiers 2 and 3 may fill and below what tier 1 may."""
 
 
 class Unfenced(Region):
     """Work counts whoever hands it in, also when its lease is over and the job was leased again or taken over."""
 
-    def __init__(self, name: str, regions: Sequence[str], store: Store, clock: Clock, *, bug: str, seed: int) -> None:
-        super().__init__(name, regions, store, clock, bug=bug, seed=seed)
+    def __init__(
+        self, name: str, regions: Sequence[str], store: Store, clock: Clock, *, bug: str, seed: int, scale: float = 1.0
+    ) -> None:
+        super().__init__(name, regions, store, clock, bug=bug, seed=seed, scale=scale)
         self._late: dict[str, Outcome] = {}
         """Counted although its lease was over, and not claimed by another region yet."""
 
@@ -86,6 +92,27 @@ class SplitBrain(Region):
                 self.on_work(entry.pool)
 
 
+class GhostWork(Region):
+    """Who was turned away is queued all the same, and worked for long after leaving."""
+
+    def _was_turned_away(self, entry: Entry, now_s: float) -> None:
+        if entry.job.tier == 1 or self.depth >= GHOSTS_SHARE * self.door.limit:
+            return
+        self._ghosts = getattr(self, "_ghosts", 0) + 1
+        entry.job.id = f"{GHOST}{self._ghosts}"
+        entry.expires_s = now_s + GHOST_S
+        self._entries[entry.job.id] = entry
+        self._lanes.push(entry)
+        self.on_work(entry.pool)
+
+    def complete(self, worker: str, outcome: Outcome) -> bool:
+        entry = self._holder(outcome.id, outcome.token)
+        if entry is None or not outcome.id.startswith(GHOST):
+            return super().complete(worker, outcome)
+        self._close(entry, "refused", "", b"")
+        return True
+
+
 def region_with(bug: str) -> type[Region]:
     return {
         bugs.UNFENCED_LEASE: Unfenced,
@@ -93,4 +120,5 @@ def region_with(bug: str) -> type[Region]:
         bugs.GREY_BLIND: GreyBlind,
         bugs.NO_REQUEUE: NoRequeue,
         bugs.SPLIT_BRAIN: SplitBrain,
+        bugs.GOODPUT_COLLAPSE: GhostWork,
     }.get(bug, Region)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 import zlib
@@ -14,9 +15,11 @@ from msgspec.json import decode, encode
 from stormdrill.platform import bugs
 from stormdrill.platform.admission import retry_after_s
 from stormdrill.platform.alerts import alerts
-from stormdrill.platform.breaker import RetryBudget
+from stormdrill.platform.breaker import Breaker, RetryBudget, StuckBreaker
 from stormdrill.platform.control import Control
+from stormdrill.platform.flow import InFlight
 from stormdrill.platform.jobs import BadJobError, JobRequest, Placement, parse_job, place
+from stormdrill.platform.memory import rss_bytes
 from stormdrill.platform.messages import Attempt, Health, Refusal
 from stormdrill.platform.metrics import Metrics
 from stormdrill.platform.service import CALL_ERRORS, JSON, Handler, answer, client, log, metrics, repeat, serve
@@ -31,6 +34,11 @@ ACCEPT_LIMIT_S = 0.5
 """An acceptance (202) is quick or not at all."""
 SHORTEST_TRY_S = 0.05
 STORM_TRIES = 5
+HIDDEN_S = 0.15
+"""With the bug hidden-queue new requests are looked at so often, and counted only then."""
+BLOAT_S = 0.2
+"""With the bug buffer-bloat a report is waited for so long after its deadline."""
+IN_STEP_S = "2"
 _HEADERS = {"Content-Type": JSON}
 _MOVABLE = (500, 502, 503, 504)
 """Answers after which the other region may be tried."""
@@ -42,6 +50,8 @@ class Tried(Struct, frozen=True):
     status: int
     body: bytes = b""
     retry_after: str | None = None
+    region: str = ""
+    """Whose answer it is."""
 
 
 class Edge:
@@ -51,12 +61,14 @@ class Edge:
         self._bug = bug
         self._gateways = {peer.region("gateway"): peer for peer in wiring.peers_of("gateway")}
         self._regions = tuple(sorted(self._gateways))
-        self._sights = {region: Sight(region) for region in self._regions}
+        breaker = StuckBreaker if bug == bugs.STUCK_BREAKER else Breaker
+        self._sights = {region: Sight(region, breaker=breaker()) for region in self._regions}
         self._control = Control()
         self._budget = RetryBudget()
         self._metrics = Metrics()
         self._random = random.Random(zlib.crc32(wiring.instance.encode()))  # noqa: S311
         self._was_ready = False
+        self._inside = InFlight(time.monotonic())
 
     def routes(self) -> Mapping[str, Handler]:
         return {
@@ -71,6 +83,15 @@ class Edge:
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         began_s = time.monotonic()
+        if self._bug == bugs.HIDDEN_QUEUE:
+            await asyncio.sleep(HIDDEN_S - began_s % HIDDEN_S)
+        self._inside.enter(time.monotonic())
+        try:
+            return await self._submit(request, began_s)
+        finally:
+            self._inside.leave(time.monotonic())
+
+    async def _submit(self, request: web.Request, began_s: float) -> web.StreamResponse:
         try:
             job = parse_job(await request.read())
         except BadJobError as error:
@@ -82,6 +103,7 @@ class Edge:
         if self._bug == bugs.RESIDENCY_IGNORED:
             placement = place(job.id, None, self._regions) or placement
         self._budget.earn()
+        self._metrics.count("hop_received_total")
         if self._bug == bugs.RETRY_STORM:
             tried = await self._storm(job, placement, began_s)
         else:
@@ -100,6 +122,8 @@ class Edge:
         if tried.status == 409:
             owner = decode(tried.body, type=Refusal).owner
             second = owner if owner in self._gateways and owner != first else None
+        elif tried.status == 429 and self._bug == bugs.SHED_RETRIED and second is not None and self._usable(second):
+            return await self._try(second, job, self._limit_s(job, began_s, False), 2)
         elif tried.status not in (0, *_MOVABLE) or second is None or not self._usable(second):
             return tried
         if second is None or self._left_s(job, began_s) < SHORTEST_TRY_S or not self._budget.spend():
@@ -142,12 +166,15 @@ class Edge:
     def _limit_s(self, job: JobRequest, began_s: float, another: bool) -> float:
         left_s = self._left_s(job, began_s)
         limit_s = left_s if job.wait else min(left_s, ACCEPT_LIMIT_S)
+        if self._bug == bugs.BUFFER_BLOAT and job.kind == "report":
+            return limit_s + BLOAT_S
         return limit_s * FIRST_TRY_SHARE if another and job.wait else limit_s
 
     async def _try(self, region: str, job: JobRequest, limit_s: float, number: int) -> Tried:
         sight = self._sights[region]
         sight.breaker.passing(time.monotonic(), limit_s)
         self._metrics.count("attempts_total", region=region)
+        self._metrics.count("hop_sent_total")
         attempt = Attempt(job, time.time() * 1000.0 + limit_s * 1000.0, self._name, number)
         try:
             async with self._session.post(
@@ -156,7 +183,7 @@ class Edge:
                 headers=_HEADERS,
                 timeout=ClientTimeout(total=limit_s),
             ) as response:
-                tried = Tried(response.status, await response.read(), response.headers.get("Retry-After"))
+                tried = Tried(response.status, await response.read(), response.headers.get("Retry-After"), region)
         except CALL_ERRORS as error:
             self._failed(region)
             timed_out = isinstance(error, TimeoutError)
@@ -182,9 +209,10 @@ class Edge:
             status = 503 if tried.retry_after else 504
         elif status in (409, 421, 500, 502):
             status = 503
-        headers = {}
-        if status in (429, 503):
-            headers["Retry-After"] = tried.retry_after or self._later()
+        headers = {"X-Region": tried.region} if tried.region else {}
+        if status in (429, 503) and self._bug != bugs.NO_RETRY_AFTER:
+            in_step = self._bug == bugs.RETRY_IN_STEP
+            headers["Retry-After"] = IN_STEP_S if in_step else tried.retry_after or self._later()
         return web.Response(body=tried.body, status=status, headers=headers, content_type=JSON)
 
     def _later(self) -> str:
@@ -244,7 +272,10 @@ class Edge:
         for region, sight in self._sights.items():
             self._metrics.gauge("region_healthy", sight.healthy, region=region)
             self._metrics.gauge("breaker_open", sight.breaker.is_open, region=region)
+            self._metrics.gauge("breaker_probes_total", sight.breaker.trials, region=region)
         self._metrics.gauge("retry_budget_tokens", self._budget.tokens)
+        self._metrics.gauge("requests_in_flight", self._inside.mean(time.monotonic()))
+        self._metrics.gauge("process_resident_memory_bytes", rss_bytes())
         return metrics(self._metrics.text())
 
     async def show_alerts(self, request: web.Request) -> web.StreamResponse:

@@ -12,13 +12,13 @@ from msgspec.json import Encoder
 
 from stormdrill.platform import bugs
 from stormdrill.platform.admin import Admin
-from stormdrill.platform.admission import QUEUE_LIMIT
 from stormdrill.platform.broken import SplitBrain, region_with
 from stormdrill.platform.clock import SystemClock
 from stormdrill.platform.control import RELEASES
 from stormdrill.platform.devices import STATES
 from stormdrill.platform.feeding import FeedCopy
 from stormdrill.platform.jobs import POOLS, Pool
+from stormdrill.platform.memory import rss_bytes
 from stormdrill.platform.messages import (
     Attempt,
     Checkpoint,
@@ -47,11 +47,17 @@ from stormdrill.platform.wiring import Wiring
 TICK_S = 0.1
 LONGEST_POLL_S = 5.0
 SERVICE = "gateway"
+SLOW_SHARE = 0.6
+"""Of an attempt's time, until it is refused with the bug slow-rejection."""
+BLOAT_DEPTH = 8
+"""More than so many waiting, and with the bug buffer-bloat reports stay in the output buffer."""
+BLOAT_LEFT_S = 0.1
 _encoder = Encoder()
 
 
 class Gateway:
-    def __init__(self, region: Region, peers: Peers, feed: FeedCopy) -> None:
+    def __init__(self, region: Region, peers: Peers, feed: FeedCopy, bug: str) -> None:
+        self._bug = bug
         self._region = region
         self._peers = peers
         self._feed = feed
@@ -84,11 +90,14 @@ class Gateway:
         region = self._region
         admission = region.admit(attempt)
         self._metrics.count("attempts_total")
+        self._metrics.count("hop_received_total")
         self._metrics.count("requests_served_total")
         if admission.entry is not None and admission.status == 200:
             response = await self._result(admission.entry, attempt)
         else:
             response = self._at_once(admission, attempt)
+            if self._bug == bugs.SLOW_REJECTION and response.status == 429:
+                await asyncio.sleep(SLOW_SHARE * _left_s(attempt))
         tier = str(attempt.job.tier)
         self._metrics.count("requests_total", code=str(response.status), tier=tier)
         if response.status == 429:
@@ -113,14 +122,14 @@ class Gateway:
                 ending.set_result((end, reason, result))
 
         entry.watchers.append(ended)
-        clock = SystemClock()
         try:
-            limit_s = max(0.0, (attempt.expires_at_ms - clock.wall_ms()) / 1000.0)
-            end, reason, result = await asyncio.wait_for(ending, limit_s)
+            end, reason, result = await asyncio.wait_for(ending, _left_s(attempt))
         except TimeoutError:
             self._region.give_up(entry)
             return answer(Refusal("deadline passed", self._region.name), 504)
         if end == "done":
+            if self._bug == bugs.BUFFER_BLOAT and attempt.job.kind == "report" and self._region.depth > BLOAT_DEPTH:
+                await asyncio.sleep(max(0.0, _left_s(attempt) - BLOAT_LEFT_S))
             return answer(result)
         if end == "superseded":
             return answer(Refusal(reason, self._region.name), 409)
@@ -222,7 +231,7 @@ class Gateway:
             epoch=region.epoch,
             pools=region.pool_health(),
             queue_depth=region.depth,
-            queue_limit=QUEUE_LIMIT,
+            queue_limit=region.door.limit,
             queue_oldest_age_s=round(region.oldest_age_s, 3),
             own_arrivals_per_s=region.arrivals_per_s("own"),
             capacity_per_s=region.capacity_per_s(),
@@ -251,7 +260,7 @@ class Gateway:
     async def show_metrics(self, request: web.Request) -> web.StreamResponse:
         region, shown = self._region, self._metrics
         shown.gauge("queue_depth", region.depth)
-        shown.gauge("queue_limit", QUEUE_LIMIT)
+        shown.gauge("queue_limit", region.door.limit)
         shown.gauge("queue_oldest_age_seconds", region.oldest_age_s)
         for pool, health in region.pool_health().items():
             shown.gauge("slots", health.slots, pool=pool)
@@ -270,6 +279,8 @@ class Gateway:
         shown.gauge("feed_late", self._feed.late)
         for name, value in region.tally.shown().items():
             shown.gauge(name, value)
+        shown.gauge("hop_sent_total", region.tally.leases_total)
+        shown.gauge("process_resident_memory_bytes", rss_bytes())
         shown.gauge("lease_epoch", region.epoch)
         shown.gauge("claims_outstanding", region.store.claims_outstanding())
         shown.gauge("shed_level", region.control.shed_level)
@@ -284,18 +295,24 @@ class Gateway:
             log.warning("was away: rejoining as epoch %d", self._region.epoch)
 
 
-async def run(wiring: Wiring, region_name: str, bug: str) -> None:
+def _left_s(attempt: Attempt) -> float:
+    """Until the edge gives it up."""
+    return max(0.0, (attempt.expires_at_ms - SystemClock().wall_ms()) / 1000.0)
+
+
+async def run(wiring: Wiring, region_name: str, bug: str, scale: float) -> None:
     clock = SystemClock()
     others = {peer.region(SERVICE): peer for peer in wiring.peers_of(SERVICE)}
     others.pop(region_name, None)
     path = wiring.data / "region.sqlite"
     store = bugs.ForgetfulStore(path, clock) if bug == bugs.LOST_ACKNOWLEDGEMENT else Store(path)
     seed = zlib.crc32(wiring.instance.encode())
-    region = region_with(bug)(region_name, (region_name, *others), store, clock, bug=bug, seed=seed)
+    regions = (region_name, *others)
+    region = region_with(bug)(region_name, regions, store, clock, bug=bug, seed=seed, scale=scale)
     async with client(limit_s=2.0) as session:
         peers = Peers(region, others, session)
         feed = FeedCopy(wiring.peers_of("feed"), session)
-        gateway = Gateway(region, peers, feed)
+        gateway = Gateway(region, peers, feed, bug)
         works = [repeat(TICK_S, gateway.tick), feed.follow(), *peers.works()]
         try:
             await serve(wiring, gateway.routes(), *works)

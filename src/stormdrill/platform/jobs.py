@@ -17,6 +17,10 @@ POOLS: tuple[Pool, ...] = ("cpu", "gpu")
 TIERS = (1, 2, 3)
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 LONGEST_DEADLINE_MS = 3_600_000
+PARTITIONS = 16
+"""Of the data in each region."""
+PARTITION_SLOTS = 2
+"""Jobs that one partition's data can serve at once in a region, however many slots are free."""
 STALE_AGE_S = 5.0
 """A report from older data must say so."""
 
@@ -34,6 +38,8 @@ class JobRequest(Struct, frozen=True):
     """A region that the job may not leave, whatever happens."""
     wait: bool = True
     """False: 202 once the job is on disk; the result is asked for later."""
+    key: str = ""
+    """Whose data it works on: all jobs of a key share a partition. Empty: none in particular."""
 
 
 class BadJobError(Exception):
@@ -51,11 +57,18 @@ def parse_job(body: bytes) -> JobRequest:
         raise BadJobError(f"not a job: {error}") from None
     if not NAME.fullmatch(job.id):
         raise BadJobError("`id` must be 1 to 128 letters, digits or one of _ . : -")
+    if job.key and not NAME.fullmatch(job.key):
+        raise BadJobError("`key` must be 1 to 128 letters, digits or one of _ . : -, or be left out")
     if job.tier not in TIERS:
         raise BadJobError(f"`tier` is {job.tier}; write 1, 2 or 3")
     if not 1 <= job.deadline_ms <= LONGEST_DEADLINE_MS:
         raise BadJobError(f"`deadline_ms` is {job.deadline_ms:g}; write 1 to {LONGEST_DEADLINE_MS}")
     return job
+
+
+def partition_of(key: str) -> int:
+    """-1: it belongs to none."""
+    return zlib.crc32(key.encode()) % PARTITIONS if key else -1
 
 
 class Placement(Struct, frozen=True):

@@ -6,29 +6,37 @@ training in a lane of its own: it needs a GPU slot for seconds, and may hold hal
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
+from stormdrill.platform import bugs
+from stormdrill.platform.broken_pools import pool_with
 from stormdrill.platform.capacity import predicted_wait_s
-from stormdrill.platform.jobs import POOLS, Pool, places_of
-from stormdrill.platform.pools import PoolState
+from stormdrill.platform.jobs import PARTITION_SLOTS, POOLS, Pool, places_of
 from stormdrill.platform.queue import LANES, PROMOTED_SHARE, Entry, Lane, WorkQueue
 
 TRAINING_SHARE = 0.5
 
 
 class Lanes:
-    def __init__(self, *, in_arrival_order: bool, cpu_fallback: bool) -> None:
-        self.pools = {pool: PoolState.of(pool) for pool in POOLS}
-        self._in_arrival_order = in_arrival_order
-        self._cpu_fallback = cpu_fallback
+    def __init__(self, *, bug: str = bugs.NONE, scale: float = 1.0) -> None:
+        self.pools = {pool: pool_with(bug).of(pool, scale) for pool in POOLS}
+        self._bug = bug
+        self._cpu_fallback = bug != bugs.NO_CPU_FALLBACK
         self._queues: dict[Lane, WorkQueue] = {}
         self._leased: dict[str, Entry] = {}
+        self.now_s = 0.0
+        """When work was last looked for."""
+        self._at_work: Counter[int] = Counter()
+        """By partition."""
         self.clear()
 
     def clear(self) -> None:
         """Nothing waits and nothing is leased; the pools stay."""
-        self._queues = {lane: WorkQueue(self._in_arrival_order) for lane in LANES}
+        in_order, blocks = self._bug in (bugs.NO_SHEDDING, bugs.UNBOUNDED_QUEUE), self._bug == bugs.HEAD_OF_LINE
+        self._queues = {lane: WorkQueue(in_order, self._blocked, blocks) for lane in LANES}
         self._leased.clear()
+        self._at_work.clear()
         for state in self.pools.values():
             state.taken = 0
 
@@ -47,15 +55,18 @@ class Lanes:
         self.remove(entry)
         entry.pool = pool
         self._leased[entry.job.id] = entry
+        self._at_work[entry.partition] += 1
         self.pools[pool].taken += places_of(entry.job.kind, pool)
 
     def give_back(self, entry: Entry) -> None:
         """Its place is free again."""
         if self._leased.pop(entry.job.id, None) is not None:
+            self._at_work[entry.partition] -= 1
             self.pools[entry.pool].taken -= places_of(entry.job.kind, entry.pool)
 
     def next(self, pool: Pool, want: int, now_s: float) -> Entry | None:
         """What this pool is to run next, still in its lane, within so many places."""
+        self.now_s = now_s
         room = min(want, self.pools[pool].room)
         if room <= 0:
             return None
@@ -88,6 +99,20 @@ class Lanes:
             room = state.room > 0
         return predicted_wait_s(room, slots, self._queues[lane], running, tier)
 
+    def waiting_in(self, partition: int) -> int:
+        """Jobs of that partition in the queue."""
+        return sum(entry.partition == partition for queue in self._queues.values() for entry in queue)
+
+    def partition_wait_s(self, entry: Entry) -> float:
+        """What a newcomer would wait behind the jobs of its own partition."""
+        if not entry.job.key:
+            return 0.0
+        ahead = max(0, self.waiting_in(entry.partition) + self._at_work[entry.partition] - PARTITION_SLOTS + 1)
+        return ahead * entry.cost_s / PARTITION_SLOTS
+
+    def _blocked(self, entry: Entry) -> bool:
+        return bool(entry.job.key) and self._at_work[entry.partition] >= PARTITION_SLOTS
+
     @property
     def training(self) -> int:
         """Training jobs at work."""
@@ -96,6 +121,11 @@ class Lanes:
     @property
     def depth(self) -> int:
         return sum(len(queue) for queue in self._queues.values())
+
+    @property
+    def promised(self) -> int:
+        """Of those that wait: acknowledged, nobody waits for the answer."""
+        return sum(entry.expires_s is None for queue in self._queues.values() for entry in queue)
 
     def waiting(self, pool: Pool) -> int:
         return sum(len(self._queues[lane]) for lane in _lanes(pool))

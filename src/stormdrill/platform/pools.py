@@ -31,6 +31,8 @@ class PoolState:
     wanted: int
     """Slots, as far as the quota allows."""
     full_quota: int
+    base: int
+    """Slots that it has without a reason for more."""
     devices: Mapping[str, int] = field(default_factory=dict)
     """State → how many devices were seen in it by the worker."""
     last_contact_s: float = -math.inf
@@ -44,8 +46,10 @@ class PoolState:
     next_scale_s: float = 0.0
 
     @classmethod
-    def of(cls, pool: Pool) -> PoolState:
-        return cls(pool, BASE_SLOTS[pool], QUOTA_SLOTS[pool], {OK: DEVICES[pool]})
+    def of(cls, pool: Pool, scale: float = 1.0) -> PoolState:
+        """`scale`: how big the region is, of the usual slots; at least one of each."""
+        base, quota = (max(1, round(slots[pool] * scale)) for slots in (BASE_SLOTS, QUOTA_SLOTS))
+        return cls(pool, base, quota, base, {OK: DEVICES[pool]})
 
     @property
     def working(self) -> int:
@@ -57,8 +61,13 @@ class PoolState:
         return self._share(self.full_quota)
 
     @property
+    def most(self) -> int:
+        """As far as the autoscaler may go."""
+        return self.quota
+
+    @property
     def slots(self) -> int:
-        return min(self.wanted, self.quota)
+        return min(self.wanted, self.most)
 
     @property
     def places(self) -> int:
@@ -85,13 +94,13 @@ class PoolState:
             return
         self.next_scale_s = now_s + SCALE_EVERY_S
         if oldest_age_s > GROW_AGE_S:
-            self.wanted = max(self.wanted, min(self.quota, self.slots + 1))
+            self.wanted = max(self.wanted, min(self.most, self.slots + 1))
             self.idle_since_s = None
         elif self.taken * 2 >= self.places:
             self.idle_since_s = None
         elif self.idle_since_s is None:
             self.idle_since_s = now_s
-        elif now_s - self.idle_since_s > SHRINK_AFTER_S and self.slots > self._share(BASE_SLOTS[self.pool]):
+        elif now_s - self.idle_since_s > SHRINK_AFTER_S and self.slots > self._share(self.base):
             self.wanted = self.slots - 1
             self.idle_since_s = now_s
 

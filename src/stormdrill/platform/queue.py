@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stormdrill.platform.jobs import TIERS, Pool
+from stormdrill.platform.jobs import TIERS, Pool, partition_of
 from stormdrill.platform.store import StoredJob
 
 PATIENCE_SHARE = 0.25
@@ -40,6 +40,8 @@ class Entry:
     """Steps that its worker has told of, saved or not."""
     waits_since_s: float = 0.0
     """When it last came to the queue."""
+    gave_way: bool = False
+    """To more urgent work, at a checkpoint."""
     due: int = 0
     """Steps that had to be saved."""
     watchers: list[Callable[[End, str, bytes], None]] = field(default_factory=list)
@@ -49,6 +51,10 @@ class Entry:
     def lane(self) -> Lane:
         return "training" if self.job.kind == "training" else self.pool
 
+    @property
+    def partition(self) -> int:
+        return partition_of(self.job.key)
+
     def expired(self, now_s: float) -> bool:
         return self.expires_s is not None and now_s >= self.expires_s
 
@@ -57,9 +63,18 @@ class Entry:
 
 
 class WorkQueue:
-    def __init__(self, in_arrival_order: bool = False) -> None:
+    def __init__(
+        self,
+        in_arrival_order: bool = False,
+        blocked: Callable[[Entry], bool] = lambda entry: False,
+        blocks_others: bool = False,
+    ) -> None:
         self._in_arrival_order = in_arrival_order
         """Set by the bugs that forget about tiers."""
+        self._blocked = blocked
+        """Its partition can't take it now: what is behind it goes first."""
+        self._blocks_others = blocks_others
+        """Set by the bug head-of-line."""
         self._tiers: dict[int, OrderedDict[str, Entry]] = {tier: OrderedDict() for tier in TIERS}
 
     def __len__(self) -> int:
@@ -80,8 +95,9 @@ class WorkQueue:
 
     def head(self, now_s: float, promote: bool = False) -> Entry | None:
         """What is to run next, still in the queue; `promote`: impatient jobs may go before tier 1 now."""
-        heads = [next(iter(entries.values())) for entries in self._tiers.values() if entries]
-        return min(heads, key=lambda entry: self.urgency(entry, now_s, promote)) if heads else None
+        heads = [head for entries in self._tiers.values() if (head := self._first(entries.values())) is not None]
+        most = min(heads, key=lambda entry: self.urgency(entry, now_s, promote)) if heads else None
+        return None if self._blocks_others and most is not None and self._blocked(most) else most
 
     def urgency(self, entry: Entry, now_s: float, promote: bool = False) -> tuple[int, float]:
         """Smaller runs first."""
@@ -96,6 +112,9 @@ class WorkQueue:
 
     def oldest_age_s(self, now_s: float) -> float:
         return max((now_s - entry.waits_since_s for entry in self), default=0.0)
+
+    def _first(self, entries: Iterable[Entry]) -> Entry | None:
+        return next((entry for entry in entries if self._blocks_others or not self._blocked(entry)), None)
 
     def _rank(self, tier: int) -> int:
         return TIERS[0] if self._in_arrival_order else tier

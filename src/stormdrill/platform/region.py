@@ -11,20 +11,18 @@ promises, each durable before anybody hears of it:
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from msgspec import Struct, structs
 from msgspec.json import Encoder
 
 from stormdrill.platform import bugs
-from stormdrill.platform.admission import Outlook, Policy, retry_after_s, shed_reason
+from stormdrill.platform.broken_door import door_with, lanes_with
 from stormdrill.platform.capacity import carried_per_s
 from stormdrill.platform.clock import Clock
 from stormdrill.platform.control import Control
 from stormdrill.platform.fleet import Fleet
 from stormdrill.platform.jobs import POOLS, STALE_AGE_S, WORK, Placement, Pool, place, places_of, slot_cost_s, work_of
-from stormdrill.platform.lanes import Lanes
 from stormdrill.platform.messages import Attempt, JobResult, Lease, LeaseAsk, Outcome, PoolHealth
 from stormdrill.platform.queue import End, Entry
 from stormdrill.platform.rates import Arrivals
@@ -35,7 +33,6 @@ PAUSE_LIMIT_S = 0.5
 """A longer gap in our own clock means that the world may have gone on without us."""
 LEASE_MARGIN_S = 1.5
 """A lease lasts one step and this much longer; a checkpoint renews it."""
-POLICIES: dict[str, Policy] = {bugs.NO_SHEDDING: "full-queue", bugs.UNBOUNDED_QUEUE: "everything"}
 
 _encode = Encoder().encode
 
@@ -52,7 +49,9 @@ class Admission(Struct, frozen=True):
 
 
 class Region:
-    def __init__(self, name: str, regions: Sequence[str], store: Store, clock: Clock, *, bug: str, seed: int) -> None:
+    def __init__(
+        self, name: str, regions: Sequence[str], store: Store, clock: Clock, *, bug: str, seed: int, scale: float = 1.0
+    ) -> None:
         self.name = name
         self.regions = tuple(sorted(regions))
         self.store = store
@@ -64,10 +63,10 @@ class Region:
         """Called when a pool has new work."""
         self._clock = clock
         self._bug = bug
-        self._policy: Policy = POLICIES.get(bug, "tiers")
-        self._random = random.Random(seed)  # noqa: S311
         self._entries: dict[str, Entry] = {}
-        self._lanes = Lanes(in_arrival_order=self._policy != "tiers", cpu_fallback=bug != bugs.NO_CPU_FALLBACK)
+        self._lanes = lanes_with(bug)(bug=bug, scale=scale)
+        self.door = door_with(bug)(self._lanes, self.control, bug=bug, seed=seed, scale=scale)
+        self._keeps_expired = self.door.policy == "everything"
         self.pools = self._lanes.pools
         if store.meta("boot") != clock.boot_id():
             store.rebase(clock.mono_s(), clock.wall_ms())
@@ -134,7 +133,7 @@ class Region:
         for entry in tuple(self._entries.values()):
             if entry.token and now_s >= entry.lease_until_s and not self._held_on(entry, now_s):
                 self._requeue(entry, now_s)
-            if not entry.token and entry.expired(now_s) and self._policy != "everything":
+            if not entry.token and entry.expired(now_s) and not self._keeps_expired:
                 self._end(entry, "refused", "deadline passed in the queue")
         self._lanes.scale(now_s)
 
@@ -159,17 +158,19 @@ class Region:
         if known is not None:
             return known
         if self.control.drained(self.name) and self._bug != bugs.NO_FAILOVER:
-            return Admission(503, reason="drained", retry_after_s=self._retry_after(1.0))
+            return Admission(503, reason="drained", retry_after_s=self.door.retry_after_s(1.0))
         if not self.pools["cpu"].ready(now_s):
-            return Admission(503, reason="no workers", retry_after_s=self._retry_after(1.0))
+            return Admission(503, reason="no workers", retry_after_s=self.door.retry_after_s(1.0))
         stored = StoredJob(
             job.id, job.kind, job.tier, job.deadline_ms, job.wait, placement.home, self._clock.wall_ms(), now_s,
-            attempt.expires_at_ms, residency=job.residency,
+            attempt.expires_at_ms, residency=job.residency, key=job.key,
         )  # fmt: skip
         entry = self._entry(stored, now_s)
-        refused = self._shed(entry, now_s)
-        if refused is not None:
-            return refused
+        turned = self.door.turned_away(entry, now_s)
+        if turned is not None:
+            self._was_turned_away(entry, now_s)
+            return Admission(429, reason=turned.reason, retry_after_s=turned.retry_after_s)
+        self.door.entered(entry, now_s)
         with self.store.together():
             self.store.put(stored)
             if placement.home != self.name:
@@ -195,16 +196,8 @@ class Region:
             return Admission(200 if stored.wait else 202, result=stored.result or b"")
         return None
 
-    def _shed(self, entry: Entry, now_s: float) -> Admission | None:
-        job = entry.job
-        remaining_s = job.deadline_ms / 1000.0 if entry.expires_s is None else entry.expires_s - now_s
-        wait_s = self._lanes.wait_s(entry.lane, job.tier, now_s)
-        service_s = work_of(job.kind, self._lanes.gpu(now_s)).total_s
-        outlook = Outlook(self.depth, wait_s, service_s, self.control.shed_level)
-        reason = shed_reason(job.tier, remaining_s, job.wait, outlook, self._random.random(), self._policy)
-        if reason is None:
-            return None
-        return Admission(429, reason=reason, retry_after_s=self._retry_after(wait_s))
+    def _was_turned_away(self, entry: Entry, now_s: float) -> None:
+        """Nothing remembers it."""
 
     # work goes out
 
@@ -235,7 +228,7 @@ class Region:
 
     def _next(self, pool: Pool, want: int, now_s: float) -> Entry | None:
         while (entry := self._lanes.next(pool, want, now_s)) is not None:
-            if not entry.expired(now_s) or self._policy == "everything":
+            if not entry.expired(now_s) or self._keeps_expired:
                 return entry
             self._end(entry, "refused", "deadline passed in the queue")
         return None
@@ -243,6 +236,8 @@ class Region:
     def _lease(self, entry: Entry, pool: Pool, worker: str, now_s: float) -> Lease:
         self._lanes.take(entry, pool)
         job, work = entry.job, work_of(entry.job.kind, pool == "gpu")
+        self.tally.leases_total += not entry.gave_way
+        entry.gave_way = False
         self._lease_number += 1
         entry.token = f"{self._epoch}.{self._lease_number}"
         entry.worker = worker
@@ -278,6 +273,7 @@ class Region:
         if self._lanes.more_urgent(entry, now_s) and not entry.impatient(now_s):
             self.tally.jobs_preempted_total += 1
             self._requeue(entry, now_s)
+            entry.gave_way = True
             return False
         return True
 
@@ -294,7 +290,7 @@ class Region:
             else:
                 self._end(entry, "refused", outcome.text or "the work failed")
             return True
-        if entry.expired(now_s) and self._policy != "everything":
+        if entry.expired(now_s) and not self._keeps_expired:
             self._end(entry, "refused", "completed after its caller had given up")
             return True
         took_ms = (now_s - entry.job.accepted_mono_s) * 1000.0
@@ -322,7 +318,7 @@ class Region:
     def give_up(self, entry: Entry) -> None:
         """The caller's time is over."""
         self.pulse()
-        if self._entries.get(entry.job.id) is entry and self._policy != "everything":
+        if self._entries.get(entry.job.id) is entry and not self._keeps_expired:
             self._end(entry, "refused", "deadline passed")
 
     def _holder(self, job_id: str, token: str) -> Entry | None:
@@ -403,9 +399,6 @@ class Region:
         return carried_per_s(self.arrivals.per_s(now_s), self.pools, now_s)
 
     # book-keeping
-
-    def _retry_after(self, wait_s: float) -> int:
-        return retry_after_s(wait_s, self._random.random())
 
     def _entry(self, job: StoredJob, now_s: float) -> Entry:
         gpu = self._lanes.gpu(now_s)

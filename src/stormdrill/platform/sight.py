@@ -27,10 +27,10 @@ class Sight:
     healthy: bool = False
     health: Health | None = None
     """Its last answer."""
+    breaker: Breaker = field(default_factory=Breaker)
     misses: int = 0
     answers: int = 0
     ever_healthy: bool = False
-    breaker: Breaker = field(default_factory=Breaker)
     since_s: dict[str, float] = field(default_factory=dict)
     """What is wrong, and since when."""
     answering: bool = False

@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   id TEXT PRIMARY KEY, kind TEXT NOT NULL, tier INTEGER NOT NULL, deadline_ms REAL NOT NULL, wait INTEGER NOT NULL,
   home TEXT NOT NULL, accepted_at_ms REAL NOT NULL, accepted_mono_s REAL NOT NULL, expires_at_ms REAL NOT NULL,
   state TEXT NOT NULL, steps INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
-  took_ms REAL, result BLOB, residency TEXT
+  took_ms REAL, result BLOB, residency TEXT, key TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (state) WHERE state = 'queued';
 CREATE TABLE IF NOT EXISTS completions (
@@ -59,6 +59,7 @@ class StoredJob(Struct):
     result: bytes | None = None
     residency: str | None = None
     """The region that it may not leave."""
+    key: str = ""
 
 
 class Claim(Struct, frozen=True):
@@ -86,7 +87,7 @@ class LedgerRow(Struct, frozen=True):
 
 _COLUMNS = (
     "id, kind, tier, deadline_ms, wait, home, accepted_at_ms, accepted_mono_s, expires_at_ms, "
-    "state, steps, reason, took_ms, result, residency"
+    "state, steps, reason, took_ms, result, residency, key"
 )
 
 
@@ -126,6 +127,7 @@ class Store:
         row = (
             job.id, job.kind, job.tier, job.deadline_ms, job.wait, job.home, job.accepted_at_ms, job.accepted_mono_s,
             job.expires_at_ms, job.state, job.steps, job.reason, job.took_ms, job.result, job.residency,
+            job.key,
         )  # fmt: skip
         self._db.execute(f"INSERT OR REPLACE INTO jobs ({_COLUMNS}) VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Tally:
+    leases_total: int = 0
+    """But for those that go on with what gave way to more urgent work: that is no second try."""
     jobs_done_total: int = 0
     jobs_fenced_total: int = 0
     jobs_requeued_total: int = 0

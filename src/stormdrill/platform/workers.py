@@ -41,6 +41,8 @@ FEED_LIMIT_S = 0.15
 """A report doesn't wait longer than this for fresh data."""
 FEED_PATIENCE_S = 60.0
 """With the bug no-feed-timeout everything waits so long for it, inference too."""
+FEED_TRIES = 3
+"""With the bug feed-retries."""
 FEATURES_EVERY_S = 2.0
 _HEADERS = {"Content-Type": JSON}
 
@@ -244,13 +246,23 @@ class Workers:
     async def _report(self, lease: Lease) -> Outcome:
         """From fresh data; from the last copy when the feed is late. What is old is marked so."""
         patience_s = FEED_PATIENCE_S if self._bug == bugs.NO_FEED_TIMEOUT else FEED_LIMIT_S
-        fresh = await read_feed(self._feeds, self._session, patience_s)
+        fresh = await self._fresh(patience_s)
         self._copy = fresh or self._copy
         if self._copy is None:
             return Outcome(lease.id, lease.token, ok=False, text="no data: the feed is silent and there is no copy yet")
         old_s = age_s(self._copy)
         stale = (fresh is None or old_s > STALE_AGE_S) and self._bug != bugs.UNMARKED_STALE
         return Outcome(lease.id, lease.token, True, self._copy.text, stale, round(old_s, 3))
+
+    async def _fresh(self, patience_s: float) -> Report | None:
+        self._metrics.count("hop_received_total")
+        tries = FEED_TRIES if self._bug == bugs.FEED_RETRIES else 1
+        for _ in range(tries):
+            self._metrics.count("hop_sent_total")
+            fresh = await read_feed(self._feeds, self._session, patience_s / tries)
+            if fresh is not None:
+                return fresh
+        return None
 
     async def _checkpoint(self, lease: Lease, steps_done: int) -> bool:
         saved = Checkpoint(self._name, lease.id, lease.token, steps_done)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from jumping_loop import play
 
+from stormdrill.platform import bugs
 from stormdrill.platform.devices import (
     COLD,
     HANG,
@@ -132,7 +133,7 @@ def test_slots_follow_the_devices_that_work_and_come_back_with_them() -> None:
 
 
 def lanes_with(*kinds: str, devices_ok: int = 2, cpu_fallback: bool = True) -> Lanes:
-    lanes = Lanes(in_arrival_order=False, cpu_fallback=cpu_fallback)
+    lanes = Lanes(bug=bugs.NONE if cpu_fallback else bugs.NO_CPU_FALLBACK)
     for pool in lanes.pools.values():
         pool.last_contact_s = 0.0
     lanes.pools["gpu"].devices = {OK: devices_ok, LOST: 2 - devices_ok}
