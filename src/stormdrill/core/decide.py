@@ -249,7 +249,8 @@ def _free(plan: Plan, state: State, injection: Injection) -> bool:
 
 
 def _start_runbook(plan: Plan, state: State, now_ms: float) -> list[Command]:
-    use, first_ms = plan.experiment.runbook, state.first_inject_ms
+    use = plan.experiment.runbook
+    first_ms = state.first_inject_ms if plan.injections else state.phases.get("fault")  # then the load is the trigger
     if use is None or state.runbook or first_ms is None:
         return []
     if isinstance(use.start, AlertWithin):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import RecordFile
+from stormdrill.core.judge_backpressure import checks_text, judge_checks
 from stormdrill.core.judge_faults import ended_by_itself, ended_early, judge_faults, not_reverted
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.core.judge_objectives import held_text, judge_objective
@@ -25,6 +26,7 @@ from stormdrill.model.expression import Comparison
 from stormdrill.model.plan import Plan
 from stormdrill.model.verdict import (
     WORST_FIRST,
+    CheckVerdict,
     FaultVerdict,
     LoadVerdict,
     ObjectiveVerdict,
@@ -49,8 +51,9 @@ def judge(
     runbook = judge_runbook(case)
     left = not_reverted(case, faults)
     status = status_of(case, left)
-    rulings = _rulings(case, objectives, faults, runbook, left)
-    word, sentence = _overall(case, objectives, rulings)
+    checks = judge_checks(case)
+    rulings = _rulings(case, objectives, checks, faults, runbook, left)
+    word, sentence = _overall(case, objectives, checks, rulings)
     reasons = [why for _, why in rulings]
     reasons += [f"{taint.source}: {taint.reason}" for taint in case.validity.records]
     started = all_of(events, ev.RunStarted)
@@ -64,6 +67,7 @@ def judge(
         load=_load(case),
         runbook=runbook,
         times=times_of(case),
+        backpressure=checks,
         reasons=tuple(dict.fromkeys(why for why in reasons if why)),
     )
 
@@ -99,6 +103,7 @@ def _deadline_ms(case: Case, labels: dict[str, str]) -> float:
 def _rulings(
     case: Case,
     objectives: Sequence[ObjectiveVerdict],
+    checks: Sequence[CheckVerdict],
     faults: Sequence[FaultVerdict],
     runbook: RunbookVerdict | None,
     left: Sequence[str],
@@ -123,8 +128,10 @@ def _rulings(
     for _, restored in all_of(case.events, ev.Restored):
         if not restored.ok:
             rulings.append(("INCONCLUSIVE", f"the system was not restored: {restored.detail}"))
-    if not objectives:
+    if not objectives and not checks:
         rulings.append(("INCONCLUSIVE", "the experiment asks for nothing: it has no objectives"))
+    if not case.plan.injections and case.spans and "fault" not in case.spans:
+        rulings.append(("INCONCLUSIVE", "the run never came to the load that was to be the trigger"))
     return rulings
 
 
@@ -141,7 +148,9 @@ def _fault_rulings(faults: Sequence[FaultVerdict]) -> list[Ruling]:
     return rulings
 
 
-def _overall(case: Case, objectives: Sequence[ObjectiveVerdict], rulings: Sequence[Ruling]) -> Ruling:
+def _overall(
+    case: Case, objectives: Sequence[ObjectiveVerdict], checks: Sequence[CheckVerdict], rulings: Sequence[Ruling]
+) -> Ruling:
     """Lost jobs first, then the gate, then the worst."""
     for asked, found in zip(case.plan.experiment.objectives, objectives, strict=True):
         expression = asked.expression
@@ -150,7 +159,9 @@ def _overall(case: Case, objectives: Sequence[ObjectiveVerdict], rulings: Sequen
     gate = _gate(case, objectives)
     if gate is not None:
         return gate
-    found_words: list[Ruling] = [*rulings, *((item.verdict, item.sentence) for item in objectives)]
+    asked_for = [(item.verdict, item.sentence) for item in objectives]
+    asked_for += [(item.verdict, f"{item.name}: {item.sentence}") for item in checks]
+    found_words: list[Ruling] = [*rulings, *asked_for]
     if not stopped_by(case) and guard_trip(case) is None:  # then what was asked comes first
         found_words = [*found_words[len(rulings) :], *rulings]
     for word in WORST_FIRST[:-1]:
@@ -158,13 +169,14 @@ def _overall(case: Case, objectives: Sequence[ObjectiveVerdict], rulings: Sequen
         if whys:
             more = f" (and {len(whys) - 1} more)" if len(whys) > 1 else ""
             return word, f"{whys[0]}{more}"
-    return "PASS", _praise(tuple(objectives), case)
+    return "PASS", _praise(tuple(objectives), checks, case)
 
 
-def _praise(objectives: tuple[ObjectiveVerdict, ...], case: Case) -> str:
+def _praise(objectives: tuple[ObjectiveVerdict, ...], checks: Sequence[CheckVerdict], case: Case) -> str:
     gone = len(case.plan.injections)
     faults = f"; {plural(gone, 'injection')} bit and {'is' if gone == 1 else 'are'} gone" if gone else ""
-    return f"{held_text(objectives)}{faults}"
+    held = [held_text(objectives)] if objectives or not checks else []
+    return " and ".join([*held, *([checks_text(checks)] if checks else [])]) + faults
 
 
 def _gate(case: Case, objectives: Sequence[ObjectiveVerdict]) -> Ruling | None:

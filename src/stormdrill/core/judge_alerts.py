@@ -29,7 +29,8 @@ def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdic
     due_ms = anchor + asked_s * 1000
     before, fired = firing_from(case.events, expression, anchor)
     name = f"alert({expression.alert})"
-    since = "after the first inject" if span.name in ("fault", WHOLE) else f"after the {span.name} began"
+    came = "after the first inject" if case.plan.injections else "after the fault phase began"
+    since = came if span.name in ("fault", WHOLE) else f"after the {span.name} began"
     seqs = _seqs(case, span, fired or before)
     if fired is not None:
         took_s = round((fired.mono_ms - anchor) / 1000, 3)

@@ -43,7 +43,11 @@ def all_of(events: Iterable[ev.Recorded], kind: type[_E]) -> list[tuple[ev.Recor
 
 
 def first_inject(plan: Plan, events: Sequence[ev.Recorded]) -> ev.Recorded | None:
-    """The first inject call of the plan's faults; what a runbook did is not one."""
+    """The first inject call of the plan's faults; what a runbook did is not one. Where a plan injects nothing its load
+    is the trigger, and comes when the fault phase begins."""
+    if not plan.injections:
+        begun = [recorded for recorded, event in all_of(events, ev.PhaseEntered) if event.phase == "fault"]
+        return min(begun, key=lambda recorded: (recorded.mono_ms, recorded.seq), default=None)
     planned = {item.id for item in plan.injections}
     calls = [recorded for recorded, event in all_of(events, ev.InjectStarted) if event.injection in planned]
     return min(calls, key=lambda recorded: (recorded.mono_ms, recorded.seq), default=None)
@@ -73,7 +77,7 @@ def _edge(
 ) -> tuple[ev.PhaseEntered, float, tuple[int, ...]]:
     """The fault phase begins with the first inject call, even where the journal entered it a moment earlier."""
     first = first_inject(plan, events) if event.phase == "fault" else None
-    if first is None:
+    if first is None or first is recorded:
         return event, recorded.mono_ms, (recorded.seq,)
     return event, first.mono_ms, (recorded.seq, first.seq)
 

@@ -72,7 +72,7 @@ def stages_of(case: Case) -> tuple[Stretch, ...]:
         settled = settled_part(whole, end_ms - start_ms)
         n = len(case.requests.between(settled.start_ms, settled.end_ms))
         rate = n / settled.length_s if settled.length_s > 0 else 0.0
-        asked = stage.factor * load.rate_per_s if load is not None and _plain(profile) else rate
+        asked = stage.factor * profile.weight * load.rate_per_s if load is not None and _plain(profile) else rate
         found.append(Stretch(stage.role, stage.episode, stage.factor, whole, settled, asked, rate, n))
     return tuple(sorted(found, key=lambda one: (one.whole.start_ms, one.whole.end_ms)))
 
