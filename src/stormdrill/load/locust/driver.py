@@ -40,7 +40,7 @@ _INTERVALS_A_SECOND = round(1 / PROGRESS_EVERY_S)
 log = logging.getLogger(__name__)
 
 
-class _Server(greenlet):
+class _Server(greenlet):  # type: ignore[misc]  # untyped library
     """Serves one arrival after another."""
 
     flight: Flight | None = None

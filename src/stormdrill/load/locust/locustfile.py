@@ -35,13 +35,8 @@ def load_users(path: str) -> tuple[type[User], ...]:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise BadLocustfileError(f"{path}: {where(error, path)}{type(error).__name__}: {error}") from error
-    return tuple(
-        {
-            item: None
-            for item in vars(module).values()
-            if isinstance(item, type) and issubclass(item, User) and not item.abstract
-        }
-    )
+    classes = [item for item in vars(module).values() if isinstance(item, type) and issubclass(item, User)]
+    return tuple(dict.fromkeys(user for user in classes if not getattr(user, "abstract", False)))
 
 
 def open_user(path: str, users: Sequence[type[User]]) -> type[OpenLoopUser]:

@@ -101,7 +101,8 @@ class ArrivalSession(FastHttpSession):  # type: ignore[misc]  # untyped library
         if flight is None:
             return super()._send_request_safe_mode(method, url, **kwargs)
         self._note_sent(flight)
-        kwargs["headers"] = told_headers(flight.arrival, kwargs.get("headers"))
+        own = kwargs.get("headers")
+        kwargs["headers"] = told_headers(flight.arrival, own if isinstance(own, dict) else None)
         response = super()._send_request_safe_mode(method, url, **kwargs)
         # An address that refuses the connection has seen nothing of the request: a client of a name with several
         # addresses goes on to the next one, once each. It is counted, and the time it takes is part of the latency.
