@@ -59,6 +59,8 @@ class Crowd:
         self._runner: Runner | None = None
         self._kinds: dict[tuple[tuple[str, str], ...], int] = {}
         self._open: set[Asking] = set()
+        self._unreported: set[Asking] = set()
+        """Answered, in a `with` block of the locustfile's that has not said yet what it takes the answer for."""
         self._end_changed = Event()
         self._last_s = self._wait_s = math.inf
         self._number = self.sent = self.done = self.unfinished = self.errors = 0
@@ -160,6 +162,14 @@ class Crowd:
         for asking in sorted(self._open, key=lambda item: item.start_s):
             self._unfinished(asking)
         self._open.clear()
+        # Locust reports nothing of an answer whose `with` block raised; it was answered all the same.
+        for asking in sorted(self._unreported, key=lambda item: item.start_s):
+            self.done += 1
+            status = status_of(asking.answer)
+            outcome = Outcome.ANSWERED if status else Outcome.REFUSED
+            kind = self._kind(asking.name, asking.method, asking.context)
+            self._record(asking.start_s, asking.done_s - asking.start_s, outcome, status, kind, asking.answer)
+        self._unreported.clear()
         try:
             if self._recorder is not None:
                 self._recorder.close()
@@ -176,13 +186,15 @@ class Crowd:
         if asking not in self._open:
             return
         self._open.discard(asking)
-        if isinstance(error, gevent.GreenletExit):
+        if error is None:
+            self._unreported.add(asking)
+        elif isinstance(error, gevent.GreenletExit):
             self._unfinished(asking)
         elif isinstance(error, gevent.Timeout):
             # The locustfile's own patience, which Locust doesn't report.
             self.done += 1
             self._record_unanswered(asking, Outcome.TIMED_OUT)
-        elif error is not None:
+        else:
             # A mistake of the locustfile's, which Locust tells of as such: nothing was sent.
             self.sent -= 1
 
@@ -211,6 +223,7 @@ class Crowd:
         if isinstance(asking, Asking):
             start_s = asking.start_s
             self._open.discard(asking)
+            self._unreported.discard(asking)
         else:
             start_s = now() - latency_s
             self.sent += 1
@@ -293,8 +306,7 @@ class _Turns:
 
 def outcome_of(response: object, exception: BaseException | None) -> tuple[Outcome, int]:
     """What became of a request that Locust reports; its client may be anybody's."""
-    status = getattr(response, "status_code", None)
-    status = status if isinstance(status, int) and 0 < status <= 0xFFFF else 0
+    status = status_of(response)
     if exception is None:
         # What the locustfile accepts is a success, whatever its status says.
         return Outcome.ANSWERED, status if 200 <= status < 400 else _ACCEPTED
@@ -308,6 +320,12 @@ def outcome_of(response: object, exception: BaseException | None) -> tuple[Outco
     if any(isinstance(cause, OSError | EOFError) for cause in causes):
         return Outcome.REFUSED, 0
     return Outcome.ANSWERED, _NOT_ACCEPTED
+
+
+def status_of(response: object) -> int:
+    """0 when it has none."""
+    status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) and 0 < status <= 0xFFFF else 0
 
 
 def _says_timeout(cause: BaseException | None) -> bool:

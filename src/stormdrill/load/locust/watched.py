@@ -16,10 +16,12 @@ ASKING = "stormdrill_asking"
 class Asking:
     """A request that was not answered yet."""
 
-    __slots__ = ("context", "method", "name", "start_s")
+    __slots__ = ("answer", "context", "done_s", "method", "name", "start_s")
 
     def __init__(self, method: str, name: str, context: dict[str, object]) -> None:
         self.context = context
+        self.answer: object = None
+        self.done_s = 0.0
         self.method = method
         self.name = name
         self.start_s = time.monotonic()
@@ -50,6 +52,7 @@ def _watched(
         except BaseException as error:
             leaves(asking, error)
             raise
+        asking.answer, asking.done_s = answer, time.monotonic()
         leaves(asking, None)
         return answer
 
