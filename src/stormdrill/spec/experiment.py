@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from stormdrill.core.backpressure.needs import needless
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.model.experiment import Experiment, FaultUse, Objective, Phases, RunbookUse, Window
 from stormdrill.model.experiment import Scalar as Value
@@ -16,6 +18,7 @@ from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 from stormdrill.model.units import parse_duration
+from stormdrill.spec.backpressure import EXAMPLE, CheckReading
 from stormdrill.spec.demand import anchored
 from stormdrill.spec.files import ExperimentFile, FaultTimes
 from stormdrill.spec.kinds import NAME
@@ -76,9 +79,18 @@ def resolve_experiment(
         experiment = reading.experiment()
         profile = reading.asked.profile
         usable = profile is not None and experiment.load is not None and not document.problems
-        forms[quick] = Resolved(experiment, anchored(profile, experiment) if usable and profile else None)
+        forms[quick] = Resolved(experiment, _in_time(profile, experiment) if usable and profile else None)
     document.root = filled
     return forms[fast]
+
+
+def _in_time(profile: Profile, experiment: Experiment) -> Profile:
+    """The profile in the run's own time."""
+    if all(part.since is None for part in profile.parts):
+        return profile
+    from stormdrill.core.sampling import begins_s
+
+    return anchored(profile, partial(begins_s, experiment))
 
 
 def merged(root: Table) -> Table:
@@ -92,7 +104,7 @@ def merged(root: Table) -> Table:
     return table
 
 
-_FAST = ("load", "phases", "faults", "objectives", "guards", "runbook")
+_FAST = ("load", "phases", "faults", "backpressure", "objectives", "guards", "runbook")
 
 
 class _Reading:
@@ -128,7 +140,10 @@ class _Reading:
             document.problem(Place(1, 1), f"the file's name, {short(name)}, is not a name", f"call it {near}.yaml")
         self.check_phases()
         objectives = self.objectives()
-        return Experiment(
+        checks = CheckReading(
+            document, load=self.asked.use is not None, profile=self.asked.profile, system=self.around.system
+        )
+        experiment = Experiment(
             name=name,
             title=" ".join(file.title.split()),
             hypothesis=" ".join(file.hypothesis.split()),
@@ -137,6 +152,7 @@ class _Reading:
             phases=self.phases,
             faults=tuple(self.faults()),
             objectives=objectives,
+            backpressure=checks.checks(),
             parameters={key: value for key, value in written(self.values).items() if not isinstance(value, tuple)},
             load=self.asked.use,
             observed=self.observed,
@@ -145,6 +161,18 @@ class _Reading:
             catches=tuple(file.catches),
             fast=self.fast,
         )
+        self.check_learning(experiment)
+        return experiment
+
+    def check_learning(self, experiment: Experiment) -> None:
+        """Without faults the load must be what harms, and something must look at it."""
+        unread = self.document.problems or (experiment.load is not None and self.asked.profile is None)
+        if unread or not needless(experiment, self.asked.profile):
+            return
+        assert self.document.root is not None
+        what = "nothing can be learned: the experiment has neither faults nor backpressure checks, its load no stages"
+        fix = f"add faults: with at least one, or backpressure: {EXAMPLE}"
+        self.document.problem(self.document.root.place, what, fix)
 
     # Phases
 

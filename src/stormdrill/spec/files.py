@@ -58,6 +58,11 @@ FaultEntry = Annotated[
     dict[str, Any], Meta(description="One fault: its word, and its parameters.", extra={"kind": "fault"})
 ]
 Faults = Annotated[list[FaultEntry], Meta(min_length=1)]
+CheckEntry = Annotated[
+    str | dict[str, Any],
+    Meta(description="A check's word, a set of them, or a word with its thresholds.", extra={"kind": "check"}),
+]
+Checks = Annotated[list[CheckEntry], Meta(min_length=1)]
 Objectives = Annotated[dict[Windows, Annotated[list[Expression], Meta(min_length=1)]], Meta(min_length=1)]
 
 
@@ -67,6 +72,7 @@ class FastFile(FileModel, frozen=True, kw_only=True):
     load: LoadFile | None = None
     phases: PhasesFile | None = None
     faults: Faults | None = None
+    backpressure: Checks | None = None
     objectives: Objectives | None = None
     guards: list[Expression] | None = None
     runbook: RunbookFile | None = None
@@ -84,7 +90,12 @@ class ExperimentFile(FileModel, frozen=True, kw_only=True):
     parameters: Parameters = {}
     load: LoadFile | None = None
     phases: PhasesFile
-    faults: Annotated[Faults, Meta(description="What is broken.")]
+    faults: (
+        Annotated[Faults, Meta(description="What is broken; may be left out where the load is what harms.")] | None
+    ) = None
+    backpressure: (
+        Annotated[Checks, Meta(description="What the system must do with more work than it can do.")] | None
+    ) = None
     objectives: Annotated[Objectives, Meta(description="What must hold, by the window in which it is judged.")]
     guards: Annotated[
         list[Expression], Meta(description="What ends the run at once: a metric beyond a limit for a time.")

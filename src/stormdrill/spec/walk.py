@@ -182,8 +182,8 @@ class Walker:
             return placeholder(declared)
         meant = unwrap(declared)
         bare, kind = meant.bare, meant.kind
-        if kind in ("fault", "parameter"):
-            return {} if kind == "fault" else None  # their own readers look at the tree
+        if kind in ("fault", "check", "parameter"):
+            return None if kind == "parameter" else {}  # their own readers look at the tree
         origin = get_origin(bare)
         if origin in (Union, UnionType) and not kind:
             return self.value(node, _shaped(node, get_args(bare)), what)

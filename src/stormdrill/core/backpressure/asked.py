@@ -41,8 +41,12 @@ Rate = Annotated[
         extra={"kind": "rate"},
     ),
 ]
-Times = Annotated[float, Meta(gt=0, le=1000)]
+Times = Annotated[float, Meta(ge=0.01, le=1000)]
 """A multiple of something."""
+Multiple = Annotated[float, Meta(ge=1, le=100)]
+"""Of the capacity."""
+Portion = Annotated[Share, Meta(extra={"kind": "share", "least": "0.01%", "most": "99.99%"})]
+"""A share that samples can show: none shows that it is all, or nothing."""
 
 
 class Asks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,7 +64,7 @@ class Asked(Struct, frozen=True):
 
 
 class Capacity(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    served: Share = "99%"
+    served: Portion = "99%"
     """Of the requests of a step, answered with 2xx in time: then the system carries it."""
     least: Rate = "0/s"
     """What it must carry at least; 0: it only has to be found."""
@@ -69,35 +73,86 @@ class Capacity(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class GoodputPlateau(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
     least: Share = "90%"
     """Of the goodput at capacity."""
-    up_to: Times = 3
+    up_to: Multiple = 3
     """Multiples of the capacity that are judged: 2, and this."""
 
 
 class AdmittedLatency(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
     most: Share = "100%"
     """Of each request's own deadline."""
-    up_to: Times = 3
+    up_to: Multiple = 3
+    """As for `goodput-plateau`."""
 
 
 class CheapRejection(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
     most: Share = "10%"
     """Of each request's own deadline: how long 99% of the rejections may take."""
-    timeouts: Share = "1%"
+    timeouts: Portion = "1%"
     """Of those not served, at most this many may have waited in vain instead of being rejected."""
 
 
 class RejectionContract(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    least: Share = "99%"
+    least: Portion = "99%"
     """Of what was turned away: by 429 or 503 with a Retry-After that can be read."""
-    obeyed: Share = "95%"
+    obeyed: Portion = "95%"
     """Of those who came back when they were told to, and found no overload: served then."""
-    same: Share = "80%"
+    same: Portion = "80%"
     """Of the rejections, at most this many may name one and the same time to come back."""
 
 
 class LittlesLaw(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
     most: Share = "15%"
     """Of what clients saw in flight: by how much the system's own figure may differ."""
+
+
+class BoundedQueue(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    growth: Share = "10%"
+    """Of a queue's limit, or of the memory at first: growing by less over the whole plateau is not growing."""
+    remembers: Duration = "6s"
+    """How long a queue stays as it is by itself: readings so far apart are hardly alike."""
+
+
+class Priority(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    first: Share = "99%"
+    """Of the first tier, to be let in while what it asks for alone can be carried."""
+    margin: Share = "5%"
+    """By less than this between the first and the last tier, they are treated alike."""
+    capacity: Rate = "0/s"
+    """What the system carries; 0: as the staircase shows, else the most that was served."""
+
+
+class RetryAmplification(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    most: Times = 1.1
+    """Attempts per request at each hop."""
+
+
+class Drain(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    times: Times = 1.5
+    """The time in which the room that is left over would do the backlog."""
+    least: Duration = "2s"
+    """Less than this is never asked."""
+    capacity: Rate = "0/s"
+    """What the system carries; 0: as the staircase shows, else the most that was served."""
+
+
+class Recovery(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    least: Share = "95%"
+    """Of the goodput before."""
+    within: Duration = "10s"
+    """Of the trigger's end."""
+    capacity: Rate = "0/s"
+    """What the system carries, to say below which part of it it recovers; 0: as for `drain`."""
+
+
+class Breaker(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    opens: Duration = "5s"
+    """After the dependency failed."""
+    closes: Duration = "10s"
+    """After it is back."""
+    probes: Rate = "2/s"
+    """Let through by one breaker while it is open, at most."""
+    hedges: Share = "5%"
+    """Of the entry's requests, at most."""
 
 
 ASKED: Mapping[str, Asked] = {
@@ -108,7 +163,13 @@ ASKED: Mapping[str, Asked] = {
         Asked("admitted-latency", "what is admitted is answered in time", AdmittedLatency, ("load",)),
         Asked("cheap-rejection", "what can't be served is turned away quickly", CheapRejection, ("load",)),
         Asked("rejection-contract", "a rejection says so, and when to come back", RejectionContract, ("load",)),
+        Asked("bounded-queue", "no queue outgrows its limit, or grows for ever", BoundedQueue, ("depth", "limit")),
         Asked("littles-law", "nothing waits where the system doesn't see it", LittlesLaw, ("load", "in_flight")),
+        Asked("priority", "what matters less is turned away first", Priority, ("load", "tiers")),
+        Asked("retry-amplification", "trying again doesn't become the load", RetryAmplification, ("load",)),
+        Asked("drain", "a backlog is done as fast as the room allows", Drain, ("load",)),
+        Asked("recovery", "after a surge or a fault it serves as before", Recovery, ("load",)),
+        Asked("breaker", "a breaker opens, probes and closes in time", Breaker, ("breaker",)),
     )
 }
 """Word → what it asks. One line a check, in the order of `registry.ORDER`."""

@@ -1,0 +1,95 @@
+"""What a check can't do without, and what would help: asked before anything is touched. Loads no numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from stormdrill.core.backpressure.asked import ASKED, Need
+from stormdrill.model.experiment import Experiment
+from stormdrill.model.profile import Profile
+from stormdrill.model.system import System
+
+
+class Missing(NamedTuple):
+    """As in "needs `what`"."""
+
+    what: str
+    fix: str
+
+
+def missing(word: str, load: bool, profile: Profile | None, system: System | None) -> tuple[Missing, ...]:
+    """All that the check of a known word needs and would not have. `load`: whether requests are sent and recorded. A
+    profile or system of None could not be read, so nothing is said of it."""
+    found = []
+    for need in ASKED[word].needs:
+        if need == "load":
+            lacks = not load
+        elif need in _OF_PROFILE:
+            lacks = not load or (profile is not None and not _OF_PROFILE[need](profile))
+        else:
+            lacks = system is not None and not _OF_SYSTEM[need](system)
+        if lacks:
+            found.append(_SAID[need])
+    return tuple(found)
+
+
+def needless(experiment: Experiment, profile: Profile | None) -> bool:
+    """Whether nothing can be learned: nothing is injected, no check is asked for, and the load has no stages."""
+    stages = profile is not None and any(part.stages for part in profile.parts)
+    return not (experiment.faults or experiment.backpressure or stages)
+
+
+def _steps(profile: Profile) -> bool:
+    return any(stage.role == "step" for part in profile.parts for stage in part.stages)
+
+
+def _episodes(profile: Profile) -> bool:
+    return any(stage.role == "trigger" for part in profile.parts for stage in part.stages)
+
+
+def _tiers(profile: Profile) -> bool:
+    return len({stream.labels["tier"] for stream in profile.every_stream if "tier" in stream.labels}) > 1
+
+
+def _retries(profile: Profile) -> bool:
+    return any(part.retry is not None and part.retry.attempts > 1 for part in profile.parts)
+
+
+_OF_PROFILE: Mapping[Need, Callable[[Profile], bool]] = {
+    "steps": _steps,
+    "episodes": _episodes,
+    "tiers": _tiers,
+    "retries": _retries,
+}
+_OF_SYSTEM: Mapping[Need, Callable[[System], bool]] = {
+    "depth": lambda system: bool(system.pressure.depth),
+    "limit": lambda system: bool(system.pressure.limit),
+    "in_flight": lambda system: bool(system.pressure.in_flight),
+    "hops": lambda system: bool(system.pressure.hops),
+    "breaker": lambda system: bool(system.pressure.breaker),
+}
+_SAID: Mapping[Need, Missing] = {
+    "load": Missing("requests of a generator, whose records it judges", "add load: {profile: steady, rate: 20/s}"),
+    "steps": Missing("a staircase in the load", "take a profile with steps: {each: 10s, factors: [0.5, 1, 2, 3]}"),
+    "episodes": Missing("a surge in the load", "take a profile with episodes:"),
+    "tiers": Missing("requests of several tiers", "give the profile's streams labels: {tier: 1}, {tier: 2}"),
+    "retries": Missing("a client that tries again", "add retry: {attempts: 3, wait: 200ms} to the profile"),
+    "depth": Missing(
+        "the depth of a queue", "name it in the system file, under backpressure: {queue: {depth: METRIC}}"
+    ),
+    "limit": Missing(
+        "the limit of a queue",
+        "name it in the system file, under backpressure: {queue: {depth: METRIC, limit: METRIC}}",
+    ),
+    "in_flight": Missing(
+        "what the system says is inside of it", "name it in the system file, under backpressure: {in_flight: METRIC}"
+    ),
+    "hops": Missing(
+        "counters of a hop",
+        "name them in the system file, under backpressure: {hops: {SERVICE: {received: METRIC, sent: METRIC}}}",
+    ),
+    "breaker": Missing(
+        "a circuit breaker's state", "name it in the system file, under backpressure: {breaker: {open: METRIC}}"
+    ),
+}
