@@ -239,14 +239,25 @@ class _Session:
 
     def _compose(self) -> Conductor:
         from stormdrill.probes.prometheus import scrape
+        from stormdrill.probes.sources import Sources
 
         plan = self.plan
         loaded = plan.experiment.load is not None
-        watch = Watch(plan.system, self.target.inventory, scrape, self._record, on_defect=self._failed)
+        observed = plan.experiment.observed
+        watch = Watch(
+            plan.system,
+            self.target.inventory,
+            scrape,
+            self._record,
+            readers=Sources(plan.system, self.secrets),
+            observed=observed,
+            on_defect=self._failed,
+        )
         sight = LiveSight(
             self._record_files,
             watch.latest,
             lambda: {key: item.labels for key, item in self.conductor.state.firing.items()},
+            watch.counted if observed else None,
         )
         host = HostWatch(
             lambda: {**self.target.companions(), **self.conductor.processes},

@@ -34,6 +34,8 @@ class Measured(Struct, frozen=True):
     doubt: str = ""
     """Why it can't PASS, although nothing seen speaks against it."""
     events: tuple[int, ...] = ()
+    half_open: bool = False
+    """Known between bounds: above the low end, and at most at the high one. A limit that is a bound is met exactly."""
 
 
 SILENCES = ("freeze", "crash")

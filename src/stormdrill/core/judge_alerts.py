@@ -28,7 +28,7 @@ def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdic
     watched_to_ms = case.spans[WHOLE].end_ms if WHOLE in case.spans else span.end_ms
     due_ms = anchor + asked_s * 1000
     before, fired = firing_from(case.events, expression, anchor)
-    name = f"alert({expression.alert})"
+    name = f"alert({expression.alert}{_chosen(expression)})"
     came = "after the first inject" if case.plan.injections else "after the fault phase began"
     since = came if span.name in ("fault", WHOLE) else f"after the {span.name} began"
     seqs = _seqs(case, span, fired or before)
@@ -47,6 +47,11 @@ def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdic
     elif blind := unread(case.events, anchor, due_ms):
         sentence = f"{name} was not seen to fire, but nobody could look: {blind[1].detail}"
         found = _verdict(objective, "INCONCLUSIVE", None, asked_s, sentence, (*seqs, blind[0].seq))
+    elif other := _nearest(case.events, expression, anchor, due_ms):
+        took_s = round((other[0].mono_ms - anchor) / 1000, 3)
+        had = ", ".join(f"{label}={value}" for label, value in sorted(other[1].labels.items())) or "no labels"
+        sentence = f"{name} did not fire within {number(asked_s)} s {since}: it did after {number(took_s)} s with {had}"
+        found = _verdict(objective, "FAIL", None, asked_s, sentence, _seqs(case, span, other[0]))
     else:
         sentence = f"{name} did not fire within {number(asked_s)} s {since}"
         found = _verdict(objective, "FAIL", None, asked_s, sentence, seqs)
@@ -77,6 +82,24 @@ def firing_from(
         elif not event.firing:
             firing.pop(key, None)
     return before, None
+
+
+def _chosen(expression: AlertWithin) -> str:
+    labels = ", ".join(f"{label}={value}" for label, value in expression.labels.items())
+    return f"{{{labels}}}" if labels else ""
+
+
+def _nearest(
+    events: Sequence[Recorded], expression: AlertWithin, start_ms: float, end_ms: float
+) -> tuple[Recorded, AlertChanged] | None:
+    """The alert of that name which began to fire in time, and of whose labels most are those that were asked for."""
+    found = [
+        (recorded, event)
+        for recorded, event in all_of(events, AlertChanged)
+        if event.alert == expression.alert and event.firing and start_ms <= recorded.mono_ms <= end_ms
+    ]
+    wanted = expression.labels.items()
+    return min(found, key=lambda item: (-len(wanted & item[1].labels.items()), item[0].mono_ms), default=None)
 
 
 def unread(events: Sequence[Recorded], start_ms: float, end_ms: float) -> tuple[Recorded, Reading] | None:

@@ -11,6 +11,7 @@ from stormdrill.core.intervals import Interval
 from stormdrill.core.judge_alerts import judge_alert, tainted
 from stormdrill.core.judge_jobs import measure_jobs
 from stormdrill.core.judge_metrics import JOBS, from_requests, limit_of, scale_of, told_as_time, unit_of
+from stormdrill.core.judge_observed import measure_observed
 from stormdrill.core.judge_readings import held_after, measure_readings
 from stormdrill.core.judge_requests import measure_requests, word_of
 from stormdrill.core.sentences import asked_text, interval_text, plural, quantity, where_text
@@ -48,6 +49,8 @@ def _unreached(objective: Objective) -> ObjectiveVerdict:
 
 def measure(case: Case, expression: Comparison, window: Span) -> Measured:
     """In base units."""
+    if case.plan.experiment.observed and from_requests(expression.metric):
+        return measure_observed(case, expression, window)
     if expression.metric in JOBS:
         return measure_jobs(case, expression, window)
     if from_requests(expression.metric):
@@ -58,7 +61,7 @@ def measure(case: Case, expression: Comparison, window: Span) -> Measured:
 def _judge_comparison(case: Case, objective: Objective, expression: Comparison, window: Span) -> ObjectiveVerdict:
     measured = measure(case, expression, window)
     shown = _shown(measured.interval, scale_of(expression))
-    limit, word, doubt = _compare(case, expression, shown)
+    limit, word, doubt = _compare(case, expression, shown, half_open=measured.half_open)
     word, doubt = _weigh(measured, window, word, measured.doubt or doubt)
     n = shown.n
     if word == "INCONCLUSIVE" and not doubt:
@@ -125,22 +128,27 @@ def _weigh(measured: Measured, window: Span, word: Word, doubt: str) -> tuple[Wo
     return word, ""
 
 
-def _compare(case: Case, expression: Comparison, shown: Interval) -> tuple[float, Word, str]:
+def _compare(case: Case, expression: Comparison, shown: Interval, *, half_open: bool) -> tuple[float, Word, str]:
     """The limit as shown, the word, and what stands in its way. A relative limit is itself an interval."""
     limit = limit_of(expression)
     if not expression.relative:
-        return limit, _word(expression.op, shown, limit), ""
+        return limit, _word(expression.op, shown, limit, half_open=half_open), ""
     baseline = case.spans.get("baseline")
     factor = expression.limit
     base = _shown(measure(case, expression, baseline).interval, scale_of(expression)) if baseline else None
     if base is None or not base.n or math.isnan(base.value):
         return math.nan, "INCONCLUSIVE", "there is no baseline to compare with"
-    words = {_word(expression.op, shown, factor * end) for end in (base.low, base.high)}
+    words = {_word(expression.op, shown, factor * end, half_open=half_open) for end in (base.low, base.high)}
     word: Word = words.pop() if len(words) == 1 else "INCONCLUSIVE"
     return _rounded(factor * base.value), word, ""
 
 
-def _word(op: str, shown: Interval, limit: float) -> Word:
+def _word(op: str, shown: Interval, limit: float, *, half_open: bool) -> Word:
+    if half_open and shown.n and op != "=":
+        below, above = shown.high <= limit, shown.low >= limit
+        if not below and not above:
+            return "INCONCLUSIVE"
+        return "PASS" if below == (op in ("<", "<=")) else "FAIL"
     found = word_of(op, shown, limit)
     return "PASS" if found == "PASS" else "FAIL" if found == "FAIL" else "INCONCLUSIVE"
 

@@ -34,7 +34,7 @@ def measure_readings(case: Case, expression: Comparison, window: Span) -> Measur
         return replace(NOTHING, doubt=f"there was no reading of {expression.metric}")
     worst = _worst(fresh, expression)
     value = worst[1].value or 0.0
-    doubt = _stale(case, fitting, window)
+    doubt = stale(case, fitting, window)
     on = f" on {worst[1].instance}" if worst[1].instance else ""
     text = f"the worst of {{n}} readings of {expression.metric} was {{value}}{on}"
     return Measured(
@@ -113,14 +113,16 @@ def _worst(fresh: list[Seen], expression: Comparison) -> Seen:
     return max(fresh, key=badness)
 
 
-def _stale(case: Case, fitting: list[Seen], window: Span) -> str:
+def stale(case: Case, fitting: list[Seen], window: Span) -> str:
     """Why the readings can't vouch for the whole window. A frozen instance may be silent while others answer."""
     silent = []
     vouched = False
+    rare = {item.name: item.every_s * 1000 for item in case.plan.system.metrics}
     instances = sorted({reading.instance for _, reading in fitting})
     for instance in instances:
         of_it = [item for item in fitting if item[1].instance == instance]
-        interval_ms = _interval_ms(recorded.mono_ms for recorded, _ in of_it)
+        usual_ms = rare.get(of_it[0][1].metric, USUAL_INTERVAL_MS)
+        interval_ms = _interval_ms((recorded.mono_ms for recorded, _ in of_it), usual_ms)
         times = sorted(recorded.mono_ms for recorded, reading in of_it if reading.value is not None)
         gap = _longest_gap_ms(times, window, case.halted(instance))
         if gap > STALE_INTERVALS * interval_ms:
@@ -133,10 +135,10 @@ def _stale(case: Case, fitting: list[Seen], window: Span) -> str:
     return "" if vouched else "every instance that could have told was down"
 
 
-def _interval_ms(times: Iterable[float]) -> float:
+def _interval_ms(times: Iterable[float], usual_ms: float) -> float:
     ordered = sorted(set(times))
     gaps = [later - earlier for earlier, later in pairwise(ordered)]
-    return statistics.median(gaps) if gaps else USUAL_INTERVAL_MS
+    return statistics.median(gaps) if gaps else usual_ms
 
 
 def _longest_gap_ms(times: list[float], window: Span, halted: list[tuple[float, float]]) -> float:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from stormdrill.engine.watch import Fresh
+from stormdrill.engine.counting import figure
+from stormdrill.engine.watch import Counted, Fresh
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
 from stormdrill.ports import Held
 from stormdrill.store.records import DTYPE, RECORD, Flag, Outcome, RecordHeader, read_header
@@ -107,10 +108,13 @@ class LiveSight:
         files: Callable[[], Sequence[str]],
         readings: Callable[[], Sequence[Fresh]],
         firing: Callable[[], Mapping[str, Mapping[str, str]]],
+        counted: Callable[[], Sequence[Counted]] | None = None,
     ) -> None:
+        """`counted`: the system's own counters, where nobody here sends requests."""
         self._files = files
         self._readings = readings
         self._firing = firing
+        self._counted = counted
         self._tails: dict[str, _Tail] = {}
 
     def poll(self) -> None:
@@ -127,12 +131,21 @@ class LiveSight:
             return Held(False, None, f"nothing fresh for {expression.metric} in the last {WINDOW_S:g} s")
         if expression.relative:
             return Held(False, value, "a limit relative to the baseline has no live value")
-        return Held(COMPARE[expression.op](value, expression.limit), value)
+        return Held(COMPARE[self._compared(expression)](value, expression.limit), value)
+
+    def _compared(self, expression: Comparison) -> str:
+        """A bound of a histogram is met exactly: at most 400 ms by count is below 400 ms by the clock."""
+        latency = expression.metric[:1] == "p" and expression.metric[1:2].isdigit()
+        exact = {"<": "<=", ">": ">="} if self._counted is not None and latency else {}
+        return exact.get(expression.op, expression.op)
 
     def _value(self, expression: Comparison) -> float | None:
         """In the unit of the expression's limit: percent, seconds, per second, or the metric's own."""
         metric = expression.metric
         if metric in ("success", "goodput", "throughput") or (metric[:1] == "p" and metric[1:2].isdigit()):
+            if self._counted is not None:
+                now_ms = time.monotonic() * 1000
+                return figure(self._counted(), metric, expression.labels, expression.op, now_ms)
             return self._of_rows(metric, expression.labels)
         return self._of_readings(metric, expression.labels, expression.op, expression.unit)
 
@@ -145,11 +158,13 @@ class LiveSight:
 
     def _of_readings(self, metric: str, labels: Mapping[str, str], op: str, unit: str) -> float | None:
         """The worst of the newest readings that carry the labels, as long as they are fresh."""
-        oldest_ms = (time.monotonic() - STALE_S) * 1000
+        now_ms = time.monotonic() * 1000
         fresh = [
             item.value
             for item in self._readings()
-            if item.metric == metric and item.at_ms > oldest_ms and labels.items() <= item.labels.items()
+            if item.metric == metric
+            and item.at_ms > now_ms - STALE_S * 1000 * max(1.0, item.every_s)
+            and labels.items() <= item.labels.items()
         ]
         if not fresh:
             return None
