@@ -14,7 +14,7 @@ from stormdrill.model.experiment import FaultUse
 from stormdrill.model.expression import Expression
 
 if TYPE_CHECKING:
-    from stormdrill.model.event import Event
+    from stormdrill.model.event import Event, LoadStarted
     from stormdrill.model.event import Spawned as Spawned
     from stormdrill.model.plan import Injection
     from stormdrill.model.system import MetricSource, System
@@ -323,7 +323,15 @@ class Load(Protocol):
         """Start the process and wait until it has imported everything. Raises Refused or SystemNotReady."""
         ...
 
-    def begin(self, epoch_mono_ms: float) -> None: ...
+    @property
+    def lead_ms(self) -> float:
+        """How far in the future the first arrival must lie, so that whoever sends has been told by then."""
+        ...
+
+    def begin(self, epoch_mono_ms: float) -> LoadStarted:
+        """Returns what is journalled of it."""
+        ...
+
     def live(self) -> LiveLoad: ...
     def records(self) -> Sequence[str]:
         """Paths of the record files, for the live judgement of guards."""

@@ -277,15 +277,14 @@ def _render(run_dir: Path) -> tuple[RenderedReview | None, str]:
 
 
 def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
-    """The load's locustfile, read and found to be Python; and a rate that one generator can send."""
+    """The load's locustfile, read and found to be Python; and a rate that its generators can send."""
     load = made.experiment.load
     if made.profile is None or load is None:
         return None
-    from stormdrill.load.ceiling import refuse_beyond_ceiling
+    from stormdrill.load.crew import local_workers
     from stormdrill.load.launcher import check_locustfile
 
-    if not load.closed_loop:  # whose users ask when they were answered: at what rate nobody knows
-        refuse_beyond_ceiling(made.profile, load.rate_per_s)
+    local_workers(load, made.profile)
     found = catalogue.find(roots, load.locustfile or f"loadgen/{made.profile.user}.py")
     if found is None:
         raise Refused(f"profile {made.profile.name}: there is no loadgen/{made.profile.user}.py")

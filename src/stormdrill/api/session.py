@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,6 +32,7 @@ from stormdrill.errors import Dirty, JournalBroken, KeeperGone, Refused, Stormdr
 from stormdrill.faults.builtin import KnownFaults
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.keeper.takeover import take_over
+from stormdrill.load.sealed import TOKEN_VARIABLE
 from stormdrill.model import event as ev
 from stormdrill.model.expression import Comparison, Expression
 from stormdrill.model.plan import Plan
@@ -41,6 +44,7 @@ from stormdrill.store.identity import boot_id, own_identity
 
 if TYPE_CHECKING:
     from stormdrill.engine.drill import DrilledRunbook
+    from stormdrill.load.cluster import ClusterLoad
     from stormdrill.load.launcher import LocustLoad
     from stormdrill.spec.load import Source
 
@@ -135,8 +139,19 @@ def _copy_inputs(inputs: Inputs, run_dir: Path) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
+@contextlib.contextmanager
+def _without(variable: str) -> Iterator[None]:
+    """The keeper hands its environment on to all that it starts, the system under test too."""
+    value = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[variable] = value
+
+
 class _Session:
-    load: LocustLoad | None = None
+    load: LocustLoad | ClusterLoad | None = None
 
     def __init__(
         self,
@@ -157,15 +172,16 @@ class _Session:
         self.target = target
         self.digests = digests
         self.observer = observer
-        self.keeper = KeeperClient.start(
-            run_dir,
-            run=run_dir.name,
-            system=self.plan.system.name,
-            target=self.plan.target,
-            hold=hold,
-            on_push=self._pushed,
-            grace_s=self.plan.system.stop_timeout_s,
-        )
+        with _without(TOKEN_VARIABLE):
+            self.keeper = KeeperClient.start(
+                run_dir,
+                run=run_dir.name,
+                system=self.plan.system.name,
+                target=self.plan.target,
+                hold=hold,
+                on_push=self._pushed,
+                grace_s=self.plan.system.stop_timeout_s,
+            )
         self.conductor = self._compose()
         self._composed.set()
 
@@ -296,21 +312,24 @@ class _Session:
             on_defect=self._failed,
         )
 
-    def _make_load(self) -> LocustLoad:
-        from stormdrill.load.launcher import LocustLoad
+    def _make_load(self) -> LocustLoad | ClusterLoad:
+        from stormdrill.load.crew import make_load
+        from stormdrill.load.sealed import LEAST_TOKEN
 
-        plan = self.plan
-        assert plan.profile is not None
-        assert plan.experiment.load is not None
         assert self.inputs.locustfile is not None
-        self.load = LocustLoad(
+        token = os.environ.get(TOKEN_VARIABLE, "")
+        if len(token) >= LEAST_TOKEN:  # else it is refused
+            self.redactor.register(token)
+            self.keeper.secret(TOKEN_VARIABLE, token)
+        self.load = make_load(
+            self.plan,
             directory=self.run_dir,
-            run=self.run_dir.name,
-            profile=plan.profile,
-            rate_per_s=plan.experiment.load.rate_per_s,
-            seed=plan.seed,
             locustfile=self.inputs.locustfile,
             entries=self.target.entries(),
+            token=token,
+            tell=self._record,
+            stop_run=lambda reason: self.conductor.abort("load", reason),
+            announce=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201  (to a person, and to no record)
         )
         return self.load
 
@@ -372,7 +391,7 @@ class _Session:
             return
         match kind:
             case "process-exited" if str(data["instance"]).startswith(GENERATOR) and self.load is not None:
-                self.load.lost(f"the load generator ended ({data['signal'] or data['code']})")
+                self.load.lost(str(data["instance"]), f"it ended ({data['signal'] or data['code']})")
             case "abort":
                 self.conductor.abort("signal", str(data["reason"]))
             case "journal-failed":

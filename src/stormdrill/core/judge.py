@@ -16,7 +16,7 @@ from stormdrill.core.judge_faults import ended_by_itself, ended_early, judge_fau
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.core.judge_objectives import held_text, judge_objective
 from stormdrill.core.judge_runbook import judge_runbook
-from stormdrill.core.judge_status import guard_trip, status_of, stopped_by
+from stormdrill.core.judge_status import guard_trip, status_of, stopped_by, stopped_word
 from stormdrill.core.sentences import plural
 from stormdrill.core.times import times_of
 from stormdrill.core.validity import lag_p99_ms
@@ -114,7 +114,7 @@ def _rulings(
     if trip is not None:
         rulings.append(trip)
     if stopped:
-        rulings.append(("INCONCLUSIVE", stopped))
+        rulings.append((stopped_word(case), stopped))
     if runbook is not None and runbook.verdict != "PASS":
         rulings.append((runbook.verdict, runbook.sentence))
     if case.plan.injections and case.inject is None:

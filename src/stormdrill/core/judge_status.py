@@ -19,6 +19,7 @@ _HOW = {
     "runner-gone": "its runner was gone",
     "baseline": "the baseline was not healthy",
     "system": "the system under test failed",
+    "load": "its load was lost",
 }
 
 
@@ -48,6 +49,12 @@ def guard_trip(case: Case) -> tuple[Word, str] | None:
             return "INVALID", f"not to be believed: {taints[0].reason}. {why}"
         return "FAIL", why
     return None
+
+
+def stopped_word(case: Case) -> Word:
+    """A run whose load was lost rests on nothing; any other that was stopped only didn't come far enough."""
+    by = [event.by for _, event in all_of(case.events, ev.AbortRequested)]
+    return "INVALID" if by[:1] == ["load"] else "INCONCLUSIVE"
 
 
 def stopped_by(case: Case) -> str:

@@ -36,6 +36,8 @@ STARVED_SHARE = 0.1
 """Of a window's time. A single busy second of twenty is no reason, two are."""
 LEAST_WATCHED = 0.8
 """Of a window's time that samples of the host must speak of. Without them nobody knows whether it was starved."""
+CLOCK_ERROR_MS = 50.0
+"""The most by which the times of a worker on another machine may be off; or the most that it may lag, if that is less."""
 SLACK_MS = 2000.0
 """The most by which the first and the last sample of a window speak beyond their own interval."""
 
@@ -63,7 +65,11 @@ class Validity:
     ) -> None:
         self.requests = requests
         self.lag_limit_ms = _lag_limit_ms(plan, requests)
-        self.records = () if plan.experiment.load is None else tuple(_record_taints(events, records, requests, live))
+        self.records = (
+            ()
+            if plan.experiment.load is None
+            else tuple(_record_taints(events, records, requests, live, self.lag_limit_ms))
+        )
         self._samples = all_of(events, ev.HostSampled)
         self._generator: dict[tuple[float, float], tuple[Taint, ...]] = {}
         self._cores = next((event.cores for _, event in all_of(events, ev.RunStarted)), 1)
@@ -182,19 +188,51 @@ def _lag_limit_ms(plan: Plan, requests: Requests) -> float:
 
 
 def _record_taints(
-    events: Sequence[ev.Recorded], records: Sequence[RecordFile], requests: Requests, live: bool
+    events: Sequence[ev.Recorded],
+    records: Sequence[RecordFile],
+    requests: Requests,
+    live: bool,
+    lag_limit_ms: float,
 ) -> list[Taint]:
     boots = {event.boot_id for _, event in all_of(events, ev.RunStarted)}
-    strangers = [record.file for record in records if record.boot_id not in boots]
-    taints = []
+    compared = {event.file for _, event in all_of(events, ev.LoadClockCompared)}
+    strangers = [record.file for record in records if record.boot_id not in boots and record.file not in compared]
+    taints = [_lost(recorded, event) for recorded, event in all_of(events, ev.LoadWorkerLost)]
     if not records:
         taints.append(Taint("records", "there are no request records"))
     if strangers:
         why = f"{', '.join(strangers)} is from another boot of the machine: its clock is not the journal's"
         taints.append(Taint("records", why))
+    taints += _clock_taints(events, records, lag_limit_ms)
     if live:
         return taints
     return taints + _file_taints(events, records) + _count_taints(events, requests)
+
+
+def _lost(recorded: ev.Recorded, event: ev.LoadWorkerLost) -> Taint:
+    who = f"load worker {event.worker} was" if event.file else f"{event.worker} and with it every load worker were"
+    return Taint("records", f"{who} lost: {event.detail}", (recorded.seq,))
+
+
+def clock_errors_ms(events: Sequence[ev.Recorded], records: Sequence[RecordFile]) -> dict[str, float]:
+    """By how much the times of each file may be off on the journal's clock, where they may: the worst that is known."""
+    found = {record.file: record.clock_error_ms for record in records if record.clock_error_ms > 0}
+    for _, event in all_of(events, ev.LoadClockCompared):
+        found[event.file] = max(found.get(event.file, 0.0), event.error_ms)
+    return found
+
+
+def _clock_taints(events: Sequence[ev.Recorded], records: Sequence[RecordFile], lag_limit_ms: float) -> list[Taint]:
+    """Latency is measured on one clock; but a clock that is known too badly moves requests into another phase."""
+    limit_ms = min(CLOCK_ERROR_MS, lag_limit_ms)
+    names = {event.file: (recorded.seq, event.worker) for recorded, event in all_of(events, ev.LoadClockCompared)}
+    taints = []
+    for file, error_ms in sorted(clock_errors_ms(events, records).items()):
+        if error_ms > limit_ms:
+            seq, worker = names.get(file, (0, file))
+            why = f"the clock of load worker {worker} is known to {error_ms:.1f} ms only, {limit_ms:.1f} ms is the most"
+            taints.append(Taint("records", why, (seq,) if seq else ()))
+    return taints
 
 
 def _file_taints(events: Sequence[ev.Recorded], records: Sequence[RecordFile]) -> list[Taint]:

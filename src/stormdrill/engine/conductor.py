@@ -30,7 +30,7 @@ EXPIRY_GRACE_S = 5.0
 RESTORE_LIMIT_S = 3.0
 END_LIMIT_S = 90.0
 
-AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline", "system", "input"]
+AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline", "system", "input", "load"]
 
 
 class Observer(Protocol):
@@ -204,15 +204,24 @@ class Conductor:
                 self.load = self._make_load()
                 preparing = self._pool.submit(self.load.prepare, self.keeper)
             self._wait_ready(started_s)
+            if preparing is not None:
+                self._await_load(preparing)
             if self._abort is None and not self._keeper_gone:
-                if preparing is not None:
-                    preparing.result(timeout=END_LIMIT_S)
                 self._watch()
                 self._begin_load()
         except Refused as error:  # a user's locustfile that fails only when it is imported
             self.abort("input", str(error))
         except SystemNotReady as error:
             self.abort("system", str(error))
+
+    def _await_load(self, preparing: Future[None]) -> None:
+        """It has a limit of its own: workers on other machines are started by people, whom nobody else waits for."""
+        while not preparing.done() and self._abort is None and not self._keeper_gone:
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+            self.refresh()
+        if preparing.done():
+            preparing.result()
 
     def _watch(self) -> None:
         self._watching = True
@@ -260,9 +269,7 @@ class Conductor:
     def _begin_load(self) -> None:
         if self.load is None or self.plan.experiment.load is None:
             return
-        epoch_ms = now_ms() + 100.0
-        self.load.begin(epoch_ms)
-        self.keeper.record(ev.LoadStarted(self.plan.experiment.load.profile, 1, epoch_ms))
+        self.keeper.record(self.load.begin(now_ms() + self.load.lead_ms))
 
     # --- commands --------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ class ConditionHeld(Event):
 @dataclass(frozen=True, slots=True)
 class AbortRequested(Event):
     by: str
-    """person, signal, guard, machine, keeper, runner-gone, baseline, system, input"""
+    """person, signal, guard, machine, keeper, runner-gone, baseline, system, input, load"""
     reason: str
 
 

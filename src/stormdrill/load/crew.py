@@ -1,0 +1,111 @@
+"""How many generators a load takes, and where: what the experiment says, or what one of them can send asks for."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stormdrill.errors import Refused
+from stormdrill.load.ceiling import CEILING_PER_S
+from stormdrill.model.experiment import LoadUse
+from stormdrill.model.profile import Profile
+
+if TYPE_CHECKING:
+    from stormdrill.load.cluster import ClusterLoad
+    from stormdrill.load.launcher import LocustLoad, StopRun, Tell
+    from stormdrill.model.plan import Plan
+
+
+def local_workers(
+    use: LoadUse, profile: Profile | None, ceiling_per_s: float = CEILING_PER_S, cores: int | None = None
+) -> int:
+    """How many generator processes this machine starts; 0 where all are on others.
+
+    Raises Refused when they are too few for the profile's highest rate, with how many would carry it.
+    """
+    if profile is None or use.closed_loop:
+        return use.workers or (0 if use.hosts else 1)
+    from stormdrill.load.arrivals import Demand
+
+    try:
+        peak = Demand(profile, use.rate_per_s).peak_rate()
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    needed = max(math.ceil(peak / ceiling_per_s), 1)
+    if not use.workers and not use.hosts:
+        room = cores or len(os.sched_getaffinity(0))
+        if needed > max(room, 1):
+            raise Refused(
+                f"profile {profile.name} at {use.rate_per_s:g}/s reaches {peak:g}/s, which takes {needed} workers of "
+                f"{ceiling_per_s:g}/s each, and this machine has {room} cores; name workers on other machines (load "
+                f"hosts:), or ask for at most {room * ceiling_per_s * use.rate_per_s / peak:g}/s"
+            )
+        return needed
+    there = use.workers + len(use.hosts)
+    if needed > there:
+        raise Refused(
+            f"profile {profile.name} at {use.rate_per_s:g}/s reaches {peak:g}/s, and {there} "
+            f"{'worker sends' if there == 1 else 'workers send'} at most {there * ceiling_per_s:g}/s on time; write "
+            f"workers: {needed - len(use.hosts)}, or ask for at most "
+            f"{there * ceiling_per_s * use.rate_per_s / peak:g}/s"
+        )
+    return use.workers
+
+
+def make_load(
+    plan: Plan,
+    *,
+    directory: Path,
+    locustfile: Path,
+    entries: Sequence[str],
+    token: str,
+    tell: Tell,
+    stop_run: StopRun,
+    announce: Callable[[str], object],
+    ceiling_per_s: float = CEILING_PER_S,
+) -> LocustLoad | ClusterLoad:
+    """One generator, or a master and its workers. Raises Refused for what can't be."""
+    from stormdrill.load.cluster import ClusterLoad, Crew
+    from stormdrill.load.launcher import LocustLoad
+    from stormdrill.load.messages import Generator
+    from stormdrill.store.identity import boot_id
+
+    use = plan.experiment.load
+    assert use is not None
+    profile = None if use.closed_loop else plan.profile
+    local = local_workers(use, profile, ceiling_per_s)
+    if local == 1 and not use.hosts:
+        return LocustLoad(
+            directory=directory,
+            run=directory.name,
+            profile=profile,
+            rate_per_s=use.rate_per_s,
+            seed=plan.seed,
+            locustfile=locustfile,
+            entries=entries,
+            ceiling_per_s=ceiling_per_s,
+            users=use.users,
+            spawn_per_s=use.spawn_per_s,
+            deadline_s=use.deadline_s,
+            tell=tell,
+            stop_run=stop_run,
+        )
+    config = Generator(
+        control="",
+        run=directory.name,
+        records="",
+        locustfile=str(locustfile),
+        profile=profile,
+        rate_per_s=use.rate_per_s,
+        seed=plan.seed,
+        entries=tuple(entry.rstrip("/") for entry in entries),
+        boot_id=boot_id(),
+        users=use.users,
+        spawn_per_s=use.spawn_per_s,
+        deadline_s=use.deadline_s,
+    )
+    crew = Crew(local, use.hosts, use.listen, token, ceiling_per_s)
+    return ClusterLoad(directory, config, crew, tell=tell, stop_run=stop_run, announce=announce)
