@@ -37,7 +37,7 @@ STARVED_SHARE = 0.1
 LEAST_WATCHED = 0.8
 """Of a window's time that samples of the host must speak of. Without them nobody knows whether it was starved."""
 CLOCK_ERROR_MS = 50.0
-"""The most by which the times of a worker on another machine may be off; or the most that it may lag, if that is less."""
+"""The most by which the times of a worker on another machine may be off, where it may not lag by even less."""
 SLACK_MS = 2000.0
 """The most by which the first and the last sample of a window speak beyond their own interval."""
 
