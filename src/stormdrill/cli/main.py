@@ -42,6 +42,7 @@ COMMANDS: dict[str, Word] = {
     "verify": Word("runs", "verify", "Check that the record is whole and unchanged."),
     "runbook": Word("runbook", "runbook", "List, show, check, run and resume runbooks."),
     "review": Word("runs", "review", "Render the review again and copy it to reviews/."),
+    "load": Word("load", "load", "Draw what a profile or an experiment asks for over time."),
     "schema": Word("schema", "schema", "Print the JSON Schema that editors use."),
     "doctor": Word("doctor", "doctor", "Say what this machine offers, and what a missing part costs."),
 }

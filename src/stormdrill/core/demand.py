@@ -80,6 +80,19 @@ class Course:
         segment = self.segment_at(at_s)
         return max(0.0, segment.rate + (segment.slope * (at_s - segment.start_s) if segment.slope else 0.0))
 
+    def peak_between(self, from_s: float, until_s: float) -> float:
+        """The highest λ from one moment to a later one."""
+        found = 0.0
+        at_s = from_s
+        while True:
+            segment = self.segment_at(at_s)
+            ends_s = min(segment.start_s + segment.length_s, until_s)
+            last = segment.rate + segment.slope * (ends_s - segment.start_s) if segment.slope else segment.rate
+            found = max(found, self.rate_at(at_s), last)
+            if ends_s >= until_s or ends_s <= at_s:
+                return found
+            at_s = ends_s
+
     def times(self, targets: Iterable[float]) -> Iterator[float]:
         """Where Λ meets each of the rising `targets`; ends when the demand ends."""
         remaining = iter(self.segments)

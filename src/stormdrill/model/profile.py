@@ -105,7 +105,7 @@ class Profile(Struct, frozen=True):
 
     @property
     def parts(self) -> tuple[Profile, ...]:
-        """Each single demand."""
+        """Each single demand, this one first."""
         return (self, *self.also)
 
     @property

@@ -6,12 +6,12 @@ peak + 0.5 x spike
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from stormdrill.model.experiment import Experiment
+from stormdrill.model.experiment import Phase
 from stormdrill.model.profile import Piece, Profile
 from stormdrill.spec.kinds import NAME
 from stormdrill.spec.scalars import short, suggestion
@@ -89,28 +89,19 @@ def as_recorded(profile: Profile) -> tuple[Profile, float] | None:
     return replace(parts[0], also=tuple(parts[1:])), rate_per_s
 
 
-def anchored(profile: Profile, experiment: Experiment) -> Profile:
-    """The profile with all its times since the load's epoch, as a plan holds it."""
-    parts = [_anchored(part, experiment) for part in profile.parts]
+def anchored(profile: Profile, begins_s: Callable[[Phase], float]) -> Profile:
+    """The profile with all its times since the load's epoch, as a plan holds it. `begins_s`: when a phase begins."""
+    parts = [_anchored(replace(part, also=()), begins_s) for part in profile.parts]
     return replace(parts[0], also=tuple(parts[1:]))
 
 
-def _anchored(part: Profile, experiment: Experiment) -> Profile:
-    part = replace(part, also=())
+def _anchored(part: Profile, begins_s: Callable[[Phase], float]) -> Profile:
     if part.since is None:
         return part
-    from stormdrill.core.sampling import begins_s
-
-    shift_s = begins_s(experiment, part.since)
+    shift_s = begins_s(part.since)
     shape = tuple(Piece(piece.at_s + shift_s, piece.factor) for piece in part.shape)
     if shape and shift_s:
         shape = (Piece(0.0, part.shape[0].factor), *shape)
-    return replace(
-        part,
-        since=None,
-        shape=shape,
-        stages=tuple(
-            replace(stage, start_s=stage.start_s + shift_s, end_s=stage.end_s + shift_s) for stage in part.stages
-        ),
-        trace=replace(part.trace, start_s=part.trace.start_s + shift_s) if part.trace else None,
-    )
+    stages = (replace(stage, start_s=stage.start_s + shift_s, end_s=stage.end_s + shift_s) for stage in part.stages)
+    trace = replace(part.trace, start_s=part.trace.start_s + shift_s) if part.trace else None
+    return replace(part, since=None, shape=shape, stages=tuple(stages), trace=trace)
