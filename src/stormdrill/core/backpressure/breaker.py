@@ -1,0 +1,224 @@
+"""breaker: it opens soon after the dependency failed, lets little through while it is open, and closes soon after the
+dependency is back; hedged requests stay few.
+
+All by readings, which come at intervals: each time lies between two of them, and is shown so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from stormdrill.core.backpressure.asked import Breaker
+from stormdrill.core.backpressure.checking import check
+from stormdrill.core.backpressure.finding import at_most, figure, plain
+from stormdrill.core.backpressure.parts import Answer, conclude, share_of, unknown
+from stormdrill.core.backpressure.series import Series, counted, series_of, silence
+from stormdrill.core.case import Case
+from stormdrill.core.intervals import Interval
+from stormdrill.core.sentences import interval_text, number, plural, quantity
+from stormdrill.core.windows import WHOLE, Span, all_of
+from stormdrill.model import event as ev
+from stormdrill.model.mechanism import Toxic
+from stormdrill.model.units import parse_duration, parse_rate
+from stormdrill.model.verdict import CheckVerdict
+
+WORD = "breaker"
+FEWEST = 100
+"""Requests, to say which share of them was hedged."""
+
+
+class Outage(Struct, frozen=True):
+    """From the first inject call to the last verified revert."""
+
+    start_ms: float
+    end_ms: float
+    """Infinite: it was never seen to be gone."""
+    end_of_watch_ms: float
+    events: tuple[int, ...]
+
+
+def outage_of(case: Case) -> Outage | None:
+    """None where nothing was injected."""
+    windows = case.in_force(case.plan.injections)
+    whole = case.spans.get(WHOLE)
+    if not windows or whole is None:
+        return None
+    planned = {item.id for item in case.plan.injections}
+    seqs = [r.seq for r, e in all_of(case.events, ev.InjectStarted) if e.injection in planned]
+    seqs += [r.seq for r, e in all_of(case.events, ev.RevertVerified) if e.injection in planned]
+    return Outage(min(start for start, _ in windows), max(end for _, end in windows), whole.end_ms, tuple(seqs))
+
+
+def judge(case: Case, asked: Breaker) -> CheckVerdict:
+    outage, pressure = outage_of(case), case.plan.system.pressure
+    spans = [span for name in ("fault", "recovery") if (span := case.spans.get(name)) is not None]
+    answers = [_hedges(case, asked)] if pressure.hedges else []
+    if outage is None:
+        answers.append(unknown("nothing was injected: no breaker had a reason to open; add a fault on a dependency"))
+        return conclude(case, WORD, answers, spans)
+    breakers = series_of(case, pressure.breaker)
+    if not breakers:
+        answers.append(unknown(f"no breaker told its state ({pressure.breaker or 'no metric'} was never read)"))
+        return conclude(case, WORD, answers, spans)
+    concerned, named = _concerned(case, breakers)
+    opened = [one for one in concerned if _opened_ms(one, outage) is not None]
+    # without a name in its labels nobody knows which breaker the fault is for: one must open, others may
+    for one in concerned if named else opened:
+        answers.append(_opens(case, one, outage, asked))
+    if not named and not opened:
+        answers.append(_none_opened(case, concerned, outage, asked))
+    for one in opened:
+        answers.append(_closes(case, one, outage, asked))
+        if pressure.probes:
+            answers.append(_probes(case, one, outage, asked))
+    return conclude(case, WORD, answers, spans)
+
+
+def _concerned(case: Case, breakers: Sequence[Series]) -> tuple[list[Series], bool]:
+    """Those whose labels name what was hit, and True; all, and False, where none does."""
+    services = {item.name: item.service for item in case.plan.system.instances}
+    names = set()
+    for injection in case.plan.injections:
+        names |= {injection.instance, services.get(injection.instance, "")}
+        if isinstance(injection.how, Toxic):
+            names |= set(injection.how.hops)
+    found = [one for one in breakers if names & set(one.labels.values()) - {""}]
+    return (found, True) if found else (list(breakers), False)
+
+
+def _opened_ms(series: Series, outage: Outage) -> int | None:
+    """The place of the first reading that shows it open, from the inject call until the watch ends."""
+    end_ms = outage.end_ms if np.isfinite(outage.end_ms) else outage.end_of_watch_ms
+    inside = (series.at_ms >= outage.start_ms) & (series.at_ms <= end_ms + series.every_ms) & (series.values > 0)
+    return int(np.flatnonzero(inside)[0]) if inside.any() else None
+
+
+def _between(series: Series, place: int, since_ms: float) -> Interval:
+    """The time of a change that a reading shows: between the one before it and itself."""
+    high = (float(series.at_ms[place]) - since_ms) / 1000
+    before = (float(series.at_ms[place - 1]) - since_ms) / 1000 if place else 0.0
+    return Interval(high, max(0.0, min(before, high)), high, 1)
+
+
+def _took(found: Interval) -> str:
+    return f"{quantity(found.value, 's')}{interval_text(found.low, found.high)}"
+
+
+def _opens(case: Case, series: Series, outage: Outage, asked: Breaker) -> Answer:
+    within_s, place = parse_duration(asked.opens), _opened_ms(series, outage)
+    name = f"time for {series.name} to open"
+    before = series.values[series.at_ms < outage.start_ms]
+    if len(before) and before[-1] > 0:
+        return unknown(f"the breaker of {series.name} was open before anything was injected", events=outage.events)
+    if place is None:
+        return _none_opened(case, [series], outage, asked)
+    found = _between(series, place, outage.start_ms)
+    text = f"the breaker of {series.name} opened {_took(found)} after the fault; {quantity(within_s, 's')} was asked"
+    return _timed(name, text, series, found, within_s, (*outage.events, int(series.seqs[place])))
+
+
+def _timed(name: str, text: str, series: Series, found: Interval, within_s: float, events: tuple[int, ...]) -> Answer:
+    word = at_most(found, within_s)
+    if word == "INCONCLUSIVE":
+        text += f"; a reading every {quantity(series.every_ms / 1000, 's')} is too seldom to tell"
+    return Answer(word, text, (figure(name, found, "s", within_s),), events)
+
+
+def _none_opened(case: Case, breakers: Sequence[Series], outage: Outage, asked: Breaker) -> Answer:
+    within_s = parse_duration(asked.opens)
+    end_ms = min(outage.end_ms, outage.end_of_watch_ms)
+    lasted_s = (end_ms - outage.start_ms) / 1000
+    names = ", ".join(one.name for one in breakers)
+    subject = (
+        f"the breaker of {names}" if len(breakers) == 1 else f"none of {plural(len(breakers), 'breaker')} ({names})"
+    )
+    verb = "did not open" if len(breakers) == 1 else "opened"
+    text = f"{subject} {verb} in the {quantity(lasted_s, 's')} of the fault; {quantity(within_s, 's')} was asked"
+    shown = tuple(plain(f"time for {one.name} to open", None, "s", within_s) for one in breakers)
+    span = Span("fault", outage.start_ms, end_ms, True, ())
+    quiet = [why for one in breakers if (why := silence(case, one, span))]
+    if quiet:
+        return unknown(f"{text}; {quiet[0]}", shown, outage.events)
+    slowest_s = max(one.every_ms for one in breakers) / 1000
+    if lasted_s <= within_s + slowest_s:
+        return unknown(f"{text}; the fault has to last longer than that to tell", shown, outage.events)
+    return Answer("FAIL", text, shown, outage.events)
+
+
+def _closes(case: Case, series: Series, outage: Outage, asked: Breaker) -> Answer:
+    within_s, name = parse_duration(asked.closes), f"time for {series.name} to close"
+    if not np.isfinite(outage.end_ms):
+        return unknown("the fault was never seen to be gone: nobody knows by when a breaker should have closed")
+    later = np.flatnonzero(series.at_ms >= outage.end_ms)
+    due = f"{quantity(within_s, 's')} was asked"
+    if not len(later):
+        return unknown(f"{series.name} told nothing after the fault; {due}", events=outage.events)
+    still = later[series.values[later] > 0]
+    if not len(still):
+        found = _between(series, int(later[0]), outage.end_ms)
+        text = f"the breaker of {series.name} was closed {_took(found)} after the fault was gone; {due}"
+        return _timed(name, text, series, found, within_s, (*outage.events, int(series.seqs[later[0]])))
+    last = int(still[-1])
+    if last + 1 < len(series):
+        found = _between(series, last + 1, outage.end_ms)
+        text = f"the breaker of {series.name} closed for good {_took(found)} after the fault was gone; {due}"
+        return _timed(name, text, series, found, within_s, (*outage.events, int(series.seqs[last + 1])))
+    watched_s = (float(series.at_ms[last]) - outage.end_ms) / 1000
+    text = f"the breaker of {series.name} was still open {quantity(watched_s, 's')} after the fault was gone; {due}"
+    shown = (plain(name, None, "s", within_s),)
+    if watched_s <= within_s:
+        return unknown(f"{text}; lengthen the recovery", shown, outage.events)
+    return Answer("FAIL", text, shown, (*outage.events, int(series.seqs[last])))
+
+
+def _probes(case: Case, series: Series, outage: Outage, asked: Breaker) -> Answer:
+    """What was counted between the first and the last reading that show it open; half-open is open."""
+    most, metric = parse_rate(asked.probes), case.plan.system.pressure.probes
+    counters = [one for one in series_of(case, metric) if one.instance == series.instance and _same(one, series)]
+    if not counters:
+        return unknown(f"{series.name} told of no requests that it let through while open ({metric} was never read)")
+    place = _opened_ms(series, outage)
+    open_ms = series.at_ms[(series.values > 0) & (series.at_ms >= (series.at_ms[place] if place is not None else 0))]
+    start_ms, end_ms = float(open_ms[0]), float(open_ms[-1])
+    grown = [counted(one, start_ms, end_ms) for one in counters]
+    spans = [float(one.to_ms[-1] - one.from_ms[0]) / 1000 for one in grown if len(one.to_ms)]
+    if not spans or min(spans) <= 0:
+        why = f"the breaker of {series.name} was open for less than two readings: what it let through can't be told"
+        return unknown(why)
+    count = sum(float(one.grown.sum()) for one in grown)
+    rate = count / max(spans)
+    # one more or one less may have fallen between two readings
+    found = Interval(rate, max(0.0, count - 1) / max(spans), (count + 1) / max(spans), int(count))
+    text = f"{series.name} let {number(count)} through in {quantity(max(spans), 's')} while open"
+    text += f" ({quantity(rate, '/s')}); at most {quantity(most, '/s')} was asked"
+    return Answer(at_most(found, most), text, (figure(f"probes of {series.name}", found, "/s", most),))
+
+
+def _same(one: Series, other: Series) -> bool:
+    return all(other.labels.get(key, value) == value for key, value in one.labels.items())
+
+
+def _hedges(case: Case, asked: Breaker) -> Answer:
+    """Of what the entry received, by its counters; of the requests in the records where it has none."""
+    pressure, whole, most = case.plan.system.pressure, case.spans.get(WHOLE), share_of(asked.hedges)
+    hedges = series_of(case, pressure.hedges)
+    if whole is None or not hedges:
+        return unknown(f"nothing told of hedged requests ({pressure.hedges} was never read)")
+    entry = [hop for hop in pressure.hops if hop.service == case.plan.system.entry]
+    received = series_of(case, entry[0].received) if entry else ()
+    sent = sum(float(counted(one, whole.start_ms, whole.end_ms).grown.sum()) for one in hedges)
+    asked_for = sum(float(counted(one, whole.start_ms, whole.end_ms).grown.sum()) for one in received)
+    total = asked_for if received else float(len(case.requests.between(whole.start_ms, whole.end_ms)))
+    if total < FEWEST:
+        return unknown(f"only {plural(int(total), 'request')} to be hedged: {FEWEST} are the fewest")
+    share = sent / total
+    text = f"{number(sent)} of {plural(int(total), 'request')} were hedged ({quantity(share * 100, '%')})"
+    text += f"; at most {quantity(most * 100, '%')} was asked"
+    shown = (plain("hedged", share * 100, "%", most * 100, int(total)),)
+    return Answer("PASS" if share <= most else "FAIL", text, shown, exact=True)
+
+
+CHECK = check(WORD, judge)

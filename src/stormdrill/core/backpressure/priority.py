@@ -1,0 +1,122 @@
+"""priority: when not everything can be let in, what matters less is turned away first.
+
+Admitted is what was sent and not answered with 429 or 503, by the last attempt. Over the stretches in which more was
+asked than the system carries: no tier is surely admitted less than one that matters less, the first tier surely more
+than the last, and the first tier (nearly) always, while what it asks for itself could be carried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from msgspec import Struct
+
+from stormdrill.core.backpressure.asked import Priority
+from stormdrill.core.backpressure.carried import Carried, carried, overloaded
+from stormdrill.core.backpressure.checking import check
+from stormdrill.core.backpressure.finding import at_least, figure, percent, pooled, together, told
+from stormdrill.core.backpressure.parts import Answer, conclude, share_of, unknown
+from stormdrill.core.case import Case
+from stormdrill.core.evidence import DROPPED
+from stormdrill.core.intervals import Interval, share_interval
+from stormdrill.core.sentences import number, quantity
+from stormdrill.core.statistics import minimum_samples
+from stormdrill.core.windows import Span
+from stormdrill.model.verdict import CheckVerdict, Figure
+
+WORD = "priority"
+TIER = "tier"
+FEWEST = 20
+"""Requests of a tier: with fewer nothing is said of it."""
+
+
+class Admission(Struct, frozen=True):
+    tier: str
+    offered_per_s: float
+    admitted: Interval
+    """As a share of 1."""
+
+    @property
+    def text(self) -> str:
+        return f"{told(percent(self.admitted), '%')} of tier {self.tier}"
+
+
+def tiers_of(case: Case) -> list[str]:
+    """The one that matters most first: by number where they are numbers."""
+    tiers = {kind.labels[TIER] for kind in case.requests.kinds if TIER in kind.labels}
+    return sorted(tiers, key=lambda tier: (0, float(tier), tier) if tier.isdecimal() else (1, 0.0, tier))
+
+
+def admission(case: Case, tier: str, spans: Sequence[Span]) -> Admission:
+    """All stretches together, each cut into its own blocks."""
+    length_s = sum(span.length_s for span in spans)
+    pools = pooled(case.requests.labelled({TIER: tier}), spans)
+    sent = [pool.requests.outcome != DROPPED for pool in pools]
+    admitted = [mask & ~pool.requests.rejected for mask, pool in zip(sent, pools, strict=True)]
+    total, good = together(pools, sent), together(pools, admitted)
+    offered = float(total.sum()) / length_s if length_s > 0 else 0.0
+    return Admission(tier, offered, share_interval(good, total, case.seed))
+
+
+def judge(case: Case, asked: Priority) -> CheckVerdict:
+    capacity = carried(case, asked.capacity)
+    spans = overloaded(case, capacity)
+    if not spans:
+        more = f" than {capacity.text}" if capacity is not None else ""
+        return conclude(case, WORD, [unknown(f"nothing in the run asked for more{more}")], spans)
+    tiers = [admission(case, tier, spans) for tier in tiers_of(case)]
+    if len(tiers) < 2:
+        why = "the requests have fewer than two tiers: give the profile's streams tier: 1, tier: 2"
+        return conclude(case, WORD, [unknown(why)], spans)
+    answers = [_ordered(tiers, share_of(asked.margin)), _first(case, tiers[0].tier, capacity, spans, asked)]
+    return conclude(case, WORD, answers, spans)
+
+
+def _ordered(tiers: Sequence[Admission], margin: float) -> Answer:
+    figures = tuple(figure(f"tier {one.tier} admitted", percent(one.admitted), "%") for one in tiers)
+    word, text = _order(tiers, margin)
+    return Answer("FAIL" if word is False else "PASS" if word else "INCONCLUSIVE", text, figures)
+
+
+def _order(tiers: Sequence[Admission], margin: float) -> tuple[bool | None, str]:
+    few = [one for one in tiers if one.admitted.n < FEWEST]
+    if few:
+        why = f"only {few[0].admitted.n} requests of tier {few[0].tier} in the overload: {FEWEST} are the fewest"
+        return None, why
+    for above, below in combinations(tiers, 2):
+        if above.admitted.high < below.admitted.low:
+            return False, f"priorities are upside down: {above.text} were let in, and {below.text}"
+    first, last = tiers[0].admitted, tiers[-1].admitted
+    said = ", ".join(one.text for one in tiers)
+    if all(one.admitted.value == 1 for one in tiers):
+        return None, "nothing was turned away: the load never made the system choose"
+    if first.low > last.high:
+        return True, f"of what was asked in the overload were let in: {said}"
+    if first.high - last.low < margin:
+        text = f"tiers are treated alike: {said} were let in; a difference of {number(margin * 100)} points was asked"
+        return False, text
+    return None, f"whether tiers are told apart isn't certain: {said} were let in"
+
+
+def _first(case: Case, tier: str, capacity: Carried | None, spans: Sequence[Span], asked: Priority) -> Answer:
+    """The tier that matters most, in the stretches in which it could be carried if nobody else asked."""
+    if capacity is None:
+        return unknown("nothing was served: how much the system carries isn't known")
+    alone = [span for span in spans if admission(case, tier, (span,)).offered_per_s <= capacity.per_s]
+    if not alone:
+        return unknown(f"tier {tier} alone asked for more than {capacity.text}: give it a smaller share of the load")
+    found, least = admission(case, tier, alone), share_of(asked.first)
+    own = found.admitted
+    name = f"tier {tier} admitted, of {quantity(found.offered_per_s, '/s')}"
+    shown: tuple[Figure, ...] = (figure(name, percent(own), "%", least * 100),)
+    word = at_least(own, least)
+    text = f"of the {quantity(found.offered_per_s, '/s')} of tier {tier} alone, of {capacity.text}, were let in"
+    text += f" {told(percent(own), '%')}; {quantity(least * 100, '%')} was asked"
+    needed = minimum_samples(least) if least < 1 else 0
+    if word == "INCONCLUSIVE" and own.n < needed:
+        text += f"; {needed} requests are the fewest that can show it, and there were {own.n}"
+    return Answer(word, text, shown)
+
+
+CHECK = check(WORD, judge)
