@@ -203,7 +203,8 @@ def test_users_take_turns_over_the_entries_and_each_keeps_its_own(crowd):
     with null_server() as one, null_server() as other:
         crowd.start(
             "from locust import HttpUser, constant, task\nclass U(HttpUser):\n    wait_time = constant(0.05)\n"
-            "    host = 'http://127.0.0.1:9'\n    @task\n    def ask(self):\n        self.client.get('/', name=self.host)",
+            "    host = 'http://127.0.0.1:9'\n"
+            "    @task\n    def ask(self):\n        self.client.get('/', name=self.host)\n",
             one.url,
             other.url,
             users=4,

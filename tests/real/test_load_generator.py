@@ -1,6 +1,5 @@
 """The generator's process against real servers: what happened is what is recorded, whoever dies."""
 
-import contextlib
 import itertools
 import os
 import resource
@@ -8,98 +7,23 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+from load_trial import HTTP_USER, Trial, answering, unused_address, written
 
 from stormdrill.errors import Refused, SystemNotReady
 from stormdrill.load.arrivals import arrivals
-from stormdrill.load.calibrate import OwnChildren, null_server
+from stormdrill.load.calibrate import null_server
 from stormdrill.load.launcher import INSTANCE, LocustLoad
 from stormdrill.load.line import GeneratorLine
-from stormdrill.model.event import LoadEnded, RecordClosed
+from stormdrill.model.event import LoadEnded
 from stormdrill.model.profile import Profile, Stream
-from stormdrill.store.records import RECORD, Flag, Outcome, read_records
+from stormdrill.store.records import RECORD, Outcome, read_records
 
 pytestmark = pytest.mark.real
-HTTP_USER = Path(__file__).parents[2] / "loadgen" / "http_user.py"
-
-
-@contextlib.contextmanager
-def answering(*answers: bytes):
-    """A server that gives one answer a request, in turn, and then closes; empty: closes without one. Counts them."""
-    seen: list[bytes] = []
-    turns = itertools.cycle(answers)
-
-    def handle(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            while request := connection.recv(65536):
-                seen.append(request)
-                answer = next(turns)
-                if not answer:
-                    return
-                connection.sendall(answer)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                threading.Thread(target=handle, args=(connection,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", seen
-        listener.shutdown(socket.SHUT_RDWR)
-
-
-def unused_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-class Trial:
-    """One generator and the children that it needs."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.children = OwnChildren(directory)
-        self.epoch_s = 0.0
-
-    def start(self, *entries, rate=100.0, deadline_s=1.0, arrivals="constant", streams=None, file=HTTP_USER, cap=2000):
-        streams = streams or (Stream("get", 1.0, {"tier": "1"}, deadline_s),)
-        self.profile = Profile("trial", "user", arrivals, (), streams)
-        self.load = LocustLoad(
-            directory=self.directory,
-            run="trial",
-            profile=self.profile,
-            rate_per_s=rate,
-            seed=11,
-            locustfile=file,
-            entries=entries,
-            max_in_flight=cap,
-        )
-        self.load.prepare(self.children)
-        self.epoch_s = time.monotonic() + 0.1
-        self.load.begin(self.epoch_s * 1e3)
-        return self
-
-    def until(self, into_s: float) -> None:
-        time.sleep(max(self.epoch_s + into_s - time.monotonic(), 0))
-
-    def end(self, into_s: float, timeout_s: float = 3.0):
-        ended, closed = self.load.end((self.epoch_s + into_s) * 1e3, timeout_s)
-        assert isinstance(ended, LoadEnded)
-        assert isinstance(closed, RecordClosed)
-        self.header, self.rows = read_records(self.directory / closed.file)
-        return ended, closed
-
-    def outcomes(self) -> dict[Outcome, int]:
-        final = self.rows[(self.rows["flags"] & Flag.FINAL) != 0]
-        return dict(Counter(Outcome(value) for value in final["outcome"].tolist()))
 
 
 @pytest.fixture
@@ -107,12 +31,6 @@ def trial(tmp_path):
     trial = Trial(tmp_path)
     yield trial
     trial.children.close()
-
-
-def written(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "http.py"  # the name of a module of Python's own, on purpose
-    path.write_text("from stormdrill.load.locust import Arrival, OpenLoopUser\n" + text)
-    return path
 
 
 def test_every_intended_request_is_in_the_records_with_its_time_and_its_kind(trial):
