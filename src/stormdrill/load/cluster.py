@@ -246,9 +246,10 @@ class ClusterLoad:
             over = instance in self._ended or (self._ending and self._all_told())
             if over or instance in self._lost:
                 return
+            known = MASTER in self._lost  # then the workers' ends are its consequence
             self._lost[instance] = detail
             self._heard.notify_all()
-        if not self._begun:
+        if known or not self._begun:
             return
         if instance == MASTER:
             self._vigil.stop()
