@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from stormdrill.core.backpressure.asked import ASKED
-from stormdrill.core.backpressure.needs import missing
+from stormdrill.core.backpressure.needs import Missing, missing
 from stormdrill.core.backpressure.registry import ORDER, SETS, known
 from stormdrill.model.experiment import CheckUse
 from stormdrill.model.experiment import Scalar as Value
@@ -14,7 +14,7 @@ from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
 from stormdrill.spec.scalars import instead, short
 from stormdrill.spec.walk import Walker, fields_of
-from stormdrill.spec.yaml import Document, Listing, Node, Scalar, Table
+from stormdrill.spec.yaml import Document, Listing, Node, Place, Scalar, Table
 
 EXAMPLE = "[basic, {goodput-plateau: {least: 85%}}]"
 
@@ -50,9 +50,9 @@ class CheckReading:
                 named[one.word] = one
         for one in asked:
             named.setdefault(one.word, one)
-        for word in sorted(named, key=ORDER.index):
-            self._check_needs(named[word])
-        return tuple(self._use(named[word]) for word in sorted(named, key=ORDER.index))
+        spelt = [named[word] for word in sorted(named, key=ORDER.index)]
+        self._check_needs(spelt)
+        return tuple(self._use(one) for one in spelt)
 
     def _entry(self, item: Node) -> Iterator[_Asked]:
         if item.broken:
@@ -79,13 +79,20 @@ class CheckReading:
             what = f"unknown backpressure check {short(at.text)}"
             self.document.problem(at, what, instead(at.text, (*SETS, *known()), "checks"))
 
-    def _check_needs(self, one: _Asked) -> None:
-        for lacks in missing(one.word, self.load, self.profile, self.system):
-            who = f"{one.set} has {one.word}, which" if one.set else one.word
-            self.document.problem(one.at, f"{who} needs {lacks.what}", self._help(one, lacks.fix))
-
-    def _help(self, one: _Asked, fix: str) -> str:
-        return f"{fix}; or name the checks of {one.set} one by one, without it" if one.set else fix
+    def _check_needs(self, asked: Iterable[_Asked]) -> None:
+        """What several checks of one set lack is said once."""
+        lacking: dict[tuple[Missing, str, Place], list[str]] = {}
+        for one in asked:
+            for lacks in missing(one.word, self.load, self.profile, self.system):
+                lacking.setdefault((lacks, one.set, one.at.place), []).append(one.word)
+        for (lacks, by, place), words in lacking.items():
+            who = ", ".join(words)
+            if by:
+                needs = "which needs" if len(words) == 1 else "which need"
+                fix = f"{lacks.fix}; or name the checks of {by} one by one, without {who}"
+                self.document.problem(place, f"{by} has {who}, {needs} {lacks.what}", fix)
+            else:
+                self.document.problem(place, f"{who} needs {lacks.what}", lacks.fix)
 
     def _use(self, one: _Asked) -> CheckUse:
         model = ASKED[one.word].parameters
