@@ -7,6 +7,7 @@ import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from stormdrill.cli.checks import asked_text
 from stormdrill.cli.outline import PLACES
 from stormdrill.core.measure import numbers
 from stormdrill.core.reach import touched
@@ -38,7 +39,7 @@ def blueprint_lines(plan: Plan, asked: Sequence[str], width: int = 100) -> list[
         hits = [one for one in plan.injections if one.use == number]
         lines += [*_fault(use.word, hits, plan, width), ""]
     if not plan.injections:
-        lines += ["  nothing is injected", ""]
+        lines += ["  nothing is injected: the load is what harms", ""]
     for word, texts in _facts(plan):
         for text in texts:
             lines += _worded(word, text, width)
@@ -153,6 +154,7 @@ def _facts(plan: Plan) -> list[tuple[str, list[str]]]:
         ("takes", [f"{show_duration(plan.duration_s)}: {lasting}{around}"]),
         ("load", [_load(plan)]),
         ("judges", [_judged(plan)]),
+        ("checks", [asked_text(plan.experiment.backpressure)] if plan.experiment.backpressure else []),
         ("guards", [one.text for one in plan.experiment.guards] or ["none: nothing ends the run early but a person"]),
         ("runbook", [_runbook(plan)]),
     ]
@@ -228,6 +230,7 @@ def blueprint_object(plan: Plan) -> dict[str, object]:
         "phases": {phase: plan.length_s(phase) for phase in PHASES},
         "load": None if use is None else {"profile": use.profile, "rate_per_s": use.rate_per_s, "says": _load(plan)},
         "objectives": [f"{one.expression.text} ({one.window.text})" for one in plan.experiment.objectives],
+        "backpressure": [{"name": one.word, **one.parameters} for one in plan.experiment.backpressure],
         "guards": [one.text for one in plan.experiment.guards],
         "runbook": None if runbook is None else {"name": runbook.run, "says": _runbook(plan)},
     }

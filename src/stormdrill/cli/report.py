@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stormdrill.cli import figures
+from stormdrill.cli.checks import check_lines, check_objects
 from stormdrill.core import telling
 from stormdrill.errors import Problem
 from stormdrill.model.units import DURATION, parse_duration
@@ -106,7 +107,10 @@ def verdict_lines(verdict: Verdict, width: int = 100) -> list[str]:
     lines = lines or [f"  {word}"]
     if verdict.objectives:
         lines += ["", *table_lines(verdict, width)]
+    if verdict.backpressure:
+        lines += ["", *check_lines(verdict.backpressure, width)]
     whys = [one.sentence for one in verdict.objectives if one.verdict != "PASS" and one.sentence]
+    whys += [f"{one.name}: {one.sentence}" for one in verdict.backpressure if one.verdict != "PASS" and one.sentence]
     whys += [f"{one.name} on {one.target}: {one.detail}" for one in verdict.faults if not (one.bit and one.exposed)]
     if verdict.runbook is not None and verdict.runbook.verdict != "PASS":
         whys.append(verdict.runbook.sentence)
@@ -169,6 +173,7 @@ def result_object(ended: Ended) -> dict[str, object]:
             }
             for one in verdict.objectives
         ],
+        "backpressure": check_objects(verdict.backpressure),
         "faults": [
             {
                 "name": one.name,
@@ -206,6 +211,7 @@ def refusal_object(problems: Sequence[Problem]) -> dict[str, object]:
         "status": "failed",
         "verdict": None,
         "objectives": [],
+        "backpressure": [],
         "faults": [],
         "load": None,
         "runbook": None,

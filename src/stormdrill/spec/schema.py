@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from stormdrill.core.backpressure.asked import ASKED
+from stormdrill.core.backpressure.registry import SETS, known
 from stormdrill.spec.files import ExperimentFile, FaultTimes, PolicyFile
 from stormdrill.spec.files_load import DEMAND, OBSERVED, ProfileFile
 from stormdrill.spec.files_system import SystemFile
@@ -39,9 +41,10 @@ def schema(kind: str, faults: Mapping[str, type[Struct]] | None = None) -> dict[
     definitions = made["$defs"]
     root = definitions.pop(FILES[kind].__name__)
     if kind == "experiment":
-        entry = _fault_entry(faults, definitions)
+        entry, checks = _fault_entry(faults, definitions), _check_entry(definitions)
         for table in (root, definitions["FastFile"]):
             table["properties"]["faults"] = _with_entry(table["properties"]["faults"], entry)
+            table["properties"]["backpressure"] = _with_entry(table["properties"]["backpressure"], checks)
             load = table["properties"]["load"]
             load["anyOf"].append({"const": OBSERVED, "description": _UNLOADED})
             load["description"] = "Who asks, and how much."
@@ -84,6 +87,18 @@ def _fault_entry(faults: Mapping[str, type[Struct]] | None, definitions: dict[st
             "additionalProperties": False,
         }
     return {**entry, "properties": words, "additionalProperties": False}
+
+
+def _check_entry(definitions: dict[str, Any]) -> dict[str, Any]:
+    """One backpressure check: a word or a set, or a word with its thresholds."""
+    words = {}
+    for word in known():
+        made = msgspec.json.schema(ASKED[word].parameters)
+        thresholds = made["$defs"].pop(ASKED[word].parameters.__name__)
+        definitions.update(made["$defs"])
+        words[word] = {**thresholds, "title": word, "description": ASKED[word].summary}
+    table = {"type": "object", "minProperties": 1, "maxProperties": 1, "properties": words}
+    return {"anyOf": [{"enum": [*SETS, *known()]}, {**table, "additionalProperties": False}]}
 
 
 def _secret() -> dict[str, Any]:

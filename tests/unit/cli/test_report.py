@@ -22,7 +22,7 @@ from stormdrill.model.verdict import (
     Word,
 )
 
-CONTRACT = {"run", "dir", "status", "verdict", "objectives", "faults", "load", "runbook", "review"}
+CONTRACT = {"run", "dir", "status", "verdict", "objectives", "backpressure", "faults", "load", "runbook", "review"}
 
 
 DRAIN = StepVerdict("drain", "action", "ok", 9.0)

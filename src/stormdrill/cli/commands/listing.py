@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from stormdrill.cli import options
+
+if TYPE_CHECKING:
+    from stormdrill.spec.yaml import Node
 
 SHELVES = (
     ("experiments", "experiments", ".yaml", "title"),
@@ -30,6 +33,8 @@ class Item(NamedTuple):
     targets: Sequence[str] = ()
     """Of an experiment or a system: for which its system file has a section."""
     faults: Sequence[str] = ()
+    checks: Sequence[str] = ()
+    """Backpressure checks and sets of them, as an experiment names them."""
 
 
 @click.command("list")
@@ -54,9 +59,11 @@ def listing(folder: Path, as_json: bool) -> None:
         for item in found:
             text = f"    {item.name:<{label}}  {item.says}{' (built in)' if item.built_in else ''}"
             click.echo(text if len(text) <= width else f"{text[: width - 1]}…")
-            if item.faults:
+            does = [", ".join(item.faults)] if item.faults else []
+            does += [f"backpressure: {', '.join(item.checks)}"] if item.checks else []
+            if does:
                 where = f"its system has sections for {', '.join(item.targets)}" if item.targets else "no system"
-                click.echo(f"    {'':<{label}}  {', '.join(item.faults)} · {where}")
+                click.echo(f"    {'':<{label}}  {'; '.join(does)} · {where}")
 
 
 def find_items(folder: Path) -> list[Item]:
@@ -75,14 +82,15 @@ def find_items(folder: Path) -> list[Item]:
     return items
 
 
-def _runs(kind: str, path: Path, roots: list[Path]) -> tuple[list[str], list[str]]:
-    """The targets and the faults of an experiment, as far as its file can be read; no parameter is filled in."""
+def _runs(kind: str, path: Path, roots: list[Path]) -> tuple[list[str], list[str], list[str]]:
+    """The targets, the faults and the backpressure checks of an experiment, as far as its file can be read; no
+    parameter is filled in."""
     from stormdrill.spec import catalogue
     from stormdrill.spec.services import SECTIONS
-    from stormdrill.spec.yaml import Listing, Scalar, Table, parse
+    from stormdrill.spec.yaml import Scalar, parse
 
     if kind not in ("experiments", "systems"):
-        return [], []
+        return [], [], []
     try:
         document = parse(str(path), path.read_text(encoding="utf-8"))
         system = document
@@ -93,11 +101,19 @@ def _runs(kind: str, path: Path, roots: list[Path]) -> tuple[list[str], list[str
             )
             system = parse(str(found), found.read_text(encoding="utf-8")) if found else document
     except (OSError, UnicodeDecodeError):
-        return [], []
+        return [], [], []
     targets = [name for name in SECTIONS if system.node(name) is not None]
-    faults = document.node("faults")
-    uses = faults.items if isinstance(faults, Listing) else []
-    return targets, list(dict.fromkeys(word for use in uses if isinstance(use, Table) for word in use.entries))
+    return targets, _words(document.node("faults")), _words(document.node("backpressure"))
+
+
+def _words(node: Node | None) -> list[str]:
+    """Of a list whose entries are words, or words with a table."""
+    from stormdrill.spec.yaml import Listing, Scalar, Table
+
+    found: list[str] = []
+    for entry in node.items if isinstance(node, Listing) else ():
+        found += entry.entries if isinstance(entry, Table) else [entry.text] if isinstance(entry, Scalar) else []
+    return list(dict.fromkeys(found))
 
 
 def _says(path: Path, key: str) -> str:
