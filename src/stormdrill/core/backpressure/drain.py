@@ -9,7 +9,7 @@ goes on. Readings come at intervals, so that the moment when it was gone lies be
 from __future__ import annotations
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from stormdrill.core.backpressure.asked import Drain
 from stormdrill.core.backpressure.carried import Carried, carried
@@ -107,6 +107,12 @@ def allowed_s(built: float, room_per_s: float, asked: Drain) -> float:
     if room_per_s <= 0:
         return float("inf")
     return max(parse_duration(asked.least), asked.times * max(0.0, built) / room_per_s)
+
+
+def asked_of(case: Case) -> Drain:
+    """As the experiment says, else the defaults: for pictures."""
+    uses = [use for use in case.plan.experiment.backpressure if use.word == WORD]
+    return convert(uses[0].parameters, Drain) if uses else Drain()
 
 
 def judge(case: Case, asked: Drain) -> CheckVerdict:

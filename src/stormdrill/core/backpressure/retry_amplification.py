@@ -25,7 +25,7 @@ from stormdrill.core.intervals import Blocks, Interval, Ints, block_count, block
 from stormdrill.core.sentences import interval_text, number, quantity
 from stormdrill.core.windows import Span
 from stormdrill.model.system import HopCounters
-from stormdrill.model.verdict import WORST_FIRST, CheckVerdict, Word
+from stormdrill.model.verdict import WORST_FIRST, CheckVerdict
 
 WORD = "retry-amplification"
 FEWEST = 100
@@ -44,14 +44,32 @@ class Tries(Struct, frozen=True):
     doubt: str = ""
 
 
+def places(case: Case, spans: Sequence[Span]) -> list[list[Tries]]:
+    """The client, then each hop from the entry inwards, in every stretch."""
+    found = [[_client(case, span) for span in spans]]
+    return found + [_hop(case, hop, spans) for hop in case.plan.system.pressure.hops]
+
+
+def hottest(case: Case) -> tuple[Tries, ...]:
+    """All places in the stretch in which all together made most of one request; empty where nothing was looked at."""
+    rows = list(zip(*places(case, pressed(case)), strict=True))
+    return max(rows, key=lambda row: prod(max(0.0, _height(one)) for one in row)) if rows else ()
+
+
 def judge(case: Case, asked: RetryAmplification) -> CheckVerdict:
     spans = pressed(case)
     if not spans:
         return conclude(case, WORD, [unknown("the run never came to where the load is judged")], spans)
-    places = [[_client(case, span) for span in spans]]
-    places += [_hop(case, hop, spans) for hop in case.plan.system.pressure.hops]
-    answers = [_worst([(one, _answer(one, asked.most)) for one in tries]) for tries in places]
-    return conclude(case, WORD, [*answers, _product(places, answers)], spans)
+    looked = [[(one, _answer(one, asked.most)) for one in tries] for tries in places(case, spans)]
+    answers = [_worst(found) for found in looked]
+    return conclude(case, WORD, [*answers, _product(case, answers)], spans, _praise(case, asked.most))
+
+
+def _praise(case: Case, most: float) -> str:
+    known = [one for one in hottest(case) if one.ratio.n]
+    said = ", ".join(f"{one.place} {number(one.ratio.value)}" for one in known)
+    together = f", {number(prod(one.ratio.value for one in known))} all together" if len(known) > 1 else ""
+    return f"attempts a request: {said}{together}; at most {number(most)} each was asked"
 
 
 def _height(tries: Tries) -> float:
@@ -126,22 +144,18 @@ def _answer(tries: Tries, most: float) -> Answer:
     return Answer(word, text, shown)
 
 
-def _product(places: Sequence[Sequence[Tries]], answers: Sequence[Answer]) -> Answer:
+def _product(case: Case, answers: Sequence[Answer]) -> Answer:
     """What reaches the innermost service for one request of a client, in the stretch where it is most; asked of nobody,
     because each place has its own limit."""
-    rows = list(zip(*places, strict=True))
-    worst = max(rows, key=lambda row: prod(max(0.0, _height(one)) for one in row))
-    known = [one for one in worst if one.ratio.n]
-    product = prod(one.ratio.value for one in known)
+    known = [one for one in hottest(case) if one.ratio.n]
     if not known:
         return unknown("no attempts were counted anywhere")
+    product = prod(one.ratio.value for one in known)
     shown = (plain("attempts per request, all hops together", product, n=min(one.ratio.n for one in known)),)
-    word: Word = "FAIL" if any(answer.word == "FAIL" for answer in answers) else "PASS"
-    named = max(known, key=_height)
     text = f"all hops together make {number(product)} of one"
-    if word == "FAIL":
-        text += f"; most of it at {named.place}"
-    return Answer(word, text, shown)
+    if any(answer.word == "FAIL" for answer in answers):
+        return Answer("FAIL", f"{text}; most of it at {max(known, key=_height).place}", shown)
+    return Answer("PASS", text, shown)
 
 
 CHECK = check(WORD, judge)
