@@ -24,10 +24,11 @@ from random import Random
 import msgspec
 import numpy as np
 
+from stormdrill.core.backpressure.asked import ASKED
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import Evidence, Kind, RecordFile
 from stormdrill.model import event as ev
-from stormdrill.model.experiment import CheckUse, Experiment, LoadUse, Objective, Phases
+from stormdrill.model.experiment import CheckUse, Experiment, LoadUse, Objective, Phases, Scalar
 from stormdrill.model.plan import Plan
 from stormdrill.model.profile import Piece, Profile, Retry, Role, Stage, Stream
 from stormdrill.model.system import HopCounters, MetricSource, Pressure, Ready, ServiceInstance, System
@@ -143,7 +144,8 @@ class Knobs:
     """Readings have no value from here on, seconds since the epoch."""
     stop_at_s: float = float("inf")
     """A person stops the run here, seconds since the epoch."""
-    checks: tuple[CheckUse, ...] = ()
+    checks: tuple[str, ...] = ()
+    """Words that the experiment asks for, with their defaults."""
 
 
 @dataclass(frozen=True)
@@ -498,7 +500,7 @@ def make_plan(knobs: Knobs, stages: tuple[Stage, ...]) -> Plan:
         faults=(),
         objectives=healthy,
         load=LoadUse("overload", knobs.rate_per_s),
-        backpressure=knobs.checks,
+        backpressure=tuple(check_use(word) for word in knobs.checks),
     )
     profile = Profile("overload", "platform_user", "poisson", tuple(shape), TIERS, "", stages, retry)
     return Plan(
@@ -514,6 +516,19 @@ def make_plan(knobs: Knobs, stages: tuple[Stage, ...]) -> Plan:
         profile=profile,
         digest="3f9c21aa07b1",
     )
+
+
+def check_use(word: str, **own: Scalar) -> CheckUse:
+    """As the reader makes it: every threshold, those in `own` instead of the defaults."""
+    usual = ASKED[word].parameters()
+    return CheckUse(word, {name: own.get(name, getattr(usual, name)) for name in usual.__struct_fields__})
+
+
+def asking(found: Simulated, *uses: CheckUse) -> Evidence:
+    """The same run, asked for other checks."""
+    evidence = found.evidence
+    experiment = msgspec.structs.replace(evidence.plan.experiment, backpressure=uses)
+    return msgspec.structs.replace(evidence, plan=msgspec.structs.replace(evidence.plan, experiment=experiment))
 
 
 def make_system() -> System:

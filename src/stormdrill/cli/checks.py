@@ -9,27 +9,45 @@ from stormdrill.cli import figures
 from stormdrill.model.experiment import CheckUse
 from stormdrill.model.verdict import CheckVerdict, Figure
 
-LABEL = 9
-"""Columns of what stands on the left of a line, as for the verdict."""
-SHOWN = 3
-"""Figures of a check on its line: those that have a limit come first."""
+SHOWN = 4
+"""Figures of a check, of those that have a limit."""
 
 
 def check_lines(checks: Sequence[CheckVerdict], width: int = 100) -> list[str]:
-    """A line a check: its word, what it measured against what was asked; the sentences of those that did not hold
-    stand below, with the others."""
-    if not checks:
-        return []
-    size = max(len(check.name) for check in checks)
-    words = max(4, *(len(_word(check)) for check in checks))
+    """What each check asks and measured, side by side; the ones that did not hold are named, and their sentences stand
+    below with the others."""
+    rows = [("", "", "", "asked", "measured", "95% interval"), *(row for check in checks for row in _rows(check))]
+    sizes = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    sizes[0] = max(4, sizes[0])
     lines = []
-    for check in checks:
-        begin = f"  {_word(check):<{words}}  {check.name:<{size}}  "
-        told = ", ".join(_figure(figure) for figure in _telling(check.figures)) or "nothing measured"
-        lines += textwrap.wrap(
-            told, max(width, len(begin) + 30), initial_indent=begin, subsequent_indent=" " * len(begin)
-        )
-    return lines
+    for row in rows:
+        cells = [f"{text:<{size}}" for text, size in zip(row[:3], sizes[:3], strict=True)]
+        cells += [f"{text:>{size}}" for text, size in zip(row[3:], sizes[3:], strict=True)]
+        lines.append(f"  {'  '.join(cells)}".rstrip())
+    if max(map(len, lines)) <= width:
+        return lines
+    return [line for check in checks for line in _stacked(check, width)]
+
+
+def _rows(check: CheckVerdict) -> list[tuple[str, ...]]:
+    """A line for each figure that something is asked of; the word and the check's name on the first."""
+    rows = []
+    begin = (_word(check), check.name)
+    for figure in _telling(check.figures):
+        asked = figures.measured(figure.limit, figure.unit) if figure.limit is not None else ""
+        told = figures.measured(figure.value, figure.unit), figures.interval(figure.low, figure.high, figure.unit)
+        rows.append((*begin, figure.name, asked, *told))
+        begin = ("", "")
+    return rows or [(*begin, "nothing was measured", "", "", "")]
+
+
+def _stacked(check: CheckVerdict, width: int) -> list[str]:
+    """For a narrow terminal."""
+    told = "; ".join(_figure(figure) for figure in _telling(check.figures)) or "nothing was measured"
+    return [
+        f"  {_word(check) or 'PASS':<5} {check.name}",
+        *textwrap.wrap(told, max(20, width), initial_indent=" " * 8, subsequent_indent=" " * 8),
+    ]
 
 
 def _word(check: CheckVerdict) -> str:

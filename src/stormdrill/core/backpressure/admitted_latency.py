@@ -46,7 +46,7 @@ def judge(case: Case, asked: AdmittedLatency) -> CheckVerdict:
     for window in windows:
         p99 = percent(_p99(case, window))
         parts.append(_part(window, p99, most))
-        figures.append(figure(f"p99 of what was admitted, {window.name}, of its deadline", p99, "%", most))
+        figures.append(figure(f"p99 at {window.name}, of the deadline", p99, "%", most))
     return concluded(case, WORD, parts, figures, [window.span for window in windows])
 
 

@@ -168,7 +168,7 @@ def _figures(found: Found, least: float) -> tuple[Figure, ...]:
         figures.append(
             plain(f"offered in the step of {rate(step)}", step.stretch.offered_per_s, "/s", n=step.stretch.n)
         )
-        figures.append(figure(f"served at {rate(step)}", percent(step.served), "%", found.share * 100))
+        figures.append(figure(f"served at {rate(step)}", percent(step.served), "%"))
     return tuple(figures)
 
 

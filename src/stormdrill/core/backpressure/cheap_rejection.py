@@ -49,7 +49,7 @@ def judge(case: Case, asked: CheapRejection) -> CheckVerdict:
     most, timeouts = float(asked.most.rstrip("%")), float(asked.timeouts.rstrip("%"))
     figures = [
         figure("p99 of rejections, of the deadline", quick, "%", most),
-        figure("time-outs, of all that were not served", vain, "%", timeouts),
+        figure("waited in vain", vain, "%", timeouts),
     ]
     if not vain.n:
         nothing = f"nothing was turned away {where}: there was no overload to see it by"

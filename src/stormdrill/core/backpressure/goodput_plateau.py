@@ -30,7 +30,7 @@ def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
         text = f"goodput {window.text} was {told(share, '%')} of that at capacity ({rate(found.held)})"
         parts.append(Part(at_least(share, least), f"{text}; {quantity(least, '%')} was asked"))
         figures.append(figure(f"goodput at {window.name}", there, "/s"))
-        figures.append(figure(f"goodput at {window.name}, of that at capacity", share, "%", least))
+        figures.append(figure(f"kept at {window.name}", share, "%", least))
     spans = [found.held.stretch.settled, *(window.span for window in windows)]
     return concluded(case, WORD, parts, figures, spans)
 

@@ -83,7 +83,8 @@ def judge(case: Case, asked: LittlesLaw) -> CheckVerdict:
         return concluded(case, WORD, [Part("INCONCLUSIVE", why)], (), spans)
     busy = [one for one in found if one.clients >= LEAST_INSIDE or one.system >= LEAST_INSIDE]
     most = float(asked.most.rstrip("%"))
-    figures = [each for one in busy for each in _figures(one, most)]
+    figures = [figure("unseen by the system", percent(_all(busy)), "%", most)] if busy else []
+    figures += [each for one in busy for each in _figures(one)]
     looked = [one.span for one in found]
     if not busy:
         top = max(max(one.clients, one.system) for one in found)
@@ -225,12 +226,12 @@ def _all(busy: Sequence[Compared]) -> Interval:
     return Interval(middle / base, (middle - half) / base, (middle + half) / base, n)
 
 
-def _figures(one: Compared, most: float) -> tuple[Figure, ...]:
+def _figures(one: Compared) -> tuple[Figure, ...]:
     return (
         plain(f"in flight by clients, {one.name}", one.clients, n=one.hidden.n),
         plain(f"in flight by the system, {one.name}", one.system, n=one.hidden.n),
         plain(f"arrivals x time inside, {one.name}", one.little),
-        figure(f"unseen by the system, {one.name}", percent(one.share), "%", most),
+        figure(f"unseen by the system, {one.name}", percent(one.share), "%"),
     )
 
 

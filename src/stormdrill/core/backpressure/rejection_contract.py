@@ -48,15 +48,15 @@ def judge(case: Case, asked: RejectionContract) -> CheckVerdict:
     kept = [mask & _proper(pool.requests) for pool, mask in zip(pools, away, strict=True)]
     share = percent(share_interval(together(pools, kept), together(pools, away), case.seed))
     least = float(asked.least.rstrip("%"))
-    figures = [figure("rejections as agreed", share, "%", least)]
+    figures = [figure("rejected as agreed", share, "%", least)]
     if not share.n:
         nothing = "nothing was turned away: how it would have been isn't known"
         return concluded(case, WORD, [Part("INCONCLUSIVE", nothing)], figures, spans)
     parts = [_agreed(share, least, pools, away, kept)]
     same, parted = _spread(pools, kept, float(asked.same.rstrip("%")))
     back, obeyed = _obeyed(case, float(asked.obeyed.rstrip("%")))
-    figures.append(figure("rejections that name the same time", same, "%", float(asked.same.rstrip("%"))))
-    figures.append(figure("served when they came back as told", back, "%", float(asked.obeyed.rstrip("%"))))
+    figures.append(figure("told to come at one time", same, "%", float(asked.same.rstrip("%"))))
+    figures.append(figure("served on their return", back, "%", float(asked.obeyed.rstrip("%"))))
     return concluded(case, WORD, [*parts, parted, obeyed], figures, spans)
 
 
