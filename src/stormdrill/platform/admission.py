@@ -13,8 +13,9 @@ QUEUE_SHARE = {1: 1.0, 2: 0.8, 3: 0.5}
 ACKNOWLEDGED_WAIT_SHARE = 0.5
 """A job that is to be acknowledged must be expected to start within this share of its deadline."""
 RETRY_SPREAD_S = 3.0
-WAIT_MARGIN = 1.25
-"""A prediction may be wrong by this much, and what was admitted is answered in time all the same."""
+WAIT_MARGIN = {1: 1.25, 2: 1.6, 3: 2.0}
+"""A prediction may be wrong by this much, and what was admitted is answered in time all the same: the more may overtake,
+the less is known."""
 
 Policy = Literal["tiers", "full-queue", "everything"]
 """tiers: as meant. full-queue: refuse only when full, whoever it is. everything: never refuse."""
@@ -48,7 +49,7 @@ def shed_reason(
         return f"shed level {outlook.shed_level}"
     if outlook.depth >= outlook.limit * QUEUE_SHARE[tier]:
         return "queue full"
-    if waits and outlook.wait_s * WAIT_MARGIN + outlook.service_s > remaining_s:
+    if waits and outlook.wait_s * WAIT_MARGIN[tier] + outlook.service_s > remaining_s:
         return "deadline can't be met"
     if not waits and outlook.wait_s > ACKNOWLEDGED_WAIT_SHARE * remaining_s:
         return "deadline can't be met"

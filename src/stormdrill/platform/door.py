@@ -63,6 +63,8 @@ class Door:
         tier, lane = entry.job.tier, entry.lane
         behind_s = self._lanes.wait_s(lane, tier, now_s)
         above = sum(rate.per_s(now_s) for other, rate in self._taken[lane].items() if other < tier)
+        if entry.job.wait:
+            above += self._lanes.promoted(lane, now_s)
         left = 1.0 - above / max(1, self._lanes.pools[entry.pool].slots)
         least = LEAST_LEFT if entry.job.wait else PROMOTED_SHARE
         return max(behind_s / max(left, least), self._lanes.partition_wait_s(entry))

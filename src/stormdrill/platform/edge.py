@@ -17,7 +17,6 @@ from stormdrill.platform.admission import retry_after_s
 from stormdrill.platform.alerts import alerts
 from stormdrill.platform.breaker import Breaker, RetryBudget, StuckBreaker
 from stormdrill.platform.control import Control
-from stormdrill.platform.flow import InFlight
 from stormdrill.platform.jobs import BadJobError, JobRequest, Placement, parse_job, place
 from stormdrill.platform.memory import rss_bytes
 from stormdrill.platform.messages import Attempt, Health, Refusal
@@ -68,7 +67,8 @@ class Edge:
         self._metrics = Metrics()
         self._random = random.Random(zlib.crc32(wiring.instance.encode()))  # noqa: S311
         self._was_ready = False
-        self._inside = InFlight(time.monotonic())
+        self._inside = 0
+        """Requests that were taken and aren't answered."""
 
     def routes(self) -> Mapping[str, Handler]:
         return {
@@ -85,11 +85,11 @@ class Edge:
         began_s = time.monotonic()
         if self._bug == bugs.HIDDEN_QUEUE:
             await asyncio.sleep(HIDDEN_S - began_s % HIDDEN_S)
-        self._inside.enter(time.monotonic())
+        self._inside += 1
         try:
             return await self._submit(request, began_s)
         finally:
-            self._inside.leave(time.monotonic())
+            self._inside -= 1
 
     async def _submit(self, request: web.Request, began_s: float) -> web.StreamResponse:
         try:
@@ -271,12 +271,18 @@ class Edge:
     async def show_metrics(self, request: web.Request) -> web.StreamResponse:
         for region, sight in self._sights.items():
             self._metrics.gauge("region_healthy", sight.healthy, region=region)
-            self._metrics.gauge("breaker_open", sight.breaker.is_open, region=region)
-            self._metrics.gauge("breaker_probes_total", sight.breaker.trials, region=region)
+            self._show_breaker(sight.breaker.is_open, sight.breaker.trials, region, f"gateway-{region}")
+            feed = sight.health.feed_breaker if sight.health is not None else None
+            if feed is not None:
+                self._show_breaker(feed.open, feed.probes, region, "feed")
         self._metrics.gauge("retry_budget_tokens", self._budget.tokens)
-        self._metrics.gauge("requests_in_flight", self._inside.mean(time.monotonic()))
+        self._metrics.gauge("requests_in_flight", self._inside)
         self._metrics.gauge("process_resident_memory_bytes", rss_bytes())
         return metrics(self._metrics.text())
+
+    def _show_breaker(self, is_open: bool, trials: int, region: str, to: str) -> None:
+        self._metrics.gauge("breaker_open", is_open, region=region, to=to)
+        self._metrics.gauge("breaker_probes_total", trials, region=region, to=to)
 
     async def show_alerts(self, request: web.Request) -> web.StreamResponse:
         return metrics(alerts(tuple(self._sights.values()), time.monotonic()))

@@ -240,6 +240,7 @@ class Gateway:
             gpu_devices=self._devices(now_s),
             leaks=region.fleet.leaks(now_s),
             feed_late=self._feed.late,
+            feed_breaker=region.feed_breaker,
             unseen=self._peers.unseen,
             open_jobs=region.open_jobs() if isinstance(region, SplitBrain) else (),
         )

@@ -27,6 +27,12 @@ class Report(Struct, frozen=True):
     as_of_ms: float
 
 
+class BreakerState(Struct, frozen=True):
+    open: bool
+    probes: int
+    """Let through while it was open, so far."""
+
+
 class LeaseAsk(Struct, frozen=True):
     worker: str
     pool: Pool
@@ -39,6 +45,8 @@ class LeaseAsk(Struct, frozen=True):
     rss_bytes: float = 0.0
     devices: dict[str, int] | None = None
     """GPU workers: state → how many devices are seen in it."""
+    feed_breaker: BreakerState | None = None
+    """CPU workers: the one between them and the feed."""
 
 
 class Lease(Struct, frozen=True):
@@ -146,6 +154,8 @@ class Health(Struct, frozen=True):
     """State → how many devices; empty while no GPU worker answers."""
     leaks: tuple[Leak, ...] = ()
     feed_late: bool = False
+    feed_breaker: BreakerState | None = None
+    """As its CPU workers told last."""
     unseen: tuple[str, ...] = ()
     """Regions whose gateway doesn't answer this one."""
     open_jobs: tuple[StoredJob, ...] = ()

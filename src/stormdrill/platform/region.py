@@ -23,7 +23,7 @@ from stormdrill.platform.clock import Clock
 from stormdrill.platform.control import Control
 from stormdrill.platform.fleet import Fleet
 from stormdrill.platform.jobs import POOLS, STALE_AGE_S, WORK, Placement, Pool, place, places_of, slot_cost_s, work_of
-from stormdrill.platform.messages import Attempt, JobResult, Lease, LeaseAsk, Outcome, PoolHealth
+from stormdrill.platform.messages import Attempt, BreakerState, JobResult, Lease, LeaseAsk, Outcome, PoolHealth
 from stormdrill.platform.queue import End, Entry
 from stormdrill.platform.rates import Arrivals
 from stormdrill.platform.store import Claim, Store, StoredJob
@@ -59,6 +59,7 @@ class Region:
         self.fleet = Fleet()
         self.tally = Tally()
         self.arrivals = Arrivals()
+        self.feed_breaker: BreakerState | None = None
         self.on_work: Callable[[Pool], None] = lambda pool: None
         """Called when a pool has new work."""
         self._clock = clock
@@ -206,6 +207,7 @@ class Region:
         now_s = self.pulse()
         if ask.rss_bytes:
             self.fleet.heard(ask.worker, ask.pool, ask.version, ask.rss_bytes, now_s)
+        self.feed_breaker = ask.feed_breaker or self.feed_breaker
         if ask.devices is not None and ask.devices != self.pools[ask.pool].devices:
             self.pools[ask.pool].devices = ask.devices
             for pool in POOLS:

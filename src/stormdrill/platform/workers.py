@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,13 @@ from aiohttp import ClientSession, ClientTimeout, web
 from msgspec.json import decode, encode
 
 from stormdrill.platform import bugs
+from stormdrill.platform.breaker import Breaker
 from stormdrill.platform.devices import PROBE_EVERY_S, STATES, DeviceLostError, Devices, Watched
 from stormdrill.platform.feeding import age_s, read_feed
 from stormdrill.platform.jobs import GPU_BATCH, MODEL_LOAD_S, STALE_AGE_S, Pool, gpu_batch_s, places_of
 from stormdrill.platform.memory import LEAK_EVERY_S, WATCH_EVERY_S, Leak, Limit, rss_bytes, start_anew
 from stormdrill.platform.messages import (
+    BreakerState,
     Checkpoint,
     CheckpointAnswer,
     Completions,
@@ -41,8 +44,6 @@ FEED_LIMIT_S = 0.15
 """A report doesn't wait longer than this for fresh data."""
 FEED_PATIENCE_S = 60.0
 """With the bug no-feed-timeout everything waits so long for it, inference too."""
-FEED_TRIES = 3
-"""With the bug feed-retries."""
 FEATURES_EVERY_S = 2.0
 _HEADERS = {"Content-Type": JSON}
 
@@ -69,6 +70,7 @@ class Workers:
         self._loaded = pool == "cpu"
         self._copy: Report | None = None
         """The last word of the feed that was heard here."""
+        self._feed_breaker = Breaker()
         self._metrics = Metrics()
         self._running: dict[asyncio.Task[None], Held] = {}
         self._first_rss_bytes = rss_bytes()
@@ -131,6 +133,7 @@ class Workers:
         ask = LeaseAsk(
             self._name, self._pool, want, POLL_S if want else 0.0, not self._loaded, self._release, self._rss_bytes(),
             self.devices.states() if self.devices is not None else None,
+            BreakerState(self._feed_breaker.is_open, self._feed_breaker.trials) if self._pool == "cpu" else None,
         )  # fmt: skip
         body = await self._call("/leases", encode(ask), POLL_S + POLL_MARGIN_S)
         if body is None:
@@ -255,14 +258,17 @@ class Workers:
         return Outcome(lease.id, lease.token, True, self._copy.text, stale, round(old_s, 3))
 
     async def _fresh(self, patience_s: float) -> Report | None:
-        self._metrics.count("hop_received_total")
-        tries = FEED_TRIES if self._bug == bugs.FEED_RETRIES else 1
-        for _ in range(tries):
-            self._metrics.count("hop_sent_total")
-            fresh = await read_feed(self._feeds, self._session, patience_s / tries)
-            if fresh is not None:
-                return fresh
-        return None
+        """None at once while the feed's breaker is open."""
+        breaker, now_s = self._feed_breaker, time.monotonic()
+        if not breaker.would_pass(now_s) and self._bug != bugs.NO_FEED_TIMEOUT:
+            return None
+        breaker.passing(now_s, patience_s)
+        fresh = await read_feed(self._feeds, self._session, patience_s)
+        if fresh is None:
+            breaker.failed(time.monotonic())
+        else:
+            breaker.succeeded()
+        return fresh
 
     async def _checkpoint(self, lease: Lease, steps_done: int) -> bool:
         saved = Checkpoint(self._name, lease.id, lease.token, steps_done)
