@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stormdrill.cli import options
+from stormdrill.cli.load_worker import worker
 
 if TYPE_CHECKING:
     from stormdrill.api.demand import Shown
@@ -54,7 +55,10 @@ COLUMNS = 240
 
 @click.group("load")
 def load() -> None:
-    """Look at a demand: what it asks for over time."""
+    """Look at a demand: what it asks for over time; and send a part of one that another machine's run asks for."""
+
+
+load.add_command(worker)
 
 
 @load.command("show")
