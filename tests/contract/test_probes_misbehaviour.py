@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import threading
@@ -11,12 +12,13 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from stormdrill.ports import Answer, Probe
+from stormdrill.ports import Answer, Probe, Scraped
 from stormdrill.probes.alerts import AlertsProbe, read_alerts
 from stormdrill.probes.call import Calls, http_call
 from stormdrill.probes.command import CommandProbe
 from stormdrill.probes.http import HttpProbe
 from stormdrill.probes.prometheus import PrometheusProbe
+from stormdrill.probes.servers import PromqlProbe, managed_alerts, prometheus_alerts
 
 LIMIT_S = 0.6
 Serve = Callable[[socket.socket], None]
@@ -128,7 +130,44 @@ PROBES: dict[str, Callable[[str], Probe]] = {
     "prometheus": lambda url: PrometheusProbe(url + "/metrics", "queue_depth"),
     "http": lambda url: HttpProbe(url + "/state", ".depth"),
     "alerts": lambda url: AlertsProbe(url + "/alerts"),
+    "promql": lambda url: PromqlProbe(url, "queue_depth"),
+    "prometheus's alerts": lambda url: ServerAlerts(prometheus_alerts, url),
+    "alertmanager's alerts": lambda url: ServerAlerts(managed_alerts, url),
 }
+
+
+def queried(*series: str, kind: str = "vector", more: str = "") -> bytes:
+    """What a Prometheus server answers."""
+    result = ",".join(series)
+    result = f"[{result}]" if kind != "scalar" else result
+    return f'{{"status":"success","data":{{"resultType":"{kind}","result":{result}}}{more}}}'.encode()
+
+
+def one_series(value: str, **labels: str) -> str:
+    return json.dumps({"metric": labels, "value": [1.5, value]})
+
+
+ALERT = '{"labels": {"alertname": "A"}, "annotations": {}, "state": "firing", "value": "1e+00"}'
+MANAGED = '{"labels": {"alertname": "A"}, "status": {"state": "active", "silencedBy": [], "inhibitedBy": []}}'
+GOOD: dict[str, bytes] = {
+    "prometheus": b"queue_depth 3\n",
+    "http": b'{"depth": 3}',
+    "alerts": b'ALERTS{alertname="A"} 1\n',
+    "promql": queried(one_series("3", job="x")),
+    "prometheus's alerts": f'{{"status": "success", "data": {{"alerts": [{ALERT}]}}}}'.encode(),
+    "alertmanager's alerts": f"[{MANAGED}]".encode(),
+}
+
+
+class ServerAlerts:
+    """The alerts of a server as a probe: 1 for each that fires."""
+
+    def __init__(self, read: Callable[[str, float], Scraped], url: str) -> None:
+        self.look, self.url = read, url
+
+    def read(self, timeout_s: float) -> Answer:
+        seen = self.look(self.url, timeout_s)
+        return Answer(tuple((item.labels, item.value) for item in seen.samples), seen.detail, seen.took_ms)
 
 
 def ask(probe: Probe, limit_s: float = LIMIT_S) -> tuple[Answer, float]:
@@ -151,14 +190,15 @@ def test_an_endpoint_that_misbehaves_gives_no_fresh_reading_and_a_reason(kind: s
 
 @pytest.mark.parametrize("kind", PROBES)
 def test_an_endpoint_that_vanishes_is_not_remembered(kind: str) -> None:
-    good = answering(b'{"depth": 3}') if kind == "http" else answering(b'queue_depth 3\nALERTS{alertname="A"} 1\n')
+    good = answering(GOOD[kind])
     with endpoint(good) as url:
         probe = PROBES[kind](url)
         first, _ = ask(probe, 20)
         assert first.fresh
-        assert [value for _, value in first.values] == [1.0 if kind == "alerts" else 3.0]
+        assert [value for _, value in first.values] == [1.0 if "alerts" in kind else 3.0]
     second, _ = ask(probe, 20)
-    assert (second.values, second.detail) == ((), f"{url.removeprefix('http://')}: connection refused")
+    assert second.values == ()
+    assert second.detail.removeprefix("http://") == f"{url.removeprefix('http://')}: connection refused"
 
 
 @pytest.mark.parametrize("kind", PROBES)
@@ -175,9 +215,88 @@ def test_proxies_of_the_environment_take_no_part(kind: str, monkeypatch: pytest.
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)
-    good = answering(b'{"depth": 3}') if kind == "http" else answering(b'queue_depth 3\nALERTS{alertname="A"} 1\n')
+    good = answering(GOOD[kind])
     with endpoint(good) as url:
         assert ask(PROBES[kind](url), 20)[0].fresh
+
+
+ANSWERS = {
+    "answers an error": (
+        answering(b'{"status":"error","errorType":"bad_data","error":"1:5: parse error: unexpected end"}', "400 Bad"),
+        "it answered 400: 1:5: parse error: unexpected end",
+    ),
+    "gives up": (
+        answering(b'{"status":"error","errorType":"timeout","error":"query timed out"}', "503 Service Unavailable"),
+        "it answered 503: query timed out",
+    ),
+    "wants to know who asks": (answering(b"Unauthorized\n", "401 Unauthorized"), "it answered 401"),
+    "matches nothing": (answering(queried()), "the query matches nothing now"),
+    "has several series": (
+        answering(queried(one_series("1", job="x", pod="a"), one_series("2", job="x", pod="b"))),
+        "the query has 2 series where one number is meant: they differ by pod",
+    ),
+    "says NaN": (answering(queried(one_series("NaN"))), "the value is NaN"),
+    "says infinity": (answering(queried('[1.5, "+Inf"]', kind="scalar")), "the value is +Inf"),
+    "gives a range": (answering(queried(kind="matrix")), "the query gives a matrix, where one number now is meant"),
+    "gives a histogram": (
+        answering(queried('{"metric": {}, "histogram": [1.5, {"count": "1"}]}')),
+        "the query gives a histogram, where a number is meant",
+    ),
+    "knows a part only": (
+        answering(queried(one_series("3"), more=',"warnings":["remote read: connection refused"]')),
+        "it warns: remote read: connection refused",
+    ),
+    "has a great many series": (
+        answering(queried(*(one_series("3", pod=str(pod)) for pod in range(1001)))),
+        "the query has 1,001 series, 1,000 are the most",
+    ),
+    "is another server": (answering(b'{"depth": 3}'), "its answer is not one of Prometheus'"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_query_that_gives_no_one_number_says_why(name: str) -> None:
+    serve, said = ANSWERS[name]
+    with endpoint(serve) as url:
+        answer, _ = ask(PromqlProbe(url, "queue_depth"), 20)
+        assert answer.values == ()
+        assert answer.detail.startswith(f"{url}: {said}")
+
+
+def test_a_query_is_read_by_the_labels_that_tell_its_series_apart() -> None:
+    two = answering(queried(one_series("1", region="eu", pod="a"), one_series("2", region="us", pod="b")))
+    with endpoint(two) as url:
+        assert PromqlProbe(url, "q", ["region"]).read(20).values == (({"region": "eu"}, 1.0), ({"region": "us"}, 2.0))
+    with endpoint(answering(queried('[1.5, "4.5e1"]', kind="scalar"))) as url:
+        assert PromqlProbe(url, "q").read(20).values == (({}, 45.0),)
+    remark = answering(queried(one_series("3"), more=',"warnings":["PromQL info: metric might not be a counter"]'))
+    with endpoint(remark) as url:
+        assert PromqlProbe(url, "q").read(20).fresh
+
+
+def test_a_query_and_its_headers_reach_the_server_as_they_are() -> None:
+    heard: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        heard.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + queried(one_series("3")))
+
+    with endpoint(serve) as url:
+        probe = PromqlProbe(url, 'sum(up{job="a&b"}) + 1', headers={"Authorization": "Bearer s3cr3t-value"})
+        assert probe.read(20).fresh
+    assert b"GET /api/v1/query?query=sum%28up%7Bjob%3D%22a%26b%22%7D%29+%2B+1&timeout=20000ms " in heard[0]
+    assert b"Authorization: Bearer s3cr3t-value\r\n" in heard[0]
+
+
+def test_a_silenced_alert_and_a_pending_one_do_not_fire() -> None:
+    silenced = MANAGED.replace("active", "suppressed")
+    with endpoint(answering(f"[{MANAGED}, {silenced}]".encode())) as url:
+        states = [item.labels["alertstate"] for item in managed_alerts(url, 20).samples]
+    assert states == ["firing", "suppressed"]
+    pending = ALERT.replace("firing", "pending")
+    with endpoint(answering(f'{{"status": "success", "data": {{"alerts": [{ALERT}, {pending}]}}}}'.encode())) as url:
+        states = [item.labels["alertstate"] for item in prometheus_alerts(url, 20).samples]
+    assert states == ["firing", "pending"]
 
 
 COMMANDS = {

@@ -9,10 +9,12 @@ from stormdrill.probes.alerts import AlertsProbe
 from stormdrill.probes.command import CommandProbe
 from stormdrill.probes.http import HttpProbe
 from stormdrill.probes.prometheus import PrometheusProbe
+from stormdrill.probes.servers import PromqlProbe
 
 BUILTIN: dict[str, Callable[..., Probe]] = {
     "alerts": AlertsProbe,
     "command": CommandProbe,
     "http": HttpProbe,
     "prometheus": PrometheusProbe,
+    "promql": PromqlProbe,
 }

@@ -83,6 +83,18 @@ def query(
     return Answer(values, took_ms=reply.took_ms)
 
 
+class PromqlProbe:
+    """One instant query to one server."""
+
+    def __init__(
+        self, base: str, promql: str, labels: Sequence[str] = (), *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.base, self.promql, self.labels, self._headers = base, promql, tuple(labels), dict(headers or {})
+
+    def read(self, timeout_s: float) -> Answer:
+        return query(self.base, self.promql, self.labels, timeout_s, self._headers)
+
+
 def _told_apart(series: list[_Series], labels: Sequence[str]) -> tuple[tuple[dict[str, str], float], ...]:
     if not series:
         raise _NoAnswerError("the query matches nothing now")

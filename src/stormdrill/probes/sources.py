@@ -8,7 +8,7 @@ from stormdrill.model.system import MetricSource, Secret, System
 from stormdrill.ports import Answer, Scraped
 from stormdrill.probes.command import CommandProbe
 from stormdrill.probes.http import HttpProbe
-from stormdrill.probes.servers import managed_alerts, prometheus_alerts, query
+from stormdrill.probes.servers import PromqlProbe, managed_alerts, prometheus_alerts
 
 
 class Sources:
@@ -24,7 +24,8 @@ class Sources:
 
     def read(self, metric: MetricSource, address: str, timeout_s: float) -> Answer:
         if metric.promql:
-            return query(self._servers.prometheus, metric.promql, metric.labels, timeout_s, self._headers["prometheus"])
+            headers = self._headers["prometheus"]
+            return PromqlProbe(self._servers.prometheus, metric.promql, metric.labels, headers=headers).read(timeout_s)
         try:
             if metric.command:
                 return CommandProbe(metric.command, metric.value).read(timeout_s)
