@@ -11,6 +11,7 @@ it is for stands beside it. Seeded; the same to the byte every time.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
 from collections import deque
@@ -204,8 +205,11 @@ def write(directory: Path, found: Simulated) -> Path:
         "loop": "open",
         "clock_error_ms": 0.0,
     }
-    (directory / "load" / "worker-0.records").write_bytes(json.dumps(header).encode() + b"\n" + found.rows.tobytes())
-    write_journal(directory / "journal.ndjson", ((one.mono_ms, one.event) for one in found.events))
+    content = json.dumps(header).encode() + b"\n" + found.rows.tobytes()
+    (directory / "load" / "worker-0.records").write_bytes(content)
+    closed = ev.RecordClosed("load/worker-0.records", hashlib.sha256(content).hexdigest(), len(content), True)
+    events = [(one.mono_ms, closed if isinstance(one.event, ev.RecordClosed) else one.event) for one in found.events]
+    write_journal(directory / "journal.ndjson", events)
     return directory
 
 

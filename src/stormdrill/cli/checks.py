@@ -31,7 +31,7 @@ def check_lines(checks: Sequence[CheckVerdict], width: int = 100) -> list[str]:
 
 def _rows(check: CheckVerdict) -> list[tuple[str, ...]]:
     """A line for each figure that something is asked of; the word and the check's name on the first."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     begin = (_word(check), check.name)
     for figure in _telling(check.figures):
         asked = figures.measured(figure.limit, figure.unit) if figure.limit is not None else ""

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from stormdrill.core.backpressure.asked import ASKED
+from stormdrill.core.backpressure.needs import missing
 from stormdrill.core.digest import digest, facts
 from stormdrill.core.reach import touched, worst_case
 from stormdrill.core.sampling import enough_planned
@@ -61,6 +63,7 @@ def make_plan(
     problems.extend(_cannot(experiment, target, offers, injections))
     if profile is not None:
         problems.extend(enough_planned(experiment, profile))
+    problems.extend(_lacking(experiment, profile, system))
     if problems:
         raise Refused(problems)
     injections = [_lossy(item, offers) for item in injections]
@@ -144,6 +147,16 @@ def _cannot(experiment: Experiment, target: str, offers: object, injections: Seq
         if why and (item.fault, why) not in said:
             said.add((item.fault, why))
             yield _problem(experiment, f"{item.fault}: {why}")
+
+
+def _lacking(experiment: Experiment, profile: Profile | None, system: System) -> Iterator[Problem]:
+    """What backpressure checks can't do without, as the reader of the file refuses it with its line."""
+    for use in experiment.backpressure:
+        if use.word not in ASKED:
+            yield _problem(experiment, f"unknown backpressure check {use.word}; known: {', '.join(sorted(ASKED))}")
+            continue
+        for lacks in missing(use.word, experiment.load is not None, profile, system):
+            yield _problem(experiment, f"{use.word} needs {lacks.what}")._replace(fix=lacks.fix)
 
 
 def _lossy(injection: Injection, offers: object) -> Injection:

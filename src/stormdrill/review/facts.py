@@ -92,6 +92,8 @@ def summary(source: Source, clock: Clock) -> str:
     if source.inject is None:
         return "Nothing was injected."
     start = source.inject.mono_ms
+    if source.plan is not None and not source.plan.injections:
+        return _load_alone(source, clock.time(start))
     rows = [armed for _, armed in source.all(ev.Armed) if armed.fault != "runbook"]
     what = listed(sorted({f"{armed.fault} ({armed.mechanism})" for armed in rows}))
     ends = [recorded.mono_ms for recorded, event in source.all(ev.RevertVerified) if event.gone]
@@ -110,6 +112,17 @@ def summary(source: Source, clock: Clock) -> str:
         label = f"{requests.tier_label}-{requests.tiers[0]} requests"
     n, bad = int(inside.sum()), int((inside & ~requests.good).sum())
     return f"{text}; {count(bad)} of {count(n)} {label} failed during the fault."
+
+
+def _load_alone(source: Source, at: str) -> str:
+    """Of a run that injects nothing: the load is what came."""
+    text = f"Nothing was injected: from {at} UTC on the load alone was the trigger"
+    fault = _fault_span(source)
+    if fault is None or not len(source.requests):
+        return f"{text}."
+    inside = impact.within(source, fault.start_ms, fault.end_ms)
+    n, bad = int(inside.sum()), int((inside & ~source.requests.good).sum())
+    return f"{text}; {count(bad)} of {count(n)} requests failed meanwhile, those that were turned away included."
 
 
 # --- times -----------------------------------------------------------------------------------------------

@@ -84,13 +84,20 @@ def judge(case: Case, asked: LittlesLaw) -> CheckVerdict:
     busy = [one for one in found if one.clients >= LEAST_INSIDE or one.system >= LEAST_INSIDE]
     most = float(asked.most.rstrip("%"))
     figures = [figure("unseen by the system", percent(_all(busy)), "%", most)] if busy else []
-    figures += [each for one in busy for each in _figures(one)]
+    telling = {
+        one.name: one for one in (*sorted(busy, key=_apart)[-1:], *sorted(busy, key=lambda one: one.clients)[-1:])
+    }
+    figures += [each for one in telling.values() for each in _figures(one)]
     looked = [one.span for one in found]
     if not busy:
         top = max(max(one.clients, one.system) for one in found)
         why = f"there was too little in flight to compare: {number(top)} at most"
         return concluded(case, WORD, [Part("INCONCLUSIVE", why)], (), looked)
     return concluded(case, WORD, _parts(busy, most, metric), figures, looked)
+
+
+def _apart(one: Compared) -> float:
+    return abs(one.share.value)
 
 
 def _named(case: Case, spans: Sequence[Span]) -> list[tuple[str, Span]]:
