@@ -6,6 +6,7 @@ experiment.yaml ─ read ─▶ Plan ─ conduct ─▶ run directory ─ judge 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -277,19 +278,29 @@ def _render(run_dir: Path) -> tuple[RenderedReview | None, str]:
 
 
 def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
-    """The load's locustfile, read and found to be Python; and a rate that its generators can send."""
+    """The load's locustfile, tried; and a rate that its generators can send, measured first where that is needed."""
     load = made.experiment.load
-    if made.profile is None or load is None:
+    if load is None or (made.profile is None and not load.closed_loop):
         return None
+    from stormdrill.load.ceiling import ceiling_for
     from stormdrill.load.crew import local_workers
     from stormdrill.load.launcher import check_locustfile
+    from stormdrill.load.trial import try_locustfile
 
-    local_workers(load, made.profile)
-    found = catalogue.find(roots, load.locustfile or f"loadgen/{made.profile.user}.py")
+    wanted = load.locustfile or f"loadgen/{made.profile.user if made.profile else ''}.py"
+    found = catalogue.find(roots, wanted)
     if found is None:
-        raise Refused(f"profile {made.profile.name}: there is no loadgen/{made.profile.user}.py")
+        raise Refused(f"the load: there is no {wanted}")
     check_locustfile(found)
-    return found.absolute()
+    path = found.absolute()
+    if not path.is_relative_to(catalogue.root()):  # what we ship is known to work
+        try_locustfile(path, closed_loop=load.closed_loop)
+    local_workers(load, made.profile, ceiling_for(load, made.profile, _to_a_person))
+    return path
+
+
+def _to_a_person(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _templates(roots: Sequence[Path]) -> Path | None:

@@ -313,6 +313,7 @@ class _Session:
         )
 
     def _make_load(self) -> LocustLoad | ClusterLoad:
+        from stormdrill.load.ceiling import usable_per_s
         from stormdrill.load.crew import make_load
         from stormdrill.load.sealed import LEAST_TOKEN
 
@@ -330,6 +331,7 @@ class _Session:
             tell=self._record,
             stop_run=lambda reason: self.conductor.abort("load", reason),
             announce=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201  (to a person, and to no record)
+            ceiling_per_s=usable_per_s(),
         )
         return self.load
 
@@ -391,7 +393,8 @@ class _Session:
             return
         match kind:
             case "process-exited" if str(data["instance"]).startswith(GENERATOR) and self.load is not None:
-                self.load.lost(str(data["instance"]), f"it ended ({data['signal'] or data['code']})")
+                how = f"killed by {data['signal']}" if data["signal"] else f"exit code {data['code']}"
+                self.load.lost(str(data["instance"]), f"its process ended ({how})")
             case "abort":
                 self.conductor.abort("signal", str(data["reason"]))
             case "journal-failed":

@@ -1,4 +1,8 @@
-"""Reads a locustfile and makes of it what sends."""
+"""Reads a locustfile and makes of it what sends.
+
+`python -m stormdrill.load.locust.locustfile FILE open|closed` only reads it: exit code 2, and the reason in the last
+line of standard error, where it can't be used.
+"""
 
 from __future__ import annotations
 
@@ -108,3 +112,20 @@ def environment_for(source: Source, terms: Terms) -> Environment:
     )
     source.attach(environment)
     return environment
+
+
+def _main(path: str, kind: str) -> int:
+    try:
+        users = load_users(path)
+        if kind == "open":
+            open_user(path, users)
+        else:
+            closed_users(path, users)
+    except BadLocustfileError as error:
+        sys.stderr.write(f"{' '.join(str(error).split())}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))
