@@ -1,16 +1,18 @@
 """Laws of demand and of its records, over random profiles and torn files."""
 
+import hashlib
 import itertools
 import json
 import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stormdrill.load.arrivals import Demand, arrivals
-from stormdrill.model.profile import Piece, Profile, Stream
+from stormdrill.model.profile import Piece, Profile, Stream, Trace
 from stormdrill.store.records import RECORD, UNTOLD, Flag, Outcome, RecordWriter, read_records
 
 pieces = st.lists(st.tuples(st.floats(0, 40, allow_nan=False), st.floats(0, 5, allow_nan=False)), max_size=6).map(
@@ -54,6 +56,81 @@ def factor_at(profile: Profile, at_s: float) -> float:
         return passed[-1].factor
     start, end = passed[-1], coming[0]
     return start.factor + (end.factor - start.factor) * (at_s - start.at_s) / (end.at_s - start.at_s)
+
+
+@st.composite
+def sums(draw):
+    """Two to four demands at the same time, each with a weight."""
+    parts = draw(st.lists(profiles(), min_size=2, max_size=4))
+    weights = draw(st.lists(st.floats(0.1, 3), min_size=len(parts), max_size=len(parts)))
+    names = draw(st.lists(st.sampled_from("pqr"), min_size=len(parts), max_size=len(parts)))
+    told = zip(parts, names, weights, strict=True)
+    weighed = [replace(part, name=name, weight=weight) for part, name, weight in told]
+    return replace(weighed[0], also=tuple(weighed[1:]))
+
+
+def until(items, at_s: float):
+    return list(itertools.takewhile(lambda item: item.at_s < at_s, items))
+
+
+@given(sums(), st.floats(0.5, 10), st.integers(0, 2**32), st.floats(0, 30))
+def test_what_comes_together_is_the_sum_of_what_comes_alone(whole, rate, seed, at_s):
+    found = until(arrivals(whole, rate, seed), at_s)
+    assert [item.job for item in found] == list(range(len(found)))
+    assert [item.at_s for item in found] == sorted(item.at_s for item in found)
+    assert {item.stream for item in found} <= set(range(len(whole.every_stream)))
+    first = until(arrivals(replace(whole, also=()), rate, seed), at_s)
+    own = len(whole.streams)
+    assert [item.at_s for item in found if item.stream < own] == [item.at_s for item in first]
+    expected = [Demand(replace(part, also=()), rate).expected(at_s) for part in whole.parts]
+    assert Demand(whole, rate).expected(at_s) == pytest.approx(sum(expected))
+    even = all(part.arrivals == "constant" for part in whole.parts)
+    assert not even or len(found) == pytest.approx(sum(expected), abs=len(expected) * (0.5 + 1e-3))
+
+
+@given(sums(), st.floats(0.5, 10), st.integers(0, 2**32), st.integers(1, 5))
+def test_however_many_workers_there_are_they_send_the_same_load(whole, rate, seed, workers):
+    alone = until(arrivals(whole, rate, seed), 5.0)
+    shards = [until(arrivals(whole, rate, seed, worker=index, workers=workers), 5.0) for index in range(workers)]
+    assert sorted(itertools.chain(*shards)) == alone
+
+
+@given(sums(), st.floats(0.5, 10), st.floats(0, 60))
+def test_the_rate_at_a_moment_is_never_above_the_peak(whole, rate, at_s):
+    demand = Demand(whole, rate)
+    assert demand.rate_at(at_s) <= demand.peak_rate() * (1 + 1e-9)
+    # Two pieces at all but the same moment are a step: at the step itself either side may be meant.
+    assume(all(abs(at_s - piece.at_s) > 1e-5 for part in whole.parts for piece in part.shape))
+    assert demand.rate_at(at_s) == pytest.approx(
+        sum(rate * part.weight * factor_at(part, at_s) for part in whole.parts), rel=1e-6, abs=1e-6
+    )
+
+
+moments = st.lists(st.integers(0, 30_000_000), min_size=2, max_size=60).map(
+    lambda found: [(moment - min(found)) / 1e6 for moment in sorted(found)]
+)
+
+
+@given(moments.filter(lambda found: found[-1] > 0), st.floats(0.1, 5), st.floats(0.1, 5))
+def test_a_recording_comes_as_often_as_its_scale_says_and_at_its_own_moments(traces, found, slower, more):
+    text = "".join(f"{moment:.6f}\n" for moment in found)
+    (traces / "t.times").write_text(text)
+    length_s = found[-1] * len(found) / (len(found) - 1)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    trace = Trace("t.times", digest, len(found), length_s, time_scale=slower, rate_scale=more)
+    whole = Profile("p", "user", "constant", (), (Stream("one", 1.0, {}, 1.0),), trace=trace)
+    scaled = [item.at_s for item in arrivals(whole, trace.mean_per_s, 0, folder=traces)]
+    assert len(scaled) == pytest.approx(len(found) * more, abs=0.5 + 1e-6)
+    assert scaled == sorted(scaled)
+    assert all(0 <= at_s <= found[-1] * slower * (1 + 1e-12) for at_s in scaled)
+    as_it_was = replace(whole, trace=replace(trace, time_scale=1.0, rate_scale=1.0))
+    again = arrivals(as_it_was, as_it_was.trace.mean_per_s, 0, folder=traces)
+    assert [item.at_s for item in again] == found
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("traces")
 
 
 @given(profiles(), st.floats(0.5, 20))

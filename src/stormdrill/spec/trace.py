@@ -95,7 +95,7 @@ def _moments(path: Path, form: str) -> list[float]:
             found.append(moment)
         else:
             meant = MEANT.get(form) or f"a moment is meant: {', or '.join(list(MEANT.values())[0::2])}, …"
-            said = " ".join(line.split())
+            said = "".join(letter if letter.isprintable() else "?" for letter in " ".join(line[:200].split()))
             what = f"no moment in {said[:40]}{'…' if len(said) > 40 else ''}"
             bad.append(Problem(str(path), number, 1, what, f"write {meant}" if form in MEANT else meant))
         if len(bad) == MAX_BAD_LINES or (bad and read is None):

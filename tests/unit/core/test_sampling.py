@@ -6,9 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from stormdrill.core.sampling import enough_planned, planned_samples, samples_needed
-from stormdrill.model.experiment import Experiment, FaultUse
+from stormdrill.model.experiment import Experiment, FaultUse, LoadUse
 from stormdrill.model.expression import Comparison
-from stormdrill.model.profile import Profile
+from stormdrill.model.profile import Piece, Profile, Stream, Trace
 from synthetic_run import Knobs, comparison, make_plan, objective
 
 
@@ -105,3 +105,48 @@ def test_every_quantile_needs_its_samples_also_that_of_a_completion() -> None:
     assert needs("p99.9", "<", 0.4) == 3_688
     assert needs("success", ">", 98.0) == needs("success", "<", 2.0) == 183
     assert needs("jobs_lost", "=", 0.0) == needs("queue_age", "<", 3.0) == 0
+
+
+def _asking(profile: Profile, window: str, labels: dict[str, str] | None = None, **more: object) -> float:
+    asked = objective(window, comparison("success > 90%", "success", ">", 90.0, "%", labels=labels or {}, **more))
+    return planned_samples(_plan()[0], profile, asked)
+
+
+def test_samples_are_the_integral_of_the_demand_and_not_its_rate_times_the_time() -> None:
+    _, profile = _plan()
+    steps = (Piece(0, 1), Piece(25, 1), Piece(25, 3), Piece(35, 3), Piece(35, 0))
+    burst = replace(profile, shape=steps)
+    assert _asking(burst, "fault") == pytest.approx(60.0 * 3 * 10)
+    assert _asking(burst, "fault", within_s=5.0) == pytest.approx(60.0 * 3 * 5)
+    assert _asking(burst, "fault", for_s=20.0) == 0
+    assert _asking(burst, "recovery") == 0
+    assert _asking(burst, "whole run") == pytest.approx(60.0 * (20 + 30))
+
+
+def test_of_several_demands_those_are_counted_that_carry_the_labels() -> None:
+    _, profile = _plan()
+    extra = replace(profile, streams=(Stream("vip", 1.0, {"tier": "0"}, 1.0),), weight=0.5)
+    both = replace(profile, also=(extra,))
+    assert _asking(both, "fault", {"tier": "0"}) == pytest.approx(30.0 * 30)
+    assert _asking(both, "fault") == pytest.approx(_asking(profile, "fault") + 30.0 * 30)
+    tier_1 = {"tier": "1"}
+    assert _asking(both, "fault", tier_1) == pytest.approx(_asking(profile, "fault", tier_1))
+
+
+def test_of_a_recording_what_fell_into_the_window_is_counted() -> None:
+    _, profile = _plan()
+    trace = Trace("t.times", "", 100, 50.0, course=(50, 0, 0, 0, 50))
+    replayed = replace(profile, trace=trace)
+    # 60/s is its mean over 50 s: half of 3,000 requests come in its first 10 s, half in its last.
+    assert _asking(replayed, "recovery") == 0
+    assert _asking(replayed, "fault") == pytest.approx(1500)
+    later = replace(profile, trace=replace(trace, start_s=15.0))
+    assert _asking(later, "recovery") == pytest.approx(1500)
+
+
+def test_nobody_knows_beforehand_how_many_users_that_wait_will_send() -> None:
+    experiment, profile = _plan()
+    users = LoadUse("", 0.0, locustfile="mine.py", users=5, deadline_s=1.0)
+    strict = objective("fault", comparison("success > 99%", "success", ">", 99.0, "%"))
+    closed = replace(experiment, load=users, objectives=(strict,))
+    assert enough_planned(closed, profile) == []

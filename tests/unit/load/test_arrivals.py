@@ -1,12 +1,14 @@
+import hashlib
 import itertools
 import statistics
 
 import pytest
+from msgspec.structs import replace
 
 from stormdrill.errors import Refused
 from stormdrill.load.arrivals import Demand, arrivals
 from stormdrill.load.ceiling import CEILING_PER_S, refuse_beyond_ceiling
-from stormdrill.model.profile import Piece, Profile, Stream
+from stormdrill.model.profile import Piece, Profile, Stream, Trace
 
 ONE = (Stream("one", 1.0, {"tier": "1"}, 1.0),)
 
@@ -105,3 +107,104 @@ def test_a_peak_beyond_the_ceiling_is_refused_with_what_to_ask_for():
     refuse_beyond_ceiling(profile(), CEILING_PER_S)
     with pytest.raises(Refused, match="ask for at most 500/s"):
         refuse_beyond_ceiling(profile(shape=[(0, 1), (10, 3)]), 600, ceiling_per_s=1500)
+
+
+def three_parts():
+    """A steady demand, half of a burst, and the same burst again."""
+    two = (Stream("a", 0.5, {}, 1.0), Stream("b", 0.5, {}, 1.0))
+    burst = replace(profile("poisson", [(0, 0), (5, 0), (5, 2), (8, 2), (8, 0)], two), name="burst", weight=0.5)
+    return replace(profile(), also=(burst, burst))
+
+
+def test_demands_that_come_together_are_merged_in_time_with_numbers_and_streams_of_their_own():
+    whole = three_parts()
+    found = before(arrivals(whole, 100, seed=3), 10)
+    assert [item.job for item in found] == list(range(len(found)))
+    assert [item.at_s for item in found] == sorted(item.at_s for item in found)
+    assert sum(item.stream == 0 for item in found) == 1000
+    assert {whole.every_stream[item.stream].name for item in found if 5 < item.at_s < 8} == {"one", "a", "b"}
+    assert {item.stream for item in found if not 5 <= item.at_s <= 8} == {0}
+
+
+def test_a_part_stays_as_it_is_whatever_is_added_to_it():
+    whole = three_parts()
+    steady, burst, same = whole.parts
+    alone = before(arrivals(replace(steady, also=()), 100, seed=3), 10)
+    both = before(arrivals(replace(steady, also=(burst,)), 100, seed=3), 10)
+    three = before(arrivals(replace(steady, also=(burst, same)), 100, seed=3), 10)
+
+    def of(found, streams):
+        return [(item.at_s, item.stream) for item in found if item.stream in streams]
+
+    assert of(three, {0}) == of(both, {0}) == [(item.at_s, 0) for item in alone]
+    assert of(three, {1, 2}) == of(both, {1, 2})
+    once = [item.at_s for item in three if item.stream in (1, 2)]
+    again = [item.at_s for item in three if item.stream in (3, 4)]
+    assert not set(once) & set(again), "the same profile twice is two strangers"
+
+
+def test_workers_share_one_load_between_them():
+    whole = three_parts()
+    one = before(arrivals(whole, 200, seed=4), 10)
+    shards = [before(arrivals(whole, 200, seed=4, worker=worker, workers=3), 10) for worker in range(3)]
+    assert sorted(itertools.chain(*shards)) == one
+    assert [{item.job % 3 for item in shard} for shard in shards] == [{0}, {1}, {2}]
+
+
+def test_a_worker_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="worker 2 of 2"):
+        arrivals(profile(), 10, 1, worker=2, workers=2)
+
+
+def replayed(folder, moments, arrivals="constant", **scales):
+    """A profile that replays these moments, which lie in `folder`."""
+    text = "".join(f"{moment:.6f}\n" for moment in moments)
+    (folder / "trace-p.times").write_text(text)
+    length_s = moments[-1] * len(moments) / (len(moments) - 1)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return replace(profile(arrivals), trace=Trace("trace-p.times", digest, len(moments), length_s, **scales))
+
+
+BURSTS = [0.0, 0.01, 0.02, 3.0, 3.0, 3.0, 3.5, 7.25, 9.0, 9.001]
+
+
+def test_a_recording_is_replayed_at_its_recorded_moments(tmp_path):
+    whole = replayed(tmp_path, BURSTS)
+    found = list(arrivals(whole, whole.trace.mean_per_s, 1, folder=tmp_path))
+    assert [item.at_s for item in found] == BURSTS
+
+
+def test_a_recording_that_is_stretched_comes_at_the_stretched_moments(tmp_path):
+    whole = replayed(tmp_path, BURSTS, time_scale=2.0, start_s=5.0)
+    found = list(arrivals(whole, whole.trace.mean_per_s, 1, folder=tmp_path))
+    assert [item.at_s for item in found] == [5 + 2 * moment for moment in BURSTS]
+
+
+def test_a_recording_that_is_multiplied_keeps_the_shape_of_its_bursts(tmp_path):
+    whole = replayed(tmp_path, BURSTS, rate_scale=3.0)
+    found = [item.at_s for item in arrivals(whole, whole.trace.mean_per_s, 1, folder=tmp_path)]
+    assert len(found) == 30
+    # Of three for each, the middle one is at the recorded moment; the others lie on the way from and to its neighbours.
+    assert found[1::3] == pytest.approx(BURSTS)
+    assert sum(item == 3.0 for item in found) >= 7
+
+
+def test_an_asked_rate_is_the_replays_mean(tmp_path):
+    whole = replayed(tmp_path, BURSTS, rate_scale=3.0)
+    assert len(list(arrivals(whole, 10.0, 1, folder=tmp_path))) == round(10 * whole.trace.length_s)
+
+
+def test_a_shape_multiplies_the_recording(tmp_path):
+    whole = replace(replayed(tmp_path, BURSTS), shape=(Piece(0, 1), Piece(5, 1), Piece(5, 4)))
+    found = [item.at_s for item in arrivals(whole, whole.trace.mean_per_s, 1, folder=tmp_path)]
+    assert sum(item <= 3.5 for item in found) == 7
+    assert sum(item > 3.5 for item in found) == pytest.approx(12, abs=2)
+
+
+def test_a_recording_that_is_not_the_planned_one_is_refused(tmp_path):
+    whole = replayed(tmp_path, BURSTS)
+    (tmp_path / "trace-p.times").write_text("0\n1\n")
+    with pytest.raises(ValueError, match="not the recording that was planned"):
+        arrivals(whole, 1.0, 1, folder=tmp_path)
+    with pytest.raises(ValueError, match="can't be read: No such file"):
+        arrivals(whole, 1.0, 1, folder=tmp_path / "elsewhere")
