@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stormdrill.cli import options
+from stormdrill.cli.load_calibrate import calibrate
 from stormdrill.cli.load_worker import worker
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def load() -> None:
 
 
 load.add_command(worker)
+load.add_command(calibrate)
 
 
 @load.command("show")
