@@ -16,6 +16,17 @@ _PHASES = {
 }
 
 
+DIGITS = 6
+"""Of every figure that is written down: what differs beyond them is the machine's, not the system's."""
+
+
+def rounded(value: float) -> float:
+    """To as many digits as are written down."""
+    if not math.isfinite(value) or value == 0:
+        return value
+    return round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))
+
+
 def number(value: float) -> str:
     """Three or four digits, thousands apart: "98.1", "0.31", "1,204"."""
     if math.isinf(value):

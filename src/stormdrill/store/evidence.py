@@ -80,6 +80,11 @@ def read_record_files(
     return tuple(found)
 
 
+def plan_of(run_dir: Path) -> Plan:
+    """What a run was meant to do. Raises Refused when it can't be read."""
+    return _plan(run_dir / PLAN)
+
+
 def _plan(path: Path) -> Plan:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Plan)

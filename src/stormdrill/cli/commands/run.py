@@ -21,13 +21,22 @@ from stormdrill.cli import options
 @options.seed
 @options.same_plan
 @click.option(
+    "--repeat",
+    "times",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Run it N times, each a whole run, and judge them together.",
+)
+@click.option(
     "--yes",
     is_flag=True,
     expose_value=False,
     help="Accepted for scripts; nothing is asked yet.",
 )
 @click.pass_context
-def run(
+def run(  # noqa: PLR0913  (the options of the command)
     ctx: click.Context,
     experiment: str,
     target: str,
@@ -37,6 +46,7 @@ def run(
     fast: bool,
     seed: int | None,
     expected: str | None,
+    times: int,
 ) -> None:
     """Run EXPERIMENT: start its system, load it, inject, observe, revert, judge, write the review.
 
@@ -49,19 +59,35 @@ def run(
     from stormdrill.errors import Problem, Refused
 
     out = sys.stderr if as_json else sys.stdout
-    try:
+
+    def one(seed: int | None, expected: str) -> api.RunResult:
         with open_view(out) as view:
-            result = api.run(
+            return api.run(
                 experiment,
                 target=target,
                 settings=settings,
                 fast=fast,
                 seed=seed,
-                expected=expected or "",
+                expected=expected,
                 runs_dir=runs_dir,
                 announce=view.announce,
                 observer=view,
             )
+
+    def close(result: api.RunResult) -> None:
+        last = Sink(out)
+        for line in report.closing_lines(result, width_of(out)):
+            last.write(f"{line}\n")
+        last.flush()
+
+    try:
+        if times > 1:
+            from stormdrill.cli.repeated import repeat
+
+            ctx.exit(repeat(times, one, close, seed=seed, expected=expected or "", as_json=as_json))
+        result = one(seed, expected or "")
+    except click.exceptions.Exit:
+        raise
     except Exception as error:
         if as_json:
             problems = error.problems if isinstance(error, Refused) else (Problem("", 0, 0, str(error)),)
@@ -69,8 +95,5 @@ def run(
         raise
     if as_json:
         Sink(sys.stdout).write(f"{json.dumps(report.result_object(result))}\n")
-    last = Sink(out)
-    for line in report.closing_lines(result, width_of(out)):
-        last.write(f"{line}\n")
-    last.flush()
+    close(result)
     ctx.exit(result.exit_code)
