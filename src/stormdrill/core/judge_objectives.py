@@ -7,7 +7,7 @@ import math
 from msgspec.structs import replace
 
 from stormdrill.core.case import Case, Measured
-from stormdrill.core.intervals import Interval
+from stormdrill.core.intervals import Interval, difference
 from stormdrill.core.judge_alerts import judge_alert, tainted
 from stormdrill.core.judge_jobs import measure_jobs
 from stormdrill.core.judge_metrics import JOBS, from_requests, limit_of, scale_of, told_as_time, unit_of
@@ -138,9 +138,16 @@ def _compare(case: Case, expression: Comparison, shown: Interval, *, half_open: 
     base = _shown(measure(case, expression, baseline).interval, scale_of(expression)) if baseline else None
     if base is None or not base.n or math.isnan(base.value):
         return math.nan, "INCONCLUSIVE", "there is no baseline to compare with"
-    words = {_word(expression.op, shown, factor * end, half_open=half_open) for end in (base.low, base.high)}
-    word: Word = words.pop() if len(words) == 1 else "INCONCLUSIVE"
-    return _rounded(factor * base.value), word, ""
+    limit = _rounded(factor * base.value)
+    if half_open:  # bounds that hold for certain: they must lie apart
+        words = {_word(expression.op, shown, factor * end, half_open=True) for end in (base.low, base.high)}
+        return limit, words.pop() if len(words) == 1 else "INCONCLUSIVE", ""
+    apart = difference(shown, base, factor)
+    word = _word(expression.op, apart, 0.0, half_open=False)
+    if word != "INCONCLUSIVE":
+        return limit, word, ""
+    beyond = quantity(apart.value, unit_of(expression)) + interval_text(_finite(apart.low), _finite(apart.high))
+    return limit, word, f"the difference is {beyond} and may be 0"
 
 
 def _word(op: str, shown: Interval, limit: float, *, half_open: bool) -> Word:
