@@ -259,7 +259,7 @@ def _count_taints(events: Sequence[ev.Recorded], requests: Requests) -> list[Tai
     recorded, event = ended[-1]
     seqs = (recorded.seq,)
     taints = []
-    if event.lost_workers:
+    if event.lost_workers and not all_of(events, ev.LoadWorkerLost):  # which names them
         taints.append(Taint("records", f"{event.lost_workers} of the generator's workers were lost", seqs))
     if len(requests) < event.scheduled:
         why = f"{event.scheduled - len(requests):,} of {event.scheduled:,} scheduled requests have no record"

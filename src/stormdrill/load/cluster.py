@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from stormdrill.errors import Refused, SystemNotReady
 from stormdrill.load.closing import Left, close_records, told
-from stormdrill.load.launcher import StopRun, Tell, check_locustfile, live_of, started
+from stormdrill.load.launcher import KEEPER_LIMIT_S, StopRun, Tell, check_locustfile, live_of, started
 from stormdrill.load.messages import (
     Alive,
     Begin,
@@ -106,6 +106,8 @@ class ClusterLoad:
         self._lost: dict[str, str] = {}
         self._progress: dict[str, deque[Progress]] = {name: deque(maxlen=12) for name in self._names}
         self._begun = self._ending = False
+        self._over = False
+        """All is told, or given up: ends are expected."""
 
     def _check(self) -> None:
         token = self._crew.token
@@ -152,7 +154,7 @@ class ClusterLoad:
             load=replace(self._config, control=""),
         )
         self._master.start(keeper, config, "master.json")
-        if not self._master.meet(until_s, self._hear, lambda: self.lost(MASTER, "it closed its connection")):
+        if not self._master.meet(until_s, self._hear, lambda: self._cut(MASTER)):
             raise SystemNotReady(f"the master of the load did not come; {self._master.last_lines()}")
         self._master.send(Secret(self._token))
         with self._heard:
@@ -170,7 +172,7 @@ class ClusterLoad:
 
     def _greet(self, name: str, until_s: float) -> None:
         process = self._workers[name]
-        if not process.meet(until_s, self._hear, lambda: self.lost(name, "it closed its connection")):
+        if not process.meet(until_s, self._hear, lambda: self._cut(name)):
             raise SystemNotReady(f"{name} did not come; {process.last_lines()}")
         process.send(Secret(self._token))
 
@@ -244,7 +246,7 @@ class ClusterLoad:
         """A process of this machine exited, a worker fell silent, or the master did: nothing more is sent."""
         with self._heard:
             over = instance in self._ended or (self._ending and self._all_told())
-            if over or instance in self._lost:
+            if over or self._over or instance in self._lost:
                 return
             known = MASTER in self._lost  # then the workers' ends are its consequence
             self._lost[instance] = detail
@@ -265,6 +267,12 @@ class ClusterLoad:
                 self._workers[name].stop(LOST_STOP_LIMIT_S)
         if instance == MASTER:
             self._master.stop(LOST_STOP_LIMIT_S)
+
+    def _cut(self, instance: str) -> None:
+        """Its socket is closed. The keeper, whose child it is, may know a moment later how it ended."""
+        with self._heard:
+            self._heard.wait_for(lambda: self._over or instance in self._lost, KEEPER_LIMIT_S)
+        self.lost(instance, "it died or was killed: its connection closed")
 
     def _silent(self, instance: str, for_s: float) -> None:
         self.lost(instance, f"nothing was heard of it for {for_s:.1f} s")
@@ -345,6 +353,7 @@ class ClusterLoad:
         return Left(name, self._path(name), ended, scheduled, told(ended) if ended else self._lost.get(name, ""))
 
     def _stop_all(self, limit_s: float | None = None) -> None:
+        self._over = True
         for process in (*self._workers.values(), self._master):
             process.stop() if limit_s is None else process.stop(limit_s)
 

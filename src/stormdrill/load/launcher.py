@@ -24,6 +24,7 @@ from stormdrill.store.identity import boot_id
 INSTANCE = "generator-0"
 READY_LIMIT_S = 20.0
 LEAD_MS = 100.0
+KEEPER_LIMIT_S = 0.25
 _FILE = "load/worker-0.records"
 _SILENT_LIMIT_S = 10.0
 _ANSWER_MARGIN_S = 3.0
@@ -206,6 +207,8 @@ class LocustLoad:
         self._process.stop(LOST_STOP_LIMIT_S)
 
     def _lose_line(self) -> None:
+        with self._heard:  # the keeper, whose child it is, may know a moment later how it ended
+            self._heard.wait_for(lambda: self._gone or self._ended or self._failed, KEEPER_LIMIT_S)
         self.lost(INSTANCE, "the generator closed its connection: it died or was killed")
 
     def _why_not_ready(self) -> str:

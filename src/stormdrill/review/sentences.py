@@ -177,7 +177,21 @@ def _(event: ev.Restored, row: Told) -> str:
 def _(event: ev.LoadStarted, row: Told) -> str:
     load = row.source.plan.experiment.load if row.source.plan else None
     rate = f" at {load.rate_per_s:g}/s" if load else ""
-    return f"Load ready: profile {event.profile}{rate}, {plural(event.workers, 'worker')}."
+    what = f"profile {event.profile}{rate}" if event.loop == "open" else "a closed loop of users"
+    return f"Load ready: {what}, {plural(event.workers, 'worker')}."
+
+
+@_says(ev.LoadWorkerLost)
+def _(event: ev.LoadWorkerLost, row: Told) -> str:
+    return f"Load worker {event.worker} lost{_because(event.detail)}. The others stopped."
+
+
+@_says(ev.LoadClockCompared)
+def _(event: ev.LoadClockCompared, row: Told) -> str:
+    return (
+        f"Clock of load worker {event.worker} {event.when} the load: {event.offset_ms:,.1f} ms ahead, known to "
+        f"{event.error_ms:.1f} ms."
+    )
 
 
 @_says(ev.LoadEnded)
