@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from stormdrill.engine.looks import BUCKET, GOOD, TOTAL
 from stormdrill.engine.sight import STALE_S, WINDOW_S, LiveSight
-from stormdrill.engine.watch import Fresh
+from stormdrill.engine.watch import Counted, Fresh
 from stormdrill.model.expression import AlertWithin, Comparison
 from stormdrill.store.records import Outcome, RecordWriter
 
@@ -157,3 +160,67 @@ def test_an_alert_holds_while_one_with_its_labels_fires(tmp_path: Path) -> None:
     assert sight.evaluate(AlertWithin("", "RegionDown", {"region": "eu"})).held
     assert not sight.evaluate(AlertWithin("", "RegionDown", {"region": "us"})).held
     assert not sight.evaluate(AlertWithin("", "QueueOld")).held
+
+
+def counters(*series: Counted) -> LiveSight:
+    """All of them seen at the same moments, up to now."""
+    now_ms = time.monotonic() * 1000
+    known = [replace(one, seen=tuple((at_ms + now_ms, value) for at_ms, value in one.seen)) for one in series]
+    return LiveSight(list, list, dict, lambda: known)
+
+
+def series(metric: str, *values: float, every_ms: float = 1000.0, ago_ms: float = 100.0, **labels: str) -> Counted:
+    """The last looks at one counter, the newest so long ago; in ms from now."""
+    seen = tuple(((index + 1 - len(values)) * every_ms - ago_ms, value) for index, value in enumerate(values))
+    return Counted(metric, {"instance": "web-1", **labels}, seen)
+
+
+def test_observed_traffic_is_seen_by_what_the_counters_gained() -> None:
+    sight = counters(
+        series(TOTAL, 1000, 1040, 1080, tier="1"),
+        series(GOOD, 900, 940, 960, tier="1"),
+        series(TOTAL, 0, 10, 20, tier="2"),
+    )
+    assert figure(sight, "success", labels={"tier": "1"}) == pytest.approx(75)
+    assert figure(sight, "success") == pytest.approx(60)
+    assert figure(sight, "throughput") == pytest.approx(50)
+    assert figure(sight, "goodput") == pytest.approx(30)
+
+
+def test_a_counter_that_fell_or_came_later_counts_from_nothing() -> None:
+    restarted = counters(series(TOTAL, 1000, 10, 30), series(GOOD, 990, 10, 20))
+    assert figure(restarted, "throughput") == pytest.approx(15)
+    late = counters(series(TOTAL, 100, 110, 120, code="200"), series(TOTAL, 20, code="500"), series(GOOD, 90, 95, 110))
+    assert figure(late, "success") == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [(), (series(TOTAL, 5),), (series(TOTAL, 5, 6, ago_ms=2600),), (series(TOTAL, 5, 5), series(GOOD, 5, 5))],
+)
+def test_without_two_fresh_looks_or_a_request_nothing_is_known_of_success(seen: tuple[Counted, ...]) -> None:
+    assert figure(counters(*seen), "success") is None
+
+
+def test_a_live_latency_is_the_bound_that_is_certain() -> None:
+    seen = (series(BUCKET, 0, 50, le="0.1"), series(BUCKET, 0, 97, le="0.4"), series(BUCKET, 0, 100, le="+Inf"))
+    sight = counters(*seen)
+
+    def held(op: str, limit_s: float) -> bool:
+        return sight.evaluate(Comparison("p95", "p95", op, limit_s, "s")).held  # type: ignore[arg-type]
+
+    assert figure(sight, "p95", "<") == 0.4
+    assert figure(sight, "p95", ">") == 0.1
+    assert held("<", 0.4), "a bound is met exactly"
+    assert not held("<", 0.3)
+    assert not held(">", 0.3), "between two bounds a guard does not trip"
+    assert held(">", 0.1)
+    assert figure(counters(*seen[:1], series(BUCKET, 0, 100, le="+Inf")), "p95", "<") == math.inf
+
+
+def test_a_metric_that_is_read_seldom_is_fresh_for_longer(tmp_path: Path) -> None:
+    at_ms = time.monotonic() * 1000 - 8000
+    rare, often = Fresh("rare", 7.0, at_ms, {}, every_s=5.0), Fresh("often", 7.0, at_ms, {})
+    sight = seeing(tmp_path, [rare, often])
+    assert sight.evaluate(Comparison("rare", "rare", ">", 5.0)).fresh
+    assert not sight.evaluate(Comparison("often", "often", ">", 5.0)).fresh

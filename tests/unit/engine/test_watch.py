@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec.structs import replace
 from watch_world import Endpoint, Notes, until, watched_system
 
 from stormdrill.engine import watch as watch_module
 from stormdrill.engine.watch import Watch
 from stormdrill.model.event import Event
-from stormdrill.ports import Scraped
+from stormdrill.model.system import AlertSource, Indicators, MetricSource, System
+from stormdrill.ports import Answer, Sample, Scraped
 from stormdrill.probes.prometheus import scrape
 
 Make = Callable[..., Watch]
@@ -45,7 +48,7 @@ def watching(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     made: list[Watch] = []
 
     def make(*endpoints: Endpoint, **more: object) -> Watch:
-        system = watched_system(*(item.name for item in endpoints))
+        system = more.pop("system", watched_system(*(item.name for item in endpoints)))
         record = more.pop("record", notes)
         made.append(Watch(system, lambda: [e.instance() for e in endpoints], scrape, record, **more))  # type: ignore[arg-type]
         return made[-1]
@@ -249,3 +252,168 @@ def test_a_watch_ends_when_it_is_told_to(a: Endpoint, notes: Notes, watching: Ma
     until(lambda: notes.readings("depth"))
     watch.stop()
     until(lambda: not any(thread.name == "watch" and thread.is_alive() for thread in threading.enumerate()))
+
+
+class Asked:
+    """Sources that say what they are told to; `free` lets go what hangs."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.fires = Scraped(())
+        self.hanging: set[str] = set()
+        self.free = threading.Event()
+        self.asked: list[tuple[str, float]] = []
+
+    def read(self, metric: MetricSource, address: str, timeout_s: float) -> Answer:
+        self.asked.append((f"{metric.name} {address}".strip(), timeout_s))
+        if metric.name in self.hanging:
+            self.free.wait(20)
+        return self.answers.get(metric.name, Answer((), "nothing is known of it"))
+
+    def alerts(self, server: str, timeout_s: float) -> Scraped:
+        return self.fires
+
+
+@pytest.fixture
+def asked() -> Iterator[Asked]:
+    made = Asked()
+    yield made
+    made.free.set()
+
+
+def of_sources(*metrics: MetricSource, alerts: tuple[AlertSource, ...] = ()) -> System:
+    return replace(watched_system("a"), metrics=metrics, alerts=alerts, served=None)
+
+
+def test_every_kind_of_source_is_read_and_journalled_under_its_metrics_name(
+    a: Endpoint, notes: Notes, asked: Asked, watching: Make
+) -> None:
+    system = of_sources(
+        MetricSource("age", "", promql="max(age)", labels=("queue",), unit="ms"),
+        MetricSource("backlog", "", command=("backlog",), constants={"kind": "report"}),
+        MetricSource("free", "web", http="/capacity", value=".free"),
+        MetricSource("used", "web", http="/capacity", value=".used"),
+    )
+    asked.answers = {
+        "age": Answer((({"queue": "x"}, 1500.0), ({"queue": "y"}, 20.0))),
+        "backlog": Answer((({}, 7.0),)),
+        "free": Answer((({}, 0.25),)),
+    }
+    watch = watching(a, system=system, readers=asked)
+    watch.read_now()
+    found = {(item.metric, item.instance, item.value, *item.labels.values()) for item in notes.all_readings()}
+    assert found == {
+        ("age", "", 1.5, "x"),
+        ("age", "", 0.02, "y"),
+        ("backlog", "", 7.0, "report"),
+        ("free", "a", 0.25),
+        ("used", "a", None),
+    }
+    assert {name for name, _ in asked.asked} == {"age", "backlog", f"free {a.address}", f"used {a.address}"}
+    assert {item.metric for item in watch.latest()} == {"age", "backlog", "free"}
+    assert [item.detail for item in notes.readings("used")] == ["nothing is known of it"]
+
+
+def test_a_source_that_hangs_holds_up_no_other(a: Endpoint, notes: Notes, asked: Asked, watching: Make) -> None:
+    slow = tuple(MetricSource(f"slow{number}", "", command=("x",)) for number in range(30))
+    asked.hanging = {item.name for item in slow}
+    asked.answers["quick"] = Answer((({}, 1.0),))
+    watching(a, system=of_sources(*slow, MetricSource("quick", "", promql="q")), readers=asked).start()
+    until(lambda: len(notes.readings("quick")) >= 5)
+    assert not any(item.metric.startswith("slow") for item in notes.all_readings())
+    assert [name for name, _ in asked.asked].count("slow0") == 1, "not asked again while it is being asked"
+
+
+def test_what_comes_after_the_end_is_not_written(a: Endpoint, notes: Notes, asked: Asked, watching: Make) -> None:
+    asked.hanging = {"slow"}
+    asked.answers["slow"] = Answer((({}, 1.0),))
+    watch = watching(a, system=of_sources(MetricSource("slow", "", command=("x",))), readers=asked)
+    watch.start()
+    until(lambda: asked.asked)
+    watch.stop()
+    asked.free.set()
+    until(lambda: not any(thread.name.startswith("watch") and thread.is_alive() for thread in threading.enumerate()))
+    assert notes.all_readings() == []
+
+
+def test_a_rare_metric_is_asked_seldom_and_may_take_longer(
+    a: Endpoint, notes: Notes, asked: Asked, watching: Make
+) -> None:
+    often, rare = MetricSource("often", "", promql="q"), MetricSource("rare", "", promql="q", every_s=10.0)
+    asked.answers = {"often": Answer((({}, 1.0),)), "rare": Answer((({}, 1.0),))}
+    watch = watching(a, system=of_sources(often, rare, replace(rare, name="rarest", every_s=300.0)), readers=asked)
+    watch.start()
+    until(lambda: len(notes.readings("often")) >= 10)
+    assert [name for name, _ in asked.asked].count("rarest") == 1
+    assert {name: limit_s for name, limit_s in asked.asked} == {
+        "often": 0.3,
+        "rare": pytest.approx(3.0),
+        "rarest": watch_module.LONGEST_S,
+    }
+    assert {item.metric: item.every_s for item in watch.latest()} == {"often": 1.0, "rare": 10.0}
+
+
+def test_a_number_that_is_none_is_no_reading(a: Endpoint, notes: Notes, asked: Asked, watching: Make) -> None:
+    asked.answers["age"] = Answer((({}, math.nan),))
+    watching(a, system=of_sources(MetricSource("age", "", promql="q")), readers=asked).read_now()
+    assert [(item.value, item.detail) for item in notes.readings("age")] == [(None, "age is nan")]
+
+
+def test_alerts_of_a_server_fire_by_the_names_that_are_asked_for(
+    a: Endpoint, notes: Notes, asked: Asked, watching: Make
+) -> None:
+    system = of_sources(alerts=(AlertSource("Slow", "", server="alertmanager"),))
+
+    def alert(name: str, state: str) -> Sample:
+        return Sample("ALERTS", {"alertname": name, "alertstate": state, "severity": "page"}, 1.0)
+
+    asked.fires = Scraped((alert("Slow", "suppressed"), alert("Other", "firing")))
+    watching(a, system=system, readers=asked).start()
+    until(lambda: notes.readings("alerts", "alertmanager"))
+    assert notes.changes() == []
+    asked.fires = Scraped((alert("Slow", "firing"),))
+    until(lambda: notes.changes() == [True])
+    asked.fires = Scraped((), "it answered 503")
+    until(lambda: notes.readings("alerts", "alertmanager")[-1].detail == "it answered 503")
+    until(lambda: notes.changes() == [True, False])
+
+
+COUNTS = """ok_total{tier="1",code="200"} 90
+ok_total{tier="1",code="201"} 5
+all_total{tier="1",code="200"} 100
+took_seconds_bucket{tier="1",le="0.1"} 60
+took_seconds_bucket{tier="1",le="+Inf"} 100
+"""
+
+
+def test_observed_traffic_is_counted_by_the_labels_that_are_declared(a: Endpoint, notes: Notes, watching: Make) -> None:
+    known = Indicators("web", good="ok_total", total="all_total", histogram="took_seconds", labels=("tier",))
+    a.metrics = COUNTS
+    system = replace(of_sources(), indicators=known)
+    watch = watching(a, system=system, observed=True)
+    watch.read_now()
+    watch.read_now()
+    assert {(item.metric, item.value, *item.labels.values()) for item in notes.all_readings()} == {
+        ("observed.good", 95, "1"),
+        ("observed.total", 100, "1"),
+        ("observed.bucket", 60, "1", "0.1"),
+        ("observed.bucket", 100, "1", "+Inf"),
+        ("served", 100),
+    }
+    assert [len(item.seen) for item in watch.counted()] == [2, 2, 2, 2]
+    assert watch.counted()[0].labels == {"instance": "a", "tier": "1"}
+    notes.events.clear()
+    watching(a, system=system).read_now()
+    assert notes.all_readings() == [], "with a load of our own the requests are counted here"
+
+
+def test_a_counter_in_doubt_is_counted_wholly_or_not_at_all(a: Endpoint, notes: Notes, watching: Make) -> None:
+    a.metrics = 'all_total{code="200"} 5\nall_total{code="500"} NaN\n'
+    system = replace(of_sources(), indicators=Indicators("web", total="all_total"))
+    watching(a, system=system, observed=True).read_now()
+    assert [item.value for item in notes.readings("observed.total")] == [None]
+    many = "".join(f'all_total{{user="{number}"}} 1\n' for number in range(1001))
+    a.metrics = many
+    crowded = replace(system, indicators=Indicators("web", total="all_total", labels=("user",)))
+    watching(a, system=crowded, observed=True).read_now()
+    assert "all_total has 1,001 series by its labels" in notes.readings("observed.total")[-1].detail

@@ -110,5 +110,9 @@ class Notes:
         found = [item for item in list(self.events) if isinstance(item, Reading) and item.metric == metric]
         return [item for item in found if not instance or item.instance == instance]
 
+    def all_readings(self) -> list[Reading]:
+        """Of metrics; that a source of alerts could be read is told apart."""
+        return [item for item in list(self.events) if isinstance(item, Reading) and item.metric != "alerts"]
+
     def changes(self) -> list[bool]:
         return [item.firing for item in list(self.events) if isinstance(item, AlertChanged)]
