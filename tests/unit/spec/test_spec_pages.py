@@ -50,7 +50,22 @@ MODELS: dict[str, tuple[type[Struct], ...]] = {
         files_system.ReleaseFile,
     ),
     "policy": (files.PolicyFile,),
-    "profile": (files_load.ProfileFile, files_load.PieceFile, files_load.StreamFile),
+    "profile": (
+        files_load.ProfileFile,
+        files_load.PieceFile,
+        files_load.RampFile,
+        files_load.SpikeFile,
+        files_load.DayFile,
+        files_load.MonthEndFile,
+        files_load.FailoverFile,
+        files_load.BacklogFile,
+        files_load.StepsFile,
+        files_load.EpisodesFile,
+        files_load.DownFile,
+        files_load.ReplayFile,
+        files_load.RetryFile,
+        files_load.StreamFile,
+    ),
 }
 
 
