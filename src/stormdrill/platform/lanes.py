@@ -127,9 +127,12 @@ class Lanes:
         """Of those that wait: acknowledged, nobody waits for the answer."""
         return sum(entry.expires_s is None for queue in self._queues.values() for entry in queue)
 
-    def promoted(self, lane: Lane, now_s: float) -> int:
-        """Slots held by acknowledged jobs that have waited long enough to go first."""
-        return sum(entry.lane == lane and entry.impatient(now_s) for entry in self._leased.values())
+    def promoted(self, lane: Lane, now_s: float) -> float:
+        """Slots held by acknowledged jobs that go before others, since they have waited long enough; those beyond their
+        share give way."""
+        held = sum(entry.lane == lane and entry.impatient(now_s) for entry in self._leased.values())
+        slots = self.pools["cpu" if lane == "cpu" else "gpu"].slots
+        return min(held, max(1.0, PROMOTED_SHARE * slots))
 
     def waiting(self, pool: Pool) -> int:
         return sum(len(self._queues[lane]) for lane in _lanes(pool))
