@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from stormdrill.errors import Problem
 from stormdrill.model.event import HostSampled, Reading, RunbookStarted
-from stormdrill.review import course, facts, impact, pictures, pressure
+from stormdrill.review import course, facts, impact, pictures, plots, pressure
 from stormdrill.review.budget import budget
 from stormdrill.review.clock import Clock, anchored, drift_ms
 from stormdrill.review.judgement import carry_over, due
@@ -18,7 +18,7 @@ from stormdrill.review.queue import queue
 from stormdrill.review.source import Source, read
 from stormdrill.review.story import appendix, marks, timeline
 from stormdrill.review.templates import STYLE, html_of, markdown_of, settle
-from stormdrill.review.view import Figure, Review
+from stormdrill.review.view import Figure, Plotted, Review
 from stormdrill.review.words import sentence
 
 _WORTH_TELLING_MS = 250.0
@@ -50,9 +50,10 @@ def render(run_dir: Path, templates: Path | None = None) -> RenderedReview:
     clock = anchored(source.events)
     rows = timeline(source, clock)
     drawn = pictures.chart_of(source, clock, marks(source, rows))
-    view = _view(source, clock, drawn)
+    pressed = plots.plots(source)
+    view = _view(source, clock, drawn, plots.plotted(source, pressed))
     style = (folder / STYLE).read_text(encoding="utf-8")
-    svgs = pictures.files(drawn.chart, style) if drawn.chart else {}
+    svgs = (pictures.files(drawn.chart, style) if drawn.chart else {}) | plots.files(pressed, style)
     (run_dir / pictures.FOLDER).mkdir(exist_ok=True)
     written = [_write(run_dir / pictures.FOLDER / f"{name}.svg", text) for name, text in svgs.items()]
     markdown, html = markdown_of(folder, view), html_of(folder, view)
@@ -85,7 +86,7 @@ def _write(path: Path, text: str) -> Path:
 # --- the view --------------------------------------------------------------------------------------------
 
 
-def _view(source: Source, clock: Clock, drawn: pictures.Drawn) -> Review:
+def _view(source: Source, clock: Clock, drawn: pictures.Drawn, pressed: tuple[Plotted, ...]) -> Review:
     verdict, plan, started = source.verdict, source.plan, source.started
     rows = timeline(source, clock)
     load, times = course.load(source), facts.times(source)
@@ -109,7 +110,7 @@ def _view(source: Source, clock: Clock, drawn: pictures.Drawn) -> Review:
         missing=source.missing,
         objectives=facts.objectives(source),
         checks=pressure.checks(source),
-        plots=(),
+        plots=pressed,
         tiers=source.requests.tiers if source.requests.tier_label else (),
         tier_label=source.requests.tier_label,
         picture=pictures.picture(drawn.chart, source) if drawn.chart else None,

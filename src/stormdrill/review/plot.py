@@ -18,6 +18,9 @@ _LEFT, _TOP, _BOTTOM = 52.0, 30.0, 40.0
 _CHARACTER = 6.6
 _LABEL_GAP = 12.5
 _HEADROOM = 1.08
+_ROW = 24.0
+_LEAST_RANGE = 0.1
+"""Of a bar's axis: so that 1.001 doesn't look like much."""
 
 
 class Curve(Struct, frozen=True):
@@ -57,13 +60,34 @@ class Plot(Struct, frozen=True):
     """Label of the line where both axes are equal; empty: none is drawn."""
     top: float | None = None
     """Upper end of the vertical axis; from the values when left out."""
-    events: tuple[int, ...] = ()
+    start: float = 0.0
+    """Where the horizontal axis begins."""
+
+
+class Bar(Struct, frozen=True):
+    label: str
+    value: float
+    low: float
+    high: float
+    told: str
+    """Written behind it."""
+
+
+class Bars(Struct, frozen=True):
+    """One number each of a few things that stand in an order."""
+
+    name: str
+    title: str
+    bars: tuple[Bar, ...]
+    base: float
+    """Where a bar begins: nothing has happened there."""
+    alt: str
 
 
 def draw(plot: Plot, *, prefix: str, style: str = "") -> str:
     """The plot as one SVG element. `style` makes it stand alone."""
     right = _LEFT + max(WIDTH - _LEFT - _margin(plot), WIDTH / 2)
-    x = Scale(0.0, _end(_values(plot, upright=True)), _LEFT, right)
+    x = Scale(plot.start, _end(_values(plot, upright=True)), _LEFT, right)
     y = Scale(0.0, plot.top or _end(_values(plot, upright=False)), HEIGHT - _BOTTOM, _TOP)
     body = [
         tag("title", escape(plot.title), id=f"{prefix}-title"),
@@ -84,6 +108,39 @@ def draw(plot: Plot, *, prefix: str, style: str = "") -> str:
         body,
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {number(WIDTH)} {number(HEIGHT)}",
+        class_="chart plot",
+        role="img",
+        aria_labelledby=f"{prefix}-title {prefix}-desc",
+    )
+
+
+def draw_bars(plot: Bars, prefix: str, style: str = "") -> str:
+    """As `draw`: the bars below one another, each with its interval and what is told of it."""
+    height = _TOP + len(plot.bars) * _ROW + 8
+    left = _LEFT + max(len(bar.label) for bar in plot.bars) * _CHARACTER
+    right = WIDTH - max(len(bar.told) for bar in plot.bars) * _CHARACTER - 8
+    top = max(max(bar.high, bar.value) for bar in plot.bars)
+    x = Scale(plot.base, max(top, plot.base + _LEAST_RANGE), left, max(right, left + 60))
+    body = [
+        tag("title", escape(plot.title), id=f"{prefix}-title"),
+        tag("desc", escape(plot.alt), id=f"{prefix}-desc"),
+        tag("style", style) if style else "",
+        tag("rect", class_="paper", width=WIDTH, height=height) if style else "",
+        text(plot.title, 8, 14, "panel"),
+    ]
+    for index, bar in enumerate(plot.bars):
+        middle = _TOP + (index + 0.5) * _ROW
+        body += [
+            text(bar.label, left - 6, middle + 4, "tick end"),
+            tag("rect", class_="bar", x=left, y=middle - 6, width=max(x(bar.value) - left, 1.0), height=12),
+            tag("path", class_="measured", d=f"M{number(x(bar.low))},{number(middle)}H{number(x(bar.high))}"),
+            text(bar.told, x(max(bar.high, bar.value)) + 6, middle + 4, "tick"),
+        ]
+    return tag(
+        "svg",
+        body,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {number(WIDTH)} {number(height)}",
         class_="chart plot",
         role="img",
         aria_labelledby=f"{prefix}-title {prefix}-desc",
@@ -125,7 +182,7 @@ def _diagonal(plot: Plot, x: Scale, y: Scale) -> str:
         return ""
     end = min(x.high, y.high)
     drawn = tag("path", class_="l-asked", d=f"M{number(x(0))},{number(y(0))}L{number(x(end))},{number(y(end))}")
-    return drawn + text(plot.diagonal, x(end) - 4, y(end) + 12, "tick end")
+    return drawn + text(plot.diagonal, x(end * 0.55) + 6, y(end * 0.55) + 12, "tick")
 
 
 def _curve(curve: Curve, x: Scale, y: Scale) -> str:
