@@ -14,7 +14,7 @@ from stormdrill.core.jobs import Jobs, jobs_of
 from stormdrill.core.judge_metrics import RESIDENCY
 from stormdrill.core.telling import Ending, Endings
 from stormdrill.core.validity import Validity, clock_errors_ms
-from stormdrill.core.windows import Span, all_of, first_inject, phases, shrunk
+from stormdrill.core.windows import Span, all_of, first_inject, phases
 from stormdrill.model import event as ev
 from stormdrill.model.mechanism import Sever
 from stormdrill.model.plan import Injection, Plan
@@ -62,8 +62,9 @@ class Case:
         self.events = events
         self.attempts: Requests = requests_of(records)
         self.requests: Requests = self.attempts.logical
-        unsure_ms = max(clock_errors_ms(events, records).values(), default=0.0)
-        self.spans: dict[str, Span] = shrunk(phases(plan, events), unsure_ms)
+        self.spans: dict[str, Span] = phases(plan, events)
+        self.unsure_ms = max(clock_errors_ms(events, records).values(), default=0.0)
+        """By how much a request's time may be off on the journal's clock."""
         self.inject = first_inject(plan, events)
         self.validity = Validity(plan, events, records, self.requests, live=live)
         self.seed = plan.seed

@@ -156,6 +156,8 @@ def _overall(
         expression = asked.expression
         if isinstance(expression, Comparison) and expression.metric in JOBS and found.verdict == "FAIL":
             return "FAIL", found.sentence
+    if stopped_word(case) == "INVALID":
+        return "INVALID", stopped_by(case)
     gate = _gate(case, objectives)
     if gate is not None:
         return gate

@@ -15,7 +15,7 @@ from stormdrill.core.judge_observed import measure_observed
 from stormdrill.core.judge_readings import held_after, measure_readings
 from stormdrill.core.judge_requests import measure_requests, word_of
 from stormdrill.core.sentences import asked_text, interval_text, plural, quantity, where_text
-from stormdrill.core.windows import Span, all_of, anchor_ms, window_of
+from stormdrill.core.windows import Span, all_of, anchor_ms, narrowed, window_of
 from stormdrill.model import event as ev
 from stormdrill.model.experiment import Objective
 from stormdrill.model.expression import AlertWithin, Comparison
@@ -54,7 +54,7 @@ def measure(case: Case, expression: Comparison, window: Span) -> Measured:
     if expression.metric in JOBS:
         return measure_jobs(case, expression, window)
     if from_requests(expression.metric):
-        return measure_requests(case, expression, window)
+        return measure_requests(case, expression, narrowed(window, case.unsure_ms))
     return measure_readings(case, expression, window)
 
 

@@ -103,14 +103,10 @@ def _whole(found: list[Span], *, stopped: bool) -> dict[str, Span]:
     return {WHOLE: Span(WHOLE, first.start_ms, last.end_ms, complete, (first.events[0], last.events[-1]))}
 
 
-def shrunk(spans: dict[str, Span], by_ms: float) -> dict[str, Span]:
+def narrowed(span: Span, by_ms: float) -> Span:
     """Without what lies so near to an edge that a request's clock can't tell on which side of it."""
     if by_ms <= 0:
-        return spans
-    return {name: _narrowed(span, by_ms) for name, span in spans.items()}
-
-
-def _narrowed(span: Span, by_ms: float) -> Span:
+        return span
     middle_ms = (span.start_ms + span.end_ms) / 2
     return replace(span, start_ms=min(span.start_ms + by_ms, middle_ms), end_ms=max(span.end_ms - by_ms, middle_ms))
 
