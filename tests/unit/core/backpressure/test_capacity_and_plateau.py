@@ -1,0 +1,127 @@
+"""What a staircase says: how much a system carries, and what is left of that with more work than it carries."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import convert
+
+from stormdrill.core.backpressure.asked import ASKED
+from stormdrill.core.backpressure.capacity import capacity_of, found_capacity, overloads
+from stormdrill.core.backpressure.finding import ratio
+from stormdrill.core.backpressure.registry import check_of
+from stormdrill.core.backpressure.stages import episodes_of, goodput, role_of, stages_of, steps_of
+from stormdrill.core.intervals import Interval
+from stormdrill.model.verdict import CheckVerdict
+from synthetic_overload import Simulated, case_of, simulate
+
+
+def judged(found: Simulated, word: str, **thresholds: object) -> CheckVerdict:
+    return check_of(word).judge(case_of(found), convert(thresholds, ASKED[word].parameters))
+
+
+def test_a_stage_is_judged_without_its_first_second_or_tenth() -> None:
+    short, long = stages_of(case_of(simulate())), stages_of(case_of(simulate(step_s=20.0)))
+    assert [stage.role for stage in short] == ["step"] * 4 + ["rest", "base", "trigger", "after", "down"]
+    assert short[0].settled.start_ms - short[0].whole.start_ms == pytest.approx(1000)
+    assert long[0].settled.start_ms - long[0].whole.start_ms == pytest.approx(2000)
+    assert all(stage.settled.end_ms == stage.whole.end_ms for stage in (*short, *long))
+
+
+def test_what_was_offered_is_what_was_intended() -> None:
+    for stage in stages_of(case_of(simulate())):
+        assert stage.offered_per_s == pytest.approx(stage.asked_per_s, rel=0.3)
+        assert stage.asked_per_s == pytest.approx(64.0 * stage.factor)
+
+
+def test_episodes_are_told_apart_from_the_staircase() -> None:
+    case = case_of(simulate())
+    assert [one.factor for one in steps_of(case)] == [0.5, 1.0, 2.0, 3.0]
+    (episode,) = episodes_of(case).values()
+    assert [len(role_of(episode, role)) for role in ("base", "trigger", "after", "down")] == [1, 1, 1, 1]  # type: ignore[arg-type]
+
+
+def test_a_stage_that_the_run_never_came_to_is_none() -> None:
+    stages = stages_of(case_of(simulate(stop_at_s=35.0)))
+    assert [stage.complete for stage in stages] == [True, True, False]
+
+
+def test_capacity_lies_between_the_last_step_that_is_carried_and_the_first_that_is_not() -> None:
+    found = simulate()
+    case = case_of(found)
+    capacity = capacity_of(case)
+    assert capacity.held is not None
+    assert capacity.broke is not None
+    assert capacity.held.stretch.asked_per_s <= found.capacity_per_s <= capacity.broke.stretch.asked_per_s
+    verdict = judged(found, "capacity")
+    assert verdict.verdict == "PASS"
+    assert verdict.figures[0].low == 64.0
+    assert verdict.figures[0].high == 128.0
+    assert found_capacity(case) == 64.0
+
+
+@pytest.mark.parametrize(("least", "word"), [("60/s", "PASS"), ("100/s", "INCONCLUSIVE"), ("130/s", "FAIL")])
+def test_a_capacity_that_is_asked_for_is_compared_with_both_ends(least: str, word: str) -> None:
+    assert judged(simulate(), "capacity", least=least).verdict == word
+
+
+def test_a_staircase_that_ends_too_low_says_how_far_it_must_reach() -> None:
+    verdict = judged(simulate(steps=(0.5, 1.0)), "capacity")
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert "was not reached" in verdict.sentence
+    assert "reaches 128/s" in verdict.sentence
+    assert judged(simulate(steps=(0.5, 1.0)), "capacity", least="60/s").verdict == "PASS"
+    assert judged(simulate(steps=(0.5, 1.0)), "goodput-plateau").verdict == "INCONCLUSIVE"
+
+
+def test_a_staircase_that_begins_too_high_says_so() -> None:
+    verdict = judged(simulate(steps=(2.0, 3.0)), "capacity")
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert "begin the staircase lower" in verdict.sentence
+    assert judged(simulate(steps=(2.0, 3.0)), "goodput-plateau").verdict == "INCONCLUSIVE"
+
+
+def test_a_step_above_one_that_was_not_carried_proves_nothing() -> None:
+    case = case_of(simulate(steps=(1.0, 2.0, 1.1)))
+    assert capacity_of(case).held is capacity_of(case).steps[1]  # in the order of rates, not of time
+
+
+def test_steps_too_short_to_show_anything_are_not_carried_by_default() -> None:
+    verdict = judged(simulate(steps=(0.5, 1.0, 2.0, 3.0), step_s=3.0), "capacity")
+    assert verdict.verdict == "INCONCLUSIVE"
+
+
+def test_multiples_are_the_nearest_steps_at_or_above() -> None:
+    windows, missing = overloads(case_of(simulate(steps=(1.0, 1.9, 2.5, 4.0))), 3.0)
+    assert [window.stretch.factor for window in windows if window.stretch] == [2.5, 4.0]
+    assert missing == ""
+
+
+def test_a_multiple_that_no_step_reaches_says_by_how_much_to_raise_the_rate() -> None:
+    verdict = judged(simulate(steps=(1.0, 2.0)), "goodput-plateau")
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert "3 x is judged; raise the rate 1.5 times" in verdict.sentence
+    assert judged(simulate(steps=(1.0, 2.0)), "goodput-plateau", up_to=2).verdict == "PASS"
+
+
+def test_goodput_that_falls_under_overload_fails_with_its_figures() -> None:
+    verdict = judged(simulate(collapse=1.0), "goodput-plateau")
+    assert verdict.verdict == "FAIL"
+    assert "goodput at 2 x capacity (128/s) was" in verdict.sentence
+    assert "90% was asked" in verdict.sentence
+    assert judged(simulate(collapse=1.0), "goodput-plateau", least="50%").verdict == "PASS"
+
+
+def test_goodput_counts_what_was_answered_in_time_by_its_intended_start() -> None:
+    case = case_of(simulate())
+    top = steps_of(case)[-1]
+    requests = case.requests.between(top.settled.start_ms, top.settled.end_ms)
+    assert goodput(case, top.settled).value == pytest.approx(requests.good.sum() / top.settled.length_s)
+
+
+def test_a_ratio_of_estimates_is_wider_than_either() -> None:
+    one, other = Interval(90.0, 85.0, 95.0, 900), Interval(100.0, 99.0, 101.0, 1000)
+    found = ratio(one, other)
+    assert found.value == pytest.approx(0.9)
+    assert 85.0 / 99.0 * 0.9 < found.low < 85.0 / 100.0 < 95.0 / 100.0 < found.high < 95.0 / 99.0
+    assert ratio(Interval(0.0, 0.0, 3.0, 10), other).low == 0.0
+    assert ratio(one, Interval(0.0, 0.0, 3.0, 0)).n == 0

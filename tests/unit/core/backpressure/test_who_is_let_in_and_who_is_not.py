@@ -1,0 +1,128 @@
+"""What is admitted is answered in time; what isn't is told so quickly and in words; nothing waits unseen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from msgspec import convert
+
+from stormdrill.core.backpressure.asked import ASKED
+from stormdrill.core.backpressure.littles_law import seen_inside, ticks_of
+from stormdrill.core.backpressure.registry import check_of
+from stormdrill.model.verdict import CheckVerdict
+from synthetic_overload import Simulated, case_of, simulate
+
+
+def judged(found: Simulated, word: str, **thresholds: object) -> CheckVerdict:
+    return check_of(word).judge(case_of(found), convert(thresholds, ASKED[word].parameters))
+
+
+def test_late_answers_fail_admitted_latency_and_a_limit_may_be_wider() -> None:
+    found = simulate(stragglers=0.05)
+    verdict = judged(found, "admitted-latency")
+    assert verdict.verdict == "FAIL"
+    assert "of the deadline" in verdict.sentence
+    assert judged(found, "admitted-latency", most="120%").verdict == "PASS"
+
+
+def test_time_outs_are_later_than_any_limit() -> None:
+    verdict = judged(simulate(silent=0.1), "admitted-latency", most="1000%")
+    assert verdict.verdict == "FAIL"
+    assert "a time-out" in verdict.sentence
+
+
+def test_without_steps_the_surge_is_looked_at() -> None:
+    verdict = judged(simulate(steps=()), "admitted-latency")
+    assert verdict.verdict == "PASS"
+    assert "in the surge (192/s)" in verdict.sentence
+
+
+def test_without_stages_the_fault_phase_is_looked_at() -> None:
+    verdict = judged(simulate(steps=(), episode=False), "admitted-latency")
+    assert verdict.verdict == "PASS"
+    assert "during the fault" in verdict.sentence
+
+
+def test_rejections_that_take_long_are_not_cheap() -> None:
+    found = simulate(slow_rejection_s=0.9)
+    assert judged(found, "cheap-rejection").verdict == "FAIL"
+    assert judged(found, "cheap-rejection", most="50%").verdict == "PASS"
+
+
+def test_waiting_in_vain_is_no_rejection() -> None:
+    verdict = judged(simulate(silent=0.05), "cheap-rejection")
+    assert verdict.verdict == "FAIL"
+    assert "waited in vain" in verdict.sentence
+
+
+def test_without_overload_nothing_is_known_of_rejections() -> None:
+    quiet = simulate(steps=(), episode=False)
+    for word in ("cheap-rejection", "rejection-contract"):
+        verdict = judged(quiet, word)
+        assert verdict.verdict == "INCONCLUSIVE"
+        assert "nothing was turned away" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("knob", "said"),
+    [
+        ("bare", "without Retry-After"),
+        ("garbled", "that can't be read"),
+        ("wrong_status", "x 500"),
+    ],
+)
+def test_rejections_without_their_words_break_the_contract(knob: str, said: str) -> None:
+    verdict = judged(simulate(**{knob: 0.05}), "rejection-contract")
+    assert verdict.verdict == "FAIL"
+    assert said in verdict.sentence
+
+
+def test_a_crowd_that_is_told_to_come_back_at_once_breaks_the_contract() -> None:
+    verdict = judged(simulate(in_step=True), "rejection-contract")
+    assert verdict.verdict == "FAIL"
+    assert "to come back in 1 s, all in one crowd" in verdict.sentence
+
+
+def test_who_comes_back_as_told_is_served_once_there_is_room() -> None:
+    broken = judged(simulate(broken_promise=1.0), "rejection-contract")
+    assert broken.verdict == "FAIL"
+    assert "who came back as told, once there was room, were served; 95% was asked" in broken.sentence
+    assert judged(simulate(attempts=1), "rejection-contract").verdict == "PASS"
+    # where nobody is served, it isn't the promise that is broken
+    assert judged(simulate(metastable=True), "rejection-contract").verdict == "PASS"
+
+
+def test_clients_and_system_agree_on_what_is_inside() -> None:
+    verdict = judged(simulate(), "littles-law")
+    assert verdict.verdict == "PASS"
+    case = case_of(simulate())
+    ticks = [tick for tick in ticks_of(case, "in_flight") if tick.at_ms > case.spans["fault"].start_ms]
+    inside = seen_inside(case, np.array([tick.at_ms for tick in ticks]))
+    assert abs(inside - [tick.inside for tick in ticks]).max() <= 2
+
+
+def test_a_hidden_queue_is_named_and_invalid() -> None:
+    verdict = judged(simulate(hidden_s=0.15), "littles-law")
+    assert verdict.verdict == "INVALID"
+    assert "a queue that the system doesn't see" in verdict.sentence
+    assert "accept backlog" in verdict.sentence
+    assert judged(simulate(hidden_s=0.15), "littles-law", most="60%").verdict == "PASS"
+
+
+def test_a_system_that_tells_nothing_is_no_agreement() -> None:
+    assert judged(simulate(silent_after_s=0.0), "littles-law").verdict == "INCONCLUSIVE"
+    assert judged(simulate(silent_after_s=25.0), "littles-law").verdict in ("INCONCLUSIVE", "PASS")
+
+
+@pytest.mark.parametrize("word", ["capacity", "goodput-plateau", "admitted-latency", "cheap-rejection", "littles-law"])
+@pytest.mark.parametrize("taint", [{"hogs": True}, {"lag_ms": 60.0}])
+def test_what_rests_on_tainted_windows_is_invalid(word: str, taint: dict[str, object]) -> None:
+    verdict = judged(simulate(**taint), word)
+    assert verdict.verdict == "INVALID"
+    assert verdict.sentence.startswith("not to be believed: ")
+
+
+def test_of_a_window_that_was_cut_short_nothing_is_said_for_sure() -> None:
+    verdict = judged(simulate(stop_at_s=45.0, collapse=1.0), "goodput-plateau")
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert "the run was stopped" in verdict.sentence
