@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stormdrill.model.experiment import Phase, Scalar
 
@@ -112,3 +113,13 @@ class Profile(Struct, frozen=True):
     def every_stream(self) -> tuple[Stream, ...]:
         """Of all parts, in their order: what the label class of a record counts into."""
         return tuple(stream for part in self.parts for stream in part.streams)
+
+    @property
+    def every_stage(self) -> tuple[Stage, ...]:
+        """Of all parts, in the order of time; factors of the rate that was asked for the whole."""
+        found = [
+            replace(stage, factor=stage.factor * part.weight) if part.weight != 1 else stage
+            for part in self.parts
+            for stage in part.stages
+        ]
+        return tuple(sorted(found, key=lambda stage: (stage.start_s, stage.end_s)))

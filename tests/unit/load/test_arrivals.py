@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from stormdrill.errors import Refused
 from stormdrill.load.arrivals import Demand, arrivals
 from stormdrill.load.ceiling import CEILING_PER_S, refuse_beyond_ceiling
-from stormdrill.model.profile import Piece, Profile, Stream, Trace
+from stormdrill.model.profile import Piece, Profile, Stage, Stream, Trace
 
 ONE = (Stream("one", 1.0, {"tier": "1"}, 1.0),)
 
@@ -208,3 +208,10 @@ def test_a_recording_that_is_not_the_planned_one_is_refused(tmp_path):
         arrivals(whole, 1.0, 1, folder=tmp_path)
     with pytest.raises(ValueError, match="can't be read: No such file"):
         arrivals(whole, 1.0, 1, folder=tmp_path / "elsewhere")
+
+
+def test_the_stages_of_all_parts_are_known_in_order_and_as_shares_of_the_asked_rate():
+    late = replace(profile(), name="late", weight=0.5, stages=(Stage("step", 10, 15, 2.0),))
+    early = replace(profile(), stages=(Stage("step", 0, 5, 1.0), Stage("step", 12, 14, 3.0)), also=(late,))
+    found = [(stage.start_s, stage.factor) for stage in early.every_stage]
+    assert found == [(0, 1.0), (10, 1.0), (12, 3.0)]
