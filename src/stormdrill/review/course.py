@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stormdrill.core.sentences import quantity
 from stormdrill.model import event as ev
 from stormdrill.model.units import show_duration
 from stormdrill.model.verdict import FaultVerdict
@@ -126,12 +127,48 @@ def load(source: Source) -> tuple[Fact, ...]:
     rate = f" ({percent(100 * judged.sent / judged.scheduled)}%)" if judged.scheduled else ""
     found = [
         Fact("Evidence", Figure("valid" if judged.valid else "INVALID", seqs), judged.reason),
+        *_made_by(source),
         Fact("Sent of scheduled", Figure(f"{count(judged.sent)} of {count(judged.scheduled)}{rate}", seqs)),
         Fact("Dropped, never sent", Figure(count(judged.dropped), seqs)),
         Fact("Unfinished at the end", Figure(count(judged.unfinished), seqs), "Counted as time-outs."),
         Fact("Lag p99", Figure(show_duration(judged.lag_p99_ms / 1000), seqs), "Sent minus intended."),
     ]
     return tuple([*found, *_host(source)])
+
+
+CLOSED_LOOP = (
+    "Each user waits for its answer before it asks again: what is slow is asked less, and requests that nobody sent "
+    "meanwhile are missing from the latencies. Figures can't be compared with those of an open loop."
+)
+
+
+def _made_by(source: Source) -> list[Fact]:
+    """Which demand, by how many generators, how sure of their clocks, and who of them was lost."""
+    started = source.first(ev.LoadStarted)
+    if started is None:
+        return []
+    recorded, event = started
+    seqs = (recorded.seq,)
+    use = source.plan.experiment.load if source.plan else None
+    if event.loop == "closed":
+        users = f"{plural(use.users, 'user')} of {use.locustfile}" if use else event.profile
+        found = [Fact("Demand", Figure(f"{users}, closed loop", seqs), CLOSED_LOOP)]
+    else:
+        rate = f" at {quantity(use.rate_per_s, '/s')}" if use and use.rate_per_s else ""
+        found = [
+            Fact("Demand", Figure(f"{event.profile}{rate}, open loop", seqs), "Latency counts from when it was due.")
+        ]
+    workers = plural(event.workers, "generator")
+    ceiling = f"; one sends {quantity(event.ceiling_per_s, '/s')} on time" if event.ceiling_per_s else ""
+    found.append(Fact("Sent by", Figure(f"{workers}{ceiling}", seqs), ", ".join(event.names)))
+    for row, compared in source.all(ev.LoadClockCompared):
+        if compared.when == "after":
+            text = f"± {show_duration(compared.error_ms / 1000)}"
+            note = "Its machine's clock against the journal's; the phases' edges shrink by it."
+            found.append(Fact(f"Clock of {compared.worker}", Figure(text, (row.seq,)), note))
+    for row, lost in source.all(ev.LoadWorkerLost):
+        found.append(Fact(f"Lost: {lost.worker}", Figure(lost.detail, (row.seq,)), "Nothing that it sent is known."))
+    return found
 
 
 def _host(source: Source) -> list[Fact]:

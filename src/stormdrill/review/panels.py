@@ -10,9 +10,10 @@ import numpy as np
 from msgspec.structs import replace
 
 from stormdrill.core import telling
+from stormdrill.core.demand import Demand
 from stormdrill.core.judge_metrics import told_as_time
 from stormdrill.core.windows import WHOLE, window_of
-from stormdrill.model.event import PhaseEntered, Reading
+from stormdrill.model.event import LoadStarted, PhaseEntered, Reading
 from stormdrill.model.experiment import Objective
 from stormdrill.model.expression import Comparison
 from stormdrill.model.units import show_duration
@@ -24,6 +25,7 @@ from stormdrill.review.svg import Point, log_ticks, number, ticks
 from stormdrill.review.words import count, percent
 
 _COLOURS = 6
+_HEADROOM = 1.08
 
 
 def panels(source: Source, series: Series | None) -> tuple[Panel, ...]:
@@ -55,7 +57,7 @@ def _edges(buckets: Buckets) -> tuple[float, ...]:
 
 def _linear(top: float, about: int = 4) -> tuple[float, tuple[tuple[float, str], ...]]:
     """The top of an axis from 0, with room above the highest value, and its ticks."""
-    high = max(top, 1e-9) * 1.08
+    high = max(top, 1e-9) * _HEADROOM
     return high, tuple((mark, number(mark, 3)) for mark in ticks(0.0, high, about))
 
 
@@ -99,10 +101,29 @@ def _rate(series: Series, source: Source) -> Panel:
         lines.append(Line("l-sent", "sent", sent, group.name, edges))
         lines.append(Line("l-asked", "asked", asked, group.name, edges))
     everyone = series.groups[0]
-    asked_words = _by_phase(source, series.buckets, everyone.asked_per_s, _mean_rate)
+    planned = planned_per_s(source, series.buckets)
+    if planned is not None:
+        # λ as planned stands in the place of the arrivals that were counted: those end where the generator does
+        high, marks = _linear(max(high / _HEADROOM, float(planned.max())))
+        lines[1] = Line("l-asked", "asked", _points(middles, planned), ALL, edges)
+    asked_words = _by_phase(source, series.buckets, everyone.asked_per_s if planned is None else planned, _mean_rate)
     sent_words = _by_phase(source, series.buckets, everyone.sent_per_s, _mean_rate)
     alt = f"Requests intended and sent a second. Mean asked: {asked_words}; sent: {sent_words}."
     return Panel("rate", "Rate", "requests/s", alt, 84, 0.0, high, False, marks, tuple(lines))
+
+
+def planned_per_s(source: Source, buckets: Buckets) -> Floats | None:
+    """λ of the profile, bucket by bucket, as far as the load was meant to go; None for what has no schedule."""
+    started = source.first(LoadStarted)
+    plan = source.plan
+    if started is None or started[1].loop != "open" or plan is None or plan.profile is None:
+        return None
+    if plan.experiment.load is None or not source.spans:
+        return None
+    demand, epoch_ms = Demand(plan.profile, plan.experiment.load.rate_per_s), started[1].epoch_mono_ms
+    since_s = np.clip((buckets.edges_ms - epoch_ms) / 1000.0, 0.0, None)
+    expected = np.array([demand.expected(float(at_s)) for at_s in since_s])
+    return np.asarray(np.diff(expected) / np.maximum(buckets.widths_s, 1e-9), dtype=np.float64)
 
 
 def _goodput(series: Series, source: Source) -> Panel:
