@@ -72,5 +72,5 @@ def test_several_generators_are_named_with_what_one_of_them_can_send(tmp_path) -
     source = overloaded(tmp_path)
     event = ev.LoadStarted("peak + spike", 2, 0.0, ceiling_per_s=3000.0, names=["generator-0", "alpha"])
     sent_by = next(fact for fact in load(retold(source, event)) if fact.name == "Sent by")
-    assert sent_by.figure.text == "2 generators; one sends 3000/s on time"
+    assert sent_by.figure.text == "2 generators; one sends 3,000/s on time"
     assert sent_by.note == "generator-0, alpha"
