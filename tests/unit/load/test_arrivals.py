@@ -104,8 +104,8 @@ def test_pieces_out_of_order_are_refused():
 
 
 def test_a_peak_beyond_the_ceiling_is_refused_with_what_to_ask_for():
-    refuse_beyond_ceiling(profile(), CEILING_PER_S)
-    with pytest.raises(Refused, match="ask for at most 500/s"):
+    refuse_beyond_ceiling(profile(), CEILING_PER_S, CEILING_PER_S)
+    with pytest.raises(Refused, match="2 workers would carry it, or ask for at most 500/s"):
         refuse_beyond_ceiling(profile(shape=[(0, 1), (10, 3)]), 600, ceiling_per_s=1500)
 
 
