@@ -13,7 +13,7 @@ QUEUE_SHARE = {1: 1.0, 2: 0.8, 3: 0.5}
 ACKNOWLEDGED_WAIT_SHARE = 0.5
 """A job that is to be acknowledged must be expected to start within this share of its deadline."""
 RETRY_SPREAD_S = 3.0
-WAIT_MARGIN = {1: 1.25, 2: 1.5, 3: 1.6}
+WAIT_MARGIN = {1: 1.25, 2: 1.4, 3: 1.4}
 """By how much a prediction may be wrong, and what was admitted is answered in time all the same: more for those whom
 more may overtake."""
 

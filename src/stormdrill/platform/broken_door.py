@@ -50,6 +50,16 @@ class Metastable(Door):
         return max(super()._shed_level(now_s), int(self._refused.per_s(now_s) > self._brake_per_s))
 
 
+class PartitionsForgotten(Door):
+    """Nobody is shed for the sake of a partition, and what waits for one holds up all behind it (see `WorkQueue`)."""
+
+    def _partition_full(self, entry: Entry) -> str | None:
+        return None
+
+    def _partition_wait_s(self, entry: Entry) -> float:
+        return 0.0
+
+
 class SlowDrain(Lanes):
     """A backlog is worked off by one slot, however many are free."""
 
@@ -67,6 +77,7 @@ def door_with(bug: str) -> type[Door]:
         bugs.PRIORITY_INVERSION: PriorityInverted,
         bugs.UNBOUNDED_BACKLOG: UnboundedBacklog,
         bugs.METASTABLE: Metastable,
+        bugs.HEAD_OF_LINE: PartitionsForgotten,
     }.get(bug, Door)
 
 

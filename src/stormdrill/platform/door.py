@@ -15,6 +15,8 @@ from stormdrill.platform.lanes import Lanes
 from stormdrill.platform.queue import LANES, PROMOTED_SHARE, Entry
 
 POLICIES: dict[str, Policy] = {bugs.NO_SHEDDING: "full-queue", bugs.UNBOUNDED_QUEUE: "everything"}
+LOOKS_BACK_S = (2.0, 0.5)
+"""A surge is seen at once, and not forgotten at once."""
 LEAST_LEFT = 0.05
 """Share of the slots that is always reckoned to be left by higher tiers."""
 PARTITION_SHARE = 0.25
@@ -37,8 +39,8 @@ class Door:
         self._lanes = lanes
         self._control = control
         self._random = random.Random(seed)  # noqa: S311
-        self._taken = {lane: {tier: Rate() for tier in TIERS} for lane in LANES}
-        """Slot time that admitted work asks for, a second."""
+        self._taken = {lane: {tier: tuple(map(Rate, LOOKS_BACK_S)) for tier in TIERS} for lane in LANES}
+        """Slot time that admitted work asks for, a second: over a while, and lately."""
 
     def turned_away(self, entry: Entry, now_s: float) -> Turned | None:
         """None: it may enter."""
@@ -53,7 +55,8 @@ class Door:
         return None if reason is None else Turned(reason, self.retry_after_s(wait_s))
 
     def entered(self, entry: Entry, now_s: float) -> None:
-        self._taken[entry.lane][entry.job.tier].add(entry.cost_s, now_s)
+        for rate in self._taken[entry.lane][entry.job.tier]:
+            rate.add(entry.cost_s, now_s)
 
     def retry_after_s(self, wait_s: float) -> int:
         return retry_after_s(wait_s, self._random.random())
@@ -62,12 +65,13 @@ class Door:
         """Behind what is there, and behind what higher tiers will bring meanwhile."""
         tier, lane = entry.job.tier, entry.lane
         behind_s = self._lanes.wait_s(lane, tier, now_s)
-        above = sum(rate.per_s(now_s) for other, rate in self._taken[lane].items() if other < tier)
+        rates = [rates for other, rates in self._taken[lane].items() if other < tier]
+        above = sum(max(rate.per_s(now_s) for rate in both) for both in rates)
         if entry.job.wait:
             above += self._lanes.promoted(lane, now_s)
         left = 1.0 - above / max(1, self._lanes.pools[entry.pool].slots)
         least = LEAST_LEFT if entry.job.wait else PROMOTED_SHARE
-        return max(behind_s / max(left, least), self._lanes.partition_wait_s(entry))
+        return max(behind_s / max(left, least), self._partition_wait_s(entry))
 
     def _partition_full(self, entry: Entry) -> str | None:
         if not entry.job.key or self.policy != "tiers":
@@ -76,6 +80,9 @@ class Door:
         return "partition full" if self._lanes.waiting_in(entry.partition) >= most else None
 
     # what bugs get wrong
+
+    def _partition_wait_s(self, entry: Entry) -> float:
+        return self._lanes.partition_wait_s(entry)
 
     def _depth(self, entry: Entry) -> int:
         return self._lanes.depth
