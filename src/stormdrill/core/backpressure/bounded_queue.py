@@ -157,7 +157,7 @@ def _growth(case: Case, series: Series, level: Span, how: _Growing) -> Answer:
     told = f"{quantity(value, how.unit)} [{number(low)}, {number(high)}]"
     where = f"in {quantity(length_s, 's')} of level demand"
     if low > most:
-        found = Answer("FAIL", f"{what} grew by {told} {where}; {quantity(most, how.unit)} is nothing yet", shown)
+        found = Answer("FAIL", f"{what} grew by {told} {where}; up to {quantity(most, how.unit)} is none", shown)
     elif low <= 0 or high <= most:
         found = Answer("PASS", f"{what} did not grow: {told} {where}", shown)
     else:

@@ -79,22 +79,17 @@ def in_flight(case: Case) -> Total:
 def drained(backlog: Backlog, surge: Surge) -> Drained | None:
     """None where nothing was read before or at the trigger's end."""
     total, end_ms = backlog.total, surge.after.start_ms
-    before = total.within(surge.before.start_ms, surge.before.end_ms)
-    at_end = total.within(end_ms, end_ms + backlog.every_ms)
-    if not len(before) or not len(at_end) or total.at_ms[0] > end_ms:
+    before, last = total.within(surge.before.start_ms, surge.before.end_ms), total.at(end_ms)
+    if not len(before) or last is None:
         return None
     usual = float(before.max())
-    built = float(at_end.max()) - usual
+    # its height may lie between two readings: the higher of the two is still no more than it was
+    built = max(last, *total.within(end_ms, end_ms + backlog.every_ms).tolist()) - usual
     later = (total.at_ms > end_ms) & (total.at_ms <= surge.after.end_ms)
-    # what was still rising at the trigger's end is not gone before it has been seen at its height
-    peak_ms = end_ms
-    if built > 0:
-        near = later & (total.at_ms <= end_ms + backlog.every_ms) & (total.values - usual >= built)
-        peak_ms = float(total.at_ms[near][-1]) if near.any() else end_ms
-    gone = np.flatnonzero(later & (total.at_ms > peak_ms) & (total.values <= usual))
+    gone = np.flatnonzero(later & (total.values <= usual))
     watched_s = surge.after.length_s
     if built <= 0:
-        return Drained(usual, built, Interval(0.0, 0.0, 0.0, len(at_end)), watched_s)
+        return Drained(usual, built, Interval(0.0, 0.0, 0.0, len(before)), watched_s)
     if not len(gone):
         return Drained(usual, built, None, watched_s)
     high = (float(total.at_ms[gone[0]]) - end_ms) / 1000

@@ -130,10 +130,11 @@ def _answer(one: Recovered, least: float, within_s: float, capacity: Carried | N
     compared = f"{told(percent(one.compared), '%')} of the goodput before"
     due = f"{quantity(least * 100, '%')} within {quantity(within_s, 's')} was asked"
     word = at_least(one.compared, least)
-    if word != "FAIL" and one.relapse_s is not None:
+    if one.relapse_s is not None and word != "FAIL":
+        if one.relapse_s > within_s:
+            text = f"after {surge.text} it fell back {quantity(one.relapse_s, 's')} later ({compared})"
+            return Answer("FAIL", f"{text}; {due}", shown)
         word = "FAIL"
-        text = f"after {surge.text} it fell back {quantity(one.relapse_s, 's')} later ({compared}); {due}"
-        return Answer(word, text, shown)
     if word == "FAIL":
         return Answer(word, f"{_ill(one, compared, capacity)}; {due}", shown)
     took = "" if one.took_s is None else f" after {quantity(one.took_s, 's')}" if one.took_s else " at once"

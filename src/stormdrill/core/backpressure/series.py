@@ -85,9 +85,13 @@ class Total(Struct, frozen=True):
     values: Floats
 
     def within(self, start_ms: float, end_ms: float) -> Floats:
-        """The values of that stretch, and the one that held when it began."""
-        first = max(0, int(np.searchsorted(self.at_ms, start_ms, side="right")) - 1)
-        return self.values[first : int(np.searchsorted(self.at_ms, end_ms, side="right"))]
+        """The values that were read in that stretch, the end excluded."""
+        return self.values[np.searchsorted(self.at_ms, start_ms) : np.searchsorted(self.at_ms, end_ms)]
+
+    def at(self, at_ms: float) -> float | None:
+        """What was last read by then; None before the first reading."""
+        place = int(np.searchsorted(self.at_ms, at_ms, side="right")) - 1
+        return float(self.values[place]) if place >= 0 else None
 
 
 def total_of(series: Sequence[Series]) -> Total:
