@@ -130,7 +130,8 @@ class _Reading:
         self.asked = LoadReading(document, load, around.profiles, around.locustfiles).asked() if load else Asked()
         asks = self.asked.profile
         whole = replace(asks, name=load.profile or asks.name, streams=asks.every_stream) if load and asks else None
-        self.words = Words(document, around.system, whole, load is not None or document.node("load") is not None)
+        asked = load is not None or document.node("load") is not None
+        self.words = Words(document, around.system, whole, asked, observed=observed)
 
     def experiment(self) -> Experiment:
         file, document = self.file, self.document

@@ -20,13 +20,20 @@ OF_ALERTS = ("severity", "owner", "runbook")
 class Words:
     """What expressions may say in one experiment. Without a system, which could not be read, nothing is looked up."""
 
-    def __init__(self, document: Document, system: System | None, profile: Profile | None, load: bool) -> None:
+    def __init__(
+        self,
+        document: Document,
+        system: System | None,
+        profile: Profile | None,
+        load: bool,
+        *,
+        observed: bool = False,
+    ) -> None:
         self.document = document
         self.system = system
         self.profile = profile
         self.load = load
-        node = document.node("load")
-        self.observed = isinstance(node, Scalar) and node.text == "observed"
+        self.observed = observed
         self.metrics = self.known_metrics()
 
     def known_metrics(self) -> dict[str, Measure] | None:

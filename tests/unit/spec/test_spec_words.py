@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from stormdrill.model.expression import Expression
@@ -32,10 +30,10 @@ def system(indicators: Indicators | None = None) -> System:
     )
 
 
-def read(text: str, indicators: Indicators | None = None, load: str = "observed") -> tuple[Expression | None, str]:
+def read(text: str, indicators: Indicators | None = None, *, observed: bool = True) -> tuple[Expression | None, str]:
     """What `text` says, and the problem that it has."""
-    document = parse("e.yaml", f"load: {load}\nguard: '{text}'\n")
-    words = Words(document, system(indicators), None, load=True)
+    document = parse("e.yaml", f"guard: '{text}'\n")
+    words = Words(document, system(indicators), None, load=True, observed=observed)
     found = words.expression("guard")
     said = "; ".join(str(problem) for problem in document.problems)
     return (found[0] if found else None), said
@@ -102,5 +100,5 @@ def test_throughput_may_be_counted_by_a_histogram() -> None:
     assert read("throughput > 1/s", Indicators("web", histogram="took"))[1] == ""
 
 
-def test_a_load_of_ones_own_asks_for_no_indicators(tmp_path: Path) -> None:
-    assert read("success > 98%", None, load="{profile: steady, rate: 1/s}")[1] == ""
+def test_a_load_of_ones_own_asks_for_no_indicators() -> None:
+    assert read("success > 98%", observed=False)[1] == ""
