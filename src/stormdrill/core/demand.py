@@ -76,6 +76,10 @@ class Course:
         segment = self.segment_at(until_s)
         return segment.before + segment.count(max(until_s, 0.0) - segment.start_s)
 
+    def between(self, from_s: float, until_s: float) -> float:
+        """How many arrivals are expected from one moment to a later one."""
+        return max(0.0, self.expected(until_s) - self.expected(from_s))
+
     def rate_at(self, at_s: float) -> float:
         segment = self.segment_at(at_s)
         return max(0.0, segment.rate + (segment.slope * (at_s - segment.start_s) if segment.slope else 0.0))
@@ -125,10 +129,6 @@ class Demand:
     def expected(self, until_s: float) -> float:
         """Λ: how many arrivals are expected before `until_s`."""
         return sum(course.expected(until_s) for course in self.courses)
-
-    def between(self, from_s: float, until_s: float) -> float:
-        """How many arrivals are expected from one moment to a later one."""
-        return max(0.0, self.expected(until_s) - self.expected(from_s))
 
     def rate_at(self, at_s: float) -> float:
         """λ: arrivals a second at this moment; at a step what comes after it."""

@@ -106,7 +106,7 @@ def planned_samples(experiment: Experiment, profile: Profile, objective: Objecti
     for course in Demand(profile, load.rate_per_s).courses:
         share = sum(item.share for item in course.part.streams if wanted <= item.labels.items())
         if share and until_s > from_s:
-            found += share * (course.expected(until_s) - course.expected(from_s))
+            found += share * course.between(from_s, until_s)
     return found
 
 

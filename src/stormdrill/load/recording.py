@@ -42,15 +42,6 @@ class Recording:
         self._reached = self._weighed(pieces) if pieces else None
         """Where N is at each recorded moment, where a shape multiplies it; without one that is i + ½."""
 
-    def expected(self, until_s: float) -> float:
-        """How many arrivals come before `until_s`, to half a request at a jump."""
-        found = 0.0
-        for at_s, reached in self._knots():
-            if at_s >= until_s:
-                return found
-            found = reached
-        return found
-
     def times(self, targets: Iterable[float]) -> Iterator[float]:
         """Where N meets each of the rising `targets`; ends with the recording."""
         knots = self._knots()

@@ -72,8 +72,8 @@ def test_a_day_may_begin_at_any_hour_and_be_followed_by_others(written: Written)
 
 def test_a_months_last_days_grow_to_their_factor(written: Written) -> None:
     profile = read_profile(written("month_end: {length: 100s, days: 10, last: 3, factor: 8, peak: 1.5}"))
-    demand = Demand(profile, 1.0)
-    days = [demand.between(10 * day, 10 * day + 10) for day in range(10)]
+    (course,) = Demand(profile, 1.0).courses
+    days = [course.between(10 * day, 10 * day + 10) for day in range(10)]
     assert sum(days) == pytest.approx(100)
     assert [day / days[0] for day in days] == pytest.approx([1, 1, 1, 1, 1, 1, 1, 2, 4, 8])
 

@@ -106,13 +106,12 @@ def _say_object(shown: Shown) -> None:
     """Everything that is drawn, and the stages."""
     import msgspec
 
-    stages = [stage for part in shown.profile.parts for stage in part.stages] if shown.profile else []
     told = {
         "title": shown.title,
         "says": shown.says,
         "demand": shown.figures,
         "phases": shown.phases,
-        "stages": stages,
+        "stages": shown.profile.every_stage if shown.profile else (),
         "notes": shown.notes,
     }
     click.echo(msgspec.json.encode(told).decode())
