@@ -38,6 +38,7 @@ HIDDEN_S = 0.15
 BLOAT_S = 0.2
 """With the bug buffer-bloat a report is waited for so long after its deadline."""
 IN_STEP_S = "2"
+SLOW_REJECTION_S = 0.5
 _HEADERS = {"Content-Type": JSON}
 _MOVABLE = (500, 502, 503, 504)
 """Answers after which the other region may be tried."""
@@ -87,9 +88,12 @@ class Edge:
             await asyncio.sleep(HIDDEN_S - began_s % HIDDEN_S)
         self._inside += 1
         try:
-            return await self._submit(request, began_s)
+            response = await self._submit(request, began_s)
         finally:
             self._inside -= 1
+        if self._bug == bugs.SLOW_REJECTION and response.status == 429:
+            await asyncio.sleep(SLOW_REJECTION_S)
+        return response
 
     async def _submit(self, request: web.Request, began_s: float) -> web.StreamResponse:
         try:

@@ -47,8 +47,6 @@ from stormdrill.platform.wiring import Wiring
 TICK_S = 0.1
 LONGEST_POLL_S = 5.0
 SERVICE = "gateway"
-SLOW_SHARE = 0.6
-"""Of an attempt's time, until it is refused with the bug slow-rejection."""
 BLOAT_DEPTH = 8
 """More than so many waiting, and with the bug buffer-bloat reports stay in the output buffer."""
 BLOAT_LEFT_S = 0.1
@@ -96,8 +94,6 @@ class Gateway:
             response = await self._result(admission.entry, attempt)
         else:
             response = self._at_once(admission, attempt)
-            if self._bug == bugs.SLOW_REJECTION and response.status == 429:
-                await asyncio.sleep(SLOW_SHARE * _left_s(attempt))
         tier = str(attempt.job.tier)
         self._metrics.count("requests_total", code=str(response.status), tier=tier)
         if response.status == 429:
