@@ -67,9 +67,8 @@ def resolve_experiment(
         document.problem(Place(1, 1), "this experiment has no fast: section", "add one, or run it without --fast")
     quickly = filled.get("fast")
     observed = {False: take_observed(document, filled)}
-    observed[True] = isinstance(quickly, Table) and (
-        take_observed(document, quickly) or (observed[False] and quickly.get("load") is None)
-    )
+    own = isinstance(quickly, Table) and (take_observed(document, quickly) or quickly.get("load") is not None)
+    observed[True] = isinstance(quickly, Table) and quickly.get("load") is None if own else observed[False]
     forms = {}
     for quick in (False, True):
         document.root = merged(filled) if quick else filled
