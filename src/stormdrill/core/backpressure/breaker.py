@@ -78,14 +78,17 @@ def judge(case: Case, asked: Breaker) -> CheckVerdict:
 
 
 def _concerned(case: Case, breakers: Sequence[Series]) -> tuple[list[Series], bool]:
-    """Those whose labels name what was hit, and True; all, and False, where none does."""
-    services = {item.name: item.service for item in case.plan.system.instances}
-    names = set()
+    """Those whose labels name what was hit (its instance, its service, a hop to it, a label of its own such as its
+    region), and True; all, and False, where none does."""
+    hit = {item.instance for item in case.plan.injections}
+    names, pairs = set(hit), set()
+    for item in case.plan.system.instances:
+        if item.name in hit:
+            names.add(item.service)
+            pairs |= set(item.labels.items())
     for injection in case.plan.injections:
-        names |= {injection.instance, services.get(injection.instance, "")}
-        if isinstance(injection.how, Toxic):
-            names |= set(injection.how.hops)
-    found = [one for one in breakers if names & set(one.labels.values()) - {""}]
+        names |= set(injection.how.hops) if isinstance(injection.how, Toxic) else set()
+    found = [one for one in breakers if names & set(one.labels.values()) or pairs & set(one.labels.items())]
     return (found, True) if found else (list(breakers), False)
 
 

@@ -71,9 +71,12 @@ def in_flight(case: Case) -> Total:
         return Total(np.zeros(0), np.zeros(0))
     began, ended = attempts.at_ms + attempts.sent_us / 1000, attempts.at_ms + attempts.latency_us / 1000
     ended = np.maximum(began, ended)
-    moments = np.arange(float(began.min()), float(ended.max()) + GRID_MS, GRID_MS)
-    inside = np.searchsorted(np.sort(began), moments, side="right") - np.searchsorted(np.sort(ended), moments, "right")
-    return Total(moments, inside.astype(np.float64))
+    first_ms = float(began.min())
+    looks = int((float(ended.max()) - first_ms) // GRID_MS) + 2
+    # each counts from the first look after it was sent to the last before it ended
+    came, went = (np.ceil((at_ms - first_ms) / GRID_MS).astype(np.int64) for at_ms in (began, ended))
+    inside = np.cumsum(np.bincount(came, minlength=looks) - np.bincount(went, minlength=looks))
+    return Total(first_ms + GRID_MS * np.arange(looks, dtype=np.float64), inside.astype(np.float64))
 
 
 def drained(backlog: Backlog, surge: Surge) -> Drained | None:

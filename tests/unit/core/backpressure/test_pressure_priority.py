@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from msgspec.structs import replace
-from pressing import checked, named
 
+from pressing import checked, named
+from stormdrill.core.backpressure.priority import Admission, difference
 from stormdrill.core.evidence import Evidence, Kind
+from stormdrill.core.intervals import share_interval
 from stormdrill.store.records import Outcome
 from synthetic_overload import simulate
 
@@ -69,7 +71,11 @@ def test_of_a_first_tier_that_alone_is_too_much_nothing_can_be_shown() -> None:
 
 
 def test_the_first_tiers_share_is_the_experiments_to_say() -> None:
-    assert checked(simulate(blind=True), "priority", first="20%").verdict == "INCONCLUSIVE"
+    evidence = simulate().evidence
+    rows = evidence.records[0].rows.copy()
+    rows["status"][np.flatnonzero(rows["labels"] == 0)[::20]] = 429
+    assert checked(with_rows(evidence, rows), "priority").verdict == "FAIL"
+    assert checked(with_rows(evidence, rows), "priority", first="85%").verdict == "PASS"
 
 
 def test_too_few_of_the_first_tier_to_show_it_are_said_to_be() -> None:
@@ -94,3 +100,32 @@ def test_words_are_tiers_too_and_numbers_go_by_their_size() -> None:
     found = with_kinds(simulate().evidence, {"tier": "2"}, {"tier": "10"}, {"tier": "gold"})
     names = [figure.name for figure in checked(found, "priority").figures]
     assert names[:3] == ["tier 2 admitted", "tier 10 admitted", "tier gold admitted"]
+
+
+def test_a_common_fate_hides_no_inversion() -> None:
+    """Each share is known badly, because some seconds let nobody in; which tier is preferred is known well."""
+    evidence = simulate(blind=True).evidence
+    rows = evidence.records[0].rows.copy()
+    rows["outcome"], rows["status"] = Outcome.ANSWERED, 200
+    closed = (rows["intended_us"] // 1_000_000) % 2 == 0
+    first = (rows["labels"] == 0) & (np.arange(len(rows)) % 4 == 0)
+    rows["status"][closed | first] = 429
+    found = checked(with_rows(evidence, rows), "priority", capacity="20/s")
+    assert found.verdict == "FAIL"
+    assert "upside down" in found.sentence
+
+
+def test_one_more_of_the_first_tier_turned_away_never_raises_the_difference() -> None:
+    dice = np.random.Generator(np.random.Philox(key=3))
+    for _ in range(40):
+        total = dice.integers(1, 30, 9)
+        good, other = dice.integers(0, total + 1), dice.integers(0, total + 1)
+        below = Admission("2", 1.0, share_interval(other, total, 7), other, total)
+        before = difference(Admission("1", 1.0, share_interval(good, total, 7), good, total), below, 7)
+        place = int(np.argmax(good))
+        if not good[place]:
+            continue
+        good[place] -= 1
+        after = difference(Admission("1", 1.0, share_interval(good, total, 7), good, total), below, 7)
+        assert after[0] <= before[0] + 1e-9
+        assert after[1] <= before[1] + 1e-9
