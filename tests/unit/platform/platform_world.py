@@ -141,7 +141,7 @@ class World:
         wait = kind in ("api", "inference")
         request = JobRequest(
             f"job-{number}", kind, self.rng.choice((1, 2, 3)), DEADLINE_MS if wait else 60_000.0,
-            self.rng.choice((None, None, None, *REGIONS)), wait,
+            self.rng.choice((None, None, None, *REGIONS)), wait, "hot" if number % 3 == 0 else "",
         )  # fmt: skip
         self.jobs[request.id] = Asked(request)
         self._submit(self.jobs[request.id])
