@@ -16,6 +16,8 @@ SHOWN = 4
 def check_lines(checks: Sequence[CheckVerdict], width: int = 100) -> list[str]:
     """What each check asks and measured, side by side; the ones that did not hold are named, and their sentences stand
     below with the others."""
+    if not checks:
+        return []
     rows = [("", "", "", "asked", "measured", "95% interval"), *(row for check in checks for row in _rows(check))]
     sizes = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     sizes[0] = max(4, sizes[0])
