@@ -39,10 +39,12 @@ COMMANDS: dict[str, Word] = {
     "runs": Word("runs", "runs", "List runs, the open ones first."),
     "show": Word("runs", "show", "Show one run: what happened, and the verdict."),
     "judge": Word("runs", "judge", "Compute the verdict again from the run's record alone."),
+    "combine": Word("combine", "combine", "Judge several runs of one experiment together."),
     "verify": Word("runs", "verify", "Check that the record is whole and unchanged."),
     "runbook": Word("runbook", "runbook", "List, show, check, run and resume runbooks."),
     "review": Word("runs", "review", "Render the review again and copy it to reviews/."),
     "load": Word("load", "load", "Draw what a profile or an experiment asks for over time."),
+    "import": Word("importing", "importing", "Turn other tools' objectives (OpenSLO) into expressions."),
     "schema": Word("schema", "schema", "Print the JSON Schema that editors use."),
     "doctor": Word("doctor", "doctor", "Say what this machine offers, and what a missing part costs."),
 }
