@@ -162,7 +162,7 @@ class HttpClient:
                     raise
                 response = HTTPSocketPoolResponse(sock, entry.pool, block_size=16_384, method=method)
                 content = response.read()
-                return self._answered(response, content, flight)
+                return self._answered(response, content, flight, getattr(sock, "arrived_s", 0.0))
             except ConnectionRefusedError as error:
                 # An address that refuses the connection has seen nothing of the request: a client of a name with
                 # several addresses goes on to the next one, once each.
@@ -184,20 +184,23 @@ class HttpClient:
             self._ended(flight, Outcome.REFUSED, 0)
         return Answer(0, {}, b"", error, flight)
 
-    def _answered(self, response: HTTPSocketPoolResponse, content: bytes, flight: Flight | None) -> Answer:
+    def _answered(
+        self, response: HTTPSocketPoolResponse, content: bytes, flight: Flight | None, arrived_s: float
+    ) -> Answer:
         status = response.get_code()
         headers = response.info()
         if flight is not None:
-            self._ended(flight, Outcome.ANSWERED, status)
+            # A clock that was set meanwhile tells nonsense: then the moment at which it was read counts.
+            self._ended(flight, Outcome.ANSWERED, status, arrived_s if arrived_s > flight.sent_s else 0.0)
             region = headers.get(self._region_header)
             flight.region = region if isinstance(region, str) else None
             if status in REJECTED:
                 flight.retry_after = retry_after(headers.get("retry-after"))
         return Answer(status, headers, content, None, flight)
 
-    def _ended(self, flight: Flight, outcome: Outcome, status: int) -> None:
+    def _ended(self, flight: Flight, outcome: Outcome, status: int, done_s: float = 0.0) -> None:
         if not flight.closed:
-            flight.ended(outcome, status, time.monotonic())
+            flight.ended(outcome, status, done_s or time.monotonic())
 
     def _tell(self, method: str, name: str, answer: Answer, flight: Flight | None) -> None:
         if self._report is not None and flight is not None:
