@@ -141,8 +141,8 @@ def test_all_that_is_printed_can_be_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metric", "query"),
     [
-        ("bad: {metricSource: {type: Prometheus, spec: {query: b}}}\n"
-         "    total: {metricSource: {type: Prometheus, spec: {query: t}}}", "1 - (b) / (t)"),
+        ("bad: {metricSource: {type: Thanos, spec: {query: b}}}\n    total: {metricSource: {type: Mimir, spec: t}}",
+         "1 - (b) / (t)"),
         ("raw: {metricSource: {type: Prometheus, spec: {query: r}}}\n    rawType: failure", "1 - (r)"),
         ("raw: {metricSource: {type: Prometheus, spec: {query: r}}}\n    rawType: success", "r"),
     ],
