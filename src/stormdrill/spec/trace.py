@@ -185,7 +185,7 @@ def _logged(line: str) -> float | None:
         return None
     day, month, year, hour, minute, second, sign, hours, minutes = match.groups()
     date = (int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second))
-    if not (1 <= date[2] <= 31 and date[3] < 24 and date[4] < 60):
+    if not (date[0] and 1 <= date[2] <= 31 and date[3] < 24 and date[4] < 60):
         return None
     zone_s = (int(hours) * 60 + int(minutes)) * 60 * (-1 if sign == "-" else 1)
     return float(timegm(date) - zone_s)

@@ -101,6 +101,7 @@ def test_other_moments_have_another_digest(written: Written) -> None:
         ("1\n2\n", "iso", "1:1: no moment in 1; write a time such as 2026-11-22T08:00:00.250Z"),
         ("2026-13-40T08:00:00Z\n", "iso", "1:1: no moment in 2026-13-40T08:00:00Z"),
         ("a [22/Nov/2026:08:00:00 +0000]\nb [22/Foo/2026:08:00:01 +0000]\n", "auto", "2:1: no moment in b [22/Foo"),
+        ("[01/Feb/0000:00:00:00 +0000]\n", "auto", "1:1: no moment in [01/Feb/0000"),
         ("nothing here\n", "access-log", "1:1: no moment in nothing here; write a time such as [22/Nov/2026"),
     ],
 )
