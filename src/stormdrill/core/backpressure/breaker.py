@@ -78,8 +78,8 @@ def judge(case: Case, asked: Breaker) -> CheckVerdict:
 
 
 def _concerned(case: Case, breakers: Sequence[Series]) -> tuple[list[Series], bool]:
-    """Those whose labels name what was hit (its instance, its service, a hop to it, a label of its own such as its
-    region), and True; all, and False, where none does."""
+    """Those whose labels name what was hit (its instance, its service, a hop to it), else those that have a label of
+    its own such as its region, and True; all, and False, where there are none."""
     hit = {item.instance for item in case.plan.injections}
     names, pairs = set(hit), set()
     for item in case.plan.system.instances:
@@ -88,7 +88,8 @@ def _concerned(case: Case, breakers: Sequence[Series]) -> tuple[list[Series], bo
             pairs |= set(item.labels.items())
     for injection in case.plan.injections:
         names |= set(injection.how.hops) if isinstance(injection.how, Toxic) else set()
-    found = [one for one in breakers if names & set(one.labels.values()) or pairs & set(one.labels.items())]
+    found = [one for one in breakers if names & set(one.labels.values())]
+    found = found or [one for one in breakers if pairs & set(one.labels.items())]
     return (found, True) if found else (list(breakers), False)
 
 
