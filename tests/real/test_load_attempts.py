@@ -47,6 +47,23 @@ def test_without_a_retry_policy_one_attempt_is_made_and_retry_after_is_recorded(
     }
 
 
+RETRY_AFTER = {
+    "0": 0, "90": 90, "100000": 255, "Wed, 21 Oct 2015 07:28:00 GMT": 0, "Fri, 01 Jan 2100 00:00:00 GMT": 255,
+    "1.5": None, "-3": None, "soon": None, "": None, "1, 2": None, "Wed, 99 Foo 2015": None,
+}  # fmt: skip
+
+
+def test_retry_after_is_read_as_the_standard_has_it_and_is_garbled_otherwise(trial):
+    answers = [answer("429 Too Many Requests", f"Retry-After: {value}") for value in RETRY_AFTER]
+    with answering(*answers) as (url, _):
+        trial.start(url, rate=10.0, deadline_s=3.0).end(len(answers) / 10)
+    read = {}
+    for value, row in zip(RETRY_AFTER, np.sort(trial.rows, order="job"), strict=True):
+        assert bool(row["flags"] & Flag.GARBLED) != bool(row["flags"] & Flag.RETRY_AFTER)
+        read[value] = None if row["flags"] & Flag.GARBLED else int(row["retry_after_s"])
+    assert read == RETRY_AFTER
+
+
 def test_a_rejected_request_is_asked_again_and_its_last_attempt_is_its_outcome(trial):
     with answering(answer(BUSY), answer("429 Too Many Requests"), OK) as (url, seen):
         # One at a time, so that the server's answers come in their order.

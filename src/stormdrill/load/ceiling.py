@@ -140,7 +140,9 @@ def peak_per_s(profile: Profile, rate_per_s: float) -> float:
         raise Refused(str(error)) from error
 
 
-def refuse_beyond_ceiling(profile: Profile, rate_per_s: float, ceiling_per_s: float, workers: int = 1) -> None:
+def refuse_beyond_ceiling(
+    profile: Profile, rate_per_s: float, ceiling_per_s: float = CEILING_PER_S, workers: int = 1
+) -> None:
     """Raises Refused when the profile's highest rate is more than the workers can send on time, with how many could."""
     peak = peak_per_s(profile, rate_per_s)
     carried = max(workers, 1) * ceiling_per_s
