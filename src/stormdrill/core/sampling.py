@@ -120,7 +120,7 @@ def _window(experiment: Experiment, objective: Objective, expression: Comparison
     else:
         begin_s, whole_s = begins_s(experiment, window.phase), length_s(experiment, window.phase)
     from_s = window.after_s + (expression.after_s or 0.0)
-    if expression.within_s is not None and (experiment.faults or window.phase not in ("fault", "whole run")):
+    if expression.within_s is not None:  # since the first inject, or since the fault phase began
         from_s = max(from_s, injected_s + expression.within_s)
     if expression.for_s is not None:
         from_s = max(from_s, whole_s - expression.for_s)

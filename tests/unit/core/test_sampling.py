@@ -150,3 +150,9 @@ def test_nobody_knows_beforehand_how_many_users_that_wait_will_send() -> None:
     strict = objective("fault", comparison("success > 99%", "success", ">", 99.0, "%"))
     closed = replace(experiment, load=users, objectives=(strict,))
     assert enough_planned(closed, profile) == []
+
+
+def test_where_nothing_is_injected_within_counts_from_the_fault_phases_beginning() -> None:
+    experiment, profile = _plan()
+    asked = objective("fault", comparison("success > 90%", "success", ">", 90.0, "%", within_s=10.0))
+    assert planned_samples(replace(experiment, faults=()), profile, asked) == pytest.approx(60.0 * 20)
