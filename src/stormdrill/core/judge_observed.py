@@ -128,8 +128,8 @@ def _rate(case: Case, expression: Comparison, window: Span) -> Measured:
     grid = _grid(found.stretches)
     added = grid.lay(found.stretches, "+Inf" if by_histogram else "")
     interval = rate_interval(added, grid.width_ms / 1000, case.seed)
-    what = "served well" if metric == GOOD else "counted"
-    text = f"{{value}} of {_told(case, expression)} were {what} ({{n}} in all){_restarts(found)}"
+    whom = requests_text(expression.labels) + (" that were served well" if metric == GOOD else "")
+    text = f"{known.service} counted {{value}} of {whom} ({{n}} in all){_restarts(found)}"
     return Measured(interval, text=text, doubt=found.doubt, events=found.events)
 
 
