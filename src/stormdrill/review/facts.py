@@ -6,6 +6,8 @@ import re
 import shlex
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from stormdrill.core import telling
 from stormdrill.core.judge_metrics import limit_of, told_as_time, unit_of
 from stormdrill.core.sentences import quantity
@@ -20,6 +22,8 @@ from stormdrill.review.source import Source
 from stormdrill.review.view import Fact, Figure, ObjectiveRow
 from stormdrill.review.words import NOTHING, count, interval, listed, measured, sentence
 
+OF_FAULTS = ("Bit", "Reverted")
+"""Times of which nothing can be said where nothing is injected."""
 _TIER = re.compile(r"\{[^}]*?\b(?P<label>\w+)=(?P<value>[\w.-]+)")
 
 
@@ -92,7 +96,7 @@ def summary(source: Source, clock: Clock) -> str:
     if source.inject is None:
         return "Nothing was injected."
     start = source.inject.mono_ms
-    if source.plan is not None and not source.plan.injections:
+    if not source.injects:
         return _load_alone(source, clock.time(start))
     rows = [armed for _, armed in source.all(ev.Armed) if armed.fault != "runbook"]
     what = listed(sorted({f"{armed.fault} ({armed.mechanism})" for armed in rows}))
@@ -140,7 +144,7 @@ def times(source: Source) -> tuple[Fact, ...]:
     gone = _first_seqs(reversed(source.all(ev.RevertVerified)), lambda event: event.gone)
     started = (acknowledged[0].seq,) if acknowledged else ()
     held = impact.record_events(source)
-    return (
+    found_all = (
         _time("Bit", found.bit_s, start + bit, "the first witness other than the inject call saw it."),
         _time(
             "TTD, to detect",
@@ -164,6 +168,12 @@ def times(source: Source) -> tuple[Fact, ...]:
         ),
         *_guarded(source),
     )
+    return found_all if source.injects else tuple(_of_load(fact) for fact in found_all if fact.name not in OF_FAULTS)
+
+
+def _of_load(fact: Fact) -> Fact:
+    """The same of a run whose load was the trigger."""
+    return replace(fact, note=fact.note.replace("From the first inject", "From the fault phase's beginning"))
 
 
 def _guarded(source: Source) -> tuple[Fact, ...]:
@@ -242,6 +252,9 @@ def _severity_said(source: Source) -> list[Fact]:
 
 def trigger(source: Source, clock: Clock) -> Figure:
     injects = _injects(source)
+    if not injects and not source.injects and source.inject is not None:
+        came = clock.time(source.inject.mono_ms)
+        return Figure(f"The load of this experiment, from {came} UTC on; nothing was injected.", (source.inject.seq,))
     if not injects:
         return Figure("None: nothing was injected.")
     rows = [armed for _, armed in source.all(ev.Armed) if armed.fault != "runbook"]

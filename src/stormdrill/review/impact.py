@@ -102,6 +102,7 @@ def _requests(source: Source, clock: Clock) -> list[Fact]:
         return [Fact("Requests", Figure("no requests were recorded while a fault lasted"))]
     zero_ms = source.inject.mono_ms
     events = (source.inject.seq, *record_events(source))
+    began = "the first inject" if source.injects else "the fault phase's beginning"
     inside = within(source, zero_ms, np.inf)
     failed = inside & ~requests.good
     n, bad = int(inside.sum()), int(failed.sum())
@@ -109,7 +110,7 @@ def _requests(source: Source, clock: Clock) -> list[Fact]:
         Fact(
             "Requests failed",
             Figure(f"{count(bad)} of {count(n)}", events),
-            "From the first inject to the end; failed is anything but 2xx within its deadline, of all intended.",
+            f"From {began} to the end; failed is anything but 2xx within its deadline, of all intended.",
         )
     ]
     if bad:

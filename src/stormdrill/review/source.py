@@ -55,6 +55,11 @@ class Source(msgspec.Struct, frozen=True):
     endings: dict[int, Ending] = {}
     """What befell instances that stormdrill did not do, by the event that tells it."""
 
+    @property
+    def injects(self) -> bool:
+        """False where nothing was to be injected: the load is the trigger, and comes with the fault phase."""
+        return self.plan is None or bool(self.plan.injections)
+
     def all(self, kind: type[_E]) -> tuple[tuple[Recorded, _E], ...]:
         """Events of exactly this type, with their envelopes, as observed."""
         return tuple((row, row.event) for row in self.by_type.get(kind, ()))  # type: ignore[misc]  # sorted by type
