@@ -276,7 +276,7 @@ class Gateway:
         shown.gauge("feed_late", self._feed.late)
         for name, value in region.tally.shown().items():
             shown.gauge(name, value)
-        shown.gauge("hop_sent_total", region.tally.leases_total)
+        shown.gauge("hop_sent_total", region.tally.tries_total)
         shown.gauge("process_resident_memory_bytes", rss_bytes())
         shown.gauge("lease_epoch", region.epoch)
         shown.gauge("claims_outstanding", region.store.claims_outstanding())

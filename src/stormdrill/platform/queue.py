@@ -40,8 +40,8 @@ class Entry:
     """Steps that its worker has told of, saved or not."""
     waits_since_s: float = 0.0
     """When it last came to the queue."""
-    gave_way: bool = False
-    """To more urgent work, at a checkpoint."""
+    leased_again: bool = False
+    """It has had a lease, and didn't just give way to more urgent work at a checkpoint."""
     due: int = 0
     """Steps that had to be saved."""
     watchers: list[Callable[[End, str, bytes], None]] = field(default_factory=list)

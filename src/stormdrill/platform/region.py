@@ -172,6 +172,7 @@ class Region:
             self._was_turned_away(entry, now_s)
             return Admission(429, reason=turned.reason, retry_after_s=turned.retry_after_s)
         self.door.entered(entry, now_s)
+        self.tally.tries_total += 1
         with self.store.together():
             self.store.put(stored)
             if placement.home != self.name:
@@ -238,8 +239,8 @@ class Region:
     def _lease(self, entry: Entry, pool: Pool, worker: str, now_s: float) -> Lease:
         self._lanes.take(entry, pool)
         job, work = entry.job, work_of(entry.job.kind, pool == "gpu")
-        self.tally.leases_total += not entry.gave_way
-        entry.gave_way = False
+        self.tally.tries_total += entry.leased_again
+        entry.leased_again = True
         self._lease_number += 1
         entry.token = f"{self._epoch}.{self._lease_number}"
         entry.worker = worker
@@ -275,7 +276,7 @@ class Region:
         if self._lanes.more_urgent(entry, now_s) and not entry.impatient(now_s):
             self.tally.jobs_preempted_total += 1
             self._requeue(entry, now_s)
-            entry.gave_way = True
+            entry.leased_again = False
             return False
         return True
 

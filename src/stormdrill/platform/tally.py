@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Tally:
-    leases_total: int = 0
-    """But for those that go on with what gave way to more urgent work: that is no second try."""
+    tries_total: int = 0
+    """Jobs admitted, and each lease after a job's first one, but for those that go on with what gave way to more urgent
+    work: that is no second try."""
     jobs_done_total: int = 0
     jobs_fenced_total: int = 0
     jobs_requeued_total: int = 0
