@@ -66,4 +66,20 @@ def story_object(directory: Path) -> dict[str, object]:
         "dir": str(directory),
         "events": [json.loads(line) for line in lines if line.endswith("}")],
         "verdict": json.loads(place.read_bytes()) if place.is_file() else None,
+        "budget": _budget(directory) if place.is_file() else [],
     }
+
+
+def _budget(directory: Path) -> list[object]:
+    """What the run spent of each objective's error budget; nothing of a run that can't be read."""
+    import msgspec
+
+    from stormdrill.core.budget import budgets
+    from stormdrill.errors import StormdrillError
+    from stormdrill.store.evidence import load
+
+    try:
+        found = load(directory)
+    except StormdrillError:
+        return []
+    return [msgspec.to_builtins(one) for one in budgets(found.plan, found.events, found.records)]

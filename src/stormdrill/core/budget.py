@@ -1,4 +1,9 @@
-"""How much of its error budget each objective spent: what a run costs, said apart from its verdict."""
+"""How much of its error budget each objective spent: what a run costs, said apart from its verdict.
+
+Of its own window always; of the window of the service's declared traffic (`System.traffic`) too, where there is one:
+what the same share of bad requests costs of, say, a month, when it meets the traffic that the service has in earnest.
+The share of that traffic which an objective's labels choose is taken to be the one that they had in its window.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,29 @@ from stormdrill.core.windows import window_of
 from stormdrill.model.event import Recorded
 from stormdrill.model.expression import Comparison
 from stormdrill.model.plan import Plan
+from stormdrill.model.system import Traffic
+
+DIGITS = 6
+
+
+class Spending(Struct, frozen=True):
+    """One objective over the window of the declared traffic."""
+
+    window_s: float
+    rate_per_s: float
+    """Of the requests that it speaks of, in earnest."""
+    budget: float
+    """Requests that may be bad in the window."""
+    cost: float
+    """Requests that would have been bad, had this run's share of bad ones met that traffic for as long as it lasted."""
+    share: float
+    """`cost` ÷ `budget`: 1.0 is all of it."""
+    burn: float
+    """How many times faster than the budget allows: at 1.0 it lasts just as long as the window."""
+    lasts_s: float | None
+    """After which the whole budget is gone at that burn; None: nothing was bad."""
+    minute: float
+    """Share of the budget that one minute of this costs."""
 
 
 class Budget(Struct, frozen=True):
@@ -27,6 +55,9 @@ class Budget(Struct, frozen=True):
     n: int
     spent: float
     """Bad requests ÷ allowed ones: 1.0 is the window's whole budget. The burn rate over that window."""
+    length_s: float = 0.0
+    spending: Spending | None = None
+    """None without declared traffic."""
 
 
 def budgets(plan: Plan, events: Sequence[Recorded], records: Sequence[RecordFile]) -> tuple[Budget, ...]:
@@ -39,16 +70,40 @@ def budgets(plan: Plan, events: Sequence[Recorded], records: Sequence[RecordFile
         if span is None or not isinstance(expression, Comparison) or expression.relative:
             continue
         window = window_of(objective, span, case.inject)
-        requests = case.requests.between(window.start_ms, window.end_ms).labelled(expression.labels)
+        every = case.requests.between(window.start_ms, window.end_ms)
+        requests = every.labelled(expression.labels)
         if expression.metric == "success" and expression.op in (">", ">="):
             allowed, bad, n = 1 - limit_of(expression) / 100, int(np.count_nonzero(~requests.good)), len(requests)
         elif QUANTILE.fullmatch(expression.metric) and expression.op in ("<", "<="):
             counted = requests.where(requests.admitted)
-            slow = counted.judged_latency_us >= expression.limit * 1e6
+            limit_us = expression.limit * 1e6
+            latency_us = counted.judged_latency_us
+            slow = latency_us >= limit_us if expression.op == "<" else latency_us > limit_us
             allowed, bad, n = 1 - (quantile_of(expression.metric) or 0.0), int(np.count_nonzero(slow)), len(counted)
         else:
             continue
         if n and allowed > 0:
-            spent = round(bad / (allowed * n), 4)
-            found.append(Budget(expression.text, objective.window.text, round(allowed, 9), bad, n, spent))
+            spent, allowed = round(bad / (allowed * n), 4), round(allowed, 9)
+            name, phase, length_s = expression.text, objective.window.text, round(window.length_s, 3)
+            earnest = None
+            if plan.system.traffic is not None:
+                earnest = spending(plan.system.traffic, n / len(every), allowed, bad / n, window.length_s)
+            found.append(Budget(name, phase, allowed, bad, n, spent, length_s, earnest))
     return tuple(found)
+
+
+def spending(traffic: Traffic, chosen: float, allowed: float, bad: float, length_s: float) -> Spending:
+    """`chosen`: the share of all requests that the objective speaks of; `allowed` and `bad` are shares of those."""
+    rate_per_s = traffic.rate_per_s * chosen
+    budget, cost = rate_per_s * traffic.window_s * allowed, rate_per_s * length_s * bad
+    burn = bad / allowed
+    return Spending(
+        window_s=traffic.window_s,
+        rate_per_s=round(rate_per_s, DIGITS),
+        budget=round(budget, 3),
+        cost=round(cost, 3),
+        share=round(cost / budget, 9),
+        burn=round(burn, 4),
+        lasts_s=round(traffic.window_s / burn, 3) if burn else None,
+        minute=round(60 * burn / traffic.window_s, 9),
+    )

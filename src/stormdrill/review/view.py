@@ -87,6 +87,8 @@ class BudgetRow(Struct, frozen=True):
     bad: str
     spent: Figure
     """Of the window's budget; 100% is all of it."""
+    earnest: str = ""
+    """The same of the window of the service's declared traffic; empty without one."""
 
 
 class FaultRow(Struct, frozen=True):

@@ -9,6 +9,7 @@ from judging import evidence, judged, run, with_events
 from msgspec.structs import replace
 
 from stormdrill.core.budget import budgets
+from stormdrill.model.system import Traffic
 from stormdrill.model.verdict import Times
 
 
@@ -48,6 +49,32 @@ def test_the_budget_is_what_the_objective_allows_to_fail(tmp_path: Path) -> None
     assert rows["baseline", "success{tier=1} > 98%"].spent == 0.0
     assert rows["fault after 10s", "p95{tier=1} < 400ms"].spent > 1
     assert len(rows) == 4
+
+
+def test_a_declared_traffic_tells_what_the_failure_costs_of_a_month(tmp_path: Path) -> None:
+    found = evidence(tmp_path, "fail")
+    system = replace(found.plan.system, traffic=Traffic(1000.0))
+    rows = budgets(replace(found.plan, system=system), found.events, found.records)
+    row = next(item for item in rows if item.name == "success{tier=1} > 95%")
+    month = row.spending
+    assert month is not None
+    assert month.window_s == 30 * 86400
+    assert month.rate_per_s == pytest.approx(500, rel=0.1)  # half of the load is tier 1
+    assert month.budget == pytest.approx(month.rate_per_s * month.window_s * 0.05)
+    assert month.cost == pytest.approx(month.rate_per_s * row.length_s * row.bad / row.n, rel=1e-3)
+    assert month.share == pytest.approx(month.cost / month.budget, rel=1e-3)
+    assert month.burn == pytest.approx(row.spent, abs=1e-3)
+    assert month.lasts_s == pytest.approx(month.window_s / month.burn, rel=1e-3)
+    assert month.minute * (month.lasts_s or 0) / 60 == pytest.approx(1.0, rel=1e-3)
+    idle = next(item for item in rows if item.phase == "baseline")
+    assert idle.spending is not None
+    assert (idle.spending.burn, idle.spending.lasts_s, idle.spending.cost) == (0.0, None, 0.0)
+
+
+def test_a_declared_traffic_changes_no_verdict(tmp_path: Path) -> None:
+    found = evidence(tmp_path, "fail")
+    declared = replace(found, plan=replace(found.plan, system=replace(found.plan.system, traffic=Traffic(9.0))))
+    assert judged(declared) == judged(found)
 
 
 def test_a_phase_never_reached_has_no_budget(tmp_path: Path) -> None:
