@@ -63,11 +63,12 @@ def test_a_stalling_server_shows_as_theory_says_and_not_as_a_polite_client_sees_
     # Held for 0.5 of every 2.5 s: a fifth of the arrivals waits for 0 to 500 ms. A client that waits for its answer
     # before it sends the next request would see a p90 below 10 ms.
     with null_server("--stall-every", "2.5", "--stall-for", "0.5") as server:
-        trial.start(server.url, rate=150.0).end(5.0)
+        trial.start(server.url, rate=500.0).end(5.0)
     p90, p99 = np.percentile(trial.rows["latency_us"], [90, 99]) / 1e3
-    assert p90 == pytest.approx(250, rel=0.25)
-    assert p99 == pytest.approx(475, rel=0.25)
-    assert trial.outcomes() == {Outcome.ANSWERED: 750}
+    # 2% on a quiet machine (`make bench`); here others may work beside it.
+    assert p90 == pytest.approx(250, rel=0.1)
+    assert p99 == pytest.approx(475, rel=0.1)
+    assert trial.outcomes() == {Outcome.ANSWERED: 2500}
 
 
 def test_in_flight_at_the_end_is_unfinished_and_beyond_the_pool_is_dropped(trial):
