@@ -11,14 +11,19 @@ import threading
 import time
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
+import zmq
 
+from stormdrill import __version__
 from stormdrill.errors import Refused, SystemNotReady
+from stormdrill.load import wire
 from stormdrill.load.arrivals import arrivals
 from stormdrill.load.calibrate import OwnChildren, null_server
 from stormdrill.load.cluster import MASTER, ClusterLoad, Crew
-from stormdrill.load.messages import Generator
+from stormdrill.load.messages import Ended, Generator
+from stormdrill.load.sealed import Seal
 from stormdrill.model.event import LoadClockCompared, LoadEnded, LoadWorkerLost, RecordClosed
 from stormdrill.model.profile import Profile, Stream
 from stormdrill.store.identity import boot_id
@@ -52,18 +57,22 @@ class Crewed:
         streams: tuple[Stream, ...] = (Stream("s", 1.0, {"tier": "1"}, 1.0),),
         limit_s: float = 20.0,
         poisson: bool = False,
+        locustfile: Path = HTTP_USER,
+        users: int = 0,
     ) -> "Crewed":
         self.profile = Profile("p", "http_user", "poisson" if poisson else "constant", (), streams)
         config = Generator(
             control="",
             run="trial",
             records="",
-            locustfile=str(HTTP_USER),
-            profile=self.profile,
+            locustfile=str(locustfile),
+            profile=None if users else self.profile,
             rate_per_s=rate,
             seed=11,
             entries=entries,
             boot_id=boot_id(),
+            users=users,
+            deadline_s=1.0 if users else 0.0,
         )
         self.load = ClusterLoad(
             self.directory,
@@ -297,6 +306,39 @@ def _lives(pid: int) -> bool:
         return False
 
 
+def test_users_of_a_closed_loop_are_shared_out_over_the_workers(crewed, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import os\n"
+        "from locust import FastHttpUser, constant, task\n"
+        "class Mine(FastHttpUser):\n"
+        "    wait_time = constant(0.1)\n"
+        "    def on_start(self):\n"
+        f"        open({str(tmp_path)!r} + f'/user-{{os.getpid()}}-{{id(self)}}', 'w').close()\n"
+        "    @task\n"
+        "    def get(self):\n"
+        "        self.client.get('/')\n"
+    )
+    with Counting() as server:
+        crewed.start(server.url, workers=2, users=5, locustfile=file)
+        ended, closed = crewed.end(2.0)
+    assert crewed.started.loop == "closed"
+    users = [path.name.split("-")[1] for path in tmp_path.glob("user-*")]
+    assert sorted(users.count(pid) for pid in set(users)) == [2, 3]
+    assert ended.lost_workers == 0
+    assert ended.sent == sum(len(rows) for rows in rows_of(crewed)) > 30
+    assert {read_records(path)[0]["loop"] for path in crewed.load.records()} == {"closed"}
+    assert all(item.complete for item in closed)
+
+
+def test_a_locustfile_that_fails_in_a_worker_refuses_the_load_with_its_line(crewed, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import nothing_of_that_name\n")
+    with pytest.raises(Refused, match=r"generator-\d: .*mine\.py: line 1: ModuleNotFoundError"):
+        crewed.start("http://127.0.0.1:9", locustfile=file)
+    assert crewed.gone()
+
+
 # --- workers that a person starts -----------------------------------------------------------------------------------
 
 
@@ -418,9 +460,6 @@ def test_a_worker_of_another_machine_that_dies_is_named_within_two_seconds(crewe
 
 def test_what_is_no_message_harms_nobody(crewed):
     """A port that is open is knocked at: neither bytes nor Locust's own words from strangers change anything."""
-    import msgpack
-    import zmq
-
     with Counting() as server:
         crewed.make(server.url, rate=60.0, workers=1, hosts=("alpha",))
         preparing = in_the_background(crewed)
@@ -448,6 +487,99 @@ def test_what_is_no_message_harms_nobody(crewed):
             stranger.close(linger=0)
     assert (ended.sent, ended.lost_workers) == (90, 0)
     assert not crewed.stopped
+
+
+class Liar:
+    """Speaks as a worker that knows the token, and then says whatever it is told to."""
+
+    def __init__(self, name: str, place: str) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.IDENTITY, f"liar-{name}".encode())
+        self._socket.connect(f"tcp://{place}")
+        self._seal = Seal(TOKEN, "worker")
+        self.raw("client_ready", "2.47.0")
+        nonce = b"0123456789abcdef"
+        self.say(wire.Hello(name, nonce, __version__, "00000000-0000-4000-8000-000000000000"))
+        welcome = self.hear(wire.Welcome)
+        self._seal = Seal(TOKEN, "worker", nonce, welcome.nonce)
+        self.hear(wire.Job)
+        self.say(wire.Prepared(10))
+
+    def __enter__(self) -> "Liar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close(linger=0)
+        self._context.term()
+
+    def raw(self, kind: str, data: object) -> None:
+        self._socket.send(msgpack.dumps([kind, data, "whoever"]))
+
+    def say(self, message: wire.FromWorker) -> None:
+        self.raw(wire.KIND, self._seal.close(wire.pack(message)))
+
+    def hear(self, kind: type):
+        """The next message of this kind; questions for the clock are answered meanwhile, and life is shown."""
+        while self._socket.poll(10_000):
+            word, data, _ = msgpack.loads(self._socket.recv())
+            if word != wire.KIND:
+                continue
+            message = wire.unpack_from_master(self._seal.open(data))
+            if isinstance(message, wire.Ping):
+                self.say(wire.Pong(message.number, time.monotonic()))
+            elif isinstance(message, kind):
+                return message
+            else:
+                self.say(wire.Report())
+        raise AssertionError(f"never heard {kind.__name__}")
+
+
+LIES = {
+    "noise": (lambda liar: liar.raw(wire.KIND, b"\x00" * 90), "it sent what can't be read: made with another token"),
+    "nothing": (lambda liar: liar.raw(wire.KIND, None), "it sent what can't be read: no message of stormdrill's"),
+    "another hello": (
+        lambda liar: liar.say(wire.Hello("alpha", b"x", __version__, "")),
+        "it said who it is a second time",
+    ),
+    "a failure": (lambda liar: liar.say(wire.Failed("out of memory")), "out of memory"),
+    "records that are not there": (
+        lambda liar: liar.say(wire.Done(Ended(9, 9, 9, 0, 0, 0, 0, "", 0.1), 1234, "0" * 64)),
+        "none of its 1,234 bytes of records arrived",
+    ),
+    "changed records": (
+        lambda liar: (
+            liar.say(wire.Report(None, b"{}\n", b"x" * 32)),
+            liar.say(wire.Done(Ended(1, 1, 1, 0, 0, 0, 0, "", 0.1), 35, "0" * 64)),
+        ),
+        "its records arrived changed",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_worker_that_tells_garbage_is_lost_by_name_and_the_others_stop(crewed, lie):
+    tell, why = LIES[lie]
+    with Counting() as server:
+        crewed.make(server.url, rate=60.0, workers=1, hosts=("alpha",))
+        preparing = in_the_background(crewed)
+        with Liar("alpha", address(crewed)) as alpha:
+            answering = threading.Thread(target=alpha.hear, args=(wire.Begin,), daemon=True)
+            answering.start()
+            preparing.join(20)
+            assert crewed.refused is None
+            crewed.begin()
+            answering.join(10)
+            tell(alpha)
+            crewed.wait_for(LoadWorkerLost)
+            ended, closed = crewed.end(0.5)
+            assert server.stands_still()
+    (lost,) = crewed.events(LoadWorkerLost)
+    assert lost.worker == "alpha"
+    assert why in lost.detail
+    assert ended.lost_workers == 1
+    assert closed[0].complete
+    assert not any(item.complete for item in closed[1:])
 
 
 # --- another machine: its own network, its own clock -----------------------------------------------------------------

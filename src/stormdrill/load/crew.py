@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stormdrill.errors import Refused
-from stormdrill.load.ceiling import CEILING_PER_S
+from stormdrill.load.ceiling import CEILING_PER_S, peak_per_s, usable_per_s
 from stormdrill.model.experiment import LoadUse
 from stormdrill.model.profile import Profile
 
@@ -28,12 +28,7 @@ def local_workers(
     """
     if profile is None or use.closed_loop:
         return use.workers or (0 if use.hosts else 1)
-    from stormdrill.load.arrivals import Demand
-
-    try:
-        peak = Demand(profile, use.rate_per_s).peak_rate()
-    except ValueError as error:
-        raise Refused(str(error)) from error
+    peak = peak_per_s(profile, use.rate_per_s)
     needed = max(math.ceil(peak / ceiling_per_s), 1)
     if not use.workers and not use.hosts:
         room = cores or len(os.sched_getaffinity(0))
@@ -65,9 +60,12 @@ def make_load(
     tell: Tell,
     stop_run: StopRun,
     announce: Callable[[str], object],
-    ceiling_per_s: float = CEILING_PER_S,
+    ceiling_per_s: float | None = None,
 ) -> LocustLoad | ClusterLoad:
-    """One generator, or a master and its workers. Raises Refused for what can't be."""
+    """One generator, or a master and its workers; by the ceiling that was measured here unless another is given.
+
+    Raises Refused for what can't be.
+    """
     from stormdrill.load.cluster import ClusterLoad, Crew
     from stormdrill.load.launcher import LocustLoad
     from stormdrill.load.messages import Generator
@@ -76,6 +74,7 @@ def make_load(
     use = plan.experiment.load
     assert use is not None
     profile = None if use.closed_loop else plan.profile
+    ceiling_per_s = ceiling_per_s or usable_per_s()
     local = local_workers(use, profile, ceiling_per_s)
     if local == 1 and not use.hosts:
         return LocustLoad(
