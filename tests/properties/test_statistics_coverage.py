@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bench.coverage import SERIES, covered
+from bench.coverage import SERIES, latencies, rates, relative, repeats, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,9 +19,31 @@ RUNS = 60
 
 @pytest.mark.parametrize("name", ["independent, 3% bad", "stalls of 0.25 s every 5 s", "waves, correlation 0.5"])
 def test_at_least_nine_in_ten_minutes_contain_the_truth(name: str) -> None:
-    share, quantile, _ = covered(SERIES[name], 60.0, RUNS, 5)
-    assert share >= 0.9
-    assert quantile >= 0.9
+    found = windows(name, SERIES[name], 60.0, RUNS)
+    assert min(found.covered) >= 0.9
+    assert found.wrongly_passed <= 0.05
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
+def test_latencies_and_rates_that_wander_are_covered_and_a_tenth_too_much_does_not_pass(correlation: float) -> None:
+    for found in (latencies(correlation, 60.0, RUNS), rates(correlation, 60.0, RUNS)):
+        assert min(found.covered) >= 0.9
+        assert found.wrongly_passed <= 0.05
+
+
+def test_the_difference_of_two_alike_windows_contains_nothing() -> None:
+    """And is narrower than what two intervals that lie apart ask for, which held more often than was meant."""
+    name = "waves, correlation 0.5"
+    found = relative(SERIES[name], name, 20.0, RUNS)
+    assert found.covered[1] >= found.covered[0] >= 0.9
+    assert found.wrongly_passed <= 0.05
+
+
+def test_runs_that_differ_are_covered_only_with_regard_to_that() -> None:
+    found = repeats(5, 0.7, RUNS)
+    assert found.covered[0] >= 0.85
+    assert found.covered[0] > found.covered[1]
+    assert min(repeats(5, 0.3, RUNS).covered) >= 0.85
 
 
 def test_the_naive_interval_would_not_contain_it() -> None:
