@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from stormdrill.core.case import NOTHING, Case, Measured
 from stormdrill.core.intervals import MOST_BLOCKS, Blocks, Interval, Ints, rate_interval, share_interval
 from stormdrill.core.judge_metrics import RATES, limit_of, quantile_of
-from stormdrill.core.judge_readings import Seen, stale
+from stormdrill.core.judge_readings import Seen, stale, why_not
 from stormdrill.core.sentences import number, plural, requests_text
 from stormdrill.core.statistics import minimum_samples
 from stormdrill.core.windows import Span, all_of
@@ -229,8 +229,7 @@ def _counted(case: Case, metric: str, expression: Comparison, window: Span, *, q
         if not seen:
             doubt = f"nobody read what {case.plan.system.name} counts"
         elif not stretches:
-            why = next((reading.detail for _, reading in reversed(seen) if reading.value is None), "")
-            doubt = "there were no two looks at its counters" + (f": {why}" if why else "")
+            doubt = f"there were no two looks at its counters{why_not(seen)}"
         else:
             doubt = stale(case, seen, window)
     inside = [item for item in seen if window.start_ms <= item[0].mono_ms <= window.end_ms]

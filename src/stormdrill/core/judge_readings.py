@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from msgspec import Struct
@@ -31,7 +31,7 @@ def measure_readings(case: Case, expression: Comparison, window: Span) -> Measur
     inside = [item for item in fitting if window.start_ms <= item[0].mono_ms <= window.end_ms]
     fresh = [item for item in inside if item[1].value is not None]
     if not fresh:
-        return replace(NOTHING, doubt=f"there was no reading of {expression.metric}")
+        return replace(NOTHING, doubt=f"there was no reading of {expression.metric}{why_not(inside or fitting)}")
     worst = _worst(fresh, expression)
     value = worst[1].value or 0.0
     doubt = stale(case, fitting, window)
@@ -115,7 +115,7 @@ def _worst(fresh: list[Seen], expression: Comparison) -> Seen:
 
 def stale(case: Case, fitting: list[Seen], window: Span) -> str:
     """Why the readings can't vouch for the whole window. A frozen instance may be silent while others answer."""
-    silent = []
+    silent: list[tuple[float, str, str]] = []
     vouched = False
     rare = {item.name: item.every_s * 1000 for item in case.plan.system.metrics}
     instances = sorted({reading.instance for _, reading in fitting})
@@ -126,13 +126,19 @@ def stale(case: Case, fitting: list[Seen], window: Span) -> str:
         times = sorted(recorded.mono_ms for recorded, reading in of_it if reading.value is not None)
         gap = _longest_gap_ms(times, window, case.halted(instance))
         if gap > STALE_INTERVALS * interval_ms:
-            silent.append((gap, instance))
+            silent.append((gap, instance, why_not([item for item in of_it if item[0].mono_ms <= window.end_ms])))
         elif any(window.start_ms <= at_ms <= window.end_ms for at_ms in times):
             vouched = True
     if silent:
-        gap, instance = max(silent)
-        return f"{instance or 'the probe'} gave no fresh reading for {gap / 1000:.1f} s"
+        gap, instance, why = max(silent)
+        return f"{instance or 'the probe'} gave no fresh reading for {gap / 1000:.1f} s{why}"
     return "" if vouched else "every instance that could have told was down"
+
+
+def why_not(seen: Sequence[Seen]) -> str:
+    """What the last look without a reading met, to be added to a sentence; empty when it did not say."""
+    details = [reading.detail for _, reading in seen if reading.value is None and reading.detail]
+    return f": {details[-1]}" if details else ""
 
 
 def _interval_ms(times: Iterable[float], usual_ms: float) -> float:
