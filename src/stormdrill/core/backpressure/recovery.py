@@ -51,6 +51,8 @@ class Recovered(Struct, frozen=True):
     """From the trigger's end until it served as before, to the end; None: not while it was looked at."""
     at: Stretch | None
     """The highest lower load, of those that were tried, at which it served as before."""
+    above_per_s: float
+    """The lowest load above that, of those that were tried, at which it did not."""
 
 
 def recovered(case: Case, surge: Surge, least: float, within_s: float) -> Recovered:
@@ -68,8 +70,10 @@ def recovered(case: Case, surge: Surge, least: float, within_s: float) -> Recove
         if down.n and served_share(case, down.settled).value >= least * before.value and down.settled.length_s > 0
     ]
     highest = max(well, key=lambda down: down.factor, default=None)
+    ill = [down.asked_per_s for down in surge.downs if down not in well and highest and down.factor > highest.factor]
     took = took_s(case, surge.after, least * before.value)
-    return Recovered(surge, before, after, ratio(after, before), relapse, took, highest)
+    above_per_s = min([surge.after_per_s, *ill])
+    return Recovered(surge, before, after, ratio(after, before), relapse, took, highest, above_per_s)
 
 
 def _from(span: Span, after_s: float) -> Span:
@@ -150,9 +154,10 @@ def _ill(one: Recovered, compared: str, capacity: Carried | None) -> str:
         return f"recovered from {surge.text} only after {quantity(one.took_s, 's')} ({compared})"
     load = _load(surge.after_per_s, capacity)
     if one.at is not None:
-        text = f"metastable: after {surge.text} it stayed down for {watched} under a load that it had carried ({load}):"
-        return f"{text} {compared}; it recovers only below that, at {_load(one.at.asked_per_s, capacity)}"
-    text = f"after {surge.text} it did not recover in {watched} under a load that it had carried ({load}): {compared}"
+        text = f"metastable: after {surge.text} it stayed down for {watched} under a load that it had carried, {load}:"
+        below, at = _load(one.above_per_s, capacity), _load(one.at.asked_per_s, capacity)
+        return f"{text} {compared}; it recovers only below {below}, at {at}"
+    text = f"after {surge.text} it did not recover in {watched} under a load that it had carried, {load}: {compared}"
     if surge.downs:
         lowest = min(surge.downs, key=lambda down: down.factor)
         return f"{text}; nor at any lower load, down to {_load(lowest.asked_per_s, capacity)}"
@@ -160,8 +165,10 @@ def _ill(one: Recovered, compared: str, capacity: Carried | None) -> str:
 
 
 def _load(per_s: float, capacity: Carried | None) -> str:
-    share = f", {number(per_s / capacity.per_s)} of capacity" if capacity is not None and capacity.sure else ""
-    return f"{quantity(per_s, '/s')}{share}"
+    if capacity is None:
+        return quantity(per_s, "/s")
+    what = "capacity" if capacity.sure else "the most that was served"
+    return f"{quantity(per_s, '/s')} ({number(per_s / capacity.per_s)} of {what})"
 
 
 def _figures(one: Recovered, least: float, within_s: float) -> tuple[Figure, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from pressing import checked, named, with_fault
 
+from pressing import checked, named, with_fault
 from stormdrill.core.evidence import Evidence
 from stormdrill.model.profile import Piece, Stage
 from stormdrill.store.records import Outcome
@@ -37,7 +37,8 @@ def test_what_stays_down_and_comes_back_at_a_lower_load_is_metastable() -> None:
     found = checked(simulate(metastable=True), WORD)
     assert found.verdict == "FAIL"
     assert found.sentence.startswith("metastable: after a surge to 192/s for 10 s on 64/s it stayed down")
-    assert "it recovers only below that, at 25.6/s" in found.sentence
+    assert "it recovers only below 64/s (0.6" in found.sentence
+    assert "of capacity), at 25.6/s (0.2" in found.sentence
     assert "of capacity" in found.sentence
     assert named(found, "load at which it recovers from surge 1").value == pytest.approx(25.6)
     assert named(found, "time to recover from surge 1").value is None
@@ -135,3 +136,18 @@ def test_a_sweep_tells_each_surge_and_the_boundary() -> None:
     sound = checked(sweep(base), WORD, within="2s")
     assert sound.verdict == "PASS"
     assert "recovered from 3 of 3 triggers" in sound.sentence
+
+
+def test_the_load_at_which_it_recovers_lies_below_the_lowest_at_which_it_did_not() -> None:
+    """Two lower loads were tried, and only the lower one helped."""
+    evidence = simulate(metastable=True).evidence
+    assert evidence.plan.profile is not None
+    *before, down = evidence.plan.profile.stages
+    middle_s = (down.start_s + down.end_s) / 2
+    higher = replace(down, end_s=middle_s, factor=0.6)
+    lower = replace(down, start_s=middle_s)
+    profile = replace(evidence.plan.profile, stages=(*before, higher, lower))
+    tried = spoilt(replace(evidence, plan=replace(evidence.plan, profile=profile)), higher.start_s, higher.end_s)
+    found = checked(tried, WORD)
+    assert "it recovers only below 38.4/s" in found.sentence
+    assert "at 25.6/s" in found.sentence
