@@ -130,7 +130,8 @@ class _Reading:
         asks = self.asked.profile
         whole = replace(asks, name=load.profile or asks.name, streams=asks.every_stream) if load and asks else None
         asked = load is not None or document.node("load") is not None
-        self.words = Words(document, around.system, whole, asked, observed=observed)
+        users = self.asked.use is not None and self.asked.use.closed_loop
+        self.words = Words(document, around.system, whole, asked, observed=observed, users=users)
 
     def experiment(self) -> Experiment:
         file, document = self.file, self.document
@@ -141,7 +142,7 @@ class _Reading:
         self.check_phases()
         objectives = self.objectives()
         checks = CheckReading(
-            document, load=self.asked.use is not None, profile=self.asked.profile, system=self.around.system
+            document, load=document.node("load") is not None, profile=self.asked.profile, system=self.around.system
         )
         experiment = Experiment(
             name=name,

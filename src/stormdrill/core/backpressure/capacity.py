@@ -14,7 +14,15 @@ from msgspec import Struct, convert
 from stormdrill.core.backpressure.asked import Capacity
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.finding import Part, concluded, figure, percent, plain, told, unseen
-from stormdrill.core.backpressure.stages import Stretch, pressed, role_of, served_share, stages_of, steps_of
+from stormdrill.core.backpressure.stages import (
+    Stretch,
+    planned_stages,
+    pressed,
+    role_of,
+    served_share,
+    stages_of,
+    steps_of,
+)
 from stormdrill.core.case import Case
 from stormdrill.core.intervals import Interval
 from stormdrill.core.sentences import number, quantity
@@ -191,11 +199,10 @@ def multiples(up_to: float) -> tuple[float, ...]:
 def overloads(case: Case, up_to: float) -> tuple[tuple[Overload, ...], str]:
     """The nearest steps at or above the multiples of the capacity; without a staircase the surges; without stages the
     fault phase. And what is missing, in words: empty when nothing is."""
-    profile = case.plan.profile
-    staircase = profile is not None and any(stage.role == "step" for stage in profile.stages)
-    if staircase:
+    planned = planned_stages(case.plan.profile)
+    if any(stage.role == "step" for stage in planned):
         return _steps_above(capacity_of(case), up_to)
-    if profile is not None and profile.stages:
+    if planned:
         surges = role_of(stages_of(case), "trigger")
         found = tuple(
             Overload(f"in the surge ({quantity(one.asked_per_s, '/s')})", f"surge {one.episode}", one.settled, one)

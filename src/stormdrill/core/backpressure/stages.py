@@ -14,9 +14,9 @@ from msgspec import Struct
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import Requests
 from stormdrill.core.intervals import Interval, Ints, block_count, block_of, rate_interval, share_interval
-from stormdrill.core.windows import WHOLE, Span, all_of
+from stormdrill.core.windows import WHOLE, Span, all_of, narrowed
 from stormdrill.model import event as ev
-from stormdrill.model.profile import Profile, Role
+from stormdrill.model.profile import Profile, Role, Stage
 
 SETTLE_S = 1.0
 SETTLE_SHARE = 0.1
@@ -56,20 +56,27 @@ def epoch_ms(case: Case) -> float | None:
     return started[0] if started else None
 
 
+def planned_stages(profile: Profile | None) -> tuple[Stage, ...]:
+    """Of all demands that are added up; as a rule one of them has stages."""
+    return tuple(stage for part in profile.parts for stage in part.stages) if profile is not None else ()
+
+
 def stages_of(case: Case) -> tuple[Stretch, ...]:
     """Every stage that the run came to, in the order of time, `rest` included; none without stages or load."""
     profile, load, epoch = case.plan.profile, case.plan.experiment.load, epoch_ms(case)
-    if profile is None or epoch is None or not profile.stages:
+    planned = planned_stages(profile)
+    if profile is None or epoch is None or not planned:
         return ()
     reached_ms = max((span.end_ms for span in case.spans.values()), default=epoch)
     found = []
-    for stage in profile.stages:
+    for stage in planned:
         start_ms, end_ms = epoch + stage.start_s * 1000, epoch + stage.end_s * 1000
         if start_ms >= reached_ms:
             continue
         complete = end_ms <= reached_ms + TOLERANCE_MS
         whole = Span(stage.role, start_ms, min(end_ms, reached_ms), complete, _edges(case))
-        settled = settled_part(whole, end_ms - start_ms)
+        # of requests near an edge it isn't known in which stage they were, where a clock isn't known better
+        settled = narrowed(settled_part(whole, end_ms - start_ms), case.unsure_ms)
         n = len(case.requests.between(settled.start_ms, settled.end_ms))
         rate = n / settled.length_s if settled.length_s > 0 else 0.0
         asked = stage.factor * profile.weight * load.rate_per_s if load is not None and _plain(profile) else rate
@@ -122,7 +129,7 @@ def pressed(case: Case) -> tuple[Span, ...]:
     stages = tuple(one.settled for one in stages_of(case) if one.role != "rest" and one.settled.length_s > 0)
     if stages:
         return stages
-    if case.plan.profile is not None and case.plan.profile.stages:
+    if planned_stages(case.plan.profile):
         return ()
     span = case.spans.get("fault") or case.spans.get(WHOLE)
     return (span,) if span is not None else ()
