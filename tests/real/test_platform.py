@@ -128,6 +128,37 @@ def test_overload_is_shed_from_below_and_the_queue_stays_bounded(sound: Platform
     assert lost_and_doubled(sound, asked) == ([], [])
 
 
+def test_every_answer_names_its_region_and_what_is_inside_of_the_edges_comes_out_again(sound: Platform) -> None:
+    edge = f"{sound.url('edge-1')}/jobs"
+    for region in ("eu", "us"):
+        _, body, headers = post(edge, job(f"from-{region}", residency=region))
+        assert headers["X-Region"] == body["region"] == region
+    inside: list[float] = []
+    look = {1.0: lambda: inside.append(sum(sound.metric(one, "requests_in_flight") for one in sound.edges))}
+    run_load(sound, PEAK_PER_S, 2, seed=17, at=look)
+    assert inside[0] >= 1
+    assert sum(sound.metric(one, "requests_in_flight") for one in sound.edges) == 0
+    for hop in (*sound.edges, *sound.gateways):
+        assert 0 < sound.metric(hop, "hop_sent_total") <= 1.1 * sound.metric(hop, "hop_received_total") + 10
+
+
+def test_a_silent_feed_opens_its_breaker_and_one_that_answers_closes_it(sound: Platform) -> None:
+    edge, number = sound.url("edge-1"), iter(range(10_000))
+
+    def open_to_the_feed(wanted: bool) -> bool:
+        for _ in range(4):
+            assert post(f"{edge}/jobs", job(f"news-{next(number)}-{wanted}", kind="report", tier=2))[0] == 200
+        lines = [line for line in get(f"{edge}/metrics")[1].splitlines() if line.startswith("breaker_open{")]
+        return any('to="feed"' in line and line.endswith(" 1") for line in lines) is wanted
+
+    sound.freeze(["feed"])
+    try:
+        until(lambda: open_to_the_feed(True), 20, "the feed's breaker is open")
+    finally:
+        sound.thaw(["feed"])
+    until(lambda: open_to_the_feed(False), 20, "it is closed again")
+
+
 def test_without_the_gpu_pool_the_cpu_answers_and_without_the_feed_a_copy_is_marked_stale(sound: Platform) -> None:
     edge = sound.url("edge-1")
     post(f"{edge}/jobs", job("fresh", kind="report", tier=2))
