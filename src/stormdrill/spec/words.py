@@ -17,6 +17,10 @@ OF_ALERTS = ("severity", "owner", "runbook")
 """Labels that may be asked of any alert: what a person needs who is called."""
 
 
+OF_USERS = {"name", "method", "tier", "kind"}
+"""Labels that requests of a locustfile may have; which values, nobody knows before the run."""
+
+
 class Words:
     """What expressions may say in one experiment. Without a system, which could not be read, nothing is looked up."""
 
@@ -28,12 +32,15 @@ class Words:
         load: bool,
         *,
         observed: bool = False,
+        users: bool = False,
     ) -> None:
+        """`users`: of a locustfile, who name their requests while the run goes on."""
         self.document = document
         self.system = system
         self.profile = profile
         self.load = load
         self.observed = observed
+        self.users = users
         self.metrics = self.known_metrics()
 
     def known_metrics(self) -> dict[str, Measure] | None:
@@ -117,6 +124,9 @@ class Words:
             what = f"the system {system.name} has no ledger of jobs to count {found.metric} in"
             document.problem(at, what, "add jobs: {from: SERVICE, path: /…} to its file")
         if profile is None:
+            return
+        if self.users:
+            self.check_labels(node, found, OF_USERS)
             return
         labels = {label for stream in profile.streams for label in stream.labels}
         if not self.check_labels(node, found, labels):
