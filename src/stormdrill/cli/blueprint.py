@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from stormdrill.cli.checks import asked_text
 from stormdrill.cli.outline import PLACES
+from stormdrill.core.demand import Demand
 from stormdrill.core.measure import numbers
 from stormdrill.core.reach import touched
 from stormdrill.model.experiment import PHASES
@@ -161,12 +162,14 @@ def _facts(plan: Plan) -> list[tuple[str, list[str]]]:
 
 
 def _load(plan: Plan) -> str:
-    use = plan.experiment.load
-    if use is None:
-        return "none"
-    highest = max((piece.factor for piece in plan.profile.shape), default=1.0) if plan.profile else 1.0
-    most = f", {use.rate_per_s * highest:g}/s at its peak" if highest > 1 else ""
-    return f"{use.profile}: {use.rate_per_s:g}/s{most}, into {plan.system.entry}"
+    use, profile = plan.experiment.load, plan.profile
+    if use is None or profile is None:
+        return "none: the system's own traffic is observed" if plan.experiment.observed else "none"
+    if use.closed_loop:
+        return f"{use.users} users of {use.locustfile}, closed loop, into {plan.system.entry}"
+    peak_per_s = Demand(profile, use.rate_per_s).peak_rate()
+    most = f", {peak_per_s:.4g}/s at its peak" if peak_per_s > use.rate_per_s else ""
+    return f"{use.profile}: {use.rate_per_s:.4g}/s{most}, into {plan.system.entry}"
 
 
 def _judged(plan: Plan) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from stormdrill.core.demand import Demand
 from stormdrill.core.reach import moments, touched
 from stormdrill.model.mechanism import Pressure
 from stormdrill.model.plan import Plan
@@ -54,16 +55,18 @@ def _what(policy: Policy, plan: Plan) -> Iterable[Violation]:
     if longest_s > policy.max_fault_s:
         said = f"the fault lasts {show_duration(longest_s)}, {show_duration(policy.max_fault_s)} is the most"
         yield _beyond("max_fault", said, "shorten the fault phase")
-    load = plan.experiment.load
-    highest = load.rate_per_s * _peak(plan) if load else 0.0
+    highest = _peak_per_s(plan)
     if highest > policy.max_rate_per_s:
         said = f"the load reaches {highest:g}/s, {policy.max_rate_per_s:g}/s is the most"
         yield _beyond("max_rate", said, "lower the rate")
 
 
-def _peak(plan: Plan) -> float:
-    """The profile's highest factor; 1 when the rate stays as asked."""
-    return max((piece.factor for piece in plan.profile.shape), default=1.0) if plan.profile else 1.0
+def _peak_per_s(plan: Plan) -> float:
+    """The highest λ, all demands together; 0 without a generator, and of users that wait for their answers."""
+    load, profile = plan.experiment.load, plan.profile
+    if load is None or profile is None or load.closed_loop:
+        return 0.0
+    return Demand(profile, load.rate_per_s).peak_rate()
 
 
 def _reach(policy: Policy, plan: Plan) -> Iterable[Violation]:
