@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from stormdrill.errors import Problem, Refused, SystemNotReady
 from stormdrill.load.ceiling import CEILING_PER_S, refuse_beyond_ceiling
 from stormdrill.load.closing import Left, close_records, told
@@ -232,21 +230,20 @@ def started(names: Sequence[str], config: Generator, epoch_mono_ms: float, ceili
 
 def live_of(reports: Sequence[Sequence[Progress]], now_ms: float) -> LiveLoad:
     """The sums of all workers' last second, and the worst lag of any. Each has its reports in the order of time."""
-    total = LiveLoad()
+    scheduled = sent = done = dropped = lag_p99_ms = 0.0
     for mine in reports:
         if not mine or mine[-1].mono_ms < now_ms - 2_000:
             continue
         last = mine[-1]
         first = next((item for item in mine if item.mono_ms >= last.mono_ms - _SEEN_MS), last)
-        total = replace(
-            total,
-            scheduled=total.scheduled + last.scheduled - first.scheduled,
-            sent=total.sent + last.sent - first.sent,
-            done=total.done + last.done - first.done,
-            dropped=total.dropped + last.dropped - first.dropped,
-            lag_p99_ms=max(total.lag_p99_ms, last.lag_p99_ms),
-        )
-    return total
+        # reports come when they can: what lies between two of them is brought to a second
+        share = 1_000 / (last.mono_ms - first.mono_ms) if last.mono_ms > first.mono_ms else 0.0
+        scheduled += (last.scheduled - first.scheduled) * share
+        sent += (last.sent - first.sent) * share
+        done += (last.done - first.done) * share
+        dropped += (last.dropped - first.dropped) * share
+        lag_p99_ms = max(lag_p99_ms, last.lag_p99_ms)
+    return LiveLoad(round(scheduled), round(sent), round(done), round(dropped), lag_p99_ms)
 
 
 def check_locustfile(path: str | Path) -> None:

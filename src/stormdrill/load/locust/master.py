@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +51,8 @@ LOOKS = 24
 LOOK_LIMIT_S = 1.0
 LOOK_EVERY_S = 0.01
 TICK_S = 0.1
+_LAST_WORD_S = 0.05
+"""Until what was said is on its way: nobody says when it is, and who is ended with it unsaid has not said it."""
 _HEARD_BY_ITSELF = ("client_ready", "heartbeat", wire.KIND)
 
 log = logging.getLogger(__name__)
@@ -107,6 +110,7 @@ class MasterProcess:
 
     def run(self) -> int:
         self._control.listen(self._hear_runner, self._orphaned)
+        gevent.signal_handler(signal.SIGTERM, self._orphaned)
         self._told.wait()
         environment = Environment(user_classes=[], events=locust.events)
         try:
@@ -154,7 +158,7 @@ class MasterProcess:
         """The runner is gone, or has what it wanted."""
         for link in self._living():
             self._say(link, wire.Quit())
-        gevent.sleep(0.05)
+        gevent.sleep(_LAST_WORD_S)
         os._exit(0)
 
     # --- workers -----------------------------------------------------------------------------------------------
@@ -307,6 +311,7 @@ class MasterProcess:
         self._say(link, wire.Quit())
         self._by_name.pop(link.name, None)
         self._silences.forget(link.name)
+        gevent.sleep(_LAST_WORD_S)
         self._control.send(replace(message.ended, worker=link.name))
 
     # --- silence -----------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from stormdrill.store.records import read_header
 
 REFUSED_CODE = 2
 ABANDONED_CODE = 3
-_TICK_S = 0.1
+_TICK_S = 0.05
 _ASK_EVERY_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,9 @@ class WorkerProcess:
                 return self._give_up(f"this process stood still for {held_up_s:.1f} s: its master has given it up")
             self._heard_s += max(held_up_s - 2 * _TICK_S, 0.0)
             if self._welcomed and at_s - self._heard_s > SILENT_AFTER_S:
+                if self._done:  # the last word was lost with whom it was of
+                    self._leave()
+                    continue
                 return self._give_up(f"nothing was heard of the master for {at_s - self._heard_s:.1f} s")
             if self._welcomed and at_s - reported_s >= PROGRESS_EVERY_S - 0.01:
                 reported_s = at_s
