@@ -16,7 +16,9 @@ from stormdrill.core.backpressure.finding import (
     Pool,
     at_most,
     concluded,
+    evened,
     figure,
+    merged,
     percent,
     pooled,
     scaled,
@@ -70,14 +72,16 @@ def _took(case: Case, pools: Sequence[Pool]) -> Interval:
         found = pool.requests.where(mask)
         took_us = np.maximum(found.latency_us.astype(np.float64) - found.sent_us, 0.0)
         parts.append(np.minimum(took_us / np.maximum(found.deadline_us, 1.0) * PARTS, MOST_US).astype(np.uint32))
-    interval = quantile_interval(np.concatenate(parts), block, sum(pool.blocks for pool in pools), QUANTILE, case.seed)
+    even = evened(together(pools, masks))
+    interval = quantile_interval(np.concatenate(parts), even[block], int(even[-1]) + 1, QUANTILE, case.seed)
     return scaled(interval, 1 / PARTS)
 
 
 def _in_vain(case: Case, pools: Sequence[Pool]) -> Interval:
     waited = together(pools, [pool.requests.timed_out for pool in pools])
     rejected = together(pools, [pool.requests.rejected for pool in pools])
-    return share_interval(waited, waited + rejected, case.seed)
+    even = evened(waited + rejected)
+    return share_interval(merged(waited, even), merged(waited + rejected, even), case.seed)
 
 
 def _quick(quick: Interval, most: float, where: str) -> Part:

@@ -182,6 +182,26 @@ def pooled(requests: Requests, spans: Sequence[Span]) -> tuple[Pool, ...]:
     return tuple(found)
 
 
+def evened(totals: Ints) -> Ints:
+    """For each block the number of the one that it is part of, so that none has less than half of what a block has on
+    the average: of a second in which three were turned away, all three late, nobody may conclude that a second is as a
+    rule like that."""
+    least, number, held = totals.sum() / max(1, len(totals)) / 2, 0, 0
+    found = np.zeros(len(totals), np.int64)
+    for index, total in enumerate(totals.tolist()):
+        found[index] = number
+        held += total
+        if held >= least and held:
+            number, held = number + 1, 0
+    return np.minimum(found, max(0, number - 1)) if held < least else found  # what is left over joins the last
+
+
+def merged(counts: Ints, parts: Ints) -> Ints:
+    """The counts of blocks that were put together."""
+    found: Ints = np.bincount(parts, weights=counts).astype(np.int64)
+    return found
+
+
 def together(pools: Sequence[Pool], masks: Sequence[NDArray[np.bool_]]) -> Ints:
     """The counts of all pools' blocks, in order."""
     total = sum(pool.blocks for pool in pools)

@@ -17,7 +17,9 @@ from stormdrill.core.backpressure.finding import (
     at_least,
     at_most,
     concluded,
+    evened,
     figure,
+    merged,
     percent,
     pooled,
     together,
@@ -46,7 +48,9 @@ def judge(case: Case, asked: RejectionContract) -> CheckVerdict:
     pools = pooled(case.attempts, spans)
     away = [_turned_away(pool.requests) for pool in pools]
     kept = [mask & _proper(pool.requests) for pool, mask in zip(pools, away, strict=True)]
-    share = percent(share_interval(together(pools, kept), together(pools, away), case.seed))
+    good, total = together(pools, kept), together(pools, away)
+    even = evened(total)
+    share = percent(share_interval(merged(good, even), merged(total, even), case.seed))
     least = float(asked.least.rstrip("%"))
     figures = [figure("rejected as agreed", share, "%", least)]
     if not share.n:

@@ -7,6 +7,7 @@ import pytest
 from msgspec import convert
 
 from stormdrill.core.backpressure.asked import ASKED
+from stormdrill.core.backpressure.finding import evened, merged
 from stormdrill.core.backpressure.littles_law import seen_inside, ticks_of
 from stormdrill.core.backpressure.registry import check_of
 from stormdrill.model.verdict import CheckVerdict
@@ -126,3 +127,17 @@ def test_of_a_window_that_was_cut_short_nothing_is_said_for_sure() -> None:
     verdict = judged(simulate(stop_at_s=45.0, collapse=1.0), "goodput-plateau")
     assert verdict.verdict == "INCONCLUSIVE"
     assert "the run was stopped" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    "totals", [[], [0, 0, 0], [5, 0, 0], [3, 70, 70, 0, 1, 60, 2], [0, 0, 9], [1] * 40, [100, 1, 1, 1]]
+)
+def test_blocks_put_together_hold_half_of_the_average_each_and_lose_nobody(totals: list[int]) -> None:
+    counts = np.array(totals, dtype=np.int64)
+    parts = evened(counts)
+    found = merged(counts, parts)
+    assert len(parts) == len(totals)
+    assert found.sum() == counts.sum()
+    assert (np.diff(parts) >= 0).all()
+    if counts.sum():
+        assert found.min() >= counts.sum() / len(counts) / 2
