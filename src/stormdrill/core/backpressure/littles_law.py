@@ -157,7 +157,9 @@ def _compare(case: Case, name: str, span: Span, ticks: Sequence[Tick]) -> Compar
 
 def seen_inside(case: Case, moments_ms: Floats) -> Floats:
     """How many attempts clients had sent and not got back at each moment, in order; without what was turned away."""
-    sent_ms, done_ms, kept = _stays(case)
+    if not len(moments_ms):
+        return moments_ms
+    sent_ms, done_ms, kept = _stays(case, float(moments_ms[0]), float(moments_ms[-1]))
     edges = np.arange(len(moments_ms) + 1)
 
     def by_then(times_ms: Floats) -> Floats:
@@ -168,8 +170,11 @@ def seen_inside(case: Case, moments_ms: Floats) -> Floats:
     return by_then(sent_ms) - by_then(done_ms)
 
 
-def _stays(case: Case) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    attempts = case.attempts
+def _stays(case: Case, start_ms: float, end_ms: float) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """When each attempt was sent and answered, and whether it was inside; of all that may have been between two times."""
+    longest_us = int(case.attempts.latency_us.max()) if len(case.attempts) else 0
+    patience_us = max((kind.deadline_ms * 1000 for kind in case.attempts.kinds), default=0.0)
+    attempts = case.attempts.between(start_ms - max(longest_us, patience_us) / 1000 - 1, end_ms + 1)
     at_ms = attempts.at_ms
     kept = ~attempts.rejected & (attempts.outcome != REFUSED) & (attempts.outcome != DROPPED)
     return at_ms + attempts.sent_us / 1000.0, at_ms + attempts.judged_latency_us / 1000, kept
@@ -177,7 +182,7 @@ def _stays(case: Case) -> tuple[Floats, Floats, NDArray[np.bool_]]:
 
 def _little(case: Case, span: Span) -> float:
     """λW of what was sent in the window."""
-    sent_ms, done_ms, kept = _stays(case)
+    sent_ms, done_ms, kept = _stays(case, span.start_ms, span.end_ms)
     mask = kept & (sent_ms >= span.start_ms) & (sent_ms < span.end_ms)
     stayed_ms = float((done_ms[mask] - sent_ms[mask]).sum())
     return stayed_ms / max(span.length_s * 1000, 1e-9)
