@@ -74,7 +74,23 @@ def judge(case: Case, asked: Breaker) -> CheckVerdict:
         answers.append(_closes(case, one, outage, asked))
         if pressure.probes:
             answers.append(_probes(case, one, outage, asked))
-    return conclude(case, WORD, answers, spans)
+    return conclude(case, WORD, answers, spans, _praise(answers, len(opened)))
+
+
+def _praise(answers: Sequence[Answer], opened: int) -> str:
+    """All breakers in one sentence, by the slowest of them and the one that let most through."""
+    figures = [figure for answer in answers for figure in answer.figures]
+
+    def most(part: str, of: str) -> str:
+        found = [item.value for item in figures if part in item.name and item.value is not None]
+        return of.replace("{}", number(max(found))) if found else ""
+
+    said = [
+        most(" to open", "opened within {} s of the fault"),
+        most("probes of", "let through at most {}/s meanwhile"),
+    ]
+    said += [most(" to close", "closed within {} s of its end"), most("hedged", "{}% of the requests were hedged")]
+    return f"{plural(opened, 'breaker')} {', '.join(text for text in said if text)}"
 
 
 def _concerned(case: Case, breakers: Sequence[Series]) -> tuple[list[Series], bool]:
