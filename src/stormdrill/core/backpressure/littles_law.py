@@ -171,7 +171,7 @@ def seen_inside(case: Case, moments_ms: Floats) -> Floats:
 
 
 def _stays(case: Case, start_ms: float, end_ms: float) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """When each attempt was sent and answered, and whether it was inside; of all that may have been between two times."""
+    """When each attempt was sent and answered, and whether it was inside: of all that may have been then."""
     longest_us = int(case.attempts.latency_us.max()) if len(case.attempts) else 0
     patience_us = max((kind.deadline_ms * 1000 for kind in case.attempts.kinds), default=0.0)
     attempts = case.attempts.between(start_ms - max(longest_us, patience_us) / 1000 - 1, end_ms + 1)
