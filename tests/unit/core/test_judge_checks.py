@@ -9,13 +9,16 @@ import pytest
 from msgspec.structs import replace
 
 from stormdrill.core.case import Case
+from stormdrill.core.decide import StartRunbook, decide
 from stormdrill.core.digest import digest, facts
 from stormdrill.core.evidence import Evidence
+from stormdrill.core.fold import fold
 from stormdrill.core.judge import judge
 from stormdrill.core.plan import make_plan
 from stormdrill.errors import Refused
 from stormdrill.model import event as ev
-from stormdrill.model.experiment import CheckUse
+from stormdrill.model.experiment import CheckUse, RunbookUse
+from stormdrill.model.expression import AlertWithin
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Profile
 from stormdrill.model.verdict import Verdict
@@ -113,6 +116,20 @@ def test_a_run_directory_is_judged_as_the_run_was(tmp_path: Path) -> None:
     read = judged(load(write(tmp_path, found)))
     assert msgspec.json.encode(read) == msgspec.json.encode(judged(found.evidence))
     assert read.verdict == "PASS"
+
+
+def test_without_faults_a_runbook_starts_by_the_clock_of_the_fault_phase() -> None:
+    plan = simulate().plan
+    use = RunbookUse("scale-out", AlertWithin("alert(QueueAgeHigh)", "QueueAgeHigh"), 5.0)
+    plan = replace(plan, experiment=replace(plan.experiment, runbook=use))
+    entered = [
+        ev.Recorded(1, "", 0.0, ev.SystemReady(3, 900.0)),
+        ev.Recorded(2, "", 0.0, ev.LoadStarted("overload", 1, 0.0)),
+        ev.Recorded(3, "", 0.0, ev.PhaseEntered("fault", 60.0)),
+    ]
+    state = fold(plan, entered)
+    assert not any(isinstance(command, StartRunbook) for command in decide(plan, state, 4_900.0))
+    assert StartRunbook("else_after") in decide(plan, state, 5_100.0)
 
 
 # --- planning --------------------------------------------------------------------------------------------

@@ -63,7 +63,8 @@ def listing(folder: Path, as_json: bool) -> None:
             does += [f"backpressure: {', '.join(item.checks)}"] if item.checks else []
             if does:
                 where = f"its system has sections for {', '.join(item.targets)}" if item.targets else "no system"
-                click.echo(f"    {'':<{label}}  {'; '.join(does)} · {where}")
+                text = f"    {'':<{label}}  {'; '.join(does)} · {where}"
+                click.echo(text if len(text) <= width else f"{text[: width - 1]}…")
 
 
 def find_items(folder: Path) -> list[Item]:
