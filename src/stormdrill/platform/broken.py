@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec import structs
 from msgspec.json import Encoder
 
 from stormdrill.platform import bugs
 from stormdrill.platform.clock import Clock
 from stormdrill.platform.jobs import Placement, place
-from stormdrill.platform.messages import Outcome
+from stormdrill.platform.messages import Attempt, Outcome
 from stormdrill.platform.queue import Entry
-from stormdrill.platform.region import Region
+from stormdrill.platform.region import Admission, Region
 from stormdrill.platform.store import Store, StoredJob
 
 _encode = Encoder().encode
@@ -92,6 +93,14 @@ class SplitBrain(Region):
                 self.on_work(entry.pool)
 
 
+class PriorityInverted(Region):
+    """Tiers 2 and 3 have each other's rights, at the door and in the queue."""
+
+    def admit(self, attempt: Attempt) -> Admission:
+        tier = {2: 3, 3: 2}.get(attempt.job.tier, attempt.job.tier)
+        return super().admit(structs.replace(attempt, job=structs.replace(attempt.job, tier=tier)))
+
+
 class GhostWork(Region):
     """Who was turned away is queued all the same, and worked for long after leaving."""
 
@@ -121,4 +130,5 @@ def region_with(bug: str) -> type[Region]:
         bugs.NO_REQUEUE: NoRequeue,
         bugs.SPLIT_BRAIN: SplitBrain,
         bugs.GOODPUT_COLLAPSE: GhostWork,
+        bugs.PRIORITY_INVERSION: PriorityInverted,
     }.get(bug, Region)

@@ -15,13 +15,6 @@ BRAKE_PER_S = 4.0
 """With the bug metastable tier 3 is shed while more than this is refused, by a region of the usual size."""
 
 
-class PriorityInverted(Door):
-    """Tiers 2 and 3 have each other's rights."""
-
-    def _rank(self, tier: int) -> int:
-        return {2: 3, 3: 2}.get(tier, tier)
-
-
 class UnboundedBacklog(Door):
     """What is only to be acknowledged is always taken, and isn't counted among those that wait."""
 
@@ -74,7 +67,6 @@ class SlowDrain(Lanes):
 
 def door_with(bug: str) -> type[Door]:
     return {
-        bugs.PRIORITY_INVERSION: PriorityInverted,
         bugs.UNBOUNDED_BACKLOG: UnboundedBacklog,
         bugs.METASTABLE: Metastable,
         bugs.HEAD_OF_LINE: PartitionsForgotten,

@@ -50,7 +50,7 @@ class Door:
         service_s = work_of(job.kind, self._lanes.gpu(now_s)).total_s
         outlook = Outlook(self._depth(entry), wait_s, service_s, self._shed_level(now_s), self.limit)
         reason = self._partition_full(entry) or shed_reason(
-            self._rank(job.tier), remaining_s, job.wait, outlook, self._random.random(), self.policy
+            job.tier, remaining_s, job.wait, outlook, self._random.random(), self.policy
         )
         return None if reason is None else Turned(reason, self.retry_after_s(wait_s))
 
@@ -89,6 +89,3 @@ class Door:
 
     def _shed_level(self, now_s: float) -> int:
         return self._control.shed_level
-
-    def _rank(self, tier: int) -> int:
-        return tier
