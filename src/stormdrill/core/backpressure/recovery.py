@@ -64,16 +64,18 @@ def recovered(case: Case, surge: Surge, least: float, within_s: float) -> Recove
         if ratio(served_share(case, part), before).high < least:
             relapse = (part.start_ms - surge.after.start_ms) / 1000
             break
-    well = [
-        down
-        for down in surge.downs
-        if down.n and served_share(case, down.settled).value >= least * before.value and down.settled.length_s > 0
-    ]
+    well = [down for down in surge.downs if down.n and _end_served(case, down) >= least * before.value]
     highest = max(well, key=lambda down: down.factor, default=None)
     ill = [down.asked_per_s for down in surge.downs if down not in well and highest and down.factor > highest.factor]
     took = took_s(case, surge.after, least * before.value)
     above_per_s = min([surge.after_per_s, *ill])
     return Recovered(surge, before, after, ratio(after, before), relapse, took, highest, above_per_s)
+
+
+def _end_served(case: Case, down: Stretch) -> float:
+    """In its second half: where the load went down, what waited is done first. 0 without a request."""
+    half = _from(down.settled, down.settled.length_s / 2)
+    return served_share(case, half).value if len(case.requests.between(half.start_ms, half.end_ms)) else 0.0
 
 
 def _from(span: Span, after_s: float) -> Span:
