@@ -33,7 +33,9 @@ def combined_lines(combined: Combined, width: int = 100) -> list[str]:
         cells = [f"{text:<{size}}" for text, size in zip(row[:3], widths[:3], strict=True)]
         cells += [f"{text:>{size}}" for text, size in zip(row[3:], widths[3:], strict=True)]
         lines.append(f"  {'  '.join(cells)}".rstrip())
-    whys = [one.sentence for one in combined.objectives if one.verdict != "PASS"] + list(combined.reasons)
+    whys = [one.sentence for one in combined.objectives if one.verdict != "PASS" and one.values] + list(
+        combined.reasons
+    )
     for why in dict.fromkeys(whys):
         if not combined.sentence.startswith(why) and not any(
             why == f"{run.run} is left out: {run.left_out}" for run in combined.runs

@@ -247,7 +247,8 @@ def _overall(
     found: Sequence[CombinedObjective], rulings: Sequence[tuple[Word, str]], kept: Sequence[Repeat]
 ) -> tuple[Word, str]:
     lost = [one for one in found if one.verdict == "FAIL" and one.name.startswith(JOBS)]
-    words = [(one.verdict, one.sentence) for one in (*lost, *found)] + list(rulings)
+    words = [(one.verdict, one.sentence) for one in (*lost, *found)]
+    words = [*words, *rulings] if len(kept) >= FEWEST else [*rulings, *words]
     for word in WORST_FIRST[:-1]:
         whys = list(dict.fromkeys(sentence for one, sentence in words if one == word))
         if whys:
@@ -337,7 +338,9 @@ def _estimate(
     values = tuple(one.value for one in seen)
     return CombinedObjective(
         name=expression.text, phase=objective.window.text, verdict=word,
-        value=_finite(shown.value), low=_finite(shown.low), high=_finite(shown.high),
+        value=_finite(shown.value),
+        low=_finite(shown.low) if shown.n else None,
+        high=_finite(shown.high) if shown.n else None,
         limit=limit if math.isfinite(limit) else 0.0, unit=unit, n=shown.n,
         sentence=_sentence(objective, expression, shown, limit, values, doubt),
         runs=len(parts), passed=passed, failed=failed, values=values,

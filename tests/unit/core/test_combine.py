@@ -158,3 +158,9 @@ def test_runs_of_another_plan_are_refused_and_what_differs_is_said(tmp_path: Pat
         together(one, one)
     with pytest.raises(Refused, match="two runs of one experiment at least"):
         together(one)
+
+
+def test_where_no_run_counts_the_first_reason_is_the_sentence(tmp_path: Path) -> None:
+    found = together(run(tmp_path, 1, "hogs"), run(tmp_path, 2, "hogs"))
+    assert found.sentence.startswith("only 0 of 2 runs can be judged: not to be believed: other programs starved")
+    assert {(one.value, one.low, one.high, one.n) for one in found.objectives} == {(None, None, None, 0)}
