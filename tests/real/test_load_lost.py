@@ -1,4 +1,4 @@
-"""A run whose load is lost in the middle of a fault: named at once, reverted, INVALID, and nobody goes on loading."""
+"""A run whose load is lost, before a fault or in it: named at once, reverted, INVALID, and nobody goes on loading."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from drill import Repository
+from drill import Drilled, Repository
 
 from stormdrill.model import event as ev
+from stormdrill.store.records import read_records
 
 pytestmark = pytest.mark.real
 
@@ -20,6 +21,17 @@ def laid_out(place: Path, workers: int) -> Repository:
     file = repository.root / "experiments" / "small.yaml"
     file.write_text(file.read_text().replace("rate: 40/s}", f"rate: 40/s, workers: {workers}}}"))
     return repository
+
+
+def loading(repository: Repository) -> Drilled:
+    """A drill that sends its load: the baseline, whatever strangers do to this machine."""
+    run = repository.drill()
+    repository.until(lambda item: isinstance(item.event, ev.LoadStarted))
+    records = repository.run_dir / "load" / "worker-1.records"
+    until_s = time.monotonic() + 10
+    while not (records.exists() and len(read_records(records)[1])) and time.monotonic() < until_s:
+        time.sleep(0.02)
+    return run
 
 
 @pytest.mark.parametrize(
@@ -32,7 +44,7 @@ def laid_out(place: Path, workers: int) -> Repository:
         (2, "generator-master", signal.SIGKILL),
     ],
 )
-def test_a_load_that_is_lost_in_a_fault_ends_the_run_as_invalid_with_its_name(
+def test_a_load_that_is_lost_ends_the_run_as_invalid_with_its_name(
     tmp_path: Path, workers: int, instance: str, number: signal.Signals
 ) -> None:
     repository = laid_out(tmp_path, workers)
@@ -79,7 +91,7 @@ def test_two_workers_pass_what_one_does_and_their_processes_are_told_apart_from_
 
 def test_a_killed_runner_leaves_no_load_behind(tmp_path: Path) -> None:
     repository = laid_out(tmp_path, 2)
-    run = repository.bitten()
+    run = loading(repository)
     run.send(signal.SIGKILL)
     run.process.wait()
     repository.until(lambda item: isinstance(item.event, ev.RunEnded))

@@ -259,7 +259,7 @@ class ClusterLoad:
             self._master.send(Lost(instance, detail))
         file = self._file(instance) if instance in self._names else ""
         self._tell(LoadWorkerLost(instance, file, detail))
-        who = "the master of the load" if instance == MASTER else f"load worker {instance}"
+        who = f"the load's master {instance}" if instance == MASTER else f"load worker {instance}"
         self._stop_run(f"{who} was lost: {detail}")
         # What is frozen must not go on when it thaws; without a master nobody may.
         for name in self._local if instance == MASTER else (instance,):
@@ -339,7 +339,10 @@ class ClusterLoad:
                 self._heard.wait_for(self._all_told, max(until_s - time.monotonic(), 0))
             for name in self._names:
                 if self._begun and name not in self._ended:
-                    self._lost.setdefault(name, self._lost.get(MASTER, "it did not answer when it was asked to end"))
+                    why = (
+                        "its master was lost" if MASTER in self._lost else "it did not answer when it was asked to end"
+                    )
+                    self._lost.setdefault(name, why)
         self._vigil.stop()
         self._stop_all()
         return close_records(self._directory, [self._left(name) for name in self._names])
