@@ -14,7 +14,7 @@ from stormdrill.core.backpressure.capacity import capacity_of
 from stormdrill.core.backpressure.carried import Carried, carried
 from stormdrill.core.backpressure.drain import allowed_s, asked_of, backlog_of, drained
 from stormdrill.core.backpressure.priority import admission, tiers_of
-from stormdrill.core.backpressure.retry_amplification import hottest
+from stormdrill.core.backpressure.retry_amplification import Tries, hottest, together
 from stormdrill.core.backpressure.series import Series, series_of
 from stormdrill.core.backpressure.stages import Stretch, episodes_of, epoch_ms, goodput, steps_of
 from stormdrill.core.backpressure.surges import surges
@@ -136,12 +136,13 @@ def queue_curves(case: Case) -> tuple[Queue, ...]:
 
 def retry_curve(case: Case) -> tuple[Hop, ...]:
     found: list[Hop] = []
-    product = 1.0
+    seen: list[Tries] = []
     for tries in hottest(case):
         ratio = tries.ratio
         if not ratio.n:
             continue
-        product *= ratio.value
+        product = together([*seen, tries])
+        seen.append(tries)
         high = ratio.high if np.isfinite(ratio.high) else ratio.value
         found.append(Hop(tries.place, ratio.value, ratio.low, high, product))
     return tuple(found)

@@ -53,7 +53,7 @@ def places(case: Case, spans: Sequence[Span]) -> list[list[Tries]]:
 def hottest(case: Case) -> tuple[Tries, ...]:
     """All places in the stretch in which all together made most of one request; empty where nothing was looked at."""
     rows = list(zip(*places(case, pressed(case)), strict=True))
-    return max(rows, key=lambda row: prod(max(0.0, _height(one)) for one in row)) if rows else ()
+    return max(rows, key=lambda row: together(row)) if rows else ()
 
 
 def judge(case: Case, asked: RetryAmplification) -> CheckVerdict:
@@ -68,8 +68,13 @@ def judge(case: Case, asked: RetryAmplification) -> CheckVerdict:
 def _praise(case: Case, most: float) -> str:
     known = [one for one in hottest(case) if one.ratio.n]
     said = ", ".join(f"{one.place} {number(one.ratio.value)}" for one in known)
-    together = f", {number(prod(one.ratio.value for one in known))} all together" if len(known) > 1 else ""
-    return f"attempts a request: {said}{together}; at most {number(most)} each was asked"
+    product = f", {number(together(known))} all together" if len(known) > 1 else ""
+    return f"attempts a request: {said}{product}; at most {number(most)} each was asked"
+
+
+def together(tries: Sequence[Tries]) -> float:
+    """What becomes of one request on its way through all of them. A place that sheds makes no attempt undone."""
+    return prod(max(1.0, _height(one)) for one in tries)
 
 
 def _height(tries: Tries) -> float:
@@ -150,7 +155,7 @@ def _product(case: Case, answers: Sequence[Answer]) -> Answer:
     known = [one for one in hottest(case) if one.ratio.n]
     if not known:
         return unknown("no attempts were counted anywhere")
-    product = prod(one.ratio.value for one in known)
+    product = together(known)
     shown = (plain("attempts per request, all hops together", product, n=min(one.ratio.n for one in known)),)
     text = f"all hops together make {number(product)} of one"
     if any(answer.word == "FAIL" for answer in answers):
