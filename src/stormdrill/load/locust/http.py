@@ -17,6 +17,7 @@ import gevent
 import msgspec
 from geventhttpclient.connectionpool import SSLConnectionPool
 from geventhttpclient.response import HTTPParseError, HTTPSocketPoolResponse
+from locust.contrib.fasthttp import insecure_ssl_context_factory
 
 from stormdrill.load.locust.answers import REJECTED, retry_after
 from stormdrill.load.locust.connections import Connections
@@ -262,8 +263,16 @@ class _Entry:
         place = (parts.hostname, port, parts.hostname, port)
         # The time limit is the flight's, so connections have none of their own.
         limits = {"size": _CONNECTIONS, "connection_timeout": None, "network_timeout": None}
+        # As Locust's client: what is measured is the service, whose certificate is often a test's own.
+        tls_options = {"server_hostname": parts.hostname}
         self.pool = (
-            SSLConnectionPool(*place, insecure=True, ssl_options={"server_hostname": parts.hostname}, **limits)
+            SSLConnectionPool(
+                *place,
+                insecure=True,
+                ssl_options=tls_options,
+                ssl_context_factory=insecure_ssl_context_factory,
+                **limits,
+            )
             if tls
             else Connections(*place, **limits)
         )
