@@ -22,7 +22,8 @@ def sections(page: str) -> dict[str, str]:
 
 
 def test_every_type_has_its_section_and_no_section_is_without_a_type(page: str) -> None:
-    assert list(sections(page)) == list(EVENTS)
+    named = re.findall(r"^## `([a-z-]+)`$", page, flags=re.MULTILINE)
+    assert sorted(named) == sorted(EVENTS)  # in the order in which a run meets them, not in that of the modules
 
 
 @pytest.mark.parametrize("word", list(EVENTS))
