@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import deque
@@ -46,6 +47,7 @@ MEET_LIMIT_S = 20.0
 HOSTS_LIMIT_S = 120.0
 """How long the run waits for workers that a person starts."""
 LOOPBACK = "127.0.0.1"
+ANYWHERE = ("0.0.0.0", "*")  # noqa: S104  (what a person may ask for)
 _ANSWER_MARGIN_S = 8.0
 """Beyond the limit that `end` gives: the last records sent, clocks compared again."""
 
@@ -166,7 +168,7 @@ class ClusterLoad:
     def _start(self, keeper: Spawner, name: str) -> None:
         assert self._listening is not None
         process = self._workers[name]
-        host = LOOPBACK if self._host in ("0.0.0.0", "*") else self._host  # noqa: S104  (what a person may ask for)
+        host = LOOPBACK if self._host in ANYWHERE else self._host
         worker = Worker(name, host, self._listening.port, control=process.control)
         process.start(keeper, worker, f"{name}.json")
 
@@ -197,10 +199,12 @@ class ClusterLoad:
 
     def _command(self) -> str:
         assert self._listening is not None
+        # at every address of this machine: a name that the others may know it by
+        host = socket.gethostname() if self._listening.host in ANYWHERE else self._listening.host
         lines = ["the load waits for its workers; on each of their machines:"]
         lines += [
             f"  {TOKEN_VARIABLE}={self._token} stormdrill load worker "
-            f"--master {self._listening.host}:{self._listening.port} --name {name}"
+            f"--master {host}:{self._listening.port} --name {name}"
             for name in self._crew.hosts
         ]
         return "\n".join(lines)
