@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stormdrill.core.backpressure.asked import GoodputPlateau
-from stormdrill.core.backpressure.capacity import capacity_of, overloads, rate
+from stormdrill.core.backpressure.capacity import Found, capacity_of, overloads, rate
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.finding import Part, at_least, concluded, figure, percent, ratio, scaled, told, unseen
 from stormdrill.core.backpressure.stages import goodput
@@ -12,6 +12,8 @@ from stormdrill.core.sentences import quantity
 from stormdrill.model.verdict import CheckVerdict
 
 WORD = "goodput-plateau"
+FINE = 1.3
+"""The most by which a step may be above the one before, for what lies between them not to matter."""
 
 
 def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
@@ -21,18 +23,31 @@ def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
         return unseen(WORD, missing or "the capacity isn't known")
     least = float(asked.least.rstrip("%"))
     # what was asked there is known, so that only the share of it that was served is uncertain
-    base = scaled(found.held.served, found.held.stretch.asked_per_s)
+    held = scaled(found.held.served, found.held.stretch.asked_per_s)
+    broke = goodput(case, found.broke.stretch.settled) if found.broke is not None else None
     parts = [Part("INCONCLUSIVE", missing)] if missing else []
-    figures = [figure("goodput at capacity", base, "/s")]
+    figures = [figure("goodput at capacity", held, "/s")]
     for window in windows:
         there = goodput(case, window.span)
+        base, where = held, f"of that at capacity ({rate(found.held)})"
+        apart = found.broke is not None and window.span != found.broke.stretch.settled
+        # a coarse staircase finds less than the capacity: what was done one step on is asked of the rest as well
+        if found.broke is not None and broke is not None and apart and broke.value > held.value:
+            base, where = broke, f"of that at {rate(found.broke)}, where more was asked than it carries"
         share = percent(ratio(there, base))
-        text = f"goodput {window.text} was {told(share, '%')} of that at capacity ({rate(found.held)})"
-        parts.append(Part(at_least(share, least), f"{text}; {quantity(least, '%')} was asked"))
+        text = f"goodput {window.text} was {told(share, '%')} {where}"
+        parts.append(Part(at_least(share, least), f"{text}; {quantity(least, '%')} was asked{_coarse(found)}"))
         figures.append(figure(f"goodput at {window.name}", there, "/s"))
         figures.append(figure(f"kept at {window.name}", share, "%", least))
     spans = [found.held.stretch.settled, *(window.span for window in windows)]
     return concluded(case, WORD, parts, figures, spans)
+
+
+def _coarse(found: Found) -> str:
+    """A collapse that begins between two steps far apart is not seen: the sentence says so."""
+    if found.held is None or found.broke is None or found.broke.stretch.factor <= FINE * found.held.stretch.factor:
+        return ""
+    return f" (the capacity may be anywhere up to {rate(found.broke)}: finer steps would tell)"
 
 
 CHECK = check(WORD, judge)

@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from stormdrill.core.backpressure.finding import Part, concluded, worst
-from stormdrill.core.backpressure.stages import stages_of
+from stormdrill.core.backpressure.stages import planned_stages, stages_of
 from stormdrill.core.case import Case
 from stormdrill.core.sentences import plural
 from stormdrill.core.windows import Span
@@ -39,7 +39,7 @@ MOST_TOLD = 3
 
 def unreached(case: Case) -> Answer | None:
     """What was planned and never came says nothing: a run that was stopped has not passed."""
-    planned = case.plan.profile.stages if case.plan.profile is not None else ()
+    planned = planned_stages(case.plan.profile)
     missing = len(planned) - len(stages_of(case))
     if missing <= 0:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from stormdrill.core.backpressure.stages import Stretch, episodes_of, role_of
+from stormdrill.core.backpressure.stages import Stretch, episodes_of, planned_stages, role_of
 from stormdrill.core.case import Case
 from stormdrill.core.sentences import number, quantity
 from stormdrill.core.windows import Span
@@ -37,8 +37,7 @@ class Surge(Struct, frozen=True):
 
 def surges(case: Case) -> tuple[Surge, ...]:
     """Those of which the run has seen what followed; in the order of time."""
-    profile = case.plan.profile
-    if profile is not None and any(stage.role == "trigger" for stage in profile.stages):
+    if any(stage.role == "trigger" for stage in planned_stages(case.plan.profile)):
         return tuple(found for number, one in episodes_of(case).items() if (found := _of_episode(number, one)))
     before, fault, after = (case.spans.get(name) for name in ("baseline", "fault", "recovery"))
     if before is None or fault is None or after is None:
