@@ -32,6 +32,13 @@ CALLED_BY = {
     "is_safe_attribute": "Jinja2's sandbox",
     "after_connect": "geventhttpclient",
     "_is_socket_alive": "geventhttpclient",
+    "_create_tcp_socket": "geventhttpclient",
+    "return_socket": "geventhttpclient",
+    "client_listener": "Locust's master, which starts it",
+    "connect_to_master": "Locust's worker, which starts it",
+    "stats_reporter": "Locust's worker, which starts it",
+    "logs_reporter": "Locust's worker, which starts it",
+    "reject": "users' locustfiles",
     "drive": "Locust, which calls what carries its task decorator",
     "fold": "anyone who reads a record: the properties compare it with the conductor's steps",
     **dict.fromkeys(
