@@ -11,6 +11,7 @@ from typing import Protocol
 
 from stormdrill.cli import figures
 from stormdrill.cli.checks import check_lines, check_objects
+from stormdrill.cli.whys import whys
 from stormdrill.core import telling
 from stormdrill.errors import Problem
 from stormdrill.model.units import DURATION, parse_duration
@@ -109,23 +110,17 @@ def verdict_lines(verdict: Verdict, width: int = 100) -> list[str]:
         lines += ["", *table_lines(verdict, width)]
     if verdict.backpressure:
         lines += ["", *check_lines(verdict.backpressure, width)]
-    whys = [one.sentence for one in verdict.objectives if one.verdict != "PASS" and one.sentence]
-    whys += [f"{one.name}: {one.sentence}" for one in verdict.backpressure if one.verdict != "PASS" and one.sentence]
-    whys += [f"{one.name} on {one.target}: {one.detail}" for one in verdict.faults if not (one.bit and one.exposed)]
-    if verdict.runbook is not None and verdict.runbook.verdict != "PASS":
-        whys.append(verdict.runbook.sentence)
-    whys += list(verdict.reasons)
     felt = dict.fromkeys((one.name, one.users) for one in verdict.faults if one.users)
     if felt:
         lines.append("")
     for name, users in felt:
         text = f"{name}: {users}" if len(felt) > 1 else users
         lines += textwrap.wrap(text, width, initial_indent="  users    ", subsequent_indent=" " * 11)
-    if whys:
+    reasons = whys(verdict)
+    if reasons:
         lines.append("")
-    for why in dict.fromkeys(whys):
-        if why != verdict.sentence:
-            lines += textwrap.wrap(why, width, initial_indent="         - ", subsequent_indent=" " * 11)
+    for why in reasons:
+        lines += textwrap.wrap(why, width, initial_indent="         - ", subsequent_indent=" " * 11)
     return lines
 
 
