@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pressing import GOODNESS, Told, checked, retold, seeing, with_fault
+from stormdrill.core.backpressure.asked import ASKED
 from stormdrill.core.backpressure.slope import theil_sen
 from stormdrill.core.evidence import Evidence
 from stormdrill.model.system import HopCounters
@@ -175,7 +176,7 @@ def test_tainted_evidence_never_passes_and_never_fails(word: str, taint: dict[st
 @given(st.integers(3, 80))
 def test_a_run_that_ended_before_its_last_stage_has_not_passed(stop_at_s: int) -> None:
     stopped = simulate(stop_at_s=float(stop_at_s))
-    for word in CHECKS:
+    for word in ASKED:
         found = checked(stopped, word)
         assert found.sentence
         assert found.verdict != "PASS" or stop_at_s > stopped.stages[-1].start_s

@@ -13,17 +13,8 @@ import numpy as np
 from stormdrill.core.backpressure.asked import AdmittedLatency
 from stormdrill.core.backpressure.capacity import Overload, overloads
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import (
-    MOST_US,
-    Part,
-    at_most,
-    concluded,
-    figure,
-    percent,
-    scaled,
-    told,
-    unseen,
-)
+from stormdrill.core.backpressure.figures import MOST_US, at_most, figure, percent, scaled, told
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import Requests
 from stormdrill.core.intervals import Interval, block_count, block_of, quantile_interval
@@ -40,14 +31,14 @@ PARTS = 1_000_000
 def judge(case: Case, asked: AdmittedLatency) -> CheckVerdict:
     windows, missing = overloads(case, asked.up_to)
     if not windows:
-        return unseen(WORD, missing)
+        return conclude(case, WORD, [unknown(missing)], ())
     most = float(asked.most.rstrip("%"))
-    parts, figures = [Part("INCONCLUSIVE", missing)] if missing else [], []
+    parts, figures = [unknown(missing)] if missing else [], []
     for window in windows:
         p99 = percent(_p99(case, window))
         parts.append(_part(window, p99, most))
         figures.append(figure(f"p99 at {window.name}, of the deadline", p99, "%", most))
-    return concluded(case, WORD, parts, figures, [window.span for window in windows])
+    return conclude(case, WORD, parts, [window.span for window in windows], figures=figures)
 
 
 def _p99(case: Case, window: Overload) -> Interval:
@@ -69,15 +60,15 @@ def in_deadlines(requests: Requests) -> np.ndarray[tuple[int], np.dtype[np.uint3
     return parts
 
 
-def _part(window: Overload, p99: Interval, most: float) -> Part:
+def _part(window: Overload, p99: Interval, most: float) -> Answer:
     if not p99.n:
-        return Part("INCONCLUSIVE", f"nothing was admitted {window.text}")
+        return unknown(f"nothing was admitted {window.text}")
     word = at_most(p99, most)
     text = f"p99 of {p99.n:,} admitted requests {window.text} was "
     text += "a time-out" if math.isinf(p99.value) else f"{told(p99, '%')} of the deadline"
     fewest = minimum_samples(QUANTILE)
     few = f"; {fewest} are the fewest that can show it" if word == "INCONCLUSIVE" and p99.n < fewest else ""
-    return Part(word, f"{text}; at most {quantity(most, '%')} was asked{few}")
+    return Answer(word, f"{text}; at most {quantity(most, '%')} was asked{few}")
 
 
 CHECK = check(WORD, judge)

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from stormdrill.core.backpressure.asked import BoundedQueue
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import figure, plain
-from stormdrill.core.backpressure.parts import Answer, conclude, share_of, unknown
+from stormdrill.core.backpressure.figures import figure, plain, share_of
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.series import Series, series_of, silence
 from stormdrill.core.backpressure.slope import fewest, theil_sen
 from stormdrill.core.backpressure.stages import episodes_of, pressed, role_of, steps_of
@@ -68,7 +68,7 @@ def judge(case: Case, asked: BoundedQueue) -> CheckVerdict:
             inside = one.within(level.start_ms, level.end_ms)
             most = share * float(inside.values[0]) if len(inside) else 0.0
             parts.append(_growth(case, one, level, _Growing("memory", "MB", MB, max(most, LEAST_MEMORY), memory_s)))
-    return conclude(case, WORD, parts, looked_at, _praise(depths, limits, level))
+    return conclude(case, WORD, parts, looked_at, praise=_praise(depths, limits, level))
 
 
 def _praise(depths: tuple[Series, ...], limits: tuple[Series, ...], level: Span | None) -> str:

@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from stormdrill.core.backpressure.asked import Breaker
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import at_most, figure, plain
-from stormdrill.core.backpressure.parts import Answer, conclude, share_of, unknown
+from stormdrill.core.backpressure.figures import at_most, figure, plain, share_of
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.series import Series, counted, series_of, silence
 from stormdrill.core.case import Case
 from stormdrill.core.intervals import Interval
@@ -74,7 +74,7 @@ def judge(case: Case, asked: Breaker) -> CheckVerdict:
         answers.append(_closes(case, one, outage, asked))
         if pressure.probes:
             answers.append(_probes(case, one, outage, asked))
-    return conclude(case, WORD, answers, spans, _praise(answers, len(opened)))
+    return conclude(case, WORD, answers, spans, praise=_praise(answers, len(opened)))
 
 
 def _praise(answers: Sequence[Answer], opened: int) -> str:

@@ -13,7 +13,8 @@ from msgspec import Struct, convert
 
 from stormdrill.core.backpressure.asked import Capacity
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import Part, concluded, figure, percent, plain, told, unseen
+from stormdrill.core.backpressure.figures import figure, percent, plain, told
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.stages import (
     Stretch,
     planned_stages,
@@ -110,15 +111,15 @@ def judge(case: Case, asked: Capacity) -> CheckVerdict:
     """PASS when it is known, and as much as is asked; without `least` it only has to be found."""
     found, least = capacity_of(case), parse_rate(asked.least)
     if not found.steps:
-        return unseen(WORD, "the run never came to a step of its staircase")
+        return conclude(case, WORD, [unknown("the run never came to a step of its staircase")], ())
     top = found.broke.stretch.factor if found.broke else float("inf")
     spans = [
         step.stretch.settled for step in found.steps if step.stretch.factor <= top
     ]  # what is beyond proves nothing
-    return concluded(case, WORD, [_part(found, least)], _figures(found, least), spans)
+    return conclude(case, WORD, [_part(found, least)], spans, figures=_figures(found, least))
 
 
-def _part(found: Found, least: float) -> Part:
+def _part(found: Found, least: float) -> Answer:
     held, broke = found.held, found.broke
     wanted = f"; at least {quantity(least, '/s')} was asked" if least else ""
     doubts = "".join(f"; at {rate(step)} it isn't certain ({_served(step)})" for step in found.unsure)
@@ -134,12 +135,12 @@ def _part(found: Found, least: float) -> Part:
         text += " the fewest that can show it"
     carried = held.stretch.asked_per_s if held else 0.0
     if least and broke is not None and broke.stretch.asked_per_s <= least * (1 + STAIRS):
-        return Part("FAIL", text + doubts + wanted)
+        return Answer("FAIL", text + doubts + wanted)
     if least and carried >= least * (1 - STAIRS):
-        return Part("PASS", text + doubts + wanted)
+        return Answer("PASS", text + doubts + wanted)
     if found.known and not least:
-        return Part("PASS", text + doubts)
-    return Part("INCONCLUSIVE", text + doubts + wanted + _advice(found))
+        return Answer("PASS", text + doubts)
+    return unknown(text + doubts + wanted + _advice(found))
 
 
 def _advice(found: Found) -> str:

@@ -10,22 +10,9 @@ import numpy as np
 from stormdrill.core.backpressure.asked import CheapRejection
 from stormdrill.core.backpressure.capacity import Overload, overloads
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import (
-    MOST_US,
-    Part,
-    Pool,
-    at_most,
-    concluded,
-    evened,
-    figure,
-    merged,
-    percent,
-    pooled,
-    scaled,
-    together,
-    told,
-    unseen,
-)
+from stormdrill.core.backpressure.figures import MOST_US, at_most, figure, percent, scaled, told
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
+from stormdrill.core.backpressure.pools import Pool, evened, merged, pooled, together
 from stormdrill.core.case import Case
 from stormdrill.core.intervals import Interval, quantile_interval, share_interval
 from stormdrill.core.sentences import quantity
@@ -44,7 +31,7 @@ def judge(case: Case, asked: CheapRejection) -> CheckVerdict:
     doesn't reach is no loss while the others turn enough away."""
     windows, missing = overloads(case, UP_TO)
     if not windows:
-        return unseen(WORD, missing)
+        return conclude(case, WORD, [unknown(missing)], ())
     spans, where = [window.span for window in windows], _where(windows)
     pools = pooled(case.attempts, spans)
     quick, vain = percent(_took(case, pools)), percent(_in_vain(case, pools))
@@ -55,8 +42,8 @@ def judge(case: Case, asked: CheapRejection) -> CheckVerdict:
     ]
     if not vain.n:
         nothing = f"nothing was turned away {where}: there was no overload to see it by"
-        return concluded(case, WORD, [Part("INCONCLUSIVE", nothing)], figures, spans)
-    return concluded(case, WORD, [_quick(quick, most, where), _vain(vain, timeouts)], figures, spans)
+        return conclude(case, WORD, [unknown(nothing)], spans, figures=figures)
+    return conclude(case, WORD, [_quick(quick, most, where), _vain(vain, timeouts)], spans, figures=figures)
 
 
 def _where(windows: Sequence[Overload]) -> str:
@@ -84,18 +71,18 @@ def _in_vain(case: Case, pools: Sequence[Pool]) -> Interval:
     return share_interval(merged(waited, even), merged(waited + rejected, even), case.seed)
 
 
-def _quick(quick: Interval, most: float, where: str) -> Part:
+def _quick(quick: Interval, most: float, where: str) -> Answer:
     if not quick.n:
-        return Part("INCONCLUSIVE", f"nothing was rejected {where}")
+        return unknown(f"nothing was rejected {where}")
     word = at_most(quick, most)
     text = f"99% of {quick.n:,} rejections {where} took at most {told(quick, '%')} of the deadline"
-    return Part(word, f"{text}; at most {quantity(most, '%')} was asked{_few(word, quick.n, QUANTILE)}")
+    return Answer(word, f"{text}; at most {quantity(most, '%')} was asked{_few(word, quick.n, QUANTILE)}")
 
 
-def _vain(vain: Interval, timeouts: float) -> Part:
+def _vain(vain: Interval, timeouts: float) -> Answer:
     word = at_most(vain, timeouts)
     text = f"{told(vain, '%')} of {vain.n:,} that were not served waited in vain instead of being turned away"
-    return Part(word, f"{text}; at most {quantity(timeouts, '%')} was asked{_few(word, vain.n, 1 - timeouts / 100)}")
+    return Answer(word, f"{text}; at most {quantity(timeouts, '%')} was asked{_few(word, vain.n, 1 - timeouts / 100)}")
 
 
 def _few(word: Word, n: int, share: float) -> str:

@@ -14,8 +14,8 @@ from msgspec import Struct, convert
 from stormdrill.core.backpressure.asked import Drain
 from stormdrill.core.backpressure.carried import Carried, carried
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import at_most, figure, plain
-from stormdrill.core.backpressure.parts import Answer, conclude, unknown
+from stormdrill.core.backpressure.figures import at_most, figure, plain
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.series import Series, Total, series_of, silence, total_of
 from stormdrill.core.backpressure.surges import Surge, surges
 from stormdrill.core.case import Case

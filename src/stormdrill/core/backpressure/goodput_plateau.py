@@ -5,7 +5,8 @@ from __future__ import annotations
 from stormdrill.core.backpressure.asked import GoodputPlateau
 from stormdrill.core.backpressure.capacity import Found, capacity_of, overloads, rate
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import Part, at_least, concluded, figure, percent, ratio, scaled, told, unseen
+from stormdrill.core.backpressure.figures import at_least, figure, percent, ratio, scaled, told
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.stages import goodput
 from stormdrill.core.case import Case
 from stormdrill.core.sentences import quantity
@@ -20,12 +21,12 @@ def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
     """Each multiple is a part of its own; one that the staircase doesn't reach is INCONCLUSIVE."""
     found, (windows, missing) = capacity_of(case), overloads(case, asked.up_to)
     if found.held is None or not windows:
-        return unseen(WORD, missing or "the capacity isn't known")
+        return conclude(case, WORD, [unknown(missing or "the capacity isn't known")], ())
     least = float(asked.least.rstrip("%"))
     # what was asked there is known, so that only the share of it that was served is uncertain
     held = scaled(found.held.served, found.held.stretch.asked_per_s)
     broke = goodput(case, found.broke.stretch.settled) if found.broke is not None else None
-    parts = [Part("INCONCLUSIVE", missing)] if missing else []
+    parts = [unknown(missing)] if missing else []
     figures = [figure("goodput at capacity", held, "/s")]
     for window in windows:
         there = goodput(case, window.span)
@@ -36,11 +37,11 @@ def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
             base, where = broke, f"of that at {rate(found.broke)}, where more was asked than it carries"
         share = percent(ratio(there, base))
         text = f"goodput {window.text} was {told(share, '%')} {where}"
-        parts.append(Part(at_least(share, least), f"{text}; {quantity(least, '%')} was asked{_coarse(found)}"))
+        parts.append(Answer(at_least(share, least), f"{text}; {quantity(least, '%')} was asked{_coarse(found)}"))
         figures.append(figure(f"goodput at {window.name}", there, "/s"))
         figures.append(figure(f"kept at {window.name}", share, "%", least))
     spans = [found.held.stretch.settled, *(window.span for window in windows)]
-    return concluded(case, WORD, parts, figures, spans)
+    return conclude(case, WORD, parts, spans, figures=figures)
 
 
 def _coarse(found: Found) -> str:

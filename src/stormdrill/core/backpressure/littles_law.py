@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from stormdrill.core.backpressure.asked import LittlesLaw
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import Part, concluded, figure, percent, plain, told, unseen, worst
+from stormdrill.core.backpressure.figures import figure, percent, plain, told
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown, worst
 from stormdrill.core.backpressure.stages import Stretch, pressed, stages_of
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import DROPPED, REFUSED
@@ -71,7 +72,7 @@ def judge(case: Case, asked: LittlesLaw) -> CheckVerdict:
     metric = case.plan.system.pressure.in_flight
     spans = pressed(case)
     if not spans:
-        return unseen(WORD, "the run never came to any load that is judged")
+        return conclude(case, WORD, [unknown("the run never came to any load that is judged")], ())
     ticks = ticks_of(case, metric)
     found = [one for one in (_compare(case, name, span, ticks) for name, span in _named(case, spans)) if one]
     if not found:
@@ -80,7 +81,7 @@ def judge(case: Case, asked: LittlesLaw) -> CheckVerdict:
             if metric
             else "the system tells no such figure"
         )
-        return concluded(case, WORD, [Part("INCONCLUSIVE", why)], (), spans)
+        return conclude(case, WORD, [unknown(why)], spans)
     busy = [one for one in found if one.clients >= LEAST_INSIDE or one.system >= LEAST_INSIDE]
     most = float(asked.most.rstrip("%"))
     figures = [figure("unseen by the system", percent(_all(busy)), "%", most)] if busy else []
@@ -92,8 +93,8 @@ def judge(case: Case, asked: LittlesLaw) -> CheckVerdict:
     if not busy:
         top = max(max(one.clients, one.system) for one in found)
         why = f"there was too little in flight to compare: {number(top)} at most"
-        return concluded(case, WORD, [Part("INCONCLUSIVE", why)], (), looked)
-    return concluded(case, WORD, _parts(busy, most, metric), figures, looked)
+        return conclude(case, WORD, [unknown(why)], looked)
+    return conclude(case, WORD, _parts(busy, most, metric), looked, figures=figures)
 
 
 def _apart(one: Compared) -> float:
@@ -202,7 +203,7 @@ def mean_interval(values: Floats) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def _parts(busy: Sequence[Compared], most: float, metric: str) -> list[Part]:
+def _parts(busy: Sequence[Compared], most: float, metric: str) -> list[Answer]:
     """A window in which they surely differ decides; else the windows together must surely agree."""
     hiding = [one for one in busy if percent(one.share).low > most]
     ahead = [one for one in busy if percent(one.share).high < -most]
@@ -215,18 +216,18 @@ def _parts(busy: Sequence[Compared], most: float, metric: str) -> list[Part]:
         text += (
             f"; {quantity(most, '%')} is the most. {number(one.hidden.value)} waited elsewhere: in an accept backlog"
         )
-        parts.append(Part("INVALID", f"{text}, or at a balancer"))
+        parts.append(Answer("INVALID", f"{text}, or at a balancer"))
     for one in sorted(ahead, key=lambda item: item.share.high)[:1]:
         text = f"in the {one.name} {metric} was {number(one.system)} and clients waited for {number(one.clients)} only"
         text += f"; {quantity(most, '%')} is the most that they may differ: the system works for others than these"
-        parts.append(Part("INVALID", f"{text} clients, or for who has given up"))
+        parts.append(Answer("INVALID", f"{text} clients, or for who has given up"))
     if parts:
         return parts
     share = percent(_all(busy))
     text = f"what clients waited for and {metric} differed by {told(share, '%')}"
     text += f" over {share.n:,} readings; {quantity(most, '%')} is the most"
     agreed = share.low >= -most and share.high <= most
-    return [Part(worst(["PASS" if agreed else "INCONCLUSIVE"]), text)]
+    return [Answer(worst(["PASS" if agreed else "INCONCLUSIVE"]), text)]
 
 
 def _all(busy: Sequence[Compared]) -> Interval:

@@ -17,8 +17,9 @@ from msgspec import Struct
 from stormdrill.core.backpressure.asked import Priority
 from stormdrill.core.backpressure.carried import Carried, carried, overloaded
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import at_least, figure, percent, pooled, together, told
-from stormdrill.core.backpressure.parts import Answer, conclude, share_of, unknown
+from stormdrill.core.backpressure.figures import at_least, figure, percent, share_of, told
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
+from stormdrill.core.backpressure.pools import pooled, together
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import DROPPED
 from stormdrill.core.intervals import DRAWS, FEWEST_WIDE, WIDTHS, Floats, Interval, Ints, draws, share_interval

@@ -16,8 +16,8 @@ from msgspec import Struct
 from stormdrill.core.backpressure.asked import Recovery
 from stormdrill.core.backpressure.carried import Carried, carried
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import at_least, figure, percent, plain, ratio, told
-from stormdrill.core.backpressure.parts import Answer, conclude, share_of, unknown
+from stormdrill.core.backpressure.figures import at_least, figure, percent, plain, ratio, share_of, told
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.stages import Stretch, served_share
 from stormdrill.core.backpressure.surges import Surge, surges
 from stormdrill.core.case import Case

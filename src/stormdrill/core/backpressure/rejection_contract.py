@@ -11,21 +11,9 @@ from numpy.typing import NDArray
 from stormdrill.core.backpressure.asked import RejectionContract
 from stormdrill.core.backpressure.capacity import share_asked
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import (
-    Part,
-    Pool,
-    at_least,
-    at_most,
-    concluded,
-    evened,
-    figure,
-    merged,
-    percent,
-    pooled,
-    together,
-    told,
-    unseen,
-)
+from stormdrill.core.backpressure.figures import at_least, at_most, figure, percent, told
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
+from stormdrill.core.backpressure.pools import Pool, evened, merged, pooled, together
 from stormdrill.core.backpressure.stages import Stretch, pressed, served_share, stages_of
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import ANSWERED, GARBLED, REFUSED, RETRY_AFTER, Requests
@@ -44,7 +32,7 @@ Mask = NDArray[np.bool_]
 def judge(case: Case, asked: RejectionContract) -> CheckVerdict:
     spans = pressed(case)
     if not spans:
-        return unseen(WORD, "the run never came to any load that is judged")
+        return conclude(case, WORD, [unknown("the run never came to any load that is judged")], ())
     pools = pooled(case.attempts, spans)
     away = [_turned_away(pool.requests) for pool in pools]
     kept = [mask & _proper(pool.requests) for pool, mask in zip(pools, away, strict=True)]
@@ -55,13 +43,13 @@ def judge(case: Case, asked: RejectionContract) -> CheckVerdict:
     figures = [figure("rejected as agreed", share, "%", least)]
     if not share.n:
         nothing = "nothing was turned away: how it would have been isn't known"
-        return concluded(case, WORD, [Part("INCONCLUSIVE", nothing)], figures, spans)
+        return conclude(case, WORD, [unknown(nothing)], spans, figures=figures)
     parts = [_agreed(share, least, pools, away, kept)]
     same, parted = _spread(pools, kept, float(asked.same.rstrip("%")))
     back, obeyed = _obeyed(case, float(asked.obeyed.rstrip("%")))
     figures.append(figure("told to come at one time", same, "%", float(asked.same.rstrip("%"))))
     figures.append(figure("served on their return", back, "%", float(asked.obeyed.rstrip("%"))))
-    return concluded(case, WORD, [*parts, parted, obeyed], figures, spans)
+    return conclude(case, WORD, [*parts, parted, obeyed], spans, figures=figures)
 
 
 def _turned_away(requests: Requests) -> Mask:
@@ -77,7 +65,7 @@ def _proper(requests: Requests) -> Mask:
     return found
 
 
-def _agreed(share: Interval, least: float, pools: Sequence[Pool], away: Sequence[Mask], kept: Sequence[Mask]) -> Part:
+def _agreed(share: Interval, least: float, pools: Sequence[Pool], away: Sequence[Mask], kept: Sequence[Mask]) -> Answer:
     word = at_least(share, least)
     text = f"{told(share, '%')} of {share.n:,} that were turned away got 429 or 503 and a Retry-After that can be read"
     text += f"; {quantity(least, '%')} was asked"
@@ -85,7 +73,7 @@ def _agreed(share: Interval, least: float, pools: Sequence[Pool], away: Sequence
     fewest = minimum_samples(least / 100) if least < 100 else 0
     if word == "INCONCLUSIVE" and share.n < fewest:
         text += f"; {fewest} are the fewest that can show it"
-    return Part(word, text + (f" ({broken})" if broken else ""))
+    return Answer(word, text + (f" ({broken})" if broken else ""))
 
 
 def _broken(pools: Sequence[Pool], away: Sequence[Mask], kept: Sequence[Mask]) -> str:
@@ -107,11 +95,11 @@ def _broken(pools: Sequence[Pool], away: Sequence[Mask], kept: Sequence[Mask]) -
     return ", ".join(said + [f"{count:,} x {status}" for status, count in sorted(others.items())])
 
 
-def _spread(pools: Sequence[Pool], kept: Sequence[Mask], most: float) -> tuple[Interval, Part]:
+def _spread(pools: Sequence[Pool], kept: Sequence[Mask], most: float) -> tuple[Interval, Answer]:
     """What share the commonest value has. It is the values that are looked at, not when they came: no blocks."""
     values = np.concatenate([pool.requests.retry_after_s[mask] for pool, mask in zip(pools, kept, strict=True)])
     if not len(values):
-        return Interval(np.nan, 0.0, 1.0, 0), Part("PASS", "")  # what is missing has been said
+        return Interval(np.nan, 0.0, 1.0, 0), Answer("PASS", "")  # what is missing has been said
     counts = np.bincount(values, minlength=1)
     common, n = int(counts.argmax()), len(values)
     low, high = clopper_pearson(int(counts[common]), n)
@@ -119,25 +107,25 @@ def _spread(pools: Sequence[Pool], kept: Sequence[Mask], most: float) -> tuple[I
     text = f"{told(share, '%')} of them were told to come back in {common} s"
     word = at_most(share, most)
     if word == "PASS":
-        return share, Part(word, f"they were spread: {text}")
+        return share, Answer(word, f"they were spread: {text}")
     crowd = f"{text}, all in one crowd" if word == "FAIL" else text
-    return share, Part(word, f"{crowd}; at most {quantity(most, '%')} was asked")
+    return share, Answer(word, f"{crowd}; at most {quantity(most, '%')} was asked")
 
 
-def _obeyed(case: Case, least: float) -> tuple[Interval, Part]:
+def _obeyed(case: Case, least: float) -> tuple[Interval, Answer]:
     """Those who came back no earlier than they were told to, and found no overload. What a client is promised while the
     overload lasts, nobody can keep. Too few of them count neither for nor against."""
     again, served = _came_back(case)
     n, good = int(np.count_nonzero(again)), int(np.count_nonzero(again & served))
     if not n:
-        return Interval(np.nan, 0.0, 1.0, 0), Part("PASS", "nobody came back as told once there was room")
+        return Interval(np.nan, 0.0, 1.0, 0), Answer("PASS", "nobody came back as told once there was room")
     low, high = clopper_pearson(good, n)
     share = percent(Interval(good / n, low, high, n))
     text = f"{told(share, '%')} of {n:,} who came back as told, once there was room, were served"
     word: Word = "FAIL" if share.high < least else "PASS"
     if word == "FAIL":
-        return share, Part(word, f"{text}; {quantity(least, '%')} was asked")
-    return share, Part(word, text if share.low >= least else f"{text}, too few to be sure")
+        return share, Answer(word, f"{text}; {quantity(least, '%')} was asked")
+    return share, Answer(word, text if share.low >= least else f"{text}, too few to be sure")
 
 
 def _came_back(case: Case) -> tuple[Mask, Mask]:

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from stormdrill.core.backpressure.asked import RetryAmplification
 from stormdrill.core.backpressure.checking import check
-from stormdrill.core.backpressure.finding import at_most, figure, plain
-from stormdrill.core.backpressure.parts import Answer, conclude, unknown
+from stormdrill.core.backpressure.figures import at_most, figure, plain
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.series import Series, grown_by_block, series_of, silence
 from stormdrill.core.backpressure.stages import pressed
 from stormdrill.core.case import Case
@@ -62,7 +62,7 @@ def judge(case: Case, asked: RetryAmplification) -> CheckVerdict:
         return conclude(case, WORD, [unknown("the run never came to where the load is judged")], spans)
     looked = [[(one, _answer(one, asked.most)) for one in tries] for tries in places(case, spans)]
     answers = [_worst(found) for found in looked]
-    return conclude(case, WORD, [*answers, _product(case, answers)], spans, _praise(case, asked.most))
+    return conclude(case, WORD, [*answers, _product(case, answers)], spans, praise=_praise(case, asked.most))
 
 
 def _praise(case: Case, most: float) -> str:

@@ -7,7 +7,7 @@ from msgspec import convert
 
 from stormdrill.core.backpressure.asked import ASKED
 from stormdrill.core.backpressure.capacity import capacity_of, found_capacity, overloads
-from stormdrill.core.backpressure.finding import ratio
+from stormdrill.core.backpressure.figures import ratio
 from stormdrill.core.backpressure.registry import check_of
 from stormdrill.core.backpressure.stages import episodes_of, goodput, role_of, stages_of, steps_of
 from stormdrill.core.intervals import Interval

@@ -7,8 +7,8 @@ import pytest
 from msgspec import convert
 
 from stormdrill.core.backpressure.asked import ASKED
-from stormdrill.core.backpressure.finding import evened, merged
 from stormdrill.core.backpressure.littles_law import seen_inside, ticks_of
+from stormdrill.core.backpressure.pools import evened, merged
 from stormdrill.core.backpressure.registry import check_of
 from stormdrill.model.verdict import CheckVerdict
 from synthetic_overload import Simulated, case_of, simulate
