@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from load_trial import answering
 
 from stormdrill.errors import Refused
 from stormdrill.load.calibrate import OwnChildren, null_server
@@ -197,6 +198,36 @@ def test_more_kinds_than_a_byte_counts_are_of_one_kind(crowd):
     assert len(crowd.header["labels"]) == 256
     assert len(crowd.of(name="other")) == len(crowd.rows) - 255 > 0
     assert len(crowd.of(name="/254")) == 1
+
+
+BY_POSITION = """
+from locust import FastHttpUser, HttpUser, constant, task
+class Slow(HttpUser):
+    wait_time = constant(0.05)
+    @task
+    def ask(self):
+        self.client.request("GET", "/", "slow", False, {"tier": 1})
+class Fast(FastHttpUser):
+    wait_time = constant(0.05)
+    @task
+    def ask(self):
+        self.client.request("GET", "/", "fast", None, False)
+"""
+
+
+def test_a_request_whose_options_are_given_by_position_is_one_record(crowd):
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as (url, seen):
+        ended = crowd.start(BY_POSITION, url, users=2).end(0.5)
+    assert ended.sent == len(crowd.rows) == len(seen) > 0
+    assert len(crowd.of(name="slow", tier="1"))
+
+
+def test_an_answer_that_leads_nowhere_is_not_forgotten_and_taints_the_evidence(crowd):
+    with answering(b"HTTP/1.1 302 Found\r\nLocation: http://a:b/\r\nContent-Length: 0\r\n\r\n") as (url, seen):
+        ended = crowd.start(BY_POSITION, url, users=2).end(0.5)
+    assert crowd.outcomes() == {Outcome.DROPPED: len(seen)}
+    assert (ended.scheduled, ended.sent, ended.dropped) == (len(seen), 0, len(seen))
+    assert "the locustfile went wrong" in ended.detail
 
 
 def test_users_take_turns_over_the_entries_and_each_keeps_its_own(crowd):

@@ -21,7 +21,7 @@ from stormdrill.load.launcher import INSTANCE, LocustLoad
 from stormdrill.load.line import GeneratorLine
 from stormdrill.model.event import LoadEnded
 from stormdrill.model.profile import Profile, Stream
-from stormdrill.store.records import RECORD, Outcome, read_records
+from stormdrill.store.records import RECORD, Flag, Outcome, read_records
 
 pytestmark = pytest.mark.real
 
@@ -213,7 +213,70 @@ def test_a_serve_that_raises_before_it_sends_taints_the_evidence_and_is_told(tri
     with null_server() as server:
         ended, _ = trial.start(server.url, rate=20.0, file=file).end(1.0)
     assert trial.outcomes() == {Outcome.DROPPED: 20}
-    assert ended.detail == "serve() went wrong 20 times: ValueError: oops"
+    assert ended.detail == "the locustfile went wrong 20 times: ValueError: oops"
+
+
+@pytest.mark.parametrize(
+    ("serve", "outcome", "status", "told"),
+    [
+        ("self.http.get('/ü')", Outcome.DROPPED, 0, "is no path"),  # the system never saw it
+        ("self.http.get('/', headers={'a': '\\n'})", Outcome.DROPPED, 0, "can't be sent"),
+        ("self.http.post('/', json=object())", Outcome.DROPPED, 0, "TypeError"),
+        ("self.http.get('/').json()['missing']", Outcome.ANSWERED, 0, "KeyError: 'missing'"),
+        ("assert not self.client.get('/')", Outcome.ANSWERED, 0, "AssertionError"),
+    ],
+)
+def test_a_request_that_serve_could_not_make_or_take_is_no_success(trial, tmp_path, serve, outcome, status, told):
+    file = written(tmp_path, f"class U(OpenLoopUser):\n    def serve(self, arrival):\n        {serve}\n")
+    with null_server() as server:
+        ended, _ = trial.start(server.url, rate=20.0, file=file).end(0.5)
+    assert trial.outcomes() == {outcome: 10}
+    assert set(trial.rows["status"].tolist()) == {status}
+    assert told in ended.detail
+
+
+def test_what_follows_an_answer_at_once_is_not_taken_for_the_answer(trial):
+    failed, fine = (f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode() for status in ("500 No", "200 OK"))
+    with answering(failed + fine) as (url, _):
+        trial.start(url, rate=20.0).end(0.5)
+    assert trial.outcomes() == {Outcome.REFUSED: 10}
+
+
+def test_what_announces_an_answer_is_not_taken_for_it(trial):
+    early, late = (f"HTTP/1.1 {status}\r\n".encode() for status in ("103 Early Hints\r\n", "503 No"))
+    with answering(early + late + b"Content-Length: 0\r\n\r\n") as (url, _):
+        trial.start(url, rate=20.0).end(0.5)
+    assert set(trial.rows["status"].tolist()) == {503}
+
+
+@pytest.mark.parametrize("client", ["http", "client"])
+def test_headers_that_are_said_twice_are_not_known_and_the_answer_counts(trial, tmp_path, client):
+    file = written(tmp_path, f"class U(OpenLoopUser):\n    def serve(self, arrival):\n        self.{client}.get('/')\n")
+    twice = b"X-Region: a\r\nX-Region: b\r\nRetry-After: 1\r\nRetry-After: 2\r\n"
+    with answering(b"HTTP/1.1 503 No\r\n" + twice + b"Content-Length: 0\r\n\r\n") as (url, _):
+        _, closed = trial.start(url, rate=20.0, file=file).end(0.5)
+    assert closed.complete
+    assert trial.outcomes() == {Outcome.ANSWERED: 10}
+    assert set(trial.rows["flags"].tolist()) == {Flag.FINAL | Flag.GARBLED}
+    assert trial.header["regions"] == []
+
+
+def test_a_locustfile_that_ends_its_own_user_has_lost_the_load(trial, tmp_path):
+    text = "class U(OpenLoopUser):\n    def serve(self, arrival):\n        self.environment.runner.quit()\n"
+    with null_server() as server:
+        ended, closed = trial.start(server.url, rate=20.0, file=written(tmp_path, text)).end(0.5)
+    assert "the load was stopped from within" in ended.detail
+    assert (ended.lost_workers, closed.complete) == (1, False)
+
+
+def test_a_worker_whose_file_is_gone_is_lost_whatever_it_said(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=20.0).until(0.3)
+        (trial.directory / trial.load.records()[0]).unlink()
+        (ended,) = trial.load.end((trial.epoch_s + 0.5) * 1e3, 1.0)
+    assert isinstance(ended, LoadEnded)
+    assert (ended.scheduled, ended.lost_workers) == (10, 1)
+    assert "its file is gone" in ended.detail
 
 
 def test_records_of_a_killed_generator_are_readable_and_incomplete(trial):

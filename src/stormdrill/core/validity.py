@@ -264,6 +264,9 @@ def _count_taints(events: Sequence[ev.Recorded], requests: Requests) -> list[Tai
     if len(requests) < event.scheduled:
         why = f"{event.scheduled - len(requests):,} of {event.scheduled:,} scheduled requests have no record"
         taints.append(Taint("records", why, seqs))
+    elif len(requests) > event.scheduled:
+        why = f"{len(requests):,} requests are recorded and {event.scheduled:,} were scheduled: some stand there twice"
+        taints.append(Taint("records", why, seqs))
     seen = int(np.count_nonzero(requests.outcome == DROPPED))
     if event.dropped > seen:
         taints.append(Taint("records", f"the generator dropped {event.dropped:,} arrivals and recorded {seen:,}", seqs))

@@ -56,6 +56,10 @@ def close_records(directory: Path, left: Sequence[Left]) -> Sequence[Event]:
             sums["dropped"] += dropped
             sums["unfinished"] += int((rows["outcome"] == Outcome.UNFINISHED).sum())
             lags.append(rows["lag_us"][rows["outcome"] != Outcome.DROPPED])
+        elif worker.ended is not None and worker.ended.scheduled:
+            complete = False
+            detail = f"it scheduled {worker.ended.scheduled}, and its file is gone or cannot be read"
+            sums["scheduled"] += worker.ended.scheduled
         if worker.path.exists():
             digest, size = _digest(worker.path)
             name = worker.path.relative_to(directory).as_posix()
@@ -74,7 +78,8 @@ def told(ended: Ended) -> str:
     if ended.failovers:
         parts.append(f"{ended.failovers} requests were refused by one entry and answered by the next")
     if ended.errors:
-        parts.append(f"serve() went wrong {ended.errors} times: {ended.first_error}")
+        times = "once" if ended.errors == 1 else f"{ended.errors} times"
+        parts.append(f"the locustfile went wrong {times}: {ended.first_error}")
     return "; ".join(parts)
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 import gevent
 from gevent.event import Event
+from geventhttpclient.response import HTTPParseError
 from locust import User
 from locust.dispatch import UsersDispatcher
 from locust.env import Environment
@@ -63,7 +64,7 @@ class Crowd:
         """Answered, in a `with` block of the locustfile's that has not said yet what it takes the answer for."""
         self._end_changed = Event()
         self._last_s = self._wait_s = math.inf
-        self._number = self.sent = self.done = self.unfinished = self.errors = 0
+        self._number = self.sent = self.done = self.dropped = self.unfinished = self.errors = 0
         self.first_error = ""
 
     def attach(self, environment: Environment) -> None:
@@ -106,11 +107,12 @@ class Crowd:
 
     def progress(self) -> Progress:
         """A user sends when it sends: what was scheduled is what was sent, and nothing of it late."""
-        return Progress(now() * 1e3, self.sent, self.sent, self.done, 0, 0.0)
+        return Progress(now() * 1e3, self.sent + self.dropped, self.sent, self.done, self.dropped, 0.0)
 
     def summary(self, cpu_s: float) -> Ended:
-        sent = self.sent
-        return Ended(sent, sent, self.done, 0, self.unfinished, 0, self.errors, self.first_error, cpu_s)
+        sent, dropped = self.sent, self.dropped
+        scheduled = sent + dropped
+        return Ended(scheduled, sent, self.done, dropped, self.unfinished, 0, self.errors, self.first_error, cpu_s)
 
     def _live(self, epoch_s: float) -> None:
         gevent.sleep(max(epoch_s - now(), 0.0))
@@ -195,8 +197,11 @@ class Crowd:
             self.done += 1
             self._record_unanswered(asking, Outcome.TIMED_OUT)
         else:
-            # A mistake of the locustfile's, which Locust tells of as such: nothing was sent.
+            # An address that is none: the locustfile's, of which nothing was sent, or that of a redirection. Locust
+            # doesn't report it, and nobody knows what would have become of it.
             self.sent -= 1
+            self.dropped += 1
+            self._record_unanswered(asking, Outcome.DROPPED)
 
     def _unfinished(self, asking: Asking) -> None:
         self.unfinished += 1
@@ -317,7 +322,7 @@ def outcome_of(response: object, exception: BaseException | None) -> tuple[Outco
     causes = (exception, getattr(exception, "original", None), exception.__cause__, exception.__context__)
     if any(isinstance(cause, gevent.Timeout | TimeoutError) or _says_timeout(cause) for cause in causes):
         return Outcome.TIMED_OUT, 0
-    if any(isinstance(cause, OSError | EOFError) for cause in causes):
+    if any(isinstance(cause, OSError | EOFError | HTTPParseError) for cause in causes):
         return Outcome.REFUSED, 0
     return Outcome.ANSWERED, _NOT_ACCEPTED
 

@@ -36,6 +36,7 @@ now = time.monotonic
 _FLUSH_EVERY_S = 0.05
 _LONGEST_NAP_S = 0.5
 _INTERVALS_A_SECOND = round(1 / PROGRESS_EVERY_S)
+_SUCCESSES, _NOT_ACCEPTED = range(200, 300), 0
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,8 @@ class Driver:
             self._walk(serve)
             self._follow()
         except gevent.GreenletExit:
+            if now() < self._last_s:
+                self.failure = self.failure or "the load was stopped from within: the locustfile ended its own user"
             self.stop()
             self._follow()
             raise
@@ -229,6 +232,9 @@ class Driver:
             raise
         except Exception as error:
             self._defect("".join(traceback.format_exception(error)))
+            if flight.outcome is Outcome.ANSWERED and not flight.closed and flight.status in _SUCCESSES:
+                # A check of the locustfile's that failed, or an answer that it could make nothing of.
+                flight.status = _NOT_ACCEPTED
         if flight.outcome is None and errors == self.errors and flight.struck is None and now() < flight.limit_s:
             self._defect(
                 f"serve() ended without an answer for {flight.arrival.stream}: it sends with self.http, self.client "

@@ -34,6 +34,8 @@ _VALUE = re.compile(r"[\t -~\x80-\xff]*")
 _BODY_METHODS = ("POST", "PUT", "PATCH")
 _CONNECTIONS = 10_000
 """More than requests can be in flight: the driver caps those, and the pool must never make one wait."""
+_FIRST_FINAL = 200
+"""Statuses below it announce the answer, and aren't it."""
 _OUTSIDE_LIMIT_S = 60.0
 """For requests outside of `serve`, which have no deadline."""
 
@@ -126,11 +128,13 @@ class HttpClient:
         `json`: anything that msgspec encodes. `name` is for Locust's statistics. No answer is an answer with status
         0. Raises ValueError for what can't be sent.
         """
+        # What can't be sent is said before it counts as sent: the system never saw it.
+        _check(method, path, headers)
+        body, more = _body(method, json, data)
         flight = current_flight()
         if flight is not None:
             self._note_sent(flight)
-        body, more = _body(method, json, data)
-        head = self._head(method, path, headers, more, flight)
+        head = self._head(path, headers, more, flight)
         limit_s = timeout_s or (0.0 if flight is not None else _OUTSIDE_LIMIT_S)
         limit = gevent.Timeout.start_new(limit_s) if limit_s else None
         try:
@@ -161,7 +165,7 @@ class HttpClient:
                 except BaseException:
                     entry.pool.release_socket(sock)
                     raise
-                response = HTTPSocketPoolResponse(sock, entry.pool, block_size=16_384, method=method)
+                response = _Response(sock, entry.pool, block_size=16_384, method=method)
                 content = response.read()
                 return self._answered(response, content, flight, getattr(sock, "arrived_s", 0.0))
             except ConnectionRefusedError as error:
@@ -212,16 +216,9 @@ class HttpClient:
         entry = self._entries[url] = _Entry(url)
         return entry
 
-    def _head(self, method: str, path: str, headers: Headers | None, more: str, flight: Flight | None) -> str:
-        if not _TARGET.fullmatch(path):
-            raise ValueError(f"{path!r} is no path; write one that begins with / and is percent-encoded")
-        if not _METHOD.fullmatch(method):
-            raise ValueError(f"{method!r} is no method; write capital letters, as in PATCH")
+    def _head(self, path: str, headers: Headers | None, more: str, flight: Flight | None) -> str:
         told = "" if flight is None else self._labels(flight.arrival)
         if headers:
-            for field, value in headers.items():
-                if not _FIELD.fullmatch(field) or not _VALUE.fullmatch(value):
-                    raise ValueError(f"header {field!r}: {value!r} can't be sent")
             # What the locustfile says itself is not said twice.
             mine = {field.lower() for field in headers}
             lines = [line for line in (told + more).split("\r\n") if line and line.split(":", 1)[0].lower() not in mine]
@@ -247,6 +244,15 @@ def told_headers(arrival: Arrival, own: Headers | None) -> dict[str, str]:
     found.update({header: arrival.labels[label] for label, header in LABEL_HEADERS.items() if label in arrival.labels})
     mine = {field.lower() for field in own or ()}
     return {field: value for field, value in found.items() if field.lower() not in mine} | dict(own or {})
+
+
+class _Response(HTTPSocketPoolResponse):  # type: ignore[misc]  # untyped library
+    """One answer. The library takes what follows it at once for a newer answer to the same request."""
+
+    def _on_message_begin(self) -> None:
+        if self.message_complete and self.get_code() >= _FIRST_FINAL:
+            raise HTTPParseError("two answers to one request")
+        super()._on_message_begin()
 
 
 class _Entry:
@@ -280,6 +286,16 @@ class _Entry:
     def request(self, method: str, head: str, body: bytes) -> bytes:
         path, fields = head.split("\n", 1)
         return f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._host}{fields}\r\n".encode("latin-1") + body
+
+
+def _check(method: str, path: str, headers: Headers | None) -> None:
+    if not _TARGET.fullmatch(path):
+        raise ValueError(f"{path!r} is no path; write one that begins with / and is percent-encoded")
+    if not _METHOD.fullmatch(method):
+        raise ValueError(f"{method!r} is no method; write capital letters, as in PATCH")
+    for field, value in (headers or {}).items():
+        if not _FIELD.fullmatch(field) or not _VALUE.fullmatch(value):
+            raise ValueError(f"header {field!r}: {value!r} can't be sent")
 
 
 def _body(method: str, json: object, data: bytes | str | None) -> tuple[bytes, str]:

@@ -30,9 +30,8 @@ class OpenLoop(Driver):
         self.user_classes: tuple[type[User], ...] = (user,)
         streams = profile.every_stream
         self.labels = [LabelClass(labels=item.labels, deadline_ms=item.deadline_s * 1e3) for item in streams]
-        planned = arrivals(profile, terms.rate_per_s, terms.seed)
         super().__init__(
-            (item for item in planned if item.job % terms.workers == terms.worker),
+            arrivals(profile, terms.rate_per_s, terms.seed, worker=terms.worker, workers=terms.workers),
             run=terms.run,
             streams=streams,
             entries=terms.entries,

@@ -79,7 +79,8 @@ class ArrivalSession(FastHttpSession):  # type: ignore[misc]  # untyped library
         done_s = time.monotonic()
         flight.ended(*_outcome_of(response), done_s)
         fields = response.headers or {}
-        flight.region = fields.get(self._region_header)
+        region = fields.get(self._region_header)
+        flight.region = region if isinstance(region, str) else None
         if flight.status in REJECTED:
             flight.retry_after = retry_after(fields.get("Retry-After"))
         meta = response.request_meta

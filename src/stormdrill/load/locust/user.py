@@ -166,9 +166,8 @@ def _standalone_driver(user: OpenLoopUser, environment: Environment) -> Driver:
     # With several Locust workers each takes every W-th arrival.
     workers = max(getattr(runner, "worker_count", 1), 1)
     index = max(getattr(runner, "worker_index", 0), 0)
-    planned = arrivals(profile, options.rate, options.seed)
     return Driver(
-        (item for item in planned if item.job % workers == index),
+        arrivals(profile, options.rate, options.seed, worker=index, workers=workers),
         run=f"locust-{secrets.token_hex(3)}",
         streams=profile.every_stream,
         entries=(user.host.rstrip("/"),),

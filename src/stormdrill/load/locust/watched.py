@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,9 @@ from locust.contrib.fasthttp import FastHttpSession
 
 ASKING = "stormdrill_asking"
 """Where a request's context, which Locust hands on to its listeners, says which one it is."""
+
+_BEFORE = 3
+"""self, method and url, before what may be given by position too."""
 
 
 class Asking:
@@ -38,13 +42,18 @@ def _watched(
     asks: Callable[[Asking], None],
     leaves: Callable[[Asking, BaseException | None], None],
 ) -> Callable[..., object]:
+    place = list(inspect.signature(original).parameters).index("context") - _BEFORE
+
     @functools.wraps(original)
     def request(self: object, method: str, url: str, *more: object, **options: object) -> object:
         name = more[0] if more else options.get("name")
-        given = options.get("context")
+        by_position = len(more) > place
+        given = more[place] if by_position else options.get("context")
         context = given if isinstance(given, dict) else {}
         asking = Asking(str(method), str(name or getattr(self, "request_name", None) or url), context)
-        if not more[1:]:  # whoever gives more than a name by position may have given the context so
+        if by_position:
+            more = (*more[:place], {**context, ASKING: asking}, *more[place + 1 :])
+        else:
             options["context"] = {**context, ASKING: asking}
         asks(asking)
         try:
