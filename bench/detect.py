@@ -127,11 +127,14 @@ def what_is_asked(said: argparse.Namespace) -> Asked:
     faults = {word: fault.parameters for word, fault in BUILTIN.items()}
     catches: dict[str, tuple[str, ...]] = {}
     known: dict[str, None] = {}
+    alone: list[str] = []
     for path in sorted(Path("experiments").glob("*.yaml")):
         experiment = read_experiment(path, faults=faults, fast=True, target="").experiment
         bugs = bugs_of(experiment.system)
         if bugs:
             catches[experiment.name] = experiment.catches
+            if not experiment.faults:
+                alone.append(experiment.name)
             known.update(dict.fromkeys(bugs))
     wanted = [name for name in said.bugs.split(",") if name]
     unknown = [name for name in (*said.only, *wanted) if name not in (*catches, *known, SOUND)]
@@ -142,7 +145,7 @@ def what_is_asked(said: argparse.Namespace) -> Asked:
     if said.only:
         mine = [bug for bug in mine if any(bug in bugs for bugs in looked.values())]
     sound = said.runs if not wanted or SOUND in wanted else 0
-    return Asked(tuple(mine), looked, sound, said.bug_runs)
+    return Asked(tuple(mine), looked, sound, said.bug_runs, tuple(alone))
 
 
 def bugs_of(system: str) -> list[str]:
@@ -160,7 +163,8 @@ def detect(asked: Asked, seen: list[Seen], options: Options, keep_all: Callable[
         if time.monotonic() >= until_s:
             print(f"  the time is over; about {left_s / 60:.0f} min are missing: go on with --resume", flush=True)
             return
-        found = run(pair, min(options.at_once, cells(asked, seen)[pair].open), options)
+        at_once = 1 if pair.experiment in asked.alone else options.at_once
+        found = run(pair, min(at_once, cells(asked, seen)[pair].open), options)
         seen.extend(found)
         keep_all()
         for one in found:

@@ -18,6 +18,22 @@ GUESS_S = 30.0
 
 Word = Literal["FAIL", "PASS", "INVALID", "INCONCLUSIVE", "REFUSED", "BROKEN"]
 DECIDED: tuple[Word, ...] = ("FAIL", "PASS")
+NAMED: Mapping[str, str] = {
+    "goodput-collapse": "goodput-plateau",
+    "buffer-bloat": "admitted-latency",
+    "slow-rejection": "cheap-rejection",
+    "no-retry-after": "rejection-contract",
+    "retry-in-step": "rejection-contract",
+    "unbounded-backlog": "bounded-queue",
+    "priority-inversion": "priority",
+    "shed-retried": "retry-amplification",
+    "retry-storm": "retry-amplification",
+    "slow-drain": "drain",
+    "metastable": "recovery",
+    "stuck-breaker": "breaker",
+}
+"""Bug → the backpressure check that names it: where that one is asked, no other may FAIL."""
+CHECK = "check "
 UNDECIDED: tuple[Word, ...] = ("INVALID", "INCONCLUSIVE")
 
 
@@ -55,6 +71,8 @@ class Asked(Struct, frozen=True):
     """Experiment → the bugs that it names; of the experiments that are looked at."""
     sound_runs: int
     bug_runs: int = 1
+    alone: tuple[str, ...] = ()
+    """Experiments whose load is the trigger: two of them beside each other would starve."""
 
     def wanted(self) -> dict[Pair, int]:
         """The pairs with bugs first: they are few, and say most."""
@@ -113,9 +131,10 @@ class Cell(Struct, frozen=True):
 def said_by(verdict: Verdict) -> tuple[str, ...]:
     """What made a run FAIL, in words that are the same from run to run."""
     found = [f"{one.name}, {one.phase}" for one in verdict.objectives if one.verdict == "FAIL"]
+    found += [f"{CHECK}{one.name}" for one in verdict.backpressure if one.verdict == "FAIL"]
     if verdict.runbook is not None and verdict.runbook.verdict == "FAIL":
         found.append(f"runbook {verdict.runbook.name}")
-    if verdict.verdict == "FAIL" and verdict.status == "aborted":
+    if any(reason.startswith("a guard tripped") for reason in (verdict.sentence, *verdict.reasons)):
         found.append("a guard tripped")
     return tuple(found)
 
@@ -169,6 +188,8 @@ class Sum(Struct, frozen=True):
     """Neither caught nor known to be missed."""
     silent: tuple[Pair, ...]
     """Pairs that passed although the experiment names the bug, also of bugs that another one caught."""
+    besides: tuple[Pair, ...]
+    """Pairs of a bug that a check names, in which another check failed."""
     sound_runs: int
     """Decided ones."""
     sound_failed: tuple[Pair, ...]
@@ -188,6 +209,7 @@ class Sum(Struct, frozen=True):
         parts = [
             f"{len(self.caught)} of {self.bugs} bugs caught",
             f"{len(self.silent)} pairs passed that should not" if self.silent else "",
+            f"{len(self.besides)} pairs failed another check too" if self.besides else "",
             f"sound platform failed {self.sound_failures} of {self.sound_runs} runs",
             f"{self.undecided} runs INVALID or INCONCLUSIVE" if self.undecided else "",
             f"{self.missing} runs missing" if self.missing else "",
@@ -210,6 +232,7 @@ def added_up(asked: Asked, seen: Iterable[Seen]) -> Sum:
         missed=tuple(bug for bug in rest if bug not in unsettled),
         open=tuple(bug for bug in rest if bug in unsettled),
         silent=tuple(cell.pair for cell in bugged if cell.decided > cell.failed),
+        besides=tuple(cell.pair for cell in bugged if _besides(cell)),
         sound_runs=sum(cell.decided for cell in sound),
         sound_failed=tuple(cell.pair for cell in sound if cell.failed),
         sound_failures=sum(cell.failed for cell in sound),
@@ -217,6 +240,12 @@ def added_up(asked: Asked, seen: Iterable[Seen]) -> Sum:
         missing=sum(cell.missing for cell in by_pair.values()),
         broken=tuple(cell.pair for cell in by_pair.values() if cell.broken),
     )
+
+
+def _besides(cell: Cell) -> bool:
+    named = NAMED.get(cell.pair.bug)
+    checks = {by.removeprefix(CHECK) for by in cell.by if by.startswith(CHECK)}
+    return named is not None and named in checks and checks != {named}
 
 
 def rows(asked: Asked, seen: Iterable[Seen]) -> list[tuple[str, str, str, str]]:

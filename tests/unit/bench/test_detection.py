@@ -7,7 +7,7 @@ import re
 import pytest
 from bench.detection import SOUND, TRIES, Asked, Pair, Seen, added_up, cells, following, rows, said_by, seconds_left
 
-from stormdrill.model.verdict import ObjectiveVerdict, RunbookVerdict, Times, Verdict, Word
+from stormdrill.model.verdict import CheckVerdict, ObjectiveVerdict, RunbookVerdict, Times, Verdict, Word
 
 LOSS, CRASH = "region-loss", "region-crash"
 ASKED = Asked(("no-failover", "lost-acknowledgement"), {LOSS: ("no-failover",), CRASH: ("lost-acknowledgement",)}, 2)
@@ -111,8 +111,27 @@ def test_a_failure_is_told_by_its_objectives_its_runbook_and_its_guard() -> None
     one = ObjectiveVerdict("jobs_lost = 0", "whole run", "FAIL", 3, None, None, 0, "", 10, "")
     other = ObjectiveVerdict("success > 98%", "fault", "INVALID", 3, None, None, 98, "%", 10, "")
     runbook = RunbookVerdict("region-loss", "FAIL", "", (), "")
-    verdict = Verdict("r", "aborted", "FAIL", "", (one, other), (), None, runbook, Times())
-    assert said_by(verdict) == ("jobs_lost = 0, whole run", "runbook region-loss", "a guard tripped")
+    check = CheckVerdict("priority", "FAIL", "")
+    why = ("a guard tripped: success < 50% for 10s",)
+    verdict = Verdict("r", "aborted", "FAIL", "", (one, other), (), None, runbook, Times(), (check,), why)
+    found = said_by(verdict)
+    assert found == ("jobs_lost = 0, whole run", "check priority", "runbook region-loss", "a guard tripped")
+
+
+def test_a_run_that_was_stopped_by_something_else_names_no_guard() -> None:
+    one = ObjectiveVerdict("jobs_lost = 0", "whole run", "FAIL", 3, None, None, 0, "", 10, "")
+    verdict = Verdict("r", "aborted", "FAIL", "", (one,), (), None, None, Times(), (), ("the run was not finished",))
+    assert said_by(verdict) == ("jobs_lost = 0, whole run",)
+
+
+def test_a_bug_that_a_check_names_must_fail_that_check_and_no_other() -> None:
+    asked = Asked(("slow-drain",), {"backlog-drain": ("slow-drain",)}, 0)
+    exact = Seen("slow-drain", "backlog-drain", "FAIL", ("check drain", "queue_age < 3s, recovery"))
+    assert added_up(asked, [exact]).besides == ()
+    blurred = Seen("slow-drain", "backlog-drain", "FAIL", ("check drain", "check priority"))
+    total = added_up(asked, [blurred])
+    assert total.besides == (Pair("slow-drain", "backlog-drain"),)
+    assert "1 pairs failed another check too" in total.line()
 
 
 def test_every_row_of_the_line_of_counts_names_what_it_counts() -> None:
