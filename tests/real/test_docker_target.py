@@ -13,6 +13,7 @@ from typing import cast
 import msgspec
 import pytest
 
+from base_image import base_image
 from keeping import eventually, kept_run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
@@ -229,7 +230,7 @@ def test_at_its_limit_the_allocator_is_killed_and_not_a_larger_application(engin
         ("python3", "-c", BIG, "$port"),
         ready=Ready(),
         memory_mb=128.0,
-        image="stormdrill-base:bookworm",
+        image=base_image(),
     )
     one = injection("pressure", Pressure(mb_per_s=200.0, ceiling_mb=120.0, victim="neighbour"))
     system = System("big", "back", (big,), docker=DockerSpec(image="stormdrill-platform"), ready_timeout_s=20.0)
@@ -270,9 +271,9 @@ def test_what_dies_has_left_its_output_in_the_run_directory(engine: str, tmp_pat
 
 # --- containers that run already -------------------------------------------------------------------------
 
-STRANGER = json.dumps({"Image": "stormdrill-base:bookworm", "Cmd": ["sleep", "600"]})
+STRANGER = json.dumps({"Image": base_image(), "Cmd": ["sleep", "600"]})
 SERVES = {
-    "Image": "stormdrill-base:bookworm",
+    "Image": base_image(),
     "Cmd": ["python3", "-m", "http.server", "8080"],
     "Labels": {"drill": "allowed", "app": "web", "region": "eu"},
     "ExposedPorts": {"8080/tcp": {}},
@@ -350,7 +351,7 @@ def test_an_image_of_the_users_is_started_and_reaches_its_dependency_through_the
 ) -> None:
     """An image that isn't ours, with a command of its own and a port of its own."""
     db = ServiceInstance(
-        "db", "db", ("python3", "-m", "http.server", "9999"), ready=Ready(), port=9999, image="stormdrill-base:bookworm"
+        "db", "db", ("python3", "-m", "http.server", "9999"), ready=Ready(), port=9999, image=base_image()
     )
     front = small_system().instances[0]
     system = msgspec.structs.replace(
@@ -371,7 +372,7 @@ def test_an_image_of_the_users_is_started_and_reaches_its_dependency_through_the
 def test_an_image_without_python_and_whose_user_is_nobody_is_pressed_by_a_shell(engine: str, tmp_path: Path) -> None:
     from stormdrill.targets.docker.starting import build_image
 
-    (tmp_path / "Dockerfile").write_text("FROM stormdrill-base:bookworm\nRUN rm /usr/bin/python3*\nUSER 65534\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM {base_image()}\nRUN rm /usr/bin/python3*\nUSER 65534\n")
     build_image(tmp_path, "stormdrill-test-bare", {}, {})
     bare = ServiceInstance("back", "back", ("sleep", "600"), image="stormdrill-test-bare", memory_mb=128.0)
     one = injection("pressure", Pressure(mb_per_s=60.0, ceiling_mb=48.0), "bare")
