@@ -29,11 +29,15 @@ class _Asked(NamedTuple):
 
 
 class CheckReading:
-    """`load`: whether requests are sent and recorded. What could not be read is None: nothing is said of it."""
+    """`load`: whether requests are sent and recorded; `faults`: whether anything is injected. What
+    could not be read is None: nothing is said of it."""
 
-    def __init__(self, document: Document, *, load: bool, profile: Profile | None, system: System | None) -> None:
+    def __init__(
+        self, document: Document, *, load: bool, faults: bool, profile: Profile | None, system: System | None
+    ) -> None:
         self.document = document
         self.load = load
+        self.faults = faults
         self.profile = profile
         self.system = system
 
@@ -80,19 +84,24 @@ class CheckReading:
             self.document.problem(at, what, instead(at.text, (*SETS, *known()), "checks"))
 
     def _check_needs(self, asked: Iterable[_Asked]) -> None:
-        """What several checks of one set lack is said once."""
+        """What several checks of one set lack is said once. A set means all of its checks, whatever else stands in the
+        files: what it can't ask is refused, and never left out unsaid."""
         lacking: dict[tuple[Missing, str, Place], list[str]] = {}
         for one in asked:
-            for lacks in missing(one.word, self.load, self.profile, self.system):
+            for lacks in missing(one.word, self.load, self.profile, self.system, faults=self.faults):
                 lacking.setdefault((lacks, one.set, one.at.place), []).append(one.word)
-        for (lacks, by, place), words in lacking.items():
-            who = ", ".join(words)
-            if by:
-                needs = "which needs" if len(words) == 1 else "which need"
-                fix = f"{lacks.fix}; or name the checks of {by} one by one, without {who}"
-                self.document.problem(place, f"{by} has {who}, {needs} {lacks.what}", fix)
-            else:
-                self.document.problem(place, f"{who} needs {lacks.what}", lacks.fix)
+        last = {by: index for index, (_, by, _) in enumerate(lacking)}
+        for index, ((lacks, by, place), words) in enumerate(lacking.items()):
+            who, needs = ", ".join(words), "needs" if len(words) == 1 else "need"
+            if not by:
+                self.document.problem(place, f"{who} {needs} {lacks.what}", lacks.fix)
+                continue
+            fix = lacks.fix
+            if index == last[by]:
+                unable = {word for (_, of, _), named in lacking.items() if of == by for word in named}
+                able = ", ".join(word for word in SETS[by] if word not in unable)
+                fix += f"; or ask for what can be seen: instead of {by} write {able}" if able else ""
+            self.document.problem(place, f"{by} has {who}, which {needs} {lacks.what}", fix)
 
     def _use(self, one: _Asked) -> CheckUse:
         model = ASKED[one.word].parameters

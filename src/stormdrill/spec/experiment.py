@@ -142,7 +142,11 @@ class _Reading:
         self.check_phases()
         objectives = self.objectives()
         checks = CheckReading(
-            document, load=document.node("load") is not None, profile=self.asked.profile, system=self.around.system
+            document,
+            load=document.node("load") is not None,
+            faults=document.node("faults") is not None,
+            profile=self.asked.profile,
+            system=self.around.system,
         )
         experiment = Experiment(
             name=name,

@@ -103,6 +103,18 @@ def test_what_the_system_file_does_not_name_is_refused_at_the_check(tmp_path: Pa
     assert "in the system file" in problem.fix
 
 
+def test_a_set_is_never_thinned_out_unsaid_and_what_can_be_asked_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        read(repository(tmp_path, "backpressure: [all]"))
+    last = refused.value.problems[-1]
+    assert "all has breaker, which needs a fault" in last.what
+    able = last.fix.partition("instead of all write ")[2]
+    assert set(able.split(", ")) == set(ORDER) - {"breaker"}
+    (tmp_path / "again").mkdir()
+    again = read(repository(tmp_path / "again", f"backpressure: [{able}]"))
+    assert [use.word for use in again.experiment.backpressure] == able.split(", ")
+
+
 def test_the_schema_knows_every_check_and_its_thresholds() -> None:
     made = schema("experiment")
     entry = made["properties"]["backpressure"]["items"]

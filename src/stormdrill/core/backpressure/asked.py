@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Need = Literal["steps", "episodes", "tiers", "retries", "depth", "limit", "in_flight", "hops", "breaker", "load"]
+Need = Literal[
+    "steps", "episodes", "tiers", "retries", "depth", "limit", "in_flight", "hops", "breaker", "load", "fault"
+]
 """What a check can't do without. steps, episodes: stages of the profile. tiers: streams with the label tier. retries: a
 client that tries again. depth, limit, in_flight, hops, breaker: what the system file's `backpressure:` names. load:
-request records."""
+request records. fault: something that is injected."""
 
 # As in spec.kinds, which lies above this room: the same patterns, and the words by which the reader's messages go.
 Share = Annotated[
@@ -41,12 +43,18 @@ Rate = Annotated[
         extra={"kind": "rate"},
     ),
 ]
-Times = Annotated[float, Meta(ge=0.01, le=1000)]
-"""A multiple of something."""
+Times = Annotated[float, Meta(ge=1, le=1000)]
+"""A multiple of something that can't be less."""
 Multiple = Annotated[float, Meta(ge=1, le=100)]
 """Of the capacity."""
 Portion = Annotated[Share, Meta(extra={"kind": "share", "least": "0.01%", "most": "99.99%"})]
 """A share that samples can show: none shows that it is all, or nothing."""
+Fraction = Annotated[Share, Meta(extra={"kind": "share", "least": "0.01%", "most": "100%"})]
+"""A part of something measured."""
+Span = Annotated[Duration, Meta(extra={"kind": "duration", "least": "100ms", "most": "1h"})]
+"""How long something may take: less than readings can show, or more than a run lasts, is a slip of the pen."""
+Memory = Annotated[Duration, Meta(extra={"kind": "duration", "least": "100ms", "most": "60s"})]
+"""Of a queue."""
 
 
 class Asks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,21 +79,21 @@ class Capacity(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class GoodputPlateau(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    least: Share = "90%"
+    least: Fraction = "90%"
     """Of the goodput at capacity."""
     up_to: Multiple = 3
     """Multiples of the capacity that are judged: 2, and this."""
 
 
 class AdmittedLatency(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    most: Share = "100%"
+    most: Fraction = "100%"
     """Of each request's own deadline."""
     up_to: Multiple = 3
     """As for `goodput-plateau`."""
 
 
 class CheapRejection(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    most: Share = "10%"
+    most: Fraction = "10%"
     """Of each request's own deadline: how long 99% of the rejections may take."""
     timeouts: Portion = "1%"
     """Of those not served, at most this many may have waited in vain instead of being rejected."""
@@ -101,21 +109,21 @@ class RejectionContract(Asks, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class LittlesLaw(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    most: Share = "15%"
+    most: Fraction = "15%"
     """Of what clients saw in flight: by how much the system's own figure may differ."""
 
 
 class BoundedQueue(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    growth: Share = "10%"
+    growth: Fraction = "10%"
     """Of a queue's limit, or of the memory at first: growing by less over the whole plateau is not growing."""
-    remembers: Duration = "6s"
+    remembers: Memory = "6s"
     """How long a queue stays as it is by itself: readings so far apart are hardly alike."""
 
 
 class Priority(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    first: Share = "99%"
+    first: Portion = "99%"
     """Of the first tier, to be let in while what it asks for alone can be carried."""
-    margin: Share = "5%"
+    margin: Fraction = "5%"
     """By less than this between the first and the last tier, they are treated alike."""
     capacity: Rate = "0/s"
     """What the system carries; 0: as the staircase shows, else the most that was served."""
@@ -129,29 +137,29 @@ class RetryAmplification(Asks, frozen=True, kw_only=True, forbid_unknown_fields=
 class Drain(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
     times: Times = 1.5
     """The time in which the room that is left over would do the backlog."""
-    least: Duration = "2s"
+    least: Span = "2s"
     """Less than this is never asked."""
     capacity: Rate = "0/s"
     """What the system carries; 0: as the staircase shows, else the most that was served."""
 
 
 class Recovery(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    least: Share = "95%"
+    least: Portion = "95%"
     """Of the goodput before."""
-    within: Duration = "10s"
+    within: Span = "10s"
     """Of the trigger's end."""
     capacity: Rate = "0/s"
     """What the system carries, to say below which part of it it recovers; 0: as for `drain`."""
 
 
 class Breaker(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    opens: Duration = "5s"
+    opens: Span = "5s"
     """After the dependency failed."""
-    closes: Duration = "10s"
+    closes: Span = "10s"
     """After it is back."""
     probes: Rate = "2/s"
     """Let through by one breaker while it is open, at most."""
-    hedges: Share = "5%"
+    hedges: Fraction = "5%"
     """Of the entry's requests, at most."""
 
 
@@ -169,7 +177,7 @@ ASKED: Mapping[str, Asked] = {
         Asked("retry-amplification", "trying again doesn't become the load", RetryAmplification, ("load",)),
         Asked("drain", "a backlog is done as fast as the room allows", Drain, ("load",)),
         Asked("recovery", "after a surge or a fault it serves as before", Recovery, ("load",)),
-        Asked("breaker", "a breaker opens, probes and closes in time", Breaker, ("breaker",)),
+        Asked("breaker", "a breaker opens, probes and closes in time", Breaker, ("breaker", "fault")),
     )
 }
 """Word → what it asks. One line a check, in the order of `registry.ORDER`."""

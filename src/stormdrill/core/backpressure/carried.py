@@ -42,13 +42,13 @@ def carried(case: Case, asked: str = "0/s") -> Carried | None:
 
 
 def by_staircase(case: Case) -> float | None:
-    """What the highest carried step asked for, or more where another step's goodput was more: the staircase may be
-    coarse. Never more than the step that was not carried. None where the check `capacity` doesn't know it either."""
+    """What the highest carried step asked for, or more where more was done in time in another step: the staircase may
+    be coarse. Never more than the step that was not carried. None where the check `capacity` doesn't know it either."""
     found = capacity_of(case)
     if found.held is None or found.broke is None:
         return None
-    served = max(goodput(case, step.stretch.settled).value for step in found.steps)
-    return max(found.held.stretch.asked_per_s, min(served, found.broke.stretch.asked_per_s))
+    done = max(goodput(case, step.stretch.settled).value for step in found.steps)
+    return max(found.held.stretch.asked_per_s, min(done, found.broke.stretch.asked_per_s))
 
 
 def highest_served(case: Case) -> float:

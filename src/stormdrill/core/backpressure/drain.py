@@ -157,6 +157,8 @@ def _answer(case: Case, backlog: Backlog, surge: Surge, capacity: Carried | None
     shown = (*shown, figure(f"time to drain after {surge.name}", seen.after_s, "s", most))
     took = f"{quantity(seen.after_s.value, 's')}{interval_text(seen.after_s.low, seen.after_s.high)}"
     word, text = at_most(seen.after_s, most), f"{sum_text}: gone after {took}; {due}"
+    if word == "PASS" and not capacity.sure and most > parse_duration(asked.least):
+        text += "; more room would ask for less: name the capacity, or find it with a staircase"
     if word == "INCONCLUSIVE":
         text += f"; a look every {quantity(backlog.every_ms / 1000, 's')} is too seldom to tell"
     return _vouched(case, backlog, surge, Answer(word, text, shown), seen.after_s.high)

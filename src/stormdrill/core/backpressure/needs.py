@@ -18,13 +18,17 @@ class Missing(NamedTuple):
     fix: str
 
 
-def missing(word: str, load: bool, profile: Profile | None, system: System | None) -> tuple[Missing, ...]:
-    """All that the check of a known word needs and would not have. `load`: whether requests are sent and recorded. A
-    profile or system of None could not be read, so nothing is said of it."""
+def missing(
+    word: str, load: bool, profile: Profile | None, system: System | None, *, faults: bool = True
+) -> tuple[Missing, ...]:
+    """All that the check of a known word needs and would not have. `load`: whether requests are sent and recorded;
+    `faults`: whether anything is injected. A profile or system of None could not be read, so nothing is said of it."""
     found = []
     for need in ASKED[word].needs:
         if need == "load":
             lacks = not load
+        elif need == "fault":
+            lacks = not faults
         elif need in _OF_PROFILE:
             lacks = not load or (profile is not None and not _OF_PROFILE[need](profile))
         else:
@@ -72,6 +76,10 @@ _OF_SYSTEM: Mapping[Need, Callable[[System], bool]] = {
 _SAID: Mapping[Need, Missing] = {
     "load": Missing("requests of a generator, whose records it judges", "add load: {profile: steady, rate: 20/s}"),
     "steps": Missing("a staircase in the load", "take a profile with steps: {each: 10s, factors: [0.5, 1, 2, 3]}"),
+    "fault": Missing(
+        "a fault: without one no breaker has a reason to open",
+        "add one on a dependency, for instance faults: [late-dependency: {name: SERVICE, delay: 3s}]",
+    ),
     "episodes": Missing("a surge in the load", "take a profile with episodes:"),
     "tiers": Missing("requests of several tiers", "give the profile's streams labels: {tier: 1}, {tier: 2}"),
     "retries": Missing("a client that tries again", "add retry: {attempts: 3, wait: 200ms} to the profile"),

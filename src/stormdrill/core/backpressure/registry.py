@@ -30,7 +30,7 @@ SETS: Mapping[str, tuple[str, ...]] = {
     "basic": ("goodput-plateau", "bounded-queue", "priority", "retry-amplification", "recovery"),
     "all": ORDER,
 }
-"""basic: what every service should be able to show. all: what there is."""
+"""basic: what every service should be able to show. all: what there is, and nothing less: see `spec.backpressure`."""
 
 
 def known() -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.pools import Pool, evened, merged, pooled, together
 from stormdrill.core.backpressure.stages import Stretch, pressed, served_share, stages_of
 from stormdrill.core.case import Case
-from stormdrill.core.evidence import ANSWERED, GARBLED, REFUSED, RETRY_AFTER, Requests
+from stormdrill.core.evidence import ANSWERED, DROPPED, GARBLED, REFUSED, RETRY_AFTER, Requests
 from stormdrill.core.intervals import Interval, share_interval
 from stormdrill.core.sentences import quantity
 from stormdrill.core.statistics import clopper_pearson, minimum_samples
@@ -26,6 +26,9 @@ WORD = "rejection-contract"
 TOO_MANY, UNAVAILABLE, SERVER_ERROR = 429, 503, 500
 EARLY_US = 50_000.0
 """By which a client may come back early and still have obeyed: its clock and its sleep are not exact."""
+SECOND_MS = 1000.0
+CROWD = 1.25
+"""By which a second may have more than is usual where there is room: arrivals are not even."""
 Mask = NDArray[np.bool_]
 
 
@@ -148,17 +151,28 @@ def _came_back(case: Case) -> tuple[Mask, Mask]:
 
 
 def _room(case: Case, at_ms: NDArray[np.float64]) -> Mask:
-    """Whether so little was offered at each moment that everybody could have been served."""
-    found = np.zeros(len(at_ms), dtype=np.bool_)
+    """Whether everybody could have been served at each moment: so little was asked for, about that time nobody who came
+    for the first time was turned away, and in that second came no more, again or for the first time, than are served
+    where there is room. Where all come again, they are an overload of their own."""
     stages = stages_of(case)
-    for stage in stages:
-        if _has_room(case, stage):
-            found |= (at_ms >= stage.settled.start_ms) & (at_ms < stage.settled.end_ms)
+    roomy = [stage for stage in stages if _has_room(case, stage)]
+    spans = [stage.settled for stage in roomy]
     if not stages:
-        for name in ("recovery", "failback"):
-            span = case.spans.get(name)
-            if span is not None:
-                found |= (at_ms >= span.start_ms) & (at_ms < span.end_ms)
+        spans = [case.spans[name] for name in ("recovery", "failback") if name in case.spans]
+    found = np.zeros(len(at_ms), dtype=np.bool_)
+    for span in spans:
+        found |= (at_ms >= span.start_ms) & (at_ms < span.end_ms)
+    if not found.any():
+        return found
+    sent = case.attempts.where(case.attempts.outcome != DROPPED)
+    second = np.floor((sent.at_ms + sent.sent_us / 1000) / SECOND_MS)
+    new, then = sent.attempt == 0, np.floor(at_ms / SECOND_MS)
+    full = np.unique(second[new & _turned_away(sent)])
+    found &= np.isin(then, second[new]) & ~np.isin(then, np.concatenate([full - 1, full, full + 1]))
+    if roomy:
+        seconds, count = np.unique(second, return_counts=True)
+        most = CROWD * max(stage.offered_per_s for stage in roomy) * SECOND_MS / 1000
+        found &= ~np.isin(then, seconds[count > most])
     return found
 
 

@@ -150,7 +150,12 @@ def served_share(case: Case, span: Span, labels: dict[str, str] | None = None) -
 
 
 def goodput(case: Case, span: Span, labels: dict[str, str] | None = None) -> Interval:
-    """G: answered with 2xx within the deadline, per second, by intended start."""
-    requests = case.requests.between(span.start_ms, span.end_ms).labelled(labels or {})
-    good, _ = counted(requests, span, requests.good)
-    return rate_interval(good, span.length_s / len(good), case.seed)
+    """G: answered with 2xx within the deadline, per second, by when that was: whoever was turned away and came again
+    after the span was not served by what went on in it."""
+    longest_ms = max((kind.deadline_ms for kind in case.requests.kinds), default=0.0)
+    asked = case.requests.between(span.start_ms - longest_ms, span.end_ms).labelled(labels or {})
+    done_ms = asked.at_ms + asked.latency_us / 1000
+    good = asked.good & (done_ms >= span.start_ms) & (done_ms < span.end_ms)
+    blocks = block_count(span.length_s)
+    block = block_of(done_ms[good], span.start_ms, span.end_ms, blocks)
+    return rate_interval(np.bincount(block, minlength=blocks), span.length_s / blocks, case.seed)

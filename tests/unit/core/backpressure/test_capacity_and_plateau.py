@@ -7,6 +7,7 @@ from msgspec import convert
 
 from stormdrill.core.backpressure.asked import ASKED
 from stormdrill.core.backpressure.capacity import capacity_of, found_capacity, overloads
+from stormdrill.core.backpressure.carried import by_staircase
 from stormdrill.core.backpressure.figures import ratio
 from stormdrill.core.backpressure.registry import check_of
 from stormdrill.core.backpressure.stages import episodes_of, goodput, role_of, stages_of, steps_of
@@ -111,11 +112,28 @@ def test_goodput_that_falls_under_overload_fails_with_its_figures() -> None:
     assert judged(simulate(collapse=1.0), "goodput-plateau", least="50%").verdict == "PASS"
 
 
-def test_goodput_counts_what_was_answered_in_time_by_its_intended_start() -> None:
-    case = case_of(simulate())
-    top = steps_of(case)[-1]
-    requests = case.requests.between(top.settled.start_ms, top.settled.end_ms)
-    assert goodput(case, top.settled).value == pytest.approx(requests.good.sum() / top.settled.length_s)
+def test_goodput_counts_what_was_answered_in_time_by_when_that_was() -> None:
+    case = case_of(simulate(budget=1.0))
+    top, requests = steps_of(case)[-1].settled, case.requests
+    done_ms = requests.at_ms + requests.latency_us / 1000
+    inside = requests.good & (done_ms >= top.start_ms) & (done_ms < top.end_ms)
+    found = goodput(case, top).value
+    assert found == pytest.approx(inside.sum() / top.length_s)
+    asked = case.requests.between(top.start_ms, top.end_ms)
+    assert found < asked.good.sum() / top.length_s  # some came again, and were served, when it was over
+
+
+def test_clients_that_come_again_later_hide_no_collapse() -> None:
+    steps = (0.5, 1.0, 1.4, 2.0, 3.0)
+    assert judged(simulate(steps=steps, collapse=0.6, budget=1.0), "goodput-plateau").verdict == "FAIL"
+
+
+@pytest.mark.parametrize("knobs", [{}, {"budget": 1.0}, {"budget": 1.0, "obey": False, "attempts": 4}])
+def test_what_is_carried_by_the_staircase_is_never_more_than_the_slots_do(knobs: dict[str, object]) -> None:
+    simulated = simulate(**knobs)
+    found = by_staircase(case_of(simulated))
+    assert found is not None
+    assert found <= 1.06 * simulated.capacity_per_s
 
 
 def test_a_ratio_of_estimates_is_wider_than_either() -> None:

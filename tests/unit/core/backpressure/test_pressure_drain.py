@@ -75,6 +75,14 @@ def test_where_nothing_was_left_behind_nothing_has_to_drain() -> None:
     assert "left nothing behind" in found.sentence
 
 
+def test_where_the_capacity_is_only_what_was_seen_a_pass_says_that_it_is_lenient() -> None:
+    found = checked(retold(simulate(**SURGE).evidence, backlog(3.4)), "drain")
+    assert found.verdict == "PASS"
+    assert "more room would ask for less: name the capacity" in found.sentence
+    sure = checked(retold(simulate(**SURGE).evidence, backlog(3.4)), "drain", capacity="104/s")
+    assert "more room" not in sure.sentence
+
+
 def test_too_short_a_look_is_inconclusive() -> None:
     short = SURGE | {"after_s": 3.0}
     found = checked(retold(simulate(**short).evidence, backlog(60.0)), "drain", capacity="104/s")

@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from pressing import checked
 
 from stormdrill.core.backpressure.slope import Slope, fewest, theil_sen
+from synthetic_overload import simulate
 
 
 def wandering(n: int, memory: float, seed: int) -> np.ndarray:
@@ -90,3 +92,13 @@ def test_many_readings_are_as_quick_as_few_and_say_the_same() -> None:
     assert found == Slope(
         pytest.approx(0.5, rel=1e-3), pytest.approx(0.5, rel=1e-2), pytest.approx(0.5, rel=1e-2), 50_000
     )
+
+
+@pytest.mark.parametrize("memory_s", [60.0, 3600.0, 1e9])
+def test_a_queue_that_never_forgets_needs_more_readings_than_there_are(memory_s: float) -> None:
+    found = simulate(steps=(), every_s=1.0)
+    needed = fewest(1.0, memory_s)
+    assert needed > 10
+    verdict = checked(found, "bounded-queue", remembers=f"{memory_s:.0f}s")
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert f"{needed} are the fewest" in verdict.sentence

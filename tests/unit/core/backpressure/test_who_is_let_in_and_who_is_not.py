@@ -93,6 +93,11 @@ def test_who_comes_back_as_told_is_served_once_there_is_room() -> None:
     assert judged(simulate(metastable=True), "rejection-contract").verdict == "PASS"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crowd_that_comes_again_is_an_overload_and_no_broken_promise(seed: int) -> None:
+    assert judged(simulate(budget=1.0, seed=seed), "rejection-contract").verdict == "PASS"
+
+
 def test_clients_and_system_agree_on_what_is_inside() -> None:
     verdict = judged(simulate(), "littles-law")
     assert verdict.verdict == "PASS"
