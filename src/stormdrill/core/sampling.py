@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from stormdrill.core.demand import Demand
+from stormdrill.core.demand import Course, Demand
 from stormdrill.core.judge_metrics import RATES, quantile_of
 from stormdrill.core.statistics import minimum_samples
 from stormdrill.core.windows import GIVEN_UP_MS
@@ -18,6 +19,7 @@ def enough_planned(experiment: Experiment, profile: Profile) -> list[Problem]:
     """A problem for each objective that no sample can show, or whose window, at the profile's rate, cannot hold the
     samples that a PASS needs."""
     problems = []
+    courses: tuple[Course, ...] | None = None  # of a long recording they take a while: made once
     for objective in experiment.objectives:
         expression = objective.expression
         if not isinstance(expression, Comparison):
@@ -29,7 +31,9 @@ def enough_planned(experiment: Experiment, profile: Profile) -> list[Problem]:
             problems.append(Problem(f"experiment {experiment.name}", 0, 0, what, never))
             continue
         needed = samples_needed(objective)
-        planned = planned_samples(experiment, profile, objective) if needed else 0.0
+        if needed and courses is None:
+            courses = _courses(experiment, profile)
+        planned = planned_samples(experiment, profile, objective, courses) if needed else 0.0
         if planned < needed:
             what = f"{where} would see about {planned:.0f} samples; {needed} is the fewest that can pass"
             problems.append(
@@ -88,13 +92,24 @@ def length_s(experiment: Experiment, phase: Phase) -> float:
     return fault_length_s(experiment) if phase == "fault" else experiment.phases.of(phase)
 
 
-def planned_samples(experiment: Experiment, profile: Profile, objective: Objective) -> float:
-    """As many as the profile asks for in the stretch that `windows.window_of` will judge, if all goes as planned."""
+def _courses(experiment: Experiment, profile: Profile) -> tuple[Course, ...] | None:
+    """None for the system's own traffic, or users that wait for answers: nobody knows beforehand."""
+    load = experiment.load
+    return None if load is None or load.closed_loop else Demand(profile, load.rate_per_s).courses
+
+
+def planned_samples(
+    experiment: Experiment, profile: Profile, objective: Objective, courses: Sequence[Course] | None = None
+) -> float:
+    """As many as the profile asks for in the stretch that `windows.window_of` will judge, if all goes as planned.
+
+    `courses`: the profile's at the experiment's rate, where they were made already.
+    """
     expression = objective.expression
     assert isinstance(expression, Comparison)
-    load = experiment.load
-    if load is None or load.closed_loop:
-        return math.inf  # the system's own traffic, or users that wait for answers: nobody knows beforehand
+    courses = _courses(experiment, profile) if courses is None else courses
+    if courses is None:
+        return math.inf
     wanted = expression.labels.items()
     asked = [item for item in profile.every_stream if wanted <= item.labels.items()]
     from_s, until_s = _window(experiment, objective, expression)
@@ -103,7 +118,7 @@ def planned_samples(experiment: Experiment, profile: Profile, objective: Objecti
         longest_s = max((item.deadline_s for item in asked), default=0.0) + GIVEN_UP_MS / 1000
         until_s -= min(longest_s, experiment.phases.baseline_s / 2)
     found = 0.0
-    for course in Demand(profile, load.rate_per_s).courses:
+    for course in courses:
         share = sum(item.share for item in course.part.streams if wanted <= item.labels.items())
         if share and until_s > from_s:
             found += share * course.between(from_s, until_s)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from stormdrill.ports import Answer
 from stormdrill.probes.call import run_command
 from stormdrill.probes.http import number_at
+from stormdrill.probes.prometheus import NUMBER
 from stormdrill.spec.runbook_path import parse_path
 
 
@@ -35,8 +36,7 @@ def _last_number(text: str) -> tuple[float, str]:
     lines = text.strip().splitlines()
     if not lines:
         return 0.0, "it wrote nothing"
-    try:
-        value = float(lines[-1].strip())
-    except ValueError:
+    if not NUMBER.fullmatch(lines[-1].strip()):
         return 0.0, f"its last line is no number: {lines[-1].strip()[:60]!r}"
+    value = float(lines[-1].strip())
     return (value, "") if math.isfinite(value) else (0.0, f"the number is {value}")

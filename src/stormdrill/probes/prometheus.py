@@ -18,7 +18,8 @@ _SAMPLE = re.compile(
     r"[ \t]+(?P<value>[^ \t]+)(?:[ \t]+(?P<at>-?\d{1,18}))?[ \t]*"
 )
 _LABEL = re.compile(r"[ \t]*(?P<name>[a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*\"(?P<value>(?:[^\"\\]|\\.)*)\"[ \t]*(?:,|$)")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|nan)", re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|nan)", re.IGNORECASE | re.ASCII)
+"""As Prometheus' own parser has it, without hexadecimals."""
 _ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 
 
@@ -43,7 +44,7 @@ def parse_text(text: str) -> tuple[Sample, ...]:
 
 def _sample(line: str, number: int) -> Sample:
     match = _SAMPLE.fullmatch(line)
-    if match is None or not _NUMBER.fullmatch(match["value"]):
+    if match is None or not NUMBER.fullmatch(match["value"]):
         shown = line if len(line) <= 60 else line[:59] + "…"
         raise ValueError(f"line {number} is not a sample: {shown!r}")
     labels: dict[str, str] = {}

@@ -45,7 +45,7 @@ _WRITE: dict[Measure, str] = {
     "any": "write {0}, {0}%, {0}ms, {0}s or {0}/s",
 }
 _TOKEN = re.compile(
-    r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_-]*(?:\.\d+)?)|(?P<number>\d+(?:\.\d+)?)|(?P<op><=|>=|==|!=|=|<|>)"
+    r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_-]*(?:\.\d+)?)|(?P<number>\d+(?:\.\d+)?)|(?P<op><=|>=|=>|=<|==|!=|=|<|>)"
     r"|(?P<string>\"[^\"]*\")|(?P<mark>[{}(),%/]))"
 )
 _OPS = ("<", "<=", ">", ">=", "=")
@@ -181,7 +181,8 @@ class _Parser:
         labels = self.labels()
         op = self.take()
         if op.kind != "op" or op.text not in _OPS:
-            fix = "write =" if op.text == "==" else "write one of < <= > >= ="
+            meant = {"==": "=", "=>": ">=", "=<": "<="}.get(op.text)
+            fix = f"write {meant}" if meant else "write one of < <= > >= ="
             raise ExpressionError(
                 op.begin,
                 f"a comparison is missing after {metric.text}"

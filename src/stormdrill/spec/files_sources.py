@@ -108,7 +108,7 @@ class TrafficFile(FileModel, frozen=True, kw_only=True):
     """What the service is asked for in earnest."""
 
     rate: Rate
-    window: Annotated[Duration, Meta(description="Of the error budget.")] = "30d"
+    window: Annotated[Duration, Meta(description="Of the error budget.", extra={"least": "1m", "most": "366d"})] = "30d"
 
 
 class IndicatorsFile(FileModel, frozen=True, kw_only=True):

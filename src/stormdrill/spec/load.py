@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -255,6 +255,11 @@ class _Loading:
         """Those of the user's own, relative to the repository."""
         found: dict[str, Path | None] = {}
         for name, node in self.texts("load", "locustfile").items():
+            if not _is_own_python(name) and name.strip() and self.document:
+                what = f"{short(name)} is no Python file of this repository"
+                self.document.problem(node.place, what, "write its path from there: loadgen/shop.py")
+                found[name] = None
+                continue
             found[name] = catalogue.find(self.roots, name) if name.strip() else None
             if found[name] is None and self.document and name.strip():
                 known = [f"{folder}{path}.py" for folder in ("", "loadgen/") for path in self.python_files(folder)]
@@ -291,6 +296,12 @@ def _copy(node: Scalar) -> Scalar:
     copy = Scalar(node.place, node.text, node.plain, node.single)
     copy.lead = node.lead
     return copy
+
+
+def _is_own_python(name: str) -> bool:
+    """What is run must lie where it is looked for: a path that leads out of the repository finds other files there."""
+    path = PurePosixPath(name)
+    return path.suffix == ".py" and not path.is_absolute() and ".." not in path.parts
 
 
 def _is_name(text: str) -> bool:

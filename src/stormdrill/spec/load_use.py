@@ -75,7 +75,9 @@ class LoadReading:
             if not document.broken("load") and not has & set(_CLOSED):
                 lacks = "profile" if "rate" in has else "profile, rate"
                 fix = "profile: steady" + ("" if "rate" in has else "; rate: 20/s")
-                document.problem(node.place, f"load lacks {lacks}", f"add {fix}; or locustfile: FILE.py")
+                document.problem(
+                    node.place, f"load lacks {lacks}", f"add {fix}; or locustfile: FILE.py; or write load: observed"
+                )
             return Asked()
         profile = self.sum()
         return Asked(*self.rated(profile, has)) if file.profile else Asked()

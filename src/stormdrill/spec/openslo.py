@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from stormdrill.errors import Problem, Refused
+from stormdrill.spec.sources import TAKEN
 from stormdrill.spec.yaml import Document, Listing, Node, Scalar, Table, ordered, parse, read_text
 
 VERSIONS = ("openslo/v1", "openslo.com/v1")
@@ -174,6 +175,9 @@ class _Importer:
             return
         details = one.document.node("spec", "connectionDetails")
         url = _text(details.get("url")) if isinstance(details, Table) else ""
+        if clear := re.fullmatch(r"(https?://)[^\s/@]*@([^\s?#]*)(?:[?#].*)?|(https?://[^\s?#]*)[?#].*", url):
+            self.note(one, one.root, f"the address of {one.name} holds more than that: give it under servers, headers")
+            url = f"{clear[1]}{clear[2]}" if clear[1] else clear[3]
         if url and self.server and url != self.server:
             self.note(one, one.root, f"a second server, {url}: a system has one under servers")
         self.server = self.server or url
@@ -342,6 +346,7 @@ class _Importer:
     def metric(self, name: str, query: str, unit: str) -> str:
         made = re.sub(r"[^a-z0-9_]+", "_", name.lower()).strip("_") or "slo"
         made = made if made[0].isalpha() else f"slo_{made}"
+        made = f"slo_{made}" if made in TAKEN else made
         known, number_ = made, 1
         while known in self.metrics and self.metrics[known].promql != query:
             number_ += 1
@@ -351,7 +356,8 @@ class _Importer:
 
     def line(self, one: _Object, expression: str, target: float) -> None:
         service = _text(one.document.node("spec", "service"))
-        self.lines.append(Line(f"{service}/{one.name}" if service else one.name, expression, target))
+        slo = f"{service}/{one.name}" if service else one.name
+        self.lines.append(Line(" ".join(slo.split()), expression, target))
 
 
 def window_of(text: str) -> str:

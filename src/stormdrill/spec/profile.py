@@ -179,6 +179,9 @@ def _check_whole(document: Document, file: ProfileFile) -> None:
     for key in courses[1:]:
         what = f"{key} besides {courses[0]}: a profile's rate moves in one way"
         document.problem(document.key(key), what, "write two profiles, and add them up in the experiment: one + two")
+    if file.from_ != "start" and not courses and root.get("replay") is None and not document.broken("from"):
+        what = f"from: {file.from_}, and nothing in this profile that has a time"
+        document.problem(document.key("from"), what, "remove it, or say what happens then: spike, shape, replay, …")
     for key in ("steps", "episodes"):
         if key in courses and root.get("replay") is not None:
             what = f"{key} of a recording: its stretches aren't level"

@@ -104,8 +104,9 @@ def plain_text(document: Document, node: Scalar, meant: str) -> str | None:
     return None
 
 
-def word_of(document: Document, node: Scalar, kind: str, pattern: str) -> str | None:
-    """The scalar as a value of `kind`, which `pattern` describes; None after a problem was recorded."""
+def word_of(document: Document, node: Scalar, kind: str, pattern: str, *, bounded: bool = False) -> str | None:
+    """The scalar as a value of `kind`, which `pattern` describes; None after a problem was recorded. `bounded`: the
+    caller knows how much is too much."""
     meant, example = KINDS[kind]
     if kind in QUANTITIES and node.sense in ("int", "float", "odd number"):
         document.problem(node, f"{node.text} is not {meant}: it has no unit", f"write {_quantity(kind, node.text)}")
@@ -115,11 +116,12 @@ def word_of(document: Document, node: Scalar, kind: str, pattern: str) -> str | 
         return None
     if not re.search(pattern, text) or text.endswith("\n"):
         fix = suggestion(kind, text)
-        document.problem(
-            node, f"{short(text)} is not {meant}", f"write {fix}" if fix else f"write for instance {example}"
-        )
+        quoted = short(text)
+        if kind == "url" and re.search(r"[@?#]", text):  # a password or a token, most likely
+            quoted = "an address with a user, a password or a query"
+        document.problem(node, f"{quoted} is not {meant}", f"write {fix}" if fix else f"write for instance {example}")
         return None
-    said = _beyond(kind, text)
+    said = None if bounded else _beyond(kind, text)
     if said:
         document.problem(node, *said)
         return None

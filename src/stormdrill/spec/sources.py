@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 
 from stormdrill.model.system import (
@@ -34,6 +35,8 @@ Path = tuple[str | int, ...]
 SOURCES = ("prometheus", "promql", "command", "http")
 TAKEN = frozenset({*LOAD_METRICS, "alert", "alerts", "served", "ledger", "hop_bytes"})
 """Names of readings that stormdrill takes itself."""
+_LETS_IN = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
+"""Names of headers whose value is one to keep."""
 _FITS = {"prometheus": ("from", "path"), "promql": (), "command": ("value",), "http": ("from", "value")}
 """The keys that go with each kind of source, besides labels, unit and every."""
 
@@ -117,12 +120,25 @@ def check_sources(document: Document, file: SystemFile) -> None:
         _check_metric(document, name, metric, file.servers)
     for name, alert in file.alerts.items():
         _check_alert(document, name, alert, file.servers)
+    if file.servers:
+        _check_headers(document, file.servers)
     if file.indicators:
         _check_indicators(document, file.indicators)
     if file.traffic and file.traffic.rate and parse_rate(file.traffic.rate) == 0:
         document.problem(document.place("traffic", "rate"), "a rate of 0", "write for instance 40/s")
     if file.backpressure:
         check_pressure(document, file.backpressure, [*file.metrics])
+
+
+def _check_headers(document: Document, servers: ServersFile) -> None:
+    """What lets somebody in must be declared as a secret: as text it would stand in every record of a run."""
+    for name in ("prometheus", "alertmanager"):
+        server = getattr(servers, name)
+        for header, value in server.headers.items() if isinstance(server, ServerFile) else ():
+            at: Path = ("servers", name, "headers", header)
+            if _LETS_IN.search(header) and value and "${secret:" not in value and not document.broken(*at):
+                fix = f'declare token: {{secret: true, env: NAME}} under parameters, and write {header}: "$token"'
+                document.problem(document.place(*at), f"{header} as text would stand in the record of each run", fix)
 
 
 def _keys(document: Document, *path: str) -> list[str]:

@@ -24,7 +24,8 @@ from stormdrill.model.profile import Trace
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_MOMENTS = 500_000
-MAX_COURSE = 600
+MAX_COURSE = 86_400
+"""A second each, of a day at least: a burst that is averaged away would slip past the limits on a rate."""
 MAX_BAD_LINES = 5
 _MILLISECONDS_FROM = 1e11
 """Seconds since 1970 reach it in the year 5138."""
@@ -95,6 +96,8 @@ def _moments(path: Path, form: str) -> list[float]:
             found.append(moment)
         else:
             meant = MEANT.get(form) or f"a moment is meant: {', or '.join(list(MEANT.values())[0::2])}, …"
+            if form == "milliseconds" and re.match(r"\s*\d{15,}", line):
+                meant += "; micro- and nanoseconds have to be divided first"
             said = "".join(letter if letter.isprintable() else "?" for letter in " ".join(line[:200].split()))
             what = f"no moment in {said[:40]}{'…' if len(said) > 40 else ''}"
             bad.append(Problem(str(path), number, 1, what, f"write {meant}" if form in MEANT else meant))
@@ -158,6 +161,8 @@ def _iso(line: str) -> float | None:
     if match is None:
         return None
     day, clock, fraction, zone = match.groups()
+    if int(clock[6:]) > 60:  # 60: a leap second
+        return None
     try:
         base = _minute(f"{day}T{clock[:5]}{zone or 'Z'}") + int(clock[6:])
     except (ValueError, OverflowError):

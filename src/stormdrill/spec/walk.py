@@ -235,7 +235,9 @@ class Walker:
         if get_origin(meant.bare) is Literal:
             return self.choice(node, [str(arg) for arg in get_args(meant.bare)], what)
         if meant.pattern:
-            return self.within(node, meant, word_of(self.document, node, meant.kind or "text", meant.pattern))
+            bounded = bool(meant.bounds[1])
+            text = word_of(self.document, node, meant.kind or "text", meant.pattern, bounded=bounded)
+            return self.within(node, meant, text)
         return plain_text(self.document, node, "an expression" if meant.kind == "expression" else "text")
 
     def within(self, node: Scalar, meant: Declared, text: str | None) -> str | None:

@@ -91,12 +91,26 @@ class Words:
         of_instances = self.system.labels if metric is None or metric.service else ()
         if not self.check_labels(node, found, {*of_instances, *(metric.labels if metric else ()), *fixed}):
             return
+        self.check_carried(node, found, {*(metric.labels if metric else ()), *fixed})
         for label, value in found.labels.items():
             if label in fixed and fixed[label] != value:
                 assert metric is not None
                 place = _at(node, rf"(?<==)\"?{re.escape(value)}\b")
                 what = f"every sample of {metric.name} has {label}={fixed[label]}"
                 self.document.problem(place, what, f"write {fixed[label]}, or leave it out")
+
+    def check_carried(self, node: Scalar, found: Expression, own: set[str]) -> None:
+        """A label of the instances must have a value that one of them carries: nothing else could ever be seen.
+        `own`: labels that samples may bring along, of whose values nobody knows beforehand."""
+        assert self.system is not None
+        if self.system.docker and self.system.docker.attach:
+            return  # containers that run already bring labels of their own
+        for label, value in found.labels.items():
+            carried = {one.labels[label] for one in self.system.instances if label in one.labels}
+            if label in own or value in carried or not carried:
+                continue
+            place = _at(node, rf"(?<==)\s*\"?{re.escape(value)}\b")
+            self.document.problem(place, f"no instance has {label}={value}", instead(value, carried, "values"))
 
     def check_observed_words(self, node: Scalar, at: Place, found: Comparison) -> None:
         """Nobody sends requests: what is asked of them must be counted by the system itself."""
@@ -111,7 +125,9 @@ class Words:
             where = "indicators in " if system.indicators else ""
             self.document.problem(at, what, f"add {written} to {where}the file of the system {system.name}")
         else:
-            self.check_labels(node, found, {*system.labels, *(system.indicators.labels if system.indicators else ())})
+            own = {*(system.indicators.labels if system.indicators else ())}
+            if self.check_labels(node, found, {*system.labels, *own}):
+                self.check_carried(node, found, own)
 
     def check_load_words(self, node: Scalar, at: Place, found: Comparison) -> None:
         document, system, profile = self.document, self.system, self.profile

@@ -197,6 +197,8 @@ def test_workers_here_and_on_other_machines_are_part_of_what_is_asked(reads: Rea
         ("{profile: peak, rate: 60/s, users: 4}", "35: users belongs to a locustfile of your own"),
         ("{locustfile: mine.py}", "7: load lacks users, deadline; add users: 50; deadline: 1s"),
         ("{locustfile: mnie.py, users: 1, deadline: 1s}", "20: there is no mnie.py in the repository; write mine.py"),
+        ("{locustfile: ../mine.py, users: 1, deadline: 1s}", "20: ../mine.py is no Python file of this repository;"),
+        ("{locustfile: /etc/hosts, users: 1, deadline: 1s}", "20: /etc/hosts is no Python file of this repository;"),
         ("{locustfile: mine.py, users: 0, deadline: 1s}", "36: 0 is too small; write at least 1"),
         ("{locustfile: mine.py, users: 1, deadline: 0s}", "deadline of 0; write more"),
         ("{locustfile: mine.py, users: 1, deadline: 1s, spawn: 0/s}", "spawn of 0; write more"),

@@ -13,6 +13,7 @@ from stormdrill.cli.main import _run
 from stormdrill.errors import Refused
 from stormdrill.spec.expression import parse_expression
 from stormdrill.spec.openslo import Imported, read_openslo, window_of
+from stormdrill.spec.system import read_system
 
 SHOP = """\
 apiVersion: openslo/v1
@@ -62,6 +63,11 @@ apiVersion: openslo/v1
 kind: AlertPolicy
 metadata: {name: page}
 spec: {alertWhenBreaching: true}
+"""
+OWN = """\
+name: shop
+entry: web
+process: {services: {web: {command: [python, web.py], ready: GET /}}}
 """
 LATENCY = """\
 apiVersion: openslo/v1
@@ -136,6 +142,41 @@ def test_all_that_is_printed_can_be_read_again(tmp_path: Path) -> None:
     measures = {"orders_taken_good": "share", "p95_of_pages": "any"}
     for text in read["objectives"]["baseline, recovery"]:
         assert parse_expression(text, measures).text == text  # type: ignore[arg-type]  # literals in a dict
+
+
+ODD = """\
+apiVersion: openslo/v1
+kind: DataSource
+metadata: {name: metrics}
+spec: {type: Prometheus, connectionDetails: {url: "https://me:hidden@prometheus.example:9090/p?token=hidden"}}
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: p95}
+spec:
+  service: "web\\nagain"
+  indicator:
+    spec:
+      thresholdMetric: {metricSource: {metricSourceRef: metrics, spec: {query: 'max(took{code=~"2..$"})'}}}
+  timeWindow: [{duration: 1Q}]
+  objectives: [{op: lt, value: 0.3, target: 0.95}]
+"""
+
+
+def test_what_is_odd_elsewhere_is_a_system_file_all_the_same(tmp_path: Path) -> None:
+    found = imported(tmp_path, ODD)
+    told = lines(found)
+    begin = told.index("# into an experiment")
+    rated = [line.removeprefix("# ") if line.startswith("# traffic:") else line for line in told[:begin]]
+    (tmp_path / "shop.yaml").write_text("\n".join([OWN, *rated]))
+    system = read_system(tmp_path / "shop.yaml")
+    (metric,) = system.metrics
+    assert (metric.name, metric.promql) == ("slo_p95", 'max(took{code=~"2..$"})')
+    assert (system.servers.prometheus, "hidden" in "\n".join(told)) == ("https://prometheus.example:9090/p", False)
+    assert system.traffic is not None
+    assert system.traffic.window_s == 91 * 86400
+    assert yaml.safe_load("\n".join(told[begin:])) == {"objectives": {"baseline, recovery": ["slo_p95 < 0.3"]}}
+    assert "holds more than that: give it under servers, headers" in "\n".join(told)
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,10 @@ def test_every_shipped_profile_is_a_demand(path: Path) -> None:
         ("steps: {each: 5s, factors: [0]}", "2:29: 0 is too small; write at least 0.001"),
         ("ramp: {over: 1s}\nspike: {factor: 2, for: 1s}", "3:1: spike besides ramp: a profile's rate moves in one way"),
         ("from: fualt\nramp: {over: 1s}", "2:7: unknown value fualt for from; write fault"),
+        (
+            "from: fault",
+            "2:1: from: fault, and nothing in this profile that has a time; remove it",
+        ),
         ("rmap: {over: 1s}", "2:1: unknown key rmap in the profile; write ramp"),
         ("retry: {attempts: 0}", "2:19: 0 is too small; write at least 1"),
         ("retry: {attempts: 3, share: 10}", "2:29: 10 is not a share in percent: it has no unit; write 10%"),

@@ -62,6 +62,8 @@ def test_an_unknown_metric_is_let_pass_only_where_nobody_knows_the_metrics(metri
         ("98%", 0, "98 is not a metric"),
         ("success", 7, "a comparison is missing after success"),
         ("success >> 1%", 9, "a number is missing after >"),
+        ("success => 1%", 8, "=> is not a comparison here"),
+        ("success == 1%", 8, "== is not a comparison here"),
         ("success > -1%", 10, "'-' does not belong here"),
         ("success > 98", 10, "98 has no unit"),
         ("success > 98 %  for", 19, "a duration is missing after for"),

@@ -298,6 +298,29 @@ servers: {prometheus: {url: "http://127.0.0.1:9090", headers: {Authorization: Be
         read_system(system_of(tmp_path, SMALL, head + "metrics: {up: {promql: up $token}}\n"))
 
 
+def test_what_lets_somebody_in_is_no_text_of_the_file(tmp_path: Path) -> None:
+    head = 'servers: {alertmanager: {url: "http://127.0.0.1:9093", headers: {HEADER: hidden}}}\n'
+    for header in ("Authorization", "X-Api-Key", "Cookie"):
+        with pytest.raises(Refused, match=f"{header} as text would stand in the record .*; declare token:"):
+            read_system(system_of(tmp_path, SMALL, head.replace("HEADER", header)))
+    assert read_system(system_of(tmp_path, SMALL, head.replace("HEADER", "X-Scope-OrgID"))).servers.alertmanager
+
+
+@pytest.mark.parametrize("url", ["http://me:hidden@127.0.0.1:9090", "http://127.0.0.1:9090/?token=hidden"])
+def test_an_address_that_holds_a_secret_is_refused_without_telling_it(tmp_path: Path, url: str) -> None:
+    with pytest.raises(Refused, match="with a user, a password or a query is not an address") as refused:
+        read_system(system_of(tmp_path, SMALL, f'servers: {{prometheus: "{url}"}}\n'))
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("window", "said"), [("0s", "too small; write at least 1m"), ("367d", "at most 366d")])
+def test_a_budgets_window_is_a_minute_to_a_year(tmp_path: Path, window: str, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        read_system(system_of(tmp_path, SMALL, f"traffic: {{rate: 4/s, window: {window}}}\n"))
+    traffic = read_system(system_of(tmp_path, SMALL, "traffic: {rate: 4/s, window: 365d}\n")).traffic
+    assert traffic == Traffic(4.0, 365 * 86400.0)
+
+
 def test_an_alert_is_read_from_instances_or_from_a_server(tmp_path: Path) -> None:
     head = SERVED_BY + (
         "alerts: {Down: {prometheus: alerts, from: app}, Slow: {server: prometheus, labels: [job]}, "

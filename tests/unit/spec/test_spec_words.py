@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from stormdrill.model.expression import Expression
 from stormdrill.model.system import AlertSource, Indicators, MetricSource, ServiceInstance, System
@@ -102,3 +103,14 @@ def test_throughput_may_be_counted_by_a_histogram() -> None:
 
 def test_a_load_of_ones_own_asks_for_no_indicators() -> None:
     assert read("success > 98%", observed=False)[1] == ""
+
+
+@pytest.mark.parametrize("text", ["share{region=us} > 20%", "success{tier=1, region=us} > 98%"])
+def test_a_label_of_instances_has_a_value_that_one_of_them_carries(text: str) -> None:
+    carries = replace(system(ALL), instances=(ServiceInstance("web", "web", ("x",), {"region": "eu"}),))
+    told = []
+    for known in (system(ALL), carries):
+        document = parse("e.yaml", f"guard: '{text}'\n")
+        Words(document, known, None, load=True, observed=True).expression("guard")
+        told.append("; ".join(f"{problem.what}; {problem.fix}" for problem in document.problems))
+    assert told == ["", "no instance has region=us; known: eu"]

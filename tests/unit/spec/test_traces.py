@@ -79,7 +79,12 @@ def test_the_course_counts_what_fell_into_each_second_of_the_replay(written: Wri
     assert found.course == (3, 1, 0, 0, 1)
     assert sum(read_trace(path, "t.times", time_scale=0.4).trace.course) == found.count == 5
     assert len(read_trace(path, "t.times", time_scale=0.4).trace.course) == 2
-    assert len(read_trace(path, "t.times", time_scale=10_000).trace.course) == trace.MAX_COURSE
+    assert len(read_trace(path, "t.times", time_scale=100_000).trace.course) == trace.MAX_COURSE
+
+
+def test_a_burst_within_a_long_recording_is_in_its_course(written: Written) -> None:
+    day = [20.0 * index + 0.5 for index in range(4320)] + [30 + index / 200 for index in range(400)]
+    assert max(read_trace(written("".join(f"{at}\n" for at in day)), "t.times").trace.course) >= 200
 
 
 def test_other_moments_have_another_digest(written: Written) -> None:
@@ -131,3 +136,8 @@ def test_bytes_that_are_no_text_are_a_bad_line_and_no_crash(tmp_path: Path) -> N
     said = refusal(path)
     assert "no moment in" in said
     assert said.isprintable(), "nothing that a terminal would obey"
+
+
+def test_what_is_no_time_of_a_day_is_no_moment(written: Written) -> None:
+    assert refusal(written("2026-11-22T08:01:59Z\n2026-11-22T08:01:61Z\n")).startswith("2:1: no moment in")
+    assert "nanoseconds have to be divided first" in refusal(written("1732262400250000\n1732262400251000\n"))

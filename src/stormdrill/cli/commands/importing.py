@@ -44,7 +44,7 @@ def lines(found: Imported) -> list[str]:
     told += ["servers:", f"  prometheus: {found.server or 'http://127.0.0.1:9090  # where yours is'}"]
     told.append("metrics:" if found.metrics else "metrics: {}")
     for metric in found.metrics:
-        quoted = metric.promql.replace("'", "''")
+        quoted = metric.promql.replace("'", "''").replace("$", "$$")  # $ begins a parameter in a system file
         unit = f", unit: {metric.unit}" if metric.unit else ""
         told.append(f"  {metric.name}: {{promql: '{quoted}'{unit}}}")
     if found.window:
