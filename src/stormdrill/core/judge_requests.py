@@ -104,12 +104,26 @@ def _sample(expression: Comparison, window: Span, requests: Requests) -> Sample:
         return Sample(np.bincount(block, minlength=blocks), width_s, good)
     if quantile_of(expression.metric) is not None:
         admitted = requests.admitted
-        values_us = requests.judged_us
+        values_us = _waited_us(expression, requests)
         if not admitted.all():
             block, values_us = block[admitted], values_us[admitted]
         return Sample(np.bincount(block, minlength=blocks), width_s, None, values_us, block)
     counted = requests.good if expression.metric == "goodput" else requests.acknowledged
     return Sample(np.bincount(block[counted], minlength=blocks), width_s)
+
+
+def _waited_us(expression: Comparison, requests: Requests) -> NDArray[np.uint32]:
+    """Of time-outs the client's patience; but where that ends before the limit that is asked for, nobody waited long
+    enough to see the limit kept, and they count as slower than any."""
+    values_us = requests.judged_us
+    if expression.relative or expression.op not in ("<", "<="):
+        return values_us
+    late = np.flatnonzero(requests.timed_out)
+    short = late[values_us[late] <= expression.limit * 1e6]
+    if len(short):
+        values_us = values_us.copy()
+        values_us[short] = _MOST_US
+    return values_us
 
 
 def _success(case: Case, expression: Comparison, sample: Sample) -> Measured:
@@ -127,7 +141,7 @@ def _needs(share: float) -> int:
 def _latency(case: Case, expression: Comparison, sample: Sample, requests: Requests) -> Measured:
     """Over admitted requests; the others are judged by success."""
     share = quantile_of(expression.metric) or 0.0
-    interval = sample.interval(share, case.seed)
+    interval = never(sample.interval(share, case.seed))
     apart = int(np.count_nonzero(~requests.admitted & (requests.outcome != DROPPED)))
     text = f"{expression.metric} was {{value}} over {{n}} admitted {requests_text(expression.labels)}"
     if apart:
@@ -141,6 +155,8 @@ def _rate(case: Case, expression: Comparison, sample: Sample, requests: Requests
     kind = "answered in time" if expression.metric == "goodput" else "answered"
     text = f"{{value}} of {requests_text(expression.labels)} were {kind} ({{n}} in all)"
     doubt = "" if len(requests) else "no such request was intended"
+    if len(requests) and not sample.total.any():
+        doubt = f"none of {plural(len(requests), 'request')} was {kind}, so that there is no rate to tell"
     return Measured(sample.interval(0.0, case.seed), text=text, doubt=doubt)
 
 
@@ -183,7 +199,7 @@ def _completion(case: Case, expression: Comparison, window: Span) -> Measured:
 
 
 def never(interval: Interval) -> Interval:
-    """Completion times with what is not done as what it is: endless."""
+    """Times with what is not done as what it is: endless."""
 
     def end(value_s: float) -> float:
         return math.inf if value_s >= _MOST_US * 1e-6 else value_s

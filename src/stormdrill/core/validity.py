@@ -180,10 +180,10 @@ def _lag_limit_ms(plan: Plan, requests: Requests) -> float:
         if isinstance(expression, Comparison) and QUANTILE.fullmatch(expression.metric) and not expression.relative:
             assert quantile_of(expression.metric) is not None
             limits_s.append(expression.limit)
-    if not limits_s:
-        limits_s = [kind.deadline_ms / 1000 for kind in requests.kinds]
-    if not limits_s and plan.profile is not None:
-        limits_s = [stream.deadline_s for stream in plan.profile.streams]
+    # a success is an answer within its deadline, so that each deadline is a latency that is asked for
+    limits_s += [kind.deadline_ms / 1000 for kind in requests.kinds]
+    if not requests.kinds and plan.profile is not None:
+        limits_s += [stream.deadline_s for stream in plan.profile.every_stream]
     return LAG_SHARE * min(limits_s, default=1.0) * 1000
 
 

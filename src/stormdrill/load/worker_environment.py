@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Mapping
 
@@ -28,7 +29,9 @@ def worker_of(environment: Mapping[str, str]) -> Worker:
     try:
         wait_s = float(wait.removesuffix("s"))
     except ValueError:
-        raise ValueError(f"{wait!r} is no number of seconds; write for instance 120") from None
+        wait_s = math.nan
+    if not 0 <= wait_s < math.inf:
+        raise ValueError(f"{wait!r} is no number of seconds; write for instance 120")
     return Worker(environment.get(NAME_VARIABLE, "") or socket.gethostname(), host, port, wait_s=wait_s)
 
 

@@ -207,6 +207,9 @@ def test_a_worker_can_be_told_everything_by_its_environment() -> None:
         ({"STORMDRILL_LOAD_TOKEN": ""}, "STORMDRILL_LOAD_TOKEN is not set"),
         ({"STORMDRILL_LOAD_TOKEN": "short"}, "is too short"),
         ({"STORMDRILL_LOAD_WAIT": "soon"}, "'soon' is no number of seconds"),
+        ({"STORMDRILL_LOAD_WAIT": "nan"}, "'nan' is no number of seconds"),
+        ({"STORMDRILL_LOAD_WAIT": "inf"}, "'inf' is no number of seconds"),
+        ({"STORMDRILL_LOAD_WAIT": "-1"}, "'-1' is no number of seconds"),
     ],
 )
 def test_what_a_worker_lacks_is_said_with_what_to_set(change: dict[str, str], message: str) -> None:
