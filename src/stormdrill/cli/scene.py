@@ -11,9 +11,13 @@ from typing import NamedTuple
 
 from stormdrill.cli import figures
 from stormdrill.core import telling
+from stormdrill.core.demand import Demand
+from stormdrill.core.judge_metrics import RATES, quantile_of
 from stormdrill.model import event as e
+from stormdrill.model.expression import Comparison
 from stormdrill.model.plan import Plan
 from stormdrill.ports import LiveLoad
+from stormdrill.spec.expression import UNITS
 
 STEP_MARKS = {"ok": "✓", "failed": "✗", "timed-out": "✗ timed out", "skipped": "–"}
 NAMES_SHOWN = 4
@@ -47,7 +51,11 @@ class Scene:
         """`sent_per_s`: what was sent in each phase, of a run that is read back: then nobody tells of every second."""
         self._sent_per_s = sent_per_s or {}
         load = plan.experiment.load if plan else None
-        self._asked_per_s = load.rate_per_s if load else None
+        self._demand = (
+            Demand(plan.profile, load.rate_per_s) if plan and plan.profile and load and not load.closed_loop else None
+        )
+        self._epoch_ms: float | None = None
+        self._units = _units(plan) if plan else {}
         self._target = plan.target if plan else "process"
         self._many = len({item.use for item in plan.injections}) > 1 if plan else False
         self._endings = telling.Endings(plan.system if plan else None)
@@ -111,18 +119,25 @@ class Scene:
         return f"{text}, {figures.count(self._live.dropped)} dropped" if self._live.dropped else text
 
     def _gauge_texts(self) -> list[str]:
-        return [f"{name} {gauge(name, value)}" for name, value in self._gauges.items()]
+        return [f"{name} {gauge(name, value, self._units)}" for name, value in self._gauges.items()]
 
     def _phase_text(self) -> str:
         texts = []
         mean = sum(self._sent) / len(self._sent) if self._sent else self._sent_per_s.get(self._phase)
         if mean is not None:
-            asked = f"{figures.rate(self._asked_per_s)} asked, " if self._asked_per_s else ""
-            texts.append(f"{asked}{figures.rate(mean)} sent")
+            asked = self._asked_per_s()
+            texts.append(f"{'' if asked is None else f'{figures.rate(asked)} asked, '}{figures.rate(mean)} sent")
             if self._live is not None and self._phase == "warmup":
                 texts.append(f"lag p99 {figures.milliseconds(self._live.lag_p99_ms)}")
         gauges = self._gauge_texts()  # of the last seconds only, and of what has ended: not yet the phase's own figures
         return " · ".join(texts + (["lately " + ", ".join(gauges)] if gauges else []))
+
+    def _asked_per_s(self) -> float | None:
+        """The mean of λ(t) over the phase as planned; None of users that wait for answers."""
+        if self._demand is None or self._epoch_ms is None or not self._phase_planned_s:
+            return None
+        begin_s = max(0.0, (self._phase_from_ms - self._epoch_ms) / 1000)
+        return self._demand.between(begin_s, begin_s + self._phase_planned_s) / self._phase_planned_s
 
     def _since_fault(self, at_ms: float) -> str:
         return "" if self._fault_from_ms is None else f" after {figures.milliseconds(at_ms - self._fault_from_ms)}"
@@ -320,18 +335,34 @@ class Scene:
         return [*lines, Line("system", "LEFT", _names(event.left))] if event.left else lines
 
     @_tell.register
+    def _(self, event: e.LoadStarted, at_ms: float) -> list[Line]:
+        self._epoch_ms = event.epoch_mono_ms
+        return []
+
+    @_tell.register
     def _(self, event: e.Warned, at_ms: float) -> list[Line]:
         return [Line("warning", "", event.text)]
 
 
-def gauge(name: str, value: float) -> str:
-    """A gauge's value with the unit that its metric has: shares in percent, latency in seconds on the wire."""
+def gauge(name: str, value: float, units: Mapping[str, str] | None = None) -> str:
+    """A gauge's value with the unit that its metric has. `units`: those in which objectives and guards speak of the
+    system's own metrics. Shares come in percent, times in seconds, sizes in bytes."""
     metric = name.split("{", 1)[0].strip()
-    if metric == "success":
+    unit = (units or {}).get(metric, "")
+    if metric == "success" or unit == "%":
         return figures.share(value)
-    if metric[:1] == "p" and metric[1:].replace(".", "").isdigit():
+    if metric in RATES:
+        return figures.rate(value)
+    if quantile_of(metric) is not None or unit in ("ms", "s", "m", "h"):
         return figures.milliseconds(value * 1000)
+    if unit in UNITS["size"]:
+        return f"{figures.measured(value / UNITS['size'][unit], '')} {unit}"
     return figures.measured(value, "")
+
+
+def _units(plan: Plan) -> dict[str, str]:
+    asked = [one.expression for one in plan.experiment.objectives] + list(plan.experiment.guards)
+    return {one.metric: one.unit for one in asked if isinstance(one, Comparison) and one.unit}
 
 
 def _names(names: list[str]) -> str:

@@ -130,6 +130,10 @@ class Demand:
         """Λ: how many arrivals are expected before `until_s`."""
         return sum(course.expected(until_s) for course in self.courses)
 
+    def between(self, from_s: float, until_s: float) -> float:
+        """How many arrivals are expected from one moment to a later one."""
+        return sum(course.between(from_s, until_s) for course in self.courses)
+
     def rate_at(self, at_s: float) -> float:
         """λ: arrivals a second at this moment; at a step what comes after it."""
         return sum(course.rate_at(at_s) for course in self.courses)

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from stormdrill.cli.past import story_lines
-from stormdrill.cli.scene import Line, Moment, Scene
+from stormdrill.cli.scene import Line, Moment, Scene, gauge
 from stormdrill.cli.terminal import HEARTBEAT_S, LiveView, PlainView, layout, moving_line
 from stormdrill.model import event as ev
 from stormdrill.model.plan import Plan
+from stormdrill.model.profile import Piece
 from stormdrill.ports import LiveLoad
-from synthetic_run import SCENARIOS, make_run
+from synthetic_run import SCENARIOS, Knobs, make_plan, make_run
 
 
 def recorded_in(directory: Path) -> list[ev.Recorded]:
@@ -164,6 +166,34 @@ def test_figures_of_the_moment_are_not_told_as_those_of_the_phase() -> None:
     scene.figures_are(LiveLoad(scheduled=60, sent=60, done=46), {"success{tier=1}": 98.8}, 19_000.0)
     (line,) = scene.tell(ev.Recorded(2, "", 20_000.0, ev.PhaseEntered("fault", 30.0)))
     assert "lately success{tier=1} 98.8%" in line.text
+
+
+def test_what_a_phase_asks_for_is_the_mean_of_all_demands_over_it() -> None:
+    plan = make_plan(Knobs())
+    assert plan.profile is not None
+    burst = replace(plan.profile, weight=0.5, shape=(Piece(0.0, 0.0), Piece(10.0, 0.0), Piece(10.0, 4.0)))
+    scene = Scene(replace(plan, profile=replace(plan.profile, also=(burst,))))
+    scene.tell(ev.Recorded(1, "", 1000.0, ev.LoadStarted("peak + 0.5 x burst", 1, 1000.0)))
+    scene.tell(ev.Recorded(2, "", 1000.0, ev.PhaseEntered("baseline", 20.0)))
+    scene.figures_are(LiveLoad(scheduled=60, sent=60, done=46), {}, 19_000.0)
+    (line,) = scene.tell(ev.Recorded(3, "", 21_000.0, ev.PhaseEntered("fault", 30.0)))
+    assert "120/s asked, 60/s sent" in line.text, "60/s, and for half of the time half of 240/s more"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("goodput{tier=1}", 216.0, "216/s"),
+        ("success", 98.8, "98.8%"),
+        ("p95", 0.05, "50.0 ms"),
+        ("cpu_free", 50.0, "50.0%"),
+        ("age{region=eu}", 3.0, "3.00 s"),
+        ("heap", 150.0 * 1024**2, "150 MB"),
+        ("depth", 12.0, "12"),
+    ],
+)
+def test_live_figures_have_the_units_of_their_objectives(name: str, value: float, said: str) -> None:
+    assert gauge(name, value, {"cpu_free": "%", "age": "s", "heap": "MB"}) == said
 
 
 def staggered(injection: str, fault: str, mechanism: str, instance: str, at_ms: float) -> list[ev.Recorded]:
