@@ -8,14 +8,17 @@ The share of that traffic which an objective's labels choose is taken to be the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import RecordFile
 from stormdrill.core.judge_metrics import QUANTILE, limit_of, quantile_of
-from stormdrill.core.windows import window_of
+from stormdrill.core.judge_observed import bad_of
+from stormdrill.core.windows import Span, window_of
 from stormdrill.model.event import Recorded
 from stormdrill.model.expression import Comparison
 from stormdrill.model.plan import Plan
@@ -69,27 +72,58 @@ def budgets(plan: Plan, events: Sequence[Recorded], records: Sequence[RecordFile
         span = case.spans.get(objective.window.phase)
         if span is None or not isinstance(expression, Comparison) or expression.relative:
             continue
-        window = window_of(objective, span, case.inject)
-        every = case.requests.between(window.start_ms, window.end_ms)
-        requests = every.labelled(expression.labels)
-        if expression.metric == "success" and expression.op in (">", ">="):
-            allowed, bad, n = 1 - limit_of(expression) / 100, int(np.count_nonzero(~requests.good)), len(requests)
-        elif QUANTILE.fullmatch(expression.metric) and expression.op in ("<", "<="):
-            counted = requests.where(requests.admitted)
-            limit_us = expression.limit * 1e6
-            latency_us = counted.judged_latency_us
-            slow = latency_us >= limit_us if expression.op == "<" else latency_us > limit_us
-            allowed, bad, n = 1 - (quantile_of(expression.metric) or 0.0), int(np.count_nonzero(slow)), len(counted)
-        else:
+        allowed = _allowed(expression)
+        if allowed <= 0:
             continue
-        if n and allowed > 0:
+        window = window_of(objective, span, case.inject)
+        counted = _observed(case, expression, window) if plan.experiment.observed else _sent(case, expression, window)
+        if counted is not None and counted.n:
+            bad, n = counted.bad, counted.n
             spent, allowed = round(bad / (allowed * n), 4), round(allowed, 9)
             name, phase, length_s = expression.text, objective.window.text, round(window.length_s, 3)
             earnest = None
             if plan.system.traffic is not None:
-                earnest = spending(plan.system.traffic, n / len(every), allowed, bad / n, window.length_s)
+                earnest = spending(plan.system.traffic, counted.chosen, allowed, bad / n, window.length_s)
             found.append(Budget(name, phase, allowed, bad, n, spent, length_s, earnest))
     return tuple(found)
+
+
+class _Counted(NamedTuple):
+    bad: int
+    n: int
+    chosen: float
+    """The share of all requests that the objective speaks of."""
+
+
+def _allowed(expression: Comparison) -> float:
+    """The share that may be bad; 0 for an objective that has no budget."""
+    if expression.metric == "success" and expression.op in (">", ">="):
+        return 1 - limit_of(expression) / 100
+    if QUANTILE.fullmatch(expression.metric) and expression.op in ("<", "<="):
+        return 1 - (quantile_of(expression.metric) or 0.0)
+    return 0.0
+
+
+def _sent(case: Case, expression: Comparison, window: Span) -> _Counted:
+    every = case.requests.between(window.start_ms, window.end_ms)
+    requests = every.labelled(expression.labels)
+    if expression.metric == "success":
+        bad, n = int(np.count_nonzero(~requests.good)), len(requests)
+    else:
+        admitted = requests.where(requests.admitted)
+        limit_us, latency_us = expression.limit * 1e6, admitted.judged_latency_us
+        slow = latency_us >= limit_us if expression.op == "<" else latency_us > limit_us
+        bad, n = int(np.count_nonzero(slow)), len(admitted)
+    return _Counted(bad, n, n / len(every) if len(every) else 0.0)
+
+
+def _observed(case: Case, expression: Comparison, window: Span) -> _Counted | None:
+    """None where the system's counters don't tell it."""
+    found = bad_of(case, expression, window)
+    every = bad_of(case, replace(expression, labels={}), window) if expression.labels else found
+    if found is None or every is None or not every[1]:
+        return None
+    return _Counted(found[0], found[1], min(1.0, found[1] / every[1]))
 
 
 def spending(traffic: Traffic, chosen: float, allowed: float, bad: float, length_s: float) -> Spending:

@@ -168,6 +168,32 @@ def _latency(case: Case, expression: Comparison, window: Span) -> Measured:
     return Measured(interval, text=text, needs=needs, doubt=doubt, events=found.events, half_open=True)
 
 
+def bad_of(case: Case, expression: Comparison, window: Span) -> tuple[int, int] | None:
+    """How many were bad, and of how many: not served well, or slower than the nearest bound that is no higher than the
+    limit. None where nobody counts it, or what was counted is in doubt: a part of it could flatter."""
+    known = case.plan.system.indicators
+    if known is None or window.length_s <= 0:
+        return None
+    if expression.metric == "success":
+        all_, well = _counted(case, TOTAL, expression, window), _counted(case, GOOD, expression, window, quiet=True)
+        names = ("", "")
+    else:
+        all_ = well = _counted(case, BUCKET, expression, window)
+        bounds = _common_bounds(all_.stretches) if all_.stretches else []
+        limit_s = expression.limit
+        met = [name for bound_s, name in bounds if bound_s <= limit_s or math.isclose(bound_s, limit_s)]
+        if not bounds or bounds[-1][0] != math.inf:
+            return None
+        names = (bounds[-1][1], met[-1] if met else "none of them")
+    if all_.doubt or well.doubt or not all_.stretches:
+        return None
+    n, good = (
+        round(sum(item.added.get(name, 0.0) for item in found.stretches))
+        for found, name in zip((all_, well), names, strict=True)
+    )
+    return max(0, n - good), n
+
+
 def _between(expression: Comparison, bounds_s: list[float]) -> str:
     """Which bounds are judged in place of a limit that is none."""
     limit_s = expression.limit

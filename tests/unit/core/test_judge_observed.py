@@ -9,11 +9,12 @@ import pytest
 from judging import asking, evidence, judged
 from msgspec.structs import replace
 
+from stormdrill.core.budget import budgets
 from stormdrill.core.evidence import Evidence
 from stormdrill.core.judge_observed import BUCKET, GOOD, TOTAL
 from stormdrill.model import event as ev
 from stormdrill.model.experiment import Objective
-from stormdrill.model.system import Indicators
+from stormdrill.model.system import Indicators, Traffic
 from stormdrill.model.verdict import ObjectiveVerdict
 from synthetic_run import START_MS, comparison, objective
 
@@ -274,3 +275,30 @@ def test_what_the_indicators_do_not_tell_is_not_measured(metric: str, tmp_path: 
 
 def test_without_indicators_nothing_is_measured(tmp_path: Path) -> None:
     assert "names no indicators" in one(observed(tmp_path, served(30, 30), None), SUCCESS).sentence
+
+
+def test_what_the_counters_tell_has_an_error_budget_too(tmp_path: Path) -> None:
+    histogram = [
+        reading
+        for bound, per_s in (("0.1", 27.0), ("0.5", 29.0), ("+Inf", 30.0))
+        for reading in counter(BUCKET, "edge-1", steady(per_s), le=bound)
+    ]
+    found = observed(tmp_path, [*served(29.4, 30.0, "edge-1"), *histogram])
+    system = replace(found.plan.system, traffic=Traffic(40.0, 30 * 86400.0))
+    for asked, allowed, share in (
+        (SUCCESS, 0.05, 0.02),
+        (objective("fault", comparison("p95 < 500ms", "p95", "<", 0.5, "ms")), 0.05, 1 / 30),
+        (objective("fault", comparison("p95 < 400ms", "p95", "<", 0.4, "ms")), 0.05, 3 / 30),
+    ):
+        plan = replace(asking(found, asked).plan, system=system)
+        (row,) = budgets(plan, found.events, found.records)
+        assert (row.allowed, row.bad / row.n) == (allowed, pytest.approx(share, abs=0.005))
+        assert row.spending is not None
+        assert row.spending.burn == pytest.approx(share / allowed, abs=0.1)
+        assert row.spending.rate_per_s == 40.0
+
+
+def test_counters_in_doubt_have_no_budget(tmp_path: Path) -> None:
+    gap = [item for item in served(29.4, 30.0, "edge-1") if not FAULT_MS + 5000 < item.mono_ms < FAULT_MS + 15_000]
+    found = asking(observed(tmp_path, gap), SUCCESS)
+    assert budgets(found.plan, found.events, found.records) == ()
