@@ -67,6 +67,8 @@ class Knobs:
     step_s: float = 10.0
     episode: bool = True
     """base, trigger, after and down follow the staircase."""
+    episodes: int = 1
+    """As many times, each with a rest before it."""
     base: float = 1.0
     trigger: float = 3.0
     down: float = 0.4
@@ -235,13 +237,13 @@ def stages_for(knobs: Knobs) -> tuple[Stage, ...]:
 
     for factor in knobs.steps:
         add("step", knobs.step_s, factor)
-    if knobs.episode:
-        if knobs.steps:
-            add("rest", REST_S, REST_FACTOR, 1)
-        add("base", knobs.base_s, knobs.base, 1)
-        add("trigger", knobs.trigger_s, knobs.trigger, 1)
-        add("after", knobs.after_s, knobs.base, 1)
-        add("down", knobs.down_s, knobs.down, 1)
+    for number in range(1, knobs.episodes + 1) if knobs.episode else ():
+        if knobs.steps or number > 1:
+            add("rest", REST_S, REST_FACTOR, number)
+        add("base", knobs.base_s, knobs.base, number)
+        add("trigger", knobs.trigger_s, knobs.trigger, number)
+        add("after", knobs.after_s, knobs.base, number)
+        add("down", knobs.down_s, knobs.down, number)
     return tuple(found)
 
 

@@ -23,7 +23,10 @@ FOLDER = "pictures"
 _COLOURS = 6
 _MOST_CURVES = 12
 """In one picture; what is left out is said."""
+_MOST_TOGETHER = 6
+"""Surges in one picture that can be told apart."""
 _TIERS = 3
+_ASKED = "l-asked"
 _SHOWS = {
     "goodput": ("capacity", "goodput-plateau", "admitted-latency", "cheap-rejection"),
     "admission": ("priority",),
@@ -192,14 +195,17 @@ def _drain(case: Case) -> Plot | None:
     drains = [one for one in curves.drain_curves(case) if one.points]
     if not drains:
         return None
-    shown = drains[:_MOST_CURVES]
+    shown = sorted(sorted(drains, key=_slowness, reverse=True)[:_MOST_TOGETHER], key=drains.index)
+    earliest, latest = (pick(point.across for one in shown for point in one.points) for pick in (min, max))
     lines: list[Curve] = []
     for index, one in enumerate(shown):
         lines.append(Curve(_colour(index), one.name, _points(one.points), dots=False))
+    for one in shown:
         if one.bound is not None:
-            lines.append(Curve("l-asked", "as slow as may be", _points(one.bound), dots=False))
+            name = "" if any(line.class_ == _ASKED for line in lines) else "as slow as may be"
+            lines.append(Curve(_ASKED, name, _until(one.bound, latest), dots=False))
     told = "; ".join(_drained(one) for one in shown)
-    earliest = min(point.across for one in shown for point in one.points)
+    left = f" {len(drains) - len(shown)} that were gone sooner are left out." if len(drains) > len(shown) else ""
     return Plot(
         name="drain",
         title="The drain",
@@ -207,8 +213,22 @@ def _drain(case: Case) -> Plot | None:
         up="waiting",
         curves=tuple(lines),
         start=min(earliest, 0.0),
-        alt=f"What waited, over the time since the trigger's end: {told}.",
+        alt=f"What waited, over the time since the trigger's end: {told}.{left}",
     )
+
+
+def _slowness(one: curves.Drain) -> tuple[float, float]:
+    """What was never gone comes first, and of that what was highest."""
+    return (float("inf") if one.gone_s is None else one.gone_s, max(point.up for point in one.points))
+
+
+def _until(bound: Sequence[curves.Point], latest: float) -> tuple[Point, ...]:
+    """A line, as far as anybody looked: what would have been allowed beyond that makes the rest small."""
+    first, last = bound[0], bound[-1]
+    if last.across <= latest or last.across <= first.across:
+        return _points(bound)
+    part = (latest - first.across) / (last.across - first.across)
+    return (first.across, first.up), (latest, first.up + part * (last.up - first.up))
 
 
 def _drained(one: curves.Drain) -> str:
@@ -218,23 +238,31 @@ def _drained(one: curves.Drain) -> str:
 
 
 def _hysteresis(case: Case) -> Plot | None:
-    loops = curves.hysteresis_curves(case)
+    """Of many those that came back least, for these are looked for, and those that came back best."""
+    loops = list(curves.hysteresis_curves(case))
     if not loops:
         return None
-    shown = loops[:_MOST_CURVES]
-    left = f" {len(loops) - len(shown)} more are left out." if len(loops) > len(shown) else ""
+    ranked, half = sorted(loops, key=_came_back), _MOST_TOGETHER // 2
+    chosen = loops if len(loops) <= _MOST_TOGETHER else [*ranked[:half], *ranked[-half:]]
+    shown = [one for one in loops if one in chosen]
+    left = f" {len(loops) - len(shown)} between these are left out." if len(loops) > len(shown) else ""
     return Plot(
         name="hysteresis",
         title="Up and down again",
         across="asked, requests/s",
         up="served in time, requests/s",
         curves=tuple(
-            Curve(_colour(index), one.name if len(shown) <= _COLOURS else "", _points(one.points), arrows=True)
-            for index, one in enumerate(shown)
+            Curve(_colour(index), one.name, _points(one.points), arrows=True) for index, one in enumerate(shown)
         ),
         diagonal="all of it",
         alt=f"Goodput over offered load in the order of time. {' '.join(_told(shown))}{left}",
     )
+
+
+def _came_back(one: curves.Loop) -> float:
+    """What was served of what was asked after the trigger, over the same before it."""
+    share = {role: point.up / point.across for role, point in zip(one.roles, one.points, strict=True) if point.across}
+    return share.get("after", 0.0) / (share.get("base") or 1.0)
 
 
 def _told(loops: Sequence[curves.Loop]) -> Iterator[str]:

@@ -70,3 +70,18 @@ def test_the_same_run_is_drawn_the_same_to_the_byte(overload, tmp_path) -> None:
     again = tmp_path / directory.name
     again.mkdir()
     assert reviewed(again, checks=tuple(ASKED))[1] == html
+
+
+def test_of_twelve_surges_six_are_drawn_and_the_rest_is_told(tmp_path) -> None:
+    many = {"episodes": 12, "base_s": 4.0, "trigger_s": 4.0, "after_s": 12.0, "down_s": 3.0, "rate_per_s": 32.0}
+    verdict, _, markdown = reviewed(
+        tmp_path, steps=(), slots=8, slow_drain=0.3, checks=("cheap-rejection", "drain", "recovery"), **many
+    )
+    assert all(len(check.sentence) < 900 for check in verdict.backpressure)
+    assert "rejections in 12 surges took" in verdict.backpressure[0].sentence
+    for name in ("drain", "hysteresis"):
+        drawing = (tmp_path / "pictures" / f"{name}.svg").read_text()
+        assert sum(f">surge {number}<" in drawing for number in range(1, 13)) == 6
+        assert drawing.count(">as slow as may be<") <= 1
+    assert "6 that were gone sooner are left out." in markdown
+    assert "6 between these are left out." in markdown

@@ -153,7 +153,7 @@ def _growth(case: Case, series: Series, level: Span, how: _Growing) -> Answer:
     value, low, high = (end * length_s / how.scale for end in (slope.value, slope.low, slope.high))
     most = how.tolerated / how.scale
     grown = Interval(value, low, high, len(inside))
-    shown = (figure(f"growth of {what} over the plateau", grown, how.unit, most),)
+    shown = (figure(f"growth, {how.what} of {series.name}", grown, how.unit, most),)
     told = f"{quantity(value, how.unit)} [{number(low)}, {number(high)}]"
     where = f"in {quantity(length_s, 's')} of level demand"
     if low > most:

@@ -24,6 +24,8 @@ QUANTILE = 0.99
 UP_TO = 3.0
 PARTS = 1_000_000
 """Of a deadline."""
+MOST_NAMED = 3
+"""Windows; of more it is said how many they are."""
 
 
 def judge(case: Case, asked: CheapRejection) -> CheckVerdict:
@@ -47,6 +49,8 @@ def judge(case: Case, asked: CheapRejection) -> CheckVerdict:
 
 
 def _where(windows: Sequence[Overload]) -> str:
+    if len(windows) > MOST_NAMED:
+        return f"in {len(windows)} surges"
     return " and ".join(window.text for window in windows)
 
 

@@ -66,29 +66,31 @@ def conclude(
     *,
     praise: str = "",
     figures: Sequence[Figure] = (),
+    most_told: int = MOST_TOLD,
 ) -> CheckVerdict:
-    """The worst answer's word, told by the answers that have it, or by `praise` where all are PASS; all figures,
-    `figures` first. Tainted evidence is INVALID whatever it shows; of a window that was cut short nothing is said for
-    sure."""
+    """The worst answer's word, told by the answers that have it, or by `praise` where all are PASS. All figures:
+    `figures` first, then those of the worst answers. Tainted evidence is INVALID whatever it shows; of a window that
+    was cut short nothing is said for sure."""
     missing = unreached(case)
     answers = [*answers, missing] if missing is not None else answers
     spans = list(looked_at)
     word = worst(answer.word for answer in answers)
     telling = [answer for answer in answers if answer.word == word]
-    sentence = praise if praise and word == "PASS" else _sentence(telling)
+    sentence = praise if praise and word == "PASS" else _sentence(telling, most_told)
     sure = word == "FAIL" and any(answer.exact for answer in telling)
     if word in ("PASS", "FAIL") and not sure and not all(span.complete for span in spans):
         word, sentence = "INCONCLUSIVE", f"{CUT_SHORT}: {sentence}"
     taints = taints_of(case, [replace(span, complete=True) for span in spans] if sure else spans)
     if taints:
         word, sentence = "INVALID", f"not to be believed: {taints[0].reason}. {sentence}"
-    shown = [*figures, *(figure for answer in answers for figure in answer.figures)]
+    ranked = sorted(answers, key=lambda answer: WORST_FIRST.index(answer.word))
+    shown = [*figures, *(figure for answer in ranked for figure in answer.figures)]
     told = [*(one.events for one in answers), *(one.events for one in spans), *(one.events for one in taints)]
     seqs = {seq for events in told for seq in events}
     return CheckVerdict(check, word, sentence, tuple(shown), tuple(sorted(seqs)))
 
 
-def _sentence(telling: Sequence[Answer]) -> str:
+def _sentence(telling: Sequence[Answer], most_told: int) -> str:
     texts = list(dict.fromkeys(answer.text for answer in telling if answer.text))
-    more = [f"and {len(texts) - MOST_TOLD} more"] if len(texts) > MOST_TOLD else []
-    return "; ".join([*texts[:MOST_TOLD], *more])
+    more = [f"and {len(texts) - most_told} more"] if len(texts) > most_told else []
+    return "; ".join([*texts[:most_told], *more])

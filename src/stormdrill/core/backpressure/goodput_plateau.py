@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from stormdrill.core.backpressure.asked import GoodputPlateau
 from stormdrill.core.backpressure.capacity import Found, capacity_of, overloads, rate
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_least, figure, percent, ratio, scaled, told
-from stormdrill.core.backpressure.finding import Answer, conclude, unknown
+from stormdrill.core.backpressure.finding import Answer, conclude, unknown, worst
 from stormdrill.core.backpressure.stages import goodput
 from stormdrill.core.case import Case
 from stormdrill.core.sentences import quantity
@@ -37,9 +39,12 @@ def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
             base, where = broke, f"of that at {rate(found.broke)}, where more was asked than it carries"
         share = percent(ratio(there, base))
         text = f"goodput {window.text} was {told(share, '%')} {where}"
-        parts.append(Answer(at_least(share, least), f"{text}; {quantity(least, '%')} was asked{_coarse(found)}"))
+        parts.append(Answer(at_least(share, least), f"{text}; {quantity(least, '%')} was asked"))
         figures.append(figure(f"goodput at {window.name}", there, "/s"))
-        figures.append(figure(f"kept at {window.name}", share, "%", least))
+        figures.append(figure(f"goodput kept at {window.name}", share, "%", least))
+    word = worst(part.word for part in parts)
+    last = max(index for index, part in enumerate(parts) if part.word == word)
+    parts[last] = replace(parts[last], text=parts[last].text + _coarse(found))  # said once, where it is told
     spans = [found.held.stretch.settled, *(window.span for window in windows)]
     return conclude(case, WORD, parts, spans, figures=figures)
 

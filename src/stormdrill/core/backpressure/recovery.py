@@ -17,7 +17,7 @@ from stormdrill.core.backpressure.asked import Recovery
 from stormdrill.core.backpressure.carried import Carried, carried
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_least, figure, percent, plain, ratio, share_of, told
-from stormdrill.core.backpressure.finding import Answer, conclude, unknown
+from stormdrill.core.backpressure.finding import MOST_TOLD, Answer, conclude, unknown
 from stormdrill.core.backpressure.stages import Stretch, served_share
 from stormdrill.core.backpressure.surges import Surge, surges
 from stormdrill.core.case import Case
@@ -122,7 +122,8 @@ def judge(case: Case, asked: Recovery) -> CheckVerdict:
     answers = [_answer(one, least, within_s, capacity) for one in seen]
     if len(seen) > 1:
         answers.insert(0, _boundary(seen, answers))
-    return conclude(case, WORD, answers, [span for surge in found for span in (surge.before, surge.after)])
+    spans = [span for surge in found for span in (surge.before, surge.after)]
+    return conclude(case, WORD, answers, spans, most_told=MOST_TOLD if len(seen) < MOST_TOLD else 2)
 
 
 def _answer(one: Recovered, least: float, within_s: float, capacity: Carried | None) -> Answer:
@@ -196,9 +197,9 @@ def _boundary(seen: Sequence[Recovered], answers: Sequence[Answer]) -> Answer:
         held = [one.surge for one, answer in known if answer.word == "PASS"]
         broke = [one.surge for one, answer in known if answer.word == "FAIL"]
         said = [f"recovers from {_size(held[-1])}"] if held else []
-        said += [f"not from {_size(broke[0])}"] if broke else []
+        said += [f"{'not' if held else 'does not recover'} from {_size(broke[0])}"] if broke else []
         if said:
-            lines.append(f"at {quantity(per_s, '/s')} it {', '.join(said) if held else 'does ' + said[0]}")
+            lines.append(f"at {quantity(per_s, '/s')} it {', '.join(said)}")
     word = min((answer.word for answer in answers), key=WORST_FIRST.index)
     return Answer(word, "; ".join([f"recovered from {healthy} of {plural(len(seen), 'trigger')}", *lines]))
 

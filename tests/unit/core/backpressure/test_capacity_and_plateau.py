@@ -112,6 +112,12 @@ def test_goodput_that_falls_under_overload_fails_with_its_figures() -> None:
     assert judged(simulate(collapse=1.0), "goodput-plateau", least="50%").verdict == "PASS"
 
 
+@pytest.mark.parametrize("collapse", [0.0, 1.0])
+def test_a_coarse_staircase_is_told_once(collapse: float) -> None:
+    found = judged(simulate(collapse=collapse), "goodput-plateau")
+    assert found.sentence.count("finer steps would tell") == 1
+
+
 def test_goodput_counts_what_was_answered_in_time_by_when_that_was() -> None:
     case = case_of(simulate(budget=1.0))
     top, requests = steps_of(case)[-1].settled, case.requests

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pressing import checked, named, retold, seeing
 
+from pressing import checked, named, retold, seeing
 from synthetic_overload import EDGE, GATEWAY, WORKER, simulate
 
 SHORT = {"steps": (), "every_s": 1.0}
@@ -57,7 +57,7 @@ def test_a_queue_and_memory_that_grow_all_along_the_plateau_fail() -> None:
     found = checked(simulate(leak=30.0), "bounded-queue")
     assert found.verdict == "FAIL"
     assert f"the queue of {EDGE} grew by 270" in found.sentence
-    growth = named(found, f"growth of the queue of {EDGE} over the plateau")
+    growth = named(found, f"growth, queue of {EDGE}")
     assert growth.low is not None
     assert growth.limit is not None
     assert growth.low > growth.limit
@@ -113,3 +113,9 @@ def test_a_queue_that_fell_silent_is_not_vouched_for() -> None:
 def test_tainted_evidence_is_invalid_whatever_it_shows(knobs: dict[str, object]) -> None:
     assert checked(simulate(**knobs), "bounded-queue").verdict == "INVALID"
     assert checked(simulate(**knobs, over_limit=True), "bounded-queue").verdict == "INVALID"
+
+
+def test_what_is_broken_comes_first_among_the_figures() -> None:
+    found = checked(simulate(leak=30.0), "bounded-queue")
+    assert found.verdict == "FAIL"
+    assert found.figures[0].name == f"growth, queue of {EDGE}"

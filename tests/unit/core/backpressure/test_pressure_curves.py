@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pressing import checked, named, retold
 
+from pressing import checked, named, retold
 from stormdrill.core.backpressure.curves import (
     MOST_POINTS,
     admission_curves,

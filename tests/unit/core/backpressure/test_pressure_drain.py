@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pressing import EPOCH_MS, checked, named, retold, seeing, with_fault
 
+from pressing import EPOCH_MS, checked, named, retold, seeing, with_fault
 from stormdrill.core.backpressure.asked import Drain
 from stormdrill.core.backpressure.drain import allowed_s
 from synthetic_overload import GATEWAY, WORKER, simulate

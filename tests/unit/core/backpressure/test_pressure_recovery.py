@@ -151,3 +151,11 @@ def test_the_load_at_which_it_recovers_lies_below_the_lowest_at_which_it_did_not
     found = checked(tried, WORD)
     assert "it recovers only below 38.4/s" in found.sentence
     assert "at 25.6/s" in found.sentence
+
+
+def test_over_several_surges_the_boundary_is_told_and_the_worst_of_them() -> None:
+    found = checked(simulate(steps=(), episodes=4, metastable=True, every_s=1.0), WORD)
+    assert found.verdict == "FAIL"
+    assert found.sentence.startswith("recovered from 0 of 4 triggers; at 64/s it does not recover from 192/s for 10 s")
+    assert found.sentence.count("metastable") == 1
+    assert found.sentence.endswith("and 3 more")

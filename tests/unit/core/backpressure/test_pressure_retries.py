@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pressing import checked, named, retold, seeing
 
+from pressing import checked, named, retold, seeing
 from stormdrill.model.system import HopCounters
 from synthetic_overload import EDGE, simulate
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from pressing import checked
 
+from pressing import checked
 from stormdrill.core.backpressure.slope import Slope, fewest, theil_sen
 from synthetic_overload import simulate
 
