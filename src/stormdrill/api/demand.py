@@ -138,6 +138,9 @@ def _of_profile(
 ) -> Shown:
     from stormdrill.spec.demand import anchored, as_recorded
 
+    for option in ["--fast"] * wanted.fast + [f"--set {key}={value}" for key, value in wanted.settings.items()]:
+        fix = "leave it out, or name an experiment"
+        raise Refused([Problem("", 0, 0, f"{option} is said of experiments, and {title} is a profile", fix)])
     notes, rate_per_s = [], wanted.rate_per_s
     since = sorted({part.since for part in profile.parts if part.since}, key=PHASES.index)
     for phase in since:

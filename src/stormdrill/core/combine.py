@@ -189,6 +189,8 @@ def _refuse_others(repeats: Sequence[Repeat]) -> None:
         if other.plan.digest == first.plan.digest:
             continue
         differs = changes(facts(first.plan), facts(other.plan)) or ["the version of stormdrill that planned them"]
+        if other.plan.experiment.name != first.plan.experiment.name:
+            differs = [f"one is of {other.plan.experiment.name}, the other of {first.plan.experiment.name}"]
         what = f"{other.run} (plan {other.plan.digest}) is no repeat of {first.run} (plan {first.plan.digest})"
         raise Refused(f"{what}: {'; '.join(differs)}. Combine runs of one plan only")
 

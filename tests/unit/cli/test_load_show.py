@@ -162,6 +162,13 @@ def test_what_can_t_be_shown_is_refused_with_what_to_write(words: tuple[str, ...
     assert said in refusal(*words)
 
 
+@pytest.mark.parametrize("option", [("--fast",), ("--set", "region=us")])
+def test_what_is_said_of_experiments_is_not_swallowed_by_a_profile(option: tuple[str, ...]) -> None:
+    for what in ("level", "level + burst", "loadgen/level.yaml"):
+        assert f"{option[0]}" in refusal(what, *option)
+        assert "is said of experiments, and level" in refusal(what, *option)
+
+
 def test_a_refusal_leaves_with_its_exit_code_and_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["load", "show", "levle"])
