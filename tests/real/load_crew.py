@@ -264,6 +264,20 @@ class Liar:
         raise AssertionError(f"never heard {kind.__name__}")
 
 
+def refusal(place: str, data: bytes) -> object:
+    """What the master says to somebody whose first words are these."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
+        stranger.setsockopt(zmq.IDENTITY, os.urandom(8).hex().encode())
+        stranger.connect(f"tcp://{place}")
+        for kind, words in (("client_ready", "2.47.0"), (wire.KIND, data)):
+            stranger.send(msgpack.dumps([kind, words, "whoever"]))
+        while stranger.poll(10_000):
+            kind, words, _ = msgpack.loads(stranger.recv())
+            if kind == wire.REFUSED:
+                return words
+    raise AssertionError("nobody refused it")
+
+
 AHEAD_S = 5000
 
 

@@ -178,3 +178,15 @@ def test_a_locustfile_that_fails_in_a_worker_refuses_the_load_with_its_line(crew
     with pytest.raises(Refused, match=r"generator-\d: .*mine\.py: line 1: ModuleNotFoundError"):
         crewed.start("http://127.0.0.1:9", locustfile=file)
     assert crewed.gone()
+
+
+def test_nobody_loads_for_a_runner_that_is_frozen(crewed):
+    with Counting() as server:
+        crewed.start(server.url, rate=60.0, workers=2)
+        crewed.load._vigil.stop()  # which says that the runner lives, as long as it does
+        crewed.wait_for(LoadWorkerLost, within_s=15.0)
+        assert crewed.gone()
+        assert server.stands_still()
+    (lost,) = crewed.events(LoadWorkerLost)
+    assert lost.worker == "generator-master"
+    assert "nothing was heard of the run for 5." in lost.detail

@@ -19,6 +19,7 @@ from load_crew import (
     address,
     clock_ahead_s,
     in_the_background,
+    refusal,
     rows_of,
     worker,
 )
@@ -27,6 +28,7 @@ from stormdrill import __version__
 from stormdrill.errors import Refused, SystemNotReady
 from stormdrill.load import wire
 from stormdrill.load.messages import Ended
+from stormdrill.load.sealed import Seal
 from stormdrill.model.event import LoadClockCompared, LoadWorkerLost
 from stormdrill.store.records import read_records
 
@@ -100,6 +102,25 @@ def test_whoever_is_not_of_the_run_is_refused_with_a_sentence_and_the_run_says_w
     assert crewed.gone()
 
 
+def test_a_worker_of_another_version_is_refused_with_both(crewed, tmp_path):
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "sitecustomize.py").write_text("import stormdrill\nstormdrill.__version__ = '0.0.1'\n")
+    crewed.make("http://127.0.0.1:9", workers=0, hosts=("alpha",), limit_s=6.0)
+    preparing = in_the_background(crewed)
+    place = address(crewed)
+    with worker("alpha", place, PYTHONPATH=str(tmp_path / "older")) as older:
+        assert older.wait(20) == 2
+        why = f"it is of stormdrill 0.0.1, the run of {__version__}; install the same on both"
+        assert why in older.stderr.read()
+    assert refusal(place, Seal(TOKEN, "worker").close(b"\x81\xa4type\xa5hallo")) == (
+        f"it is not of stormdrill {__version__}, as the run is; install the same on both"
+    )
+    assert "the token is not that of this run" in refusal(place, b"x" * 90)
+    preparing.join(20)
+    assert isinstance(crewed.refused, SystemNotReady)
+    assert crewed.gone()
+
+
 def test_a_worker_that_finds_no_run_says_so_and_ends():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         place = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -138,6 +159,7 @@ def test_what_is_no_message_harms_nobody(crewed):
             preparing.join(20)
             with socket.create_connection((host, int(port))) as raw:
                 raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 50)
+            stranger.setsockopt(zmq.IDENTITY, b"stranger")  # else Locust can't read whose it is, and looks no further
             stranger.connect(f"tcp://{place}")
             crewed.begin()
             garbage = [

@@ -225,6 +225,7 @@ def test_a_serve_that_raises_before_it_sends_taints_the_evidence_and_is_told(tri
         ("self.http.get('/').json()['missing']", Outcome.ANSWERED, 0, "KeyError: 'missing'"),
         ("assert not self.client.get('/')", Outcome.ANSWERED, 0, "AssertionError"),
     ],
+    ids=["path", "header", "body", "decoding", "check"],
 )
 def test_a_request_that_serve_could_not_make_or_take_is_no_success(trial, tmp_path, serve, outcome, status, told):
     file = written(tmp_path, f"class U(OpenLoopUser):\n    def serve(self, arrival):\n        {serve}\n")
@@ -315,6 +316,17 @@ def test_the_generator_ends_when_the_runner_is_gone(trial):
         assert trial.children.children[INSTANCE].wait(5.0) == 1
     _, rows = read_records(trial.load.records()[0])
     assert rows.size
+
+
+def test_nobody_loads_for_a_runner_that_is_frozen(trial):
+    with null_server() as server:
+        trial.start(server.url, rate=50.0)
+        trial.load._vigil.stop()  # which says that the runner lives, as long as it does
+        assert trial.children.children[INSTANCE].wait(15.0) == 1
+        ended, closed = trial.end(1.0)
+    assert "nothing was heard of the run for 5." in ended.detail
+    assert (ended.lost_workers, closed.complete) == (1, False)
+    assert 200 < len(trial.rows) < 400
 
 
 def test_everything_up_to_the_last_moment_is_sent_and_nothing_after_it(trial):

@@ -99,7 +99,7 @@ class ClusterLoad:
         self._hosts_limit_s = hosts_limit_s
         self._master = GeneratorProcess(MASTER, self._directory)
         self._workers = {name: GeneratorProcess(name, self._directory) for name in self._local}
-        self._vigil = Vigil(self._silent)
+        self._vigil = Vigil(self._silent, lambda: self._master.send(Alive()))
         self._heard = threading.Condition()
         self._listening: Listening | None = None
         self._ready: set[str] = set()

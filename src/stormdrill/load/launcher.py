@@ -11,7 +11,7 @@ from pathlib import Path
 from stormdrill.errors import Problem, Refused, SystemNotReady
 from stormdrill.load.ceiling import CEILING_PER_S, refuse_beyond_ceiling
 from stormdrill.load.closing import Left, close_records, told
-from stormdrill.load.messages import Begin, End, Ended, Failed, FromGenerator, Generator, Progress, Ready
+from stormdrill.load.messages import Alive, Begin, End, Ended, Failed, FromGenerator, Generator, Progress, Ready
 from stormdrill.load.process import LOST_STOP_LIMIT_S, GeneratorProcess, Spawner
 from stormdrill.load.vigil import Vigil
 from stormdrill.model.event import Event, LoadStarted, LoadWorkerLost
@@ -91,7 +91,7 @@ class LocustLoad:
         )
         self._ceiling_per_s = ceiling_per_s or 0.0
         self._tell, self._stop_run = tell, stop_run
-        self._vigil = Vigil(self._silent)
+        self._vigil = Vigil(self._silent, lambda: self._process.send(Alive()))
         self._heard = threading.Condition()
         self._begun = False
         self._ready: Ready | None = None

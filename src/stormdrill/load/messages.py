@@ -3,6 +3,7 @@
 Generator to runner: Ready or Failed, then Progress four times a second, then Ended. Runner to generator: Begin, End.
 With several workers the runner speaks to their master: Secret and then the same; the master says Listening first, and
 names the worker that a message is about. To each worker of this machine it says Secret, and nothing else.
+Once the load has begun both sides show that they live: the runner with Alive, so that nobody loads for a frozen one.
 End of file on either side means that the other is gone.
 """
 
@@ -14,6 +15,8 @@ from msgspec import Struct
 from stormdrill.model.profile import Profile
 
 PROGRESS_EVERY_S = 0.25
+RUNNER_SILENT_AFTER_S = 5.0
+"""Longer than any runner is busy or held up by strangers: it is frozen, and can neither judge the load nor end it."""
 GRACE_S = 0.25
 """How long beyond a request's deadline the client still waits, so that a late answer is seen to be late."""
 
@@ -148,7 +151,7 @@ class Lost(Struct, frozen=True, tag="lost"):
 
 
 class Alive(Struct, frozen=True, tag="alive"):
-    """The master has nothing else to say."""
+    """The master, or the runner, has nothing else to say."""
 
 
 class Secret(Struct, frozen=True, tag="secret"):
@@ -169,8 +172,14 @@ class End(Struct, frozen=True, tag="end"):
 
 
 FromGenerator = Ready | Failed | Progress | Ended | Listening | Clock | Lost | Alive
-FromRunner = Begin | End | Secret | Lost
+FromRunner = Begin | End | Secret | Lost | Alive
 Config = Generator | Master | Worker
+
+
+def frozen(silent_s: float) -> str:
+    """Why a load ends whose runner says nothing any more, for a person."""
+    return f"nothing was heard of the run for {silent_s:.1f} s: it was frozen, and nobody loads without it"
+
 
 _encoder = msgspec.json.Encoder()
 _from_generator: msgspec.json.Decoder[FromGenerator] = msgspec.json.Decoder(FromGenerator)

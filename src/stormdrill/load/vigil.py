@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 SILENT_AFTER_S = 1.5
 _TICK_S = 0.1
+_TICKS_A_SIGN = 5
 
 
 class Silences:
@@ -38,12 +39,13 @@ class Silences:
 
 
 class Vigil:
-    """Looks ten times a second, in a thread of its own, until `stop`. `silent` is called there, once a name."""
+    """Looks ten times a second, in a thread of its own, until `stop`. `silent` is called there, once a name, and `live`
+    twice a second: the others look whether this process is frozen."""
 
-    def __init__(self, silent: Callable[[str, float], None]) -> None:
+    def __init__(self, silent: Callable[[str, float], None], live: Callable[[], object]) -> None:
         self._silences = Silences(SILENT_AFTER_S, _TICK_S)
         self._lock = threading.Lock()
-        self._silent = silent
+        self._silent, self._live = silent, live
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load-vigil", daemon=True)
 
@@ -63,7 +65,11 @@ class Vigil:
             self._silences.forget(name)
 
     def _run(self) -> None:
+        ticks = 0
         while not self._stop.wait(_TICK_S):
+            ticks += 1
+            if ticks % _TICKS_A_SIGN == 0:
+                self._live()
             with self._lock:
                 silent = self._silences.look(time.monotonic())
             for name, for_s in silent:

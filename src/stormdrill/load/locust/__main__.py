@@ -29,6 +29,7 @@ from stormdrill.load.locust.locustfile import BadLocustfileError
 from stormdrill.load.locust.sender import Sender
 from stormdrill.load.messages import (
     PROGRESS_EVERY_S,
+    RUNNER_SILENT_AFTER_S,
     Begin,
     Config,
     End,
@@ -38,7 +39,9 @@ from stormdrill.load.messages import (
     Master,
     Ready,
     Worker,
+    frozen,
 )
+from stormdrill.load.vigil import Silences
 from stormdrill.load.worker_environment import worker_of
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class Process:
         self._control = Control(config.control)
         self._sender: Sender | None = None
         self._gone = Event()
+        self._silences = Silences(RUNNER_SILENT_AFTER_S, PROGRESS_EVERY_S)
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._terminated)
@@ -75,6 +79,8 @@ class Process:
         while not source.finished.wait(PROGRESS_EVERY_S):
             if source.begun:
                 self._control.send(source.progress())
+            for _, silent_s in self._silences.look(now()):
+                source.fail(frozen(silent_s))
         while not source.failure and not source.asked_to_end.wait(PROGRESS_EVERY_S):
             self._control.send(source.progress())
         if source.failure:
@@ -87,6 +93,7 @@ class Process:
 
     def _hear(self, message: FromRunner) -> None:
         assert self._sender is not None
+        self._silences.heard("runner", now())
         match message:
             case Begin():
                 epoch_s = message.epoch_mono_ms / 1e3

@@ -31,6 +31,7 @@ from stormdrill.load.clocks import Compared, Look, compare, drifted
 from stormdrill.load.locust.control import Control
 from stormdrill.load.messages import (
     GRACE_S,
+    RUNNER_SILENT_AFTER_S,
     Alive,
     Begin,
     Clock,
@@ -43,6 +44,7 @@ from stormdrill.load.messages import (
     Master,
     Ready,
     Secret,
+    frozen,
 )
 from stormdrill.load.sealed import NotSealedError, Seal, new_nonce
 from stormdrill.load.vigil import SILENT_AFTER_S, Silences
@@ -53,6 +55,7 @@ LOOK_EVERY_S = 0.01
 TICK_S = 0.1
 _LAST_WORD_S = 0.05
 """Until what was said is on its way: nobody says when it is, and who is ended with it unsaid has not said it."""
+_SAME = "install the same on both"
 _HEARD_BY_ITSELF = ("client_ready", "heartbeat", wire.KIND)
 
 log = logging.getLogger(__name__)
@@ -106,6 +109,7 @@ class MasterProcess:
         self._strangers: dict[str, Seal] = {}
         self._begun = False
         self._silences = Silences(SILENT_AFTER_S, TICK_S)
+        self._runner = Silences(RUNNER_SILENT_AFTER_S, TICK_S)
         self._files = _files(config)
 
     def run(self) -> int:
@@ -133,7 +137,10 @@ class MasterProcess:
                 self._token = message.token
                 self._told.set()
             case Begin():
+                self._runner.heard("runner", now())
                 self._begin(message)
+            case Alive():
+                self._runner.heard("runner", now())
             case End():
                 for link in self._living():
                     self._end(link, message)
@@ -187,10 +194,12 @@ class MasterProcess:
                 self._silences.heard(link.name, now())
             self._take(link, message)
         except (NotSealedError, MsgspecError) as error:
-            if link is None:
-                self._refuse(msg.node_id, f"the token is not that of this run ({error})")
-            else:
+            if link is not None:
                 self._lose(link.name, f"it sent what can't be read: {error}")
+            elif isinstance(error, MsgspecError):  # it knows the token, and speaks otherwise
+                self._refuse(msg.node_id, f"it is not of stormdrill {__version__}, as the run is; {_SAME}")
+            else:
+                self._refuse(msg.node_id, f"the token is not that of this run ({error})")
         except OSError as error:
             self._lose(link.name if link else "", f"its records can't be written: {error}")
 
@@ -221,7 +230,7 @@ class MasterProcess:
 
     def _why_not(self, hello: wire.Hello) -> str:
         if hello.version != __version__:
-            return f"it is of stormdrill {hello.version}, the run of {__version__}; install the same on both"
+            return f"it is of stormdrill {hello.version}, the run of {__version__}; {_SAME}"
         if hello.name not in self._config.names:
             return f"the experiment names no host {hello.name!r}; it names {', '.join(self._hosts()) or 'none'}"
         if hello.name in self._by_name:
@@ -322,6 +331,9 @@ class MasterProcess:
         while True:
             gevent.sleep(TICK_S)
             at_s = now()
+            for _, silent_s in self._runner.look(at_s):
+                self._control.send(Failed(frozen(silent_s)))
+                self._orphaned()
             for name, silent_s in self._silences.look(at_s):
                 self._lose(name, f"nothing was heard of it for {silent_s:.1f} s")
             if at_s - told_s >= wire.ALIVE_EVERY_S:
