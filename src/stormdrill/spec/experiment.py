@@ -336,12 +336,8 @@ class _Reading:
         left = self.length(window.phase) - window.after_s
         if window.phase == "whole run":
             left = self.phases.fault_s + self.phases.recovery_s + self.phases.failback_s
-        if found.within_s is not None and found.within_s > left:
-            what = f"within {found.within_s:g}s is longer than what is left of {window.text} ({left:g}s)"
-            document.problem(node.place, what, f"write within {left:g}s or less")
-        elif found.within_s == left and not window.after_s and isinstance(found, Comparison):
-            what = f"within {found.within_s:g}s leaves nothing of {window.text} in which it could be seen to hold"
-            document.problem(node.place, what, "write a shorter time")
+        if found.within_s is not None:
+            self.check_within(node, window, found, found.within_s)
         if not isinstance(found, Comparison):
             if window.phase in ("baseline", "warmup"):
                 document.problem(
@@ -354,6 +350,22 @@ class _Reading:
             document.problem(node.place, f"nothing is left of {window.text} after {found.after_s:g}s", "write less")
         if found.relative and window.phase in ("baseline", "warmup", "whole run"):
             document.problem(node.place, f"the {window.phase} is not compared with the baseline", "write the limit out")
+
+    def check_within(self, node: Scalar, window: Window, found: Expression, within_s: float) -> None:
+        """`within` counts from the first injection, else from the phase's beginning, whatever `after` leaves out."""
+        anchor_s, lasts_s = 0.0, self.length(window.phase)
+        if window.phase == "whole run":
+            anchor_s = self.phases.baseline_s
+            lasts_s = self.phases.fault_s + self.phases.recovery_s + self.phases.failback_s
+        if window.after_s and anchor_s + within_s <= window.after_s:
+            what = f"within {within_s:g}s is over when {window.text} begins"
+            self.document.problem(node.place, what, "leave after or within out")
+        elif within_s > lasts_s:
+            what = f"within {within_s:g}s is longer than what is left of {window.phase} ({lasts_s:g}s)"
+            self.document.problem(node.place, what, f"write within {lasts_s:g}s or less")
+        elif within_s == lasts_s and isinstance(found, Comparison):
+            what = f"within {within_s:g}s leaves nothing of {window.phase} in which it could be seen to hold"
+            self.document.problem(node.place, what, "write a shorter time")
 
     # Guards and runbook
 
