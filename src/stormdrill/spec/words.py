@@ -76,8 +76,8 @@ class Words:
             if source is None:
                 known = [alert.name for alert in system.alerts]
                 self.document.problem(at, f"unknown alert {name}", instead(name, known, "alerts"))
-            else:
-                self.check_labels(node, found, _labels_of_alert(system, source))
+            elif self.check_labels(node, found, _labels_of_alert(system, source)) and not source.server:
+                self.check_carried(node, found, {*source.labels, *OF_ALERTS})
         elif name in LOAD_METRICS:
             self.check_load_words(node, at, found)
         else:

@@ -105,7 +105,9 @@ def test_a_load_of_ones_own_asks_for_no_indicators() -> None:
     assert read("success > 98%", observed=False)[1] == ""
 
 
-@pytest.mark.parametrize("text", ["share{region=us} > 20%", "success{tier=1, region=us} > 98%"])
+@pytest.mark.parametrize(
+    "text", ["share{region=us} > 20%", "success{tier=1, region=us} > 98%", "alert(Down{region=us}) within 10s"]
+)
 def test_a_label_of_instances_has_a_value_that_one_of_them_carries(text: str) -> None:
     carries = replace(system(ALL), instances=(ServiceInstance("web", "web", ("x",), {"region": "eu"}),))
     told = []
