@@ -420,6 +420,14 @@ def test_plain_locust_refuses_a_demand_that_is_not_there(repository):
     assert "Traceback" not in done.stderr
 
 
+def test_plain_locust_refuses_to_send_one_profile_from_several_processes(repository):
+    command = [sys.executable, "-m", "locust", "-f", "loadgen/http_user.py", "--host", "http://127.0.0.1:9"]
+    options = ["--headless", "-t", "5s", "--processes", "2"]
+    done = subprocess.run([*command, *options], cwd=repository, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert "sends its whole profile from one process" in done.stderr
+
+
 def test_plain_locust_counts_what_was_in_flight_when_it_ended(repository):
     with null_server() as server:
         os.kill(server.pid, signal.SIGSTOP)

@@ -13,6 +13,7 @@ from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
 
 from stormdrill.errors import Refused
 from stormdrill.load.arrivals import Demand, arrivals
@@ -153,6 +154,13 @@ def _read_demand(environment: Environment, **_: object) -> None:
     for user in environment.user_classes:
         if not issubclass(user, OpenLoopUser):
             continue
+        if isinstance(environment.runner, MasterRunner | WorkerRunner):
+            # Locust's workers don't know how many they are: each would send the whole profile.
+            sys.stderr.write(
+                f"{user.__name__} sends its whole profile from one process; for several leave out --processes, "
+                "--master and --worker, and write workers: in an experiment's load\n"
+            )
+            sys.exit(Refused.exit_code)
         try:
             environment.stormdrill_profile = read_profile(Path(inspect.getfile(user)).parent / f"{options.demand}.yaml")
             Demand(environment.stormdrill_profile, options.rate)
@@ -162,12 +170,9 @@ def _read_demand(environment: Environment, **_: object) -> None:
 
 
 def _standalone_driver(user: OpenLoopUser, environment: Environment) -> Driver:
-    options, profile, runner = environment.parsed_options, environment.stormdrill_profile, environment.runner
-    # With several Locust workers each takes every W-th arrival.
-    workers = max(getattr(runner, "worker_count", 1), 1)
-    index = max(getattr(runner, "worker_index", 0), 0)
+    options, profile = environment.parsed_options, environment.stormdrill_profile
     return Driver(
-        arrivals(profile, options.rate, options.seed, worker=index, workers=workers),
+        arrivals(profile, options.rate, options.seed),
         run=f"locust-{secrets.token_hex(3)}",
         streams=profile.every_stream,
         entries=(user.host.rstrip("/"),),
