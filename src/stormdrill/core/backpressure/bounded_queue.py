@@ -13,7 +13,7 @@ from stormdrill.core.backpressure.asked import BoundedQueue
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import figure, plain, share_of
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown
-from stormdrill.core.backpressure.series import Series, series_of, silence
+from stormdrill.core.backpressure.series import Series, mute, series_of, silence
 from stormdrill.core.backpressure.slope import fewest, theil_sen
 from stormdrill.core.backpressure.stages import episodes_of, pressed, role_of, steps_of
 from stormdrill.core.case import Case
@@ -38,7 +38,7 @@ def plateau(case: Case) -> Span | None:
         return steps[-1].settled
     triggers = [one for episode in episodes_of(case).values() for one in role_of(episode, "trigger")]
     if triggers:
-        return max(triggers, key=lambda one: (one.factor, one.settled.length_s)).settled
+        return max(triggers, key=lambda one: (one.asked_per_s, one.settled.length_s)).settled
     return case.spans.get("fault")
 
 
@@ -57,6 +57,7 @@ def judge(case: Case, asked: BoundedQueue) -> CheckVerdict:
         for one in limits
         if (one.instance, tuple(one.labels.items())) not in told
     ]
+    parts += [unknown(why) for why in mute(case, pressure.depth)]
     if level is None:
         parts.append(unknown("the run never came to the plateau on which growth is looked for"))
     else:
@@ -112,9 +113,11 @@ def _bounded(case: Case, depth: Series, limits: tuple[Series, ...], whole: Span 
 
 
 def _held(limit: Series, depth: Series) -> np.ndarray:
-    """The limit at each reading of the depth: what was last read of it, before its first reading that one."""
-    place = np.maximum(np.searchsorted(limit.at_ms, depth.at_ms, side="right") - 1, 0)
-    found: np.ndarray = limit.values[place]
+    """The limit at each reading of the depth: what was last read of it, or the next if that is more, for it may have
+    been raised between the two."""
+    place = np.searchsorted(limit.at_ms, depth.at_ms, side="right")
+    last, following = np.maximum(place - 1, 0), np.minimum(place, len(limit) - 1)
+    found: np.ndarray = np.maximum(limit.values[last], limit.values[following])
     return found
 
 

@@ -23,6 +23,7 @@ from stormdrill.core.backpressure.stages import (
     served_share,
     stages_of,
     steps_of,
+    summed,
 )
 from stormdrill.core.case import Case
 from stormdrill.core.intervals import Interval
@@ -34,7 +35,9 @@ from stormdrill.model.verdict import CheckVerdict, Figure
 
 WORD = "capacity"
 STAIRS = 1e-9
-"""By which factors may differ and be the same."""
+"""By which loads may differ, as a share, and be the same."""
+MOVING = 0.05
+"""The same where demands are added up: what the others ask for moves."""
 
 
 class Step(Struct, frozen=True):
@@ -64,9 +67,9 @@ class Found(Struct, frozen=True):
     @property
     def unsure(self) -> tuple[Step, ...]:
         """Steps of which it isn't known, above the one that is carried and below the one that isn't."""
-        low = self.held.stretch.factor if self.held else 0.0
-        high = self.broke.stretch.factor if self.broke else float("inf")
-        return tuple(step for step in self.steps if low < step.stretch.factor < high)
+        low = self.held.stretch.asked_per_s if self.held else 0.0
+        high = self.broke.stretch.asked_per_s if self.broke else float("inf")
+        return tuple(step for step in self.steps if low < step.stretch.asked_per_s < high)
 
 
 _KNOWN: WeakKeyDictionary[Case, dict[float, Found]] = WeakKeyDictionary()
@@ -112,9 +115,9 @@ def judge(case: Case, asked: Capacity) -> CheckVerdict:
     found, least = capacity_of(case), parse_rate(asked.least)
     if not found.steps:
         return conclude(case, WORD, [unknown("the run never came to a step of its staircase")], ())
-    top = found.broke.stretch.factor if found.broke else float("inf")
+    top = found.broke.stretch.asked_per_s if found.broke else float("inf")
     spans = [
-        step.stretch.settled for step in found.steps if step.stretch.factor <= top
+        step.stretch.settled for step in found.steps if step.stretch.asked_per_s <= top
     ]  # what is beyond proves nothing
     return conclude(case, WORD, [_part(found, least)], spans, figures=_figures(found, least))
 
@@ -202,7 +205,7 @@ def overloads(case: Case, up_to: float) -> tuple[tuple[Overload, ...], str]:
     fault phase. And what is missing, in words: empty when nothing is."""
     planned = planned_stages(case.plan.profile)
     if any(stage.role == "step" for stage in planned):
-        return _steps_above(capacity_of(case), up_to)
+        return _steps_above(capacity_of(case), up_to, MOVING if summed(case.plan.profile) else STAIRS)
     if planned:
         surges = role_of(stages_of(case), "trigger")
         found = tuple(
@@ -215,7 +218,7 @@ def overloads(case: Case, up_to: float) -> tuple[tuple[Overload, ...], str]:
     return found, "" if found else "the run never came to the fault phase"
 
 
-def _steps_above(found: Found, up_to: float) -> tuple[tuple[Overload, ...], str]:
+def _steps_above(found: Found, up_to: float, slack: float) -> tuple[tuple[Overload, ...], str]:
     if not found.steps:
         return (), "the run never came to a step of its staircase"
     held = found.held
@@ -227,17 +230,20 @@ def _steps_above(found: Found, up_to: float) -> tuple[tuple[Overload, ...], str]
         return (), f"{why}; raise the rate so that the staircase reaches at least {quantity(2 * top.asked_per_s, '/s')}"
     chosen: dict[float, Overload] = {}
     for multiple in multiples(up_to):
-        target = multiple * held.stretch.factor
-        step = next((step for step in found.steps if step.stretch.factor >= target - STAIRS), None)
+        target = multiple * held.stretch.asked_per_s
+        step = next((step for step in found.steps if step.stretch.asked_per_s >= target * (1 - slack)), None)
         if step is None:
             top = found.steps[-1].stretch
-            why = f"the highest step, {quantity(top.asked_per_s, '/s')}, is {number(top.factor / held.stretch.factor)}"
-            why += (
-                f" x capacity, and {number(multiple)} x is judged; raise the rate {number(target / top.factor)} times"
+            times = number(top.asked_per_s / held.stretch.asked_per_s)
+            why = (
+                f"the highest step, {quantity(top.asked_per_s, '/s')}, is {times} x capacity, and {number(multiple)} x"
             )
+            why += f" is judged; raise the rate {number(target / top.asked_per_s)} times"
             return tuple(chosen.values()), why
-        times = f"{number(step.stretch.factor / held.stretch.factor)} x capacity"
-        chosen[step.stretch.factor] = Overload(f"at {times} ({rate(step)})", times, step.stretch.settled, step.stretch)
+        times = f"{number(step.stretch.asked_per_s / held.stretch.asked_per_s)} x capacity"
+        chosen[step.stretch.asked_per_s] = Overload(
+            f"at {times} ({rate(step)})", times, step.stretch.settled, step.stretch
+        )
     return tuple(chosen.values()), ""
 
 

@@ -16,7 +16,7 @@ from stormdrill.core.backpressure.carried import Carried, carried
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_most, figure, plain
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown
-from stormdrill.core.backpressure.series import Series, Total, series_of, silence, total_of
+from stormdrill.core.backpressure.series import Series, Total, mute, series_of, silence, total_of
 from stormdrill.core.backpressure.surges import Surge, surges
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import DROPPED
@@ -170,6 +170,7 @@ def _vouched(case: Case, backlog: Backlog, surge: Surge, answer: Answer, until_s
     until_ms = start_ms + max(until_s * 1000, backlog.every_ms)
     span = Span("after", start_ms, min(until_ms, surge.after.end_ms), True, ())
     quiet = [why for one in backlog.series if (why := silence(case, one, span))]
+    quiet += mute(case, case.plan.system.pressure.depth) if backlog.series else ()
     return unknown(f"{answer.text}; {quiet[0]}", answer.figures) if quiet else answer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from stormdrill.core.backpressure.asked import GoodputPlateau
-from stormdrill.core.backpressure.capacity import Found, capacity_of, overloads, rate
+from stormdrill.core.backpressure.capacity import Found, Step, capacity_of, overloads, rate
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_least, figure, percent, ratio, scaled, told
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown, worst
@@ -51,9 +51,13 @@ def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
 
 def _coarse(found: Found) -> str:
     """A collapse that begins between two steps far apart is not seen: the sentence says so."""
-    if found.held is None or found.broke is None or found.broke.stretch.factor <= FINE * found.held.stretch.factor:
+    if found.held is None or found.broke is None or _asked(found.broke) <= FINE * _asked(found.held):
         return ""
     return f" (the capacity may be anywhere up to {rate(found.broke)}: finer steps would tell)"
+
+
+def _asked(step: Step) -> float:
+    return step.stretch.asked_per_s
 
 
 CHECK = check(WORD, judge)

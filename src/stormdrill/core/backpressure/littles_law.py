@@ -94,7 +94,21 @@ def judge(case: Case, asked: LittlesLaw) -> CheckVerdict:
         top = max(max(one.clients, one.system) for one in found)
         why = f"there was too little in flight to compare: {number(top)} at most"
         return conclude(case, WORD, [unknown(why)], looked)
-    return conclude(case, WORD, _parts(busy, most, metric), looked, figures=figures)
+    unseen = _untold(_named(case, spans), found, ticks)
+    return conclude(case, WORD, [*_parts(busy, most, metric), *unseen], looked, figures=figures)
+
+
+def _untold(named: Sequence[tuple[str, Span]], found: Sequence[Compared], ticks: Sequence[Tick]) -> tuple[Answer, ...]:
+    """Windows long enough for readings that were not told by all: what waited there, nobody knows."""
+    gaps = np.diff([tick.at_ms for tick in ticks])
+    every_s = float(np.median(gaps)) / 1000 if len(gaps) else 1.0
+    compared = {(one.span.start_ms, one.span.end_ms) for one in found}
+    missing = [
+        name
+        for name, span in named
+        if (span.start_ms, span.end_ms) not in compared and span.length_s >= (FEWEST + 2) * every_s
+    ]
+    return tuple(Answer("INCONCLUSIVE", f"not all instances told what was inside in the {name}") for name in missing)
 
 
 def _apart(one: Compared) -> float:
@@ -123,13 +137,13 @@ def ticks_of(case: Case, metric: str) -> list[Tick]:
         ((r, e) for r, e in all_of(case.events, Reading) if e.metric == metric),
         key=lambda item: (item[0].mono_ms, item[0].seq),
     )
-    series = {(event.instance, tuple(sorted(event.labels.items()))) for _, event in readings if event.value is not None}
+    series = {(event.instance, tuple(sorted(event.labels.items()))) for _, event in readings if _known(event)}
     ticks, told_now, times = [], dict[object, float](), list[float]()
     for recorded, event in readings:
         key = (event.instance, tuple(sorted(event.labels.items())))
         if key in told_now:  # a new round has begun, and the last one was not complete
             told_now, times = {}, []
-        if event.value is None:
+        if event.value is None or not _known(event):
             continue
         told_now[key] = event.value
         times.append(recorded.mono_ms)
@@ -137,6 +151,10 @@ def ticks_of(case: Case, metric: str) -> list[Tick]:
             ticks.append(Tick(sum(times) / len(times), sum(told_now.values())))
             told_now, times = {}, []
     return ticks
+
+
+def _known(event: Reading) -> bool:
+    return event.value is not None and math.isfinite(event.value)
 
 
 def _compare(case: Case, name: str, span: Span, ticks: Sequence[Tick]) -> Compared | None:

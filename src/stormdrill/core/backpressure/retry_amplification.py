@@ -17,7 +17,7 @@ from stormdrill.core.backpressure.asked import RetryAmplification
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_most, figure, plain
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown
-from stormdrill.core.backpressure.series import Series, grown_by_block, series_of, silence
+from stormdrill.core.backpressure.series import Series, grown_by_block, mute, series_of, silence
 from stormdrill.core.backpressure.stages import pressed
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import DROPPED
@@ -120,6 +120,7 @@ def _hop(case: Case, hop: HopCounters, spans: Sequence[Span]) -> list[Tries]:
     for span in spans:
         ratio = _counted(received, sent, span, case.seed)
         quiet = [why for one in (*received, *sent) if (why := silence(case, one, span))]
+        quiet += [*mute(case, hop.received), *mute(case, hop.sent)]
         doubt = f"{missing} was never read" if missing else quiet[0] if quiet else ""
         found.append(Tries(hop.service, ratio, span, before, doubt))
     return found

@@ -6,7 +6,7 @@ Every reading is exact and lies at its own moment. What happened between two of 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -34,6 +34,8 @@ class Series(Struct, frozen=True):
     values: Floats
     seqs: Ints
     """Of the journal events."""
+    asked_every_ms: float = 0.0
+    """How far apart it was asked, whether or not it told anything; 0: not known."""
 
     def __len__(self) -> int:
         return len(self.at_ms)
@@ -51,7 +53,9 @@ class Series(Struct, frozen=True):
         return statistics.median(gaps) if gaps else USUAL_INTERVAL_MS
 
     def where(self, mask: NDArray[np.bool_]) -> Series:
-        return Series(self.instance, self.labels, self.at_ms[mask], self.values[mask], self.seqs[mask])
+        return Series(
+            self.instance, self.labels, self.at_ms[mask], self.values[mask], self.seqs[mask], self.asked_every_ms
+        )
 
     def within(self, start_ms: float, end_ms: float) -> Series:
         """Both edges belong to it."""
@@ -61,8 +65,12 @@ class Series(Struct, frozen=True):
 def series_of(case: Case, metric: str) -> tuple[Series, ...]:
     """In the order of their names; none for an empty metric. NaN and infinities are readings that tell nothing."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], list[tuple[float, int, float]]] = {}
+    asked: dict[str, set[float]] = {}
     for recorded, reading in all_of(case.events, Reading) if metric else []:
-        if reading.metric != metric or reading.value is None or not np.isfinite(reading.value):
+        if reading.metric != metric:
+            continue
+        asked.setdefault(reading.instance, set()).add(recorded.mono_ms)
+        if reading.value is None or not np.isfinite(reading.value):
             continue
         key = (reading.instance, tuple(sorted(reading.labels.items())))
         found.setdefault(key, []).append((recorded.mono_ms, recorded.seq, reading.value))
@@ -73,9 +81,26 @@ def series_of(case: Case, metric: str) -> tuple[Series, ...]:
             np.array([row[0] for row in rows], np.float64),
             np.array([row[2] for row in rows], np.float64),
             np.array([row[1] for row in rows], np.int64),
+            _usual_gap_ms(asked[instance]),
         )
         for (instance, labels), rows in ((key, sorted(rows)) for key, rows in sorted(found.items()))
     )
+
+
+def _usual_gap_ms(at_ms: Iterable[float]) -> float:
+    gaps = np.diff(sorted(at_ms))
+    return float(np.median(gaps)) if len(gaps) else 0.0
+
+
+def mute(case: Case, metric: str) -> tuple[str, ...]:
+    """Of each instance that was asked for a metric and never told a value: that it didn't, in words."""
+    asked, told = set(), set()
+    for _, reading in all_of(case.events, Reading) if metric else []:
+        if reading.metric == metric:
+            asked.add(reading.instance)
+            if reading.value is not None and np.isfinite(reading.value):
+                told.add(reading.instance)
+    return tuple(f"{name or 'the system'} never told {metric}" for name in sorted(asked - told)) if told else ()
 
 
 class Total(Struct, frozen=True):
@@ -140,6 +165,8 @@ def silence(case: Case, series: Series, span: Span) -> str:
     for from_ms, to_ms in halted:
         gaps = [piece for a, b in gaps for piece in ((a, min(b, from_ms)), (max(a, to_ms), b)) if piece[1] > piece[0]]
     longest_ms = max((later - earlier for earlier, later in gaps), default=0.0)
-    if longest_ms <= STALE_INTERVALS * series.every_ms:
+    # who is asked every second and answers now and then is not one that is asked now and then
+    due_ms = min(series.every_ms, series.asked_every_ms) if series.asked_every_ms > 0 else series.every_ms
+    if longest_ms <= STALE_INTERVALS * due_ms:
         return ""
     return f"{series.name} gave no fresh reading for {longest_ms / 1000:.1f} s"

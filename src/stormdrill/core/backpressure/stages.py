@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from stormdrill.core.case import Case
+from stormdrill.core.demand import Demand
 from stormdrill.core.evidence import Requests
 from stormdrill.core.intervals import Interval, Ints, block_count, block_of, rate_interval, share_interval
 from stormdrill.core.windows import WHOLE, Span, all_of, narrowed
@@ -32,13 +33,13 @@ class Stretch(Struct, frozen=True):
     role: Role
     episode: int
     factor: float
-    """Of the asked rate, as planned: by this steps are told apart and put in order."""
+    """Of its own demand's rate, as planned."""
     whole: Span
     """From its first moment to its last."""
     settled: Span
     """The same without its beginning: what is judged."""
     asked_per_s: float
-    """λ as planned; as measured where several demands are added up, or a recording is replayed."""
+    """λ as planned, of all demands together. By this steps are told apart and put in order."""
     offered_per_s: float
     """λ as measured: logical requests that were intended in the settled part, per second."""
     n: int
@@ -68,6 +69,7 @@ def stages_of(case: Case) -> tuple[Stretch, ...]:
     if profile is None or epoch is None or not planned:
         return ()
     reached_ms = max((span.end_ms for span in case.spans.values()), default=epoch)
+    asked_of = _Asked(profile, load.rate_per_s) if load is not None else None
     found = []
     for stage in planned:
         start_ms, end_ms = epoch + stage.start_s * 1000, epoch + stage.end_s * 1000
@@ -79,13 +81,28 @@ def stages_of(case: Case) -> tuple[Stretch, ...]:
         settled = narrowed(settled_part(whole, end_ms - start_ms), case.unsure_ms)
         n = len(case.requests.between(settled.start_ms, settled.end_ms))
         rate = n / settled.length_s if settled.length_s > 0 else 0.0
-        asked = stage.factor * profile.weight * load.rate_per_s if load is not None and _plain(profile) else rate
+        asked = asked_of.per_s(stage, settled, epoch) if asked_of is not None else rate
         found.append(Stretch(stage.role, stage.episode, stage.factor, whole, settled, asked, rate, n))
     return tuple(sorted(found, key=lambda one: (one.whole.start_ms, one.whole.end_ms)))
 
 
-def _plain(profile: Profile) -> bool:
-    return not profile.also and profile.trace is None
+def summed(profile: Profile | None) -> bool:
+    """Whether a stage's factor alone doesn't say what is asked in it: demands are added up, or a recording plays."""
+    return profile is not None and (bool(profile.also) or profile.trace is not None)
+
+
+class _Asked:
+    """λ as planned, stage by stage."""
+
+    def __init__(self, profile: Profile, rate_per_s: float) -> None:
+        self._alone_per_s = profile.weight * rate_per_s
+        self._all = Demand(profile, rate_per_s) if summed(profile) else None
+
+    def per_s(self, stage: Stage, settled: Span, epoch_ms: float) -> float:
+        from_s, until_s = ((at_ms - epoch_ms) / 1000 for at_ms in (settled.start_ms, settled.end_ms))
+        if self._all is None or until_s <= from_s:
+            return stage.factor * self._alone_per_s
+        return sum(course.between(from_s, until_s) for course in self._all.courses) / (until_s - from_s)
 
 
 def _edges(case: Case) -> tuple[int, ...]:
@@ -102,7 +119,7 @@ def settled_part(whole: Span, planned_ms: float) -> Span:
 def steps_of(case: Case) -> tuple[Stretch, ...]:
     """The staircase, lowest first; of equal ones the earlier first."""
     steps = [one for one in stages_of(case) if one.role == "step"]
-    return tuple(sorted(steps, key=lambda one: (one.factor, one.whole.start_ms)))
+    return tuple(sorted(steps, key=lambda one: (one.asked_per_s, one.whole.start_ms)))
 
 
 def episodes_of(case: Case) -> dict[int, tuple[Stretch, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from msgspec import convert
 
@@ -11,7 +12,9 @@ from stormdrill.core.backpressure.carried import by_staircase
 from stormdrill.core.backpressure.figures import ratio
 from stormdrill.core.backpressure.registry import check_of
 from stormdrill.core.backpressure.stages import episodes_of, goodput, role_of, stages_of, steps_of
+from stormdrill.core.case import Case
 from stormdrill.core.intervals import Interval
+from stormdrill.model.profile import Piece
 from stormdrill.model.verdict import CheckVerdict
 from synthetic_overload import Simulated, case_of, simulate
 
@@ -149,3 +152,26 @@ def test_a_ratio_of_estimates_is_wider_than_either() -> None:
     assert 85.0 / 99.0 * 0.9 < found.low < 85.0 / 100.0 < 95.0 / 100.0 < found.high < 95.0 / 99.0
     assert ratio(Interval(0.0, 0.0, 3.0, 10), other).low == 0.0
     assert ratio(one, Interval(0.0, 0.0, 3.0, 0)).n == 0
+
+
+def test_where_demands_are_added_up_multiples_are_those_of_all_of_it() -> None:
+    """48/s all the time, and 32/s x 0.5, 1, 4, 6 on top: 2 x 80/s is 176/s by the third step, whose factor is 4."""
+    simulated = simulate(steps=(1.0, 1.25, 2.75, 3.75))
+    profile = simulated.plan.profile
+    assert profile is not None
+
+    def own(factor: float) -> float:
+        return max(0.0, 2 * factor - 1.5)
+
+    stages = tuple(
+        msgspec.structs.replace(stage, factor=own(stage.factor)) for stage in profile.stages if stage.role == "step"
+    )
+    shape = tuple(Piece(piece.at_s, own(piece.factor)) for piece in profile.shape)
+    flat = msgspec.structs.replace(profile, stages=(), shape=(), weight=0.75)
+    both = msgspec.structs.replace(profile, stages=stages, shape=shape, weight=0.5, also=(flat,))
+    evidence = simulated.evidence
+    case = Case(msgspec.structs.replace(evidence.plan, profile=both), evidence.events, evidence.records, None)
+    assert [round(step.asked_per_s, 3) for step in steps_of(case)] == [64.0, 80.0, 176.0, 240.0]
+    windows, missing = overloads(case, 3.0)
+    assert missing == ""
+    assert [window.stretch.factor for window in windows if window.stretch] == [4.0, 6.0]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pressing import checked, named, retold, seeing
+from msgspec.structs import replace
+
+from pressing import EPOCH_MS, checked, named, retold, seeing
+from stormdrill.model.event import Reading, Recorded
 from synthetic_overload import EDGE, GATEWAY, WORKER, simulate
 
 SHORT = {"steps": (), "every_s": 1.0}
@@ -119,3 +122,38 @@ def test_what_is_broken_comes_first_among_the_figures() -> None:
     found = checked(simulate(leak=30.0), "bounded-queue")
     assert found.verdict == "FAIL"
     assert found.figures[0].name == f"growth, queue of {EDGE}"
+
+
+def test_an_instance_that_never_told_its_queue_is_no_empty_queue() -> None:
+    mute: list[tuple[str, float]] = [("queue_depth", second + 0.2) for second in range(40)]
+    found = simulate(**SHORT).evidence
+    more = [
+        Recorded(3_000_000 + index, "", EPOCH_MS + at_s * 1000, Reading(metric, "gateway-2", None, {}, "no answer"))
+        for index, (metric, at_s) in enumerate(mute)
+    ]
+    silent = replace(found, events=tuple(sorted([*found.events, *more], key=lambda one: one.mono_ms)))
+    for word in ("bounded-queue", "drain"):
+        verdict = checked(silent, word, **({"capacity": "104/s"} if word == "drain" else {}))
+        assert verdict.verdict == "INCONCLUSIVE", word
+        assert "gateway-2 never told queue_depth" in verdict.sentence
+
+
+def test_who_is_asked_every_second_and_answers_now_and_then_has_not_passed() -> None:
+    rows = [
+        (float(second), metric, GATEWAY, value if second % 9 == 0 else None)
+        for second in range(58)
+        for metric, value in (("queue_depth", 3.0), ("queue_limit", 40.0))
+    ]
+    verdict = checked(retold(simulate(**SHORT).evidence, rows), "bounded-queue")
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert f"{GATEWAY} gave no fresh reading for 9.0 s" in verdict.sentence
+
+
+def test_a_limit_that_was_raised_between_two_readings_was_not_broken() -> None:
+    def told(second: int) -> list[tuple[float, str, str, float]]:
+        limit = 40.0 if second < 25 else 100.0
+        depth = 5.0 if second < 25 else 50.0  # read a moment before its limit
+        return [(second + 0.0, "queue_depth", GATEWAY, depth), (second + 0.001, "queue_limit", GATEWAY, limit)]
+
+    rows = [row for second in range(58) for row in told(second)]
+    assert "its limit is" not in checked(retold(simulate(**SHORT).evidence, rows), "bounded-queue").sentence

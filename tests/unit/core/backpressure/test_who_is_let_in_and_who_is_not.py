@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from msgspec import convert
@@ -10,6 +12,7 @@ from stormdrill.core.backpressure.asked import ASKED
 from stormdrill.core.backpressure.littles_law import seen_inside, ticks_of
 from stormdrill.core.backpressure.pools import evened, merged
 from stormdrill.core.backpressure.registry import check_of
+from stormdrill.model.event import LoadStarted, Reading, Recorded
 from stormdrill.model.verdict import CheckVerdict
 from synthetic_overload import Simulated, case_of, simulate
 
@@ -146,3 +149,21 @@ def test_blocks_put_together_hold_half_of_the_average_each_and_lose_nobody(total
     assert (np.diff(parts) >= 0).all()
     if counts.sum():
         assert found.min() >= counts.sum() / len(counts) / 2
+
+
+def test_what_not_all_told_in_the_overload_is_not_made_up_by_the_calm() -> None:
+    simulated = simulate()
+    epoch_ms = next(one.event.epoch_mono_ms for one in simulated.events if isinstance(one.event, LoadStarted))
+    dumb = [stage for stage in simulated.stages if stage.factor == 3.0]
+
+    def told(one: Recorded) -> Recorded:
+        at_s = (one.mono_ms - epoch_ms) / 1000
+        hit = isinstance(one.event, Reading) and one.event.metric == "in_flight"
+        if not hit or not any(stage.start_s <= at_s < stage.end_s for stage in dumb):
+            return one
+        return replace(one, event=replace(one.event, value=None, detail="no answer"))
+
+    found = replace(simulated, events=tuple(told(one) for one in simulated.events))
+    verdict = judged(found, "littles-law")
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert "not all instances told what was inside in the step of 192/s" in verdict.sentence
