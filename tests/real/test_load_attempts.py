@@ -47,6 +47,16 @@ def test_without_a_retry_policy_one_attempt_is_made_and_retry_after_is_recorded(
     }
 
 
+def test_a_serve_of_several_requests_spends_its_retry_budget_too(trial, tmp_path):
+    twice = "        self.http.get('/')\n" * 2
+    text = f"class U(OpenLoopUser):\n    def serve(self, arrival):\n{twice}"
+    policy = Retry(attempts=3, wait_s=0.01, share=0.1)
+    with answering(answer(BUSY)) as (url, seen):
+        trial.start(url, rate=40.0, file=written(tmp_path, text), retry=policy).end(0.5)
+    assert len(final(trial)) == 20
+    assert len(seen) == len(trial.rows) == 20 * 2 + 2 * 2  # a tenth of twenty asked again
+
+
 RETRY_AFTER = {
     "0": 0, "90": 90, "100000": 255, "Wed, 21 Oct 2015 07:28:00 GMT": 0, "Fri, 01 Jan 2100 00:00:00 GMT": 255,
     "1.5": None, "-3": None, "soon": None, "": None, "1, 2": None, "Wed, 99 Foo 2015": None,

@@ -63,8 +63,8 @@ class Flight:
     """An arrival from its dispatch to its last record. Kept by the driver; a client finds it on its greenlet."""
 
     __slots__ = (
-        "arrival", "attempt", "closed", "done_s", "first_sent_s", "greenlet", "limit_s", "outcome", "refused_by",
-        "region", "report", "retry_after", "sent_s", "serving", "status", "struck",
+        "again", "arrival", "attempt", "closed", "done_s", "first_sent_s", "greenlet", "limit_s", "outcome",
+        "refused_by", "region", "report", "retry_after", "sent_s", "serving", "status", "struck",
     )  # fmt: skip
 
     def __init__(self, arrival: Arrival, limit_s: float) -> None:
@@ -81,6 +81,8 @@ class Flight:
         self.serving = False
         """Its greenlet has begun with it."""
         self.closed = False
+        self.again = False
+        """The retry budget has paid for it."""
         # Of the attempt that is under way, or was the last one:
         self.attempt = 0
         self.sent_s = 0.0

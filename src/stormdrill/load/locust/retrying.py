@@ -55,10 +55,11 @@ class Retries:
         return flight.outcome is Outcome.TIMED_OUT or flight.outcome is Outcome.REFUSED
 
     def _allowed(self, flight: Flight, policy: Retry) -> bool:
-        if flight.attempt > 0:
+        if flight.again:
             return True
         retried = self._retried.get(id(policy), 0) + 1
         if retried > policy.share * self._arrived.get(id(policy), 0):
             return False
         self._retried[id(policy)] = retried
+        flight.again = True
         return True
