@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from msgspec.structs import replace
 
 from pressing import EPOCH_MS, checked, named, retold, seeing
