@@ -10,11 +10,12 @@ from stormdrill.core.case import Case, Measured
 from stormdrill.core.intervals import Interval, difference
 from stormdrill.core.judge_alerts import judge_alert, tainted
 from stormdrill.core.judge_jobs import measure_jobs
-from stormdrill.core.judge_metrics import JOBS, from_requests, limit_of, scale_of, told_as_time, unit_of
+from stormdrill.core.judge_metrics import JOBS, QUANTILE, from_requests, limit_of, scale_of, told_as_time, unit_of
 from stormdrill.core.judge_observed import measure_observed
 from stormdrill.core.judge_readings import held_after, measure_readings
 from stormdrill.core.judge_requests import measure_requests, word_of
 from stormdrill.core.sentences import asked_text, interval_text, plural, quantity, where_text
+from stormdrill.core.validity import Taint
 from stormdrill.core.windows import Span, all_of, anchor_ms, narrowed, window_of
 from stormdrill.model import event as ev
 from stormdrill.model.experiment import Objective
@@ -82,7 +83,22 @@ def _judge_comparison(case: Case, objective: Objective, expression: Comparison, 
     if expression.metric in JOBS and word == "FAIL":
         return found  # one lost job is lost on any evidence
     found = _timed(case, objective, expression, window, found, doubt)
-    return tainted(found, case.validity.of(window, from_records=True))
+    return tainted(found, _taints(case, expression, window, found.limit))
+
+
+def _taints(case: Case, expression: Comparison, window: Span, limit: float) -> tuple[Taint, ...]:
+    """A limit relative to the baseline rests on the baseline's evidence as well: a late generator there would make it
+    a limit that anything keeps."""
+    found = case.validity.of(window, from_records=True)
+    baseline = case.spans.get("baseline")
+    if not expression.relative or baseline is None:
+        return found
+    spans = (window, baseline)
+    found += case.validity.of(baseline, from_records=True)
+    if QUANTILE.fullmatch(expression.metric) and limit > 0 and not case.plan.experiment.observed:
+        limit_ms = limit / scale_of(expression) * 1000
+        found += tuple(taint for span in spans for taint in case.validity.late(span, limit_ms))
+    return found
 
 
 def _timed(

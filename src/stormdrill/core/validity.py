@@ -93,6 +93,14 @@ class Validity:
             taints.append(Taint("generator", why))
         return tuple(taints)
 
+    def late(self, span: Span, limit_ms: float) -> tuple[Taint, ...]:
+        """Lag against a latency limit that is known only when it is judged: one relative to the baseline."""
+        lag_ms = lag_p99_ms(self.requests.between(span.start_ms, span.end_ms))
+        if not lag_ms > LAG_SHARE * limit_ms:
+            return ()
+        why = f"the generator was late in the {span.name}: lag p99 {lag_ms:.1f} ms, and the limit is {limit_ms:.0f} ms"
+        return (Taint("generator", why),)
+
     def host(self, span: Span) -> tuple[Taint, ...]:
         """Starved by strangers: much CPU used by others while the system's runnable threads waited for a core."""
         seen_ms = starved_ms = 0.0

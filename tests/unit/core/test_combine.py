@@ -140,7 +140,8 @@ def test_a_limit_relative_to_the_baseline_is_judged_over_all_runs(tmp_path: Path
     for factor, word in ((60.0, "PASS"), (1.05, "FAIL")):
         text = f"p50 < {factor:g} x baseline"
         asked = objective("fault", comparison(text, "p50", "<", factor, relative=True), 10.0)
-        found = together(*(run(tmp_path / f"{factor}", seed, extra_objectives=(asked,)) for seed in (1, 2, 3)))
+        prompt = {"extra_objectives": (asked,), "lag_ms": 0.05}
+        found = together(*(run(tmp_path / f"{factor}", seed, **prompt) for seed in (1, 2, 3)))
         last = found.objectives[-1]
         assert last.verdict == word
         assert "times the baseline's)" in last.sentence

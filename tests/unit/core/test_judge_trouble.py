@@ -119,3 +119,26 @@ def test_without_a_record_the_deadlines_of_every_part_of_the_profile_say_how_lat
     found = asking(evidence(tmp_path), P95)
     empty = Validity(found.plan, (), (), requests_of(()), live=True)
     assert empty.lag_limit_ms == 100.0
+
+
+def test_a_baseline_that_the_generator_made_slow_is_no_limit_to_hold_to(tmp_path: Path) -> None:
+    found = evidence(tmp_path)
+    rows = _rows(found)
+    first_s, fault_s = 6e6, 25e6  # within warm-up and before the first injection
+    baseline = (rows["intended_us"] > first_s) & (rows["intended_us"] < fault_s)
+    calm = one(_with(found, rows), RELATIVE)
+    assert "late" not in calm.sentence
+    rows["lag_us"][baseline] = 90_000
+    rows["latency_us"][baseline] += 90_000
+    late = one(_with(found, rows), RELATIVE)
+    assert late.verdict == "INVALID"
+    assert "the generator was late in the baseline: lag p99 90.0 ms" in late.sentence or "lag p99 90.0" in late.sentence
+
+
+def test_lag_is_held_to_a_relative_limit_in_the_window_too(tmp_path: Path) -> None:
+    found = evidence(tmp_path)
+    rows = _rows(found)
+    rows["lag_us"][rows["intended_us"] > 25_000_000] = 20_000
+    verdict = one(_with(found, rows), RELATIVE)
+    assert verdict.verdict == "INVALID"
+    assert "the generator was late" in verdict.sentence
