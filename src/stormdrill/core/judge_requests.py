@@ -23,7 +23,7 @@ from stormdrill.core.intervals import (
 from stormdrill.core.jobs import Jobs
 from stormdrill.core.judge_metrics import COMPLETION, holds, limit_of, quantile_of
 from stormdrill.core.sentences import plural, requests_text
-from stormdrill.core.statistics import minimum_samples
+from stormdrill.core.statistics import TAIL, minimum_samples
 from stormdrill.core.windows import Span
 from stormdrill.model.expression import Comparison
 
@@ -42,7 +42,7 @@ def measure_requests(case: Case, expression: Comparison, window: Span) -> Measur
         return _success(case, expression, sample)
     if quantile_of(expression.metric) is not None:
         return _latency(case, expression, sample, requests)
-    return _rate(case, expression, sample, requests)
+    return _rate(case, expression, window, sample, requests)
 
 
 def requests_in(case: Case, expression: Comparison, window: Span) -> Requests:
@@ -150,13 +150,18 @@ def _latency(case: Case, expression: Comparison, sample: Sample, requests: Reque
     return Measured(interval, text=text, needs=needs)
 
 
-def _rate(case: Case, expression: Comparison, sample: Sample, requests: Requests) -> Measured:
+def _rate(case: Case, expression: Comparison, window: Span, sample: Sample, requests: Requests) -> Measured:
     """`throughput`: answered with 2xx; `goodput`: within the deadline too. Each by its intended start."""
     kind = "answered in time" if expression.metric == "goodput" else "answered"
     text = f"{{value}} of {requests_text(expression.labels)} were {kind} ({{n}} in all)"
     doubt = "" if len(requests) else "no such request was intended"
     if len(requests) and not sample.total.any():
-        doubt = f"none of {plural(len(requests), 'request')} was {kind}, so that there is no rate to tell"
+        # nothing came back of all that was asked: at most a Poisson process that stays silent so long by chance
+        most = -math.log(TAIL) / window.length_s
+        above = expression.op in (">", ">=")
+        text = f"{{value}} of {requests_text(expression.labels)} were {kind}: none of {{n}}"
+        doubt = "" if above else "nothing was served, which keeps no limit"
+        return Measured(Interval(0.0, 0.0, most, len(requests)), text=text, doubt=doubt)
     return Measured(sample.interval(0.0, case.seed), text=text, doubt=doubt)
 
 

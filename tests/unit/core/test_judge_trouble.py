@@ -77,7 +77,19 @@ def test_requests_that_all_fail_pass_no_objective(
     assert verdict.verdict == ("FAIL" if asked is SUCCESS else verdict.verdict)
     assert verdict.verdict != "PASS"
     if asked in (GOODPUT, THROUGHPUT):
-        assert "none of 1,722 requests was answered" in verdict.sentence
+        assert "were answered" in verdict.sentence
+        assert ": none of 1,722 " in verdict.sentence
+
+
+def test_nothing_served_of_all_that_was_asked_fails_a_rate_and_keeps_no_upper_limit(tmp_path: Path) -> None:
+    found = evidence(tmp_path)
+    rows = _rows(found)
+    during = rows["intended_us"] > 20_000_000
+    rows["status"][during] = 503
+    asked = objective("fault", comparison("goodput > 1/s", "goodput", ">", 1.0, "/s"))
+    assert one(_with(found, rows), asked).verdict == "FAIL"
+    below = objective("fault", comparison("goodput < 9/s", "goodput", "<", 9.0, "/s"))
+    assert one(_with(found, rows), below).verdict == "INCONCLUSIVE"
 
 
 def test_a_target_that_never_answers_keeps_no_limit_that_nobody_waited_for(tmp_path: Path) -> None:
