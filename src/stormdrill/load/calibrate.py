@@ -224,12 +224,3 @@ def _steps(load: LocustLoad, rates_per_s: Sequence[float], each_s: float) -> tup
         on_time = bool(lags) and share >= SENT_SHARE and lag_ms <= LAG_LIMIT_MS
         found.append(Step(rate_per_s, share, round(lag_ms, 3), on_time))
     return tuple(found)
-
-
-def measure_ceiling(rates_per_s: Sequence[float], for_s: float) -> Iterator[Calibration]:
-    """One calibration a rate, rising, up to and including the first that is late."""
-    for rate_per_s in sorted(rates_per_s):
-        result = calibrate(rate_per_s, for_s)
-        yield result
-        if not result.on_time:
-            return

@@ -92,12 +92,6 @@ def capacity_of(case: Case) -> Found:
     return known[share]
 
 
-def found_capacity(case: Case) -> float | None:
-    """Arrivals a second that are surely carried, where a higher step surely wasn't; None where that isn't known."""
-    found = capacity_of(case)
-    return found.held.stretch.asked_per_s if found.held is not None and found.known else None
-
-
 def _climb(case: Case, share: float) -> Found:
     steps = tuple(Step(one, served_share(case, one.settled)) for one in steps_of(case) if one.n)
     held, broke = None, None
