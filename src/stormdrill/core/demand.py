@@ -18,6 +18,8 @@ from stormdrill.model.profile import Piece, Profile, Trace
 _STEP_S = 1e-6
 """Pieces closer than this make a step: a line between them would be too steep to compute with."""
 _BEFORE_S = 1e-9
+_LEAST = 1e-9
+"""A smaller factor is none: floating point can't divide by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ def checked(part: Profile) -> tuple[Piece, ...]:
         raise ValueError(f"profile {part.name}: the pieces of its shape must be in the order of their times")
     if any(not (piece.factor >= 0 and math.isfinite(piece.factor) and piece.at_s >= 0) for piece in part.shape):
         raise ValueError(f"profile {part.name}: times and factors of its shape must be 0 or more")
-    return part.shape
+    return tuple(piece if piece.factor >= _LEAST else Piece(piece.at_s, 0.0) for piece in part.shape)
 
 
 def trace_scale(part: Profile, trace: Trace, rate_per_s: float) -> float:

@@ -32,16 +32,18 @@ def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
     figures = [figure("goodput at capacity", held, "/s")]
     for window in windows:
         there = goodput(case, window.span)
-        base, where = held, f"of that at capacity ({rate(found.held)})"
-        apart = found.broke is not None and window.span != found.broke.stretch.settled
-        # a coarse staircase finds less than the capacity: what was done one step on is asked of the rest as well
-        if found.broke is not None and broke is not None and apart and broke.value > held.value:
-            base, where = broke, f"of that at {rate(found.broke)}, where more was asked than it carries"
-        share = percent(ratio(there, base))
-        text = f"goodput {window.text} was {told(share, '%')} {where}"
-        parts.append(Answer(at_least(share, least), f"{text}; {quantity(least, '%')} was asked"))
+        share = percent(ratio(there, held))
+        text = f"goodput {window.text} was {told(share, '%')} of that at capacity ({rate(found.held)})"
+        word = at_least(share, least)
         figures.append(figure(f"goodput at {window.name}", there, "/s"))
         figures.append(figure(f"goodput kept at {window.name}", share, "%", least))
+        if found.broke is not None and broke is not None and window.span != found.broke.stretch.settled:
+            # a coarse staircase finds less than the capacity: what was done one step on speaks against a PASS as well
+            since = percent(ratio(there, broke))
+            if since.value < least:
+                word = worst((word, "FAIL" if since.high < least else "INCONCLUSIVE"))
+                text += f" and {told(since, '%')} of that at {rate(found.broke)}, where more was asked than it carries"
+        parts.append(Answer(word, f"{text}; {quantity(least, '%')} was asked"))
     word = worst(part.word for part in parts)
     last = max(index for index, part in enumerate(parts) if part.word == word)
     parts[last] = replace(parts[last], text=parts[last].text + _coarse(found))  # said once, where it is told
