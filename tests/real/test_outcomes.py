@@ -98,7 +98,7 @@ def test_3_invalid_when_the_generator_was_killed(repository: Repository) -> None
     spawned = repository.until(lambda r: isinstance(r.event, ev.ProcessSpawned) and r.event.role == "generator")
     os.kill(spawned.event.pid, signal.SIGKILL)  # type: ignore[attr-defined]
     outcome = run.end()
-    assert outcome.words == (3, "completed", "INVALID"), outcome.progress
+    assert outcome.words == (3, "aborted", "INVALID"), outcome.progress  # what nobody asks shows nothing any more
     assert reverted(repository)
 
 

@@ -265,6 +265,8 @@ def _work_and_exit(undo: Undo, write_end: int) -> None:
         os.write(write_end, json.dumps([*outcome, stays]).encode() + b"\n")
         while stays and _has_children(os.WEXITED):
             pass
+    except BrokenPipeError:
+        pass  # the keeper was killed before it could hear of it: whoever takes over looks for itself
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
