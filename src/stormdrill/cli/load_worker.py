@@ -45,4 +45,4 @@ def worker(master: str | None, name: str | None, wait: str | None) -> None:
     except ValueError as error:
         raise Refused(str(error)) from error
     # In the place of this process: Locust has one of its own, always, and a signal meant for us reaches it.
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "stormdrill.load.locust"], environment)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "stormdrill.load.locust"], environment)  # noqa: S606  (an argument vector, no shell)

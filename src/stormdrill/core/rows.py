@@ -127,7 +127,7 @@ class Gathered:
         """All that was added, in the order of their intended start: one file's rows come in the order of their ends."""
         if "intended_us" not in self._columns:
             self._columns["intended_us"] = np.empty(self.count, np.uint32)
-        at_us: NDArray[np.uint64] = self._columns["intended_us"][: self.filled]  # type: ignore[assignment]
+        at_us: NDArray[np.uint64] = self._columns["intended_us"][: self.filled]  # type: ignore[assignment]  # its own type, as the format says
         order = None if bool((at_us[1:] >= at_us[:-1]).all()) else np.argsort(at_us, kind="stable")
         found = {name: column for name, column in self._ordered(order)}
         for name in FIELDS:
