@@ -21,6 +21,8 @@ LEAST_LEFT = 0.05
 """Share of the slots that is always reckoned to be left by higher tiers."""
 PARTITION_SHARE = 0.25
 """Part of the queue that the jobs of one partition may fill: a hot one is shed before it crowds out the others."""
+KEY_SHARE = 0.125
+"""Part of that which one key may fill: its own tier in the same partition is served as well."""
 
 
 class Turned(Struct, frozen=True):
@@ -77,6 +79,8 @@ class Door:
         if not entry.job.key or self.policy != "tiers":
             return None
         most = max(1, int(self.limit * PARTITION_SHARE))
+        if self._lanes.waiting_of(entry.job.key) >= max(1, int(most * KEY_SHARE)):
+            return "key over its share"
         return "partition full" if self._lanes.waiting_in(entry.partition) >= most else None
 
     # what bugs get wrong

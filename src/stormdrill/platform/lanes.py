@@ -103,6 +103,10 @@ class Lanes:
         """Jobs of that partition in the queue."""
         return sum(entry.partition == partition for queue in self._queues.values() for entry in queue)
 
+    def waiting_of(self, key: str) -> int:
+        """Jobs of that key in the queue."""
+        return sum(entry.job.key == key for queue in self._queues.values() for entry in queue)
+
     def partition_wait_s(self, entry: Entry) -> float:
         """What a newcomer would wait behind the jobs of its own partition."""
         if not entry.job.key:

@@ -186,6 +186,21 @@ def test_a_hot_partition_is_shed_and_the_others_are_served() -> None:
     assert crowd.share(2, 200) > 0.99
 
 
+def test_who_shares_the_partition_of_a_hot_key_is_served_as_well() -> None:
+    hot, neighbour = next(
+        (f"a{one}", f"b{other}") for one in range(20) for other in range(20)
+        if partition_of(f"a{one}") == partition_of(f"b{other}")
+    )  # fmt: skip
+    crowd = Crowd()
+    for turn in range(500):
+        crowd.step()
+        crowd.ask(1, key=hot)
+        if turn % 20 == 0:  # half of what is its due
+            assert crowd.ask(1, key=neighbour) == 200
+    assert crowd.answers[1, 429] > 200
+    assert crowd.answers[1, 504] == 0
+
+
 def test_with_the_bug_head_of_line_everybody_waits_behind_a_hot_partition() -> None:
     sound, ill = Crowd(), Crowd(bugs.HEAD_OF_LINE)
     for crowd in (sound, ill):

@@ -63,12 +63,14 @@ def judge(case: Case, asked: BoundedQueue) -> CheckVerdict:
     else:
         share, memory_s = share_of(asked.growth), parse_duration(asked.remembers)
         for one in depths:
-            most = share * _limit_on(one, limits, level)
-            parts.append(_growth(case, one, level, _Growing("queue", "", 1.0, max(most, LEAST_ITEM), memory_s)))
+            limit = max(_limit_on(one, limits, level), LEAST_ITEM)
+            how = _Growing("queue", "", 1.0, max(share * limit, LEAST_ITEM), limit, memory_s)
+            parts.append(_growth(case, one, level, how))
         for one in series_of(case, pressure.memory):
             inside = one.within(level.start_ms, level.end_ms)
-            most = share * float(inside.values[0]) if len(inside) else 0.0
-            parts.append(_growth(case, one, level, _Growing("memory", "MB", MB, max(most, LEAST_MEMORY), memory_s)))
+            held = max(float(inside.values[0]) if len(inside) else 0.0, LEAST_MEMORY)
+            how = _Growing("memory", "MB", MB, max(share * held, LEAST_MEMORY), held, memory_s)
+            parts.append(_growth(case, one, level, how))
     return conclude(case, WORD, parts, looked_at, praise=_praise(depths, limits, level))
 
 
@@ -84,7 +86,7 @@ def _praise(depths: tuple[Series, ...], limits: tuple[Series, ...], level: Span 
                     fullest, most = f"{number(deepest)} of {number(allowed)} on {depth.name}", share
     where = f" in {quantity(level.length_s, 's')} of level demand" if level is not None else ""
     queues = "no queue was" if len(depths) > 1 else "the queue was never"
-    return f"{queues} above its limit (at most {fullest}), and nothing grew{where}"
+    return f"{queues} above its limit (at most {fullest}), and nothing was seen to grow{where}"
 
 
 def _bounded(case: Case, depth: Series, limits: tuple[Series, ...], whole: Span | None) -> Answer:
@@ -137,11 +139,14 @@ class _Growing(Struct, frozen=True):
     unit: str
     scale: float
     tolerated: float
+    excluded: float
+    """An interval that doesn't exclude so much says nothing: the limit of a queue, what memory there was at first."""
     memory_s: float
 
 
 def _growth(case: Case, series: Series, level: Span, how: _Growing) -> Answer:
-    """What it grew by over the plateau: FAIL when that is surely more than tolerated, PASS when it may well be none."""
+    """What it grew by over the plateau: FAIL when that is surely more than tolerated, PASS when it may well be none and
+    is surely less than would fill the queue once over."""
     inside = series.within(level.start_ms, level.end_ms)
     what, length_s = f"the {how.what} of {series.name}", level.length_s
     needed = fewest(inside.every_ms / 1000, how.memory_s)
@@ -161,8 +166,11 @@ def _growth(case: Case, series: Series, level: Span, how: _Growing) -> Answer:
     where = f"in {quantity(length_s, 's')} of level demand"
     if low > most:
         found = Answer("FAIL", f"{what} grew by {told} {where}; up to {quantity(most, how.unit)} is none", shown)
-    elif low <= 0 or high <= most:
-        found = Answer("PASS", f"{what} did not grow: {told} {where}", shown)
+    elif high <= most or (low <= 0 and high <= how.excluded / how.scale):
+        found = Answer("PASS", f"{what} was not seen to grow: {told} {where}", shown)
+    elif low <= 0:
+        text = f"whether {what} grew {where} can't be told: {told}; {quantity(most, how.unit)} is the most."
+        found = Answer("INCONCLUSIVE", f"{text} Lengthen the plateau, or read more often", shown)
     else:
         text = f"{what} grew by {told} {where}: more than nothing, and not surely more than {quantity(most, how.unit)}"
         found = Answer("INCONCLUSIVE", text, shown)

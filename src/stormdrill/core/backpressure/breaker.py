@@ -210,8 +210,9 @@ def _probes(case: Case, series: Series, outage: Outage, asked: Breaker) -> Answe
         return unknown(why)
     count = sum(float(one.grown.sum()) for one in grown)
     rate = count / max(spans)
-    # one more or one less may have fallen between two readings
-    found = Interval(rate, max(0.0, count - 1) / max(spans), (count + 1) / max(spans), int(count))
+    # one more or one less may have fallen between two readings; none at all is an answer too
+    read = min(len(one.to_ms) for one in grown if len(one.to_ms))
+    found = Interval(rate, max(0.0, count - 1) / max(spans), (count + 1) / max(spans), read)
     text = f"{series.name} let {number(count)} through in {quantity(max(spans), 's')} while open"
     text += f" ({quantity(rate, '/s')}); at most {quantity(most, '/s')} was asked"
     return Answer(at_most(found, most), text, (figure(f"probes of {series.name}", found, "/s", most),))

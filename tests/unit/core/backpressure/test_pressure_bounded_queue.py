@@ -26,7 +26,7 @@ def told(
 def test_queues_that_stay_within_their_limits_pass() -> None:
     found = checked(simulate(), "bounded-queue")
     assert found.verdict == "PASS"
-    assert "nothing grew" in found.sentence
+    assert "nothing was seen to grow" in found.sentence
 
 
 def test_one_reading_above_the_limit_fails_exactly() -> None:
@@ -39,7 +39,7 @@ def test_one_reading_above_the_limit_fails_exactly() -> None:
 
 
 def test_at_the_limit_is_within_it() -> None:
-    found = checked(retold(simulate(**SHORT).evidence, told({23.0: 40.0})), "bounded-queue")
+    found = checked(retold(simulate(**SHORT).evidence, told({5.0: 40.0})), "bounded-queue")
     assert found.verdict == "PASS"
 
 
@@ -63,6 +63,14 @@ def test_a_queue_and_memory_that_grow_all_along_the_plateau_fail() -> None:
     assert growth.low is not None
     assert growth.limit is not None
     assert growth.low > growth.limit
+
+
+def test_a_queue_that_goes_up_and_down_too_wildly_to_tell_has_not_passed() -> None:
+    wild = {float(second): 38.0 if second // 3 % 2 else 2.0 for second in range(60)}
+    found = checked(retold(simulate(**SHORT).evidence, told(wild)), "bounded-queue")
+    assert found.verdict == "INCONCLUSIVE"
+    assert "can't be told" in found.sentence
+    assert "Lengthen the plateau" in found.sentence
 
 
 def test_what_may_grow_is_the_experiments_to_say() -> None:

@@ -38,6 +38,12 @@ def test_a_breaker_that_does_what_it_is_for_passes() -> None:
     assert named(found, f"time for {EDGE} to close").value == pytest.approx(3.5)
 
 
+def test_a_breaker_that_lets_nothing_through_passes_too() -> None:
+    found = checked(run(per_s=0.0), WORD)
+    assert found.verdict == "PASS"
+    assert named(found, f"probes of {EDGE}").value == 0
+
+
 @pytest.mark.parametrize(
     ("opens_s", "word"), [(0.2, "PASS"), (3.9, "PASS"), (4.9, "INCONCLUSIVE"), (8.0, "FAIL"), (50.0, "FAIL")]
 )
