@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from stormdrill.core.backpressure.finding import DISTRUST
 from stormdrill.core.case import Case
 from stormdrill.core.digest import changes, facts
 from stormdrill.core.evidence import RecordFile
@@ -197,7 +198,7 @@ def _refuse_others(repeats: Sequence[Repeat]) -> None:
 
 def _left_out(verdict: Verdict) -> str:
     """Why a run says nothing beside others; empty: it does. One that FAILed because of a guard has said enough."""
-    if verdict.status in ("dirty", "failed") or verdict.verdict == "INVALID":
+    if verdict.status in ("dirty", "failed") or (verdict.verdict == "INVALID" and not _own_finding(verdict)):
         return verdict.sentence
     if verdict.verdict == "FAIL":
         return ""
@@ -208,6 +209,16 @@ def _left_out(verdict: Verdict) -> str:
         return f"no healthy baseline: {ill[0].sentence}"
     own = verdict.runbook.sentence if verdict.runbook is not None else ""
     return next((reason for reason in verdict.reasons if reason != own), "")
+
+
+def _own_finding(verdict: Verdict) -> bool:
+    """Whether it is INVALID by nothing but what a check found out about the system's own figures: that is no accident
+    of this run, and counts."""
+    words = [one.verdict for one in verdict.objectives]
+    words += [verdict.runbook.verdict] if verdict.runbook is not None else []
+    checks = [check for check in verdict.backpressure if check.verdict == "INVALID"]
+    known = any(check.sentence in verdict.sentence for check in checks)
+    return known and "INVALID" not in words and not any(check.sentence.startswith(DISTRUST) for check in checks)
 
 
 def _rulings(kept: Sequence[Repeat]) -> list[tuple[Word, str]]:

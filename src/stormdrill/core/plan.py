@@ -155,7 +155,9 @@ def _lacking(experiment: Experiment, profile: Profile | None, system: System) ->
         if use.word not in ASKED:
             yield _problem(experiment, f"unknown backpressure check {use.word}; known: {', '.join(sorted(ASKED))}")
             continue
-        for lacks in missing(use.word, experiment.load is not None, profile, system, faults=bool(experiment.faults)):
+        load, faults = experiment.load, bool(experiment.faults)
+        closed = load is not None and load.closed_loop
+        for lacks in missing(use.word, load is not None, profile, system, faults=faults, closed=closed):
             yield _problem(experiment, f"{use.word} needs {lacks.what}")._replace(fix=lacks.fix)
 
 

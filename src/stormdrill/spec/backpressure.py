@@ -29,14 +29,22 @@ class _Asked(NamedTuple):
 
 
 class CheckReading:
-    """`load`: whether requests are sent and recorded; `faults`: whether anything is injected. What
-    could not be read is None: nothing is said of it."""
+    """`load`: whether requests are sent and recorded; `closed`: whether by users who wait for answers; `faults`:
+    whether anything is injected. What could not be read is None: nothing is said of it."""
 
     def __init__(
-        self, document: Document, *, load: bool, faults: bool, profile: Profile | None, system: System | None
+        self,
+        document: Document,
+        *,
+        load: bool,
+        closed: bool,
+        faults: bool,
+        profile: Profile | None,
+        system: System | None,
     ) -> None:
         self.document = document
         self.load = load
+        self.closed = closed
         self.faults = faults
         self.profile = profile
         self.system = system
@@ -88,7 +96,9 @@ class CheckReading:
         files: what it can't ask is refused, and never left out unsaid."""
         lacking: dict[tuple[Missing, str, Place], list[str]] = {}
         for one in asked:
-            for lacks in missing(one.word, self.load, self.profile, self.system, faults=self.faults):
+            for lacks in missing(
+                one.word, self.load, self.profile, self.system, faults=self.faults, closed=self.closed
+            ):
                 lacking.setdefault((lacks, one.set, one.at.place), []).append(one.word)
         last = {by: index for index, (_, by, _) in enumerate(lacking)}
         for index, ((lacks, by, place), words) in enumerate(lacking.items()):

@@ -15,7 +15,7 @@ from stormdrill.core.judge_metrics import JOBS
 from stormdrill.model.experiment import Experiment, FaultUse, Objective, Phases, RunbookUse, Window
 from stormdrill.model.experiment import Scalar as Value
 from stormdrill.model.expression import AlertWithin, Comparison, Expression
-from stormdrill.model.profile import Profile
+from stormdrill.model.profile import Profile, Role
 from stormdrill.model.system import System
 from stormdrill.model.units import parse_duration
 from stormdrill.spec.backpressure import EXAMPLE, CheckReading
@@ -78,7 +78,10 @@ def resolve_experiment(
         experiment = reading.experiment()
         profile = reading.asked.profile
         usable = profile is not None and experiment.load is not None and not document.problems
-        forms[quick] = Resolved(experiment, _in_time(profile, experiment) if usable and profile else None)
+        timed = _in_time(profile, experiment) if usable and profile else None
+        if timed is not None:
+            reading.check_stages(timed, experiment)
+        forms[quick] = Resolved(experiment, timed)
     document.root = filled
     return forms[fast]
 
@@ -102,6 +105,10 @@ def merged(root: Table) -> Table:
         table.entries.update({key: entry for key, entry in fast.entries.items() if key in _FAST})
     return table
 
+
+PRESSING: tuple[Role, ...] = ("step", "trigger")
+"""Stages by which a system is pressed."""
+SHORTEST_S = 0.001
 
 _FAST = ("load", "phases", "faults", "backpressure", "objectives", "guards", "runbook")
 
@@ -144,6 +151,7 @@ class _Reading:
         checks = CheckReading(
             document,
             load=document.node("load") is not None,
+            closed=self.asked.use is not None and self.asked.use.closed_loop,
             faults=document.node("faults") is not None,
             profile=self.asked.profile,
             system=self.around.system,
@@ -188,6 +196,21 @@ class _Reading:
                     "harm without a baseline to compare with" if phase == "baseline" else "a fault that lasts no time"
                 )
                 self.document.problem(self.document.place("phases", phase), what, "write for instance 10s")
+
+    def check_stages(self, timed: Profile, experiment: Experiment) -> None:
+        """Under steps that go on after the fault phase, the recovery would be judged as if they were over."""
+        pressing = [[stage for stage in part.stages if stage.role in PRESSING] for part in timed.parts]
+        if not any(pressing):
+            return
+        from stormdrill.core.sampling import begins_s
+
+        over_s = begins_s(experiment, "recovery")
+        begun = [stages for stages in pressing if any(stage.start_s < over_s for stage in stages)]
+        late_s = max((stage.end_s for stages in begun for stage in stages), default=over_s) - over_s
+        if late_s > SHORTEST_S:
+            what = f"the load's stages go on for {late_s:g}s after the fault phase ({self.phases.fault_s:g}s)"
+            fix = f"write fault: {self.phases.fault_s + late_s:g}s, or take fewer or shorter stages"
+            self.document.problem(self.document.place("phases", "fault"), what, fix)
 
     # Faults
 

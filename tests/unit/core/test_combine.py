@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from stormdrill.core.backpressure.finding import DISTRUST
 from stormdrill.core.combine import Combined, Repeat, combine, repeat_of
 from stormdrill.core.evidence import Evidence
 from stormdrill.errors import Refused
 from stormdrill.model import event as ev
+from stormdrill.model.verdict import CheckVerdict
 from stormdrill.store.evidence import load
 from synthetic_run import comparison, make_run, objective
 
@@ -100,6 +102,19 @@ def test_a_run_that_cannot_be_judged_is_left_out_and_named(tmp_path: Path, scena
     assert any(reason.startswith("run-3 is left out: ") for reason in found.reasons)
 
 
+def test_a_check_that_finds_the_system_s_own_figures_false_once_is_not_left_out(tmp_path: Path) -> None:
+    sound = [repeat(run(tmp_path, seed)) for seed in (1, 2, 3)]
+    why = "a queue that the system doesn't see: 40 waited elsewhere"
+    hidden = CheckVerdict("littles-law", "INVALID", why, (), ())
+    told = replace(sound[2].verdict, verdict="INVALID", sentence=f"littles-law: {why}", backpressure=(hidden,))
+    found = combine([*sound[:2], replace(sound[2], verdict=told)])
+    assert found.verdict == "INVALID"
+    assert why in found.sentence
+    distrusted = replace(hidden, sentence=f"{DISTRUST}other programs starved this machine. {why}")
+    accident = replace(told, sentence=f"littles-law: {distrusted.sentence}", backpressure=(distrusted,))
+    assert combine([*sound[:2], replace(sound[2], verdict=accident)]).verdict == "PASS"
+
+
 def test_one_run_that_counts_is_no_repeat(tmp_path: Path) -> None:
     found = together(run(tmp_path, 1), run(tmp_path, 2, "hogs"), run(tmp_path, 3, "hogs"))
     assert found.verdict == "INCONCLUSIVE"
@@ -153,7 +168,9 @@ def test_runs_of_another_plan_are_refused_and_what_differs_is_said(tmp_path: Pat
     assert load_use is not None
     experiment = replace(other.plan.experiment, load=replace(load_use, rate_per_s=80.0))
     other = replace(other, plan=replace(other.plan, experiment=experiment, digest="000000000000"))
-    with pytest.raises(Refused, match=r"run-2 .* is no repeat of run-1 .*experiment load was .*60.* and is .*80"):
+    with pytest.raises(
+        Refused, match=r"run-2 .* is no repeat of run-1 .*experiment load rate_per_s was 60.0 and is 80.0"
+    ):
         together(one, other)
     with pytest.raises(Refused, match="named twice"):
         together(one, one)

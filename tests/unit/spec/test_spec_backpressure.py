@@ -35,6 +35,7 @@ PRESSURE = """
 backpressure:
   queue: {depth: queue_depth, limit: queue_depth}
   in_flight: queue_depth
+  hops: {gateway: {received: queue_depth, sent: queue_depth}}
 """
 
 
@@ -80,6 +81,19 @@ def test_an_experiment_without_faults_is_read(tmp_path: Path) -> None:
 
 def test_a_load_with_stages_is_enough_to_learn_from(tmp_path: Path) -> None:
     assert read(repository(tmp_path, "catches: []")).experiment.backpressure == ()
+
+
+@pytest.mark.parametrize("fast", ["", "fast: {phases: {warmup: 1s, baseline: 4s, fault: 28s, recovery: 4s}}"])
+def test_a_staircase_that_outlasts_the_fault_phase_is_refused_in_both_forms(tmp_path: Path, fast: str) -> None:
+    path = repository(tmp_path, f"backpressure: [capacity]\n{fast}")
+    if not fast:
+        path.write_text(path.read_text().replace("fault: 40s", "fault: 28s"))
+    with pytest.raises(Refused) as refused:
+        read(path)
+    said = [f"{one.what}; {one.fix}" for one in refused.value.problems]
+    assert said == [
+        "the load's stages go on for 12s after the fault phase (28s); write fault: 40s, or take fewer or shorter stages"
+    ]
 
 
 def test_fast_replaces_all_checks(tmp_path: Path) -> None:

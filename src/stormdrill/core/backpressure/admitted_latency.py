@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from stormdrill.core.backpressure.asked import AdmittedLatency
-from stormdrill.core.backpressure.capacity import Overload, overloads
+from stormdrill.core.backpressure.capacity import Overload, climbed, overloads
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import MOST_US, at_most, figure, percent, scaled, told
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown
@@ -38,7 +38,7 @@ def judge(case: Case, asked: AdmittedLatency) -> CheckVerdict:
         p99 = percent(_p99(case, window))
         parts.append(_part(window, p99, most))
         figures.append(figure(f"p99 at {window.name}, of the deadline", p99, "%", most))
-    return conclude(case, WORD, parts, [window.span for window in windows], figures=figures)
+    return conclude(case, WORD, parts, [*climbed(case), *(window.span for window in windows)], figures=figures)
 
 
 def _p99(case: Case, window: Overload) -> Interval:

@@ -8,12 +8,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Need = Literal[
-    "steps", "episodes", "tiers", "retries", "depth", "limit", "in_flight", "hops", "breaker", "load", "fault"
-]
-"""What a check can't do without. steps, episodes: stages of the profile. tiers: streams with the label tier. retries: a
-client that tries again. depth, limit, in_flight, hops, breaker: what the system file's `backpressure:` names. load:
-request records. fault: something that is injected."""
+Need = Literal["steps", "tiers", "tries", "depth", "limit", "in_flight", "breaker", "load", "open", "fault"]
+"""What a check can't do without. steps: stages of the profile. tiers: streams with the label tier. tries: counters of a
+hop, or a client that tries again. depth, limit, in_flight, breaker: what the system file's `backpressure:` names. load:
+request records. open: a load that asks for as much when the system is slow. fault: something that is injected."""
 
 # As in spec.kinds, which lies above this room: the same patterns, and the words by which the reader's messages go.
 Share = Annotated[
@@ -45,8 +43,8 @@ Rate = Annotated[
 ]
 Times = Annotated[float, Meta(ge=1, le=1000)]
 """A multiple of something that can't be less."""
-Multiple = Annotated[float, Meta(ge=1, le=100)]
-"""Of the capacity."""
+Multiple = Annotated[float, Meta(ge=2, le=100)]
+"""Of the capacity: what is carried is not overload."""
 Portion = Annotated[Share, Meta(extra={"kind": "share", "least": "0.01%", "most": "99.99%"})]
 """A share that samples can show: none shows that it is all, or nothing."""
 Fraction = Annotated[Share, Meta(extra={"kind": "share", "least": "0.01%", "most": "100%"})]
@@ -174,9 +172,9 @@ ASKED: Mapping[str, Asked] = {
         Asked("bounded-queue", "no queue outgrows its limit, or grows for ever", BoundedQueue, ("depth", "limit")),
         Asked("littles-law", "nothing waits where the system doesn't see it", LittlesLaw, ("load", "in_flight")),
         Asked("priority", "what matters less is turned away first", Priority, ("load", "tiers")),
-        Asked("retry-amplification", "trying again doesn't become the load", RetryAmplification, ("load",)),
-        Asked("drain", "a backlog is done as fast as the room allows", Drain, ("load",)),
-        Asked("recovery", "after a surge or a fault it serves as before", Recovery, ("load",)),
+        Asked("retry-amplification", "trying again doesn't become the load", RetryAmplification, ("load", "tries")),
+        Asked("drain", "a backlog is done as fast as the room allows", Drain, ("load", "open")),
+        Asked("recovery", "after a surge or a fault it serves as before", Recovery, ("load", "open")),
         Asked("breaker", "a breaker opens, probes and closes in time", Breaker, ("breaker", "fault")),
     )
 }

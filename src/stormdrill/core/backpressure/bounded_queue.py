@@ -57,7 +57,9 @@ def judge(case: Case, asked: BoundedQueue) -> CheckVerdict:
         for one in limits
         if (one.instance, tuple(one.labels.items())) not in told
     ]
-    parts += [unknown(why) for why in mute(case, pressure.depth)]
+    parts += [unknown(why) for metric in (pressure.depth, pressure.memory) for why in mute(case, metric)]
+    if pressure.memory and not series_of(case, pressure.memory):
+        parts.append(unknown(f"no instance told how much memory it held ({pressure.memory} was never read)"))
     if level is None:
         parts.append(unknown("the run never came to the plateau on which growth is looked for"))
     else:

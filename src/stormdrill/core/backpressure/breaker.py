@@ -15,7 +15,7 @@ from stormdrill.core.backpressure.asked import Breaker
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_most, figure, plain, share_of
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown
-from stormdrill.core.backpressure.series import Series, counted, series_of, silence
+from stormdrill.core.backpressure.series import Series, counted, mute, series_of, silence
 from stormdrill.core.case import Case
 from stormdrill.core.intervals import Interval
 from stormdrill.core.sentences import interval_text, number, plural, quantity
@@ -59,6 +59,7 @@ def judge(case: Case, asked: Breaker) -> CheckVerdict:
     if outage is None:
         answers.append(unknown("nothing was injected: no breaker had a reason to open; add a fault on a dependency"))
         return conclude(case, WORD, answers, spans)
+    answers += [unknown(why) for metric in (pressure.breaker, pressure.probes) for why in mute(case, metric)]
     breakers = series_of(case, pressure.breaker)
     if not breakers:
         answers.append(unknown(f"no breaker told its state ({pressure.breaker or 'no metric'} was never read)"))
@@ -71,7 +72,8 @@ def judge(case: Case, asked: Breaker) -> CheckVerdict:
     if not named and not opened:
         answers.append(_none_opened(case, concerned, outage, asked))
     for one in opened:
-        answers.append(_closes(case, one, outage, asked))
+        answers.append(_held(one, outage))
+        answers.append(_vouched(case, one, (outage.end_ms, outage.end_of_watch_ms), _closes(case, one, outage, asked)))
         if pressure.probes:
             answers.append(_probes(case, one, outage, asked))
     return conclude(case, WORD, answers, spans, praise=_praise(answers, len(opened)))
@@ -147,6 +149,33 @@ def _timed(name: str, text: str, series: Series, found: Interval, within_s: floa
     return Answer(word, text, (figure(name, found, "s", within_s),), events)
 
 
+def _vouched(case: Case, series: Series, between_ms: tuple[float, float], answer: Answer) -> Answer:
+    """What a breaker that fell silent told last is no evidence of what it does now."""
+    start_ms, end_ms = between_ms
+    quiet = silence(case, series, Span("", start_ms, end_ms, True, ())) if start_ms < end_ms < np.inf else ""
+    return (
+        unknown(f"{answer.text}; {quiet}", answer.figures, answer.events) if quiet and answer.word == "PASS" else answer
+    )
+
+
+def _held(series: Series, outage: Outage) -> Answer:
+    """It stays open while what it is for is down: one that closes sends everybody into the fault again."""
+    place, end_ms = _opened_ms(series, outage), min(outage.end_ms, outage.end_of_watch_ms) - 2 * series.every_ms
+    later = np.flatnonzero((series.at_ms <= end_ms) & (series.values <= 0)) if place is not None else np.zeros(0)
+    later = later[later > place] if place is not None else later
+    if not len(later):
+        return Answer("PASS", "")
+    first = int(later[0])
+    open_s, left_s = (
+        (float(ms) / 1000) for ms in (series.at_ms[first] - series.at_ms[place], end_ms - series.at_ms[first])
+    )
+    text = (
+        f"the breaker of {series.name} was closed again {quantity(open_s, 's')} after it opened, and the fault went on"
+    )
+    text += f" for at least {quantity(left_s, 's')}: either the fault let requests through, or it closed too soon"
+    return unknown(text, events=(*outage.events, int(series.seqs[first])))
+
+
 def _none_opened(case: Case, breakers: Sequence[Series], outage: Outage, asked: Breaker) -> Answer:
     within_s = parse_duration(asked.opens)
     end_ms = min(outage.end_ms, outage.end_of_watch_ms)
@@ -215,7 +244,10 @@ def _probes(case: Case, series: Series, outage: Outage, asked: Breaker) -> Answe
     found = Interval(rate, max(0.0, count - 1) / max(spans), (count + 1) / max(spans), read)
     text = f"{series.name} let {number(count)} through in {quantity(max(spans), 's')} while open"
     text += f" ({quantity(rate, '/s')}); at most {quantity(most, '/s')} was asked"
-    return Answer(at_most(found, most), text, (figure(f"probes of {series.name}", found, "/s", most),))
+    answer = Answer(at_most(found, most), text, (figure(f"probes of {series.name}", found, "/s", most),))
+    for one in counters:
+        answer = _vouched(case, one, (start_ms, end_ms), answer)
+    return answer
 
 
 def _same(one: Series, other: Series) -> bool:
@@ -235,10 +267,14 @@ def _hedges(case: Case, asked: Breaker) -> Answer:
     total = asked_for if received else float(len(case.requests.between(whole.start_ms, whole.end_ms)))
     if total < FEWEST:
         return unknown(f"only {plural(int(total), 'request')} to be hedged: {FEWEST} are the fewest")
+    quiet = [why for metric in {pressure.hedges, entry[0].received if entry else ""} for why in mute(case, metric)]
+    quiet += [why for one in (*hedges, *received) if (why := silence(case, one, whole))]
     share = sent / total
     text = f"{number(sent)} of {plural(int(total), 'request')} were hedged ({quantity(share * 100, '%')})"
     text += f"; at most {quantity(most * 100, '%')} was asked"
     shown = (plain("hedged", share * 100, "%", most * 100, int(total)),)
+    if share <= most and quiet:
+        return unknown(f"{text}; {sorted(quiet)[0]}", shown)
     return Answer("PASS" if share <= most else "FAIL", text, shown, exact=True)
 
 

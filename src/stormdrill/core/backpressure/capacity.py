@@ -109,11 +109,15 @@ def judge(case: Case, asked: Capacity) -> CheckVerdict:
     found, least = capacity_of(case), parse_rate(asked.least)
     if not found.steps:
         return conclude(case, WORD, [unknown("the run never came to a step of its staircase")], ())
+    return conclude(case, WORD, [_part(found, least)], climbed(case), figures=_figures(found, least))
+
+
+def climbed(case: Case) -> tuple[Span, ...]:
+    """The steps by which the capacity is known: whoever goes by it rests on them too. What is beyond the one that
+    isn't carried proves nothing. Empty without a staircase."""
+    found = capacity_of(case)
     top = found.broke.stretch.asked_per_s if found.broke else float("inf")
-    spans = [
-        step.stretch.settled for step in found.steps if step.stretch.asked_per_s <= top
-    ]  # what is beyond proves nothing
-    return conclude(case, WORD, [_part(found, least)], spans, figures=_figures(found, least))
+    return tuple(step.stretch.settled for step in found.steps if step.stretch.asked_per_s <= top)
 
 
 def _part(found: Found, least: float) -> Answer:

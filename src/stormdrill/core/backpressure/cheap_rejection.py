@@ -6,14 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stormdrill.core.backpressure.asked import CheapRejection
-from stormdrill.core.backpressure.capacity import Overload, overloads
+from stormdrill.core.backpressure.capacity import Overload, climbed, overloads
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import MOST_US, at_most, figure, percent, scaled, told
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.pools import Pool, evened, merged, pooled, together
+from stormdrill.core.backpressure.rejection_contract import turned_away
 from stormdrill.core.case import Case
+from stormdrill.core.evidence import Requests
 from stormdrill.core.intervals import Interval, quantile_interval, share_interval
 from stormdrill.core.sentences import quantity
 from stormdrill.core.statistics import minimum_samples
@@ -36,8 +39,9 @@ def judge(case: Case, asked: CheapRejection) -> CheckVerdict:
         return conclude(case, WORD, [unknown(missing)], ())
     spans, where = [window.span for window in windows], _where(windows)
     pools = pooled(case.attempts, spans)
-    quick, vain = percent(_took(case, pools)), percent(_in_vain(case, pools))
+    spans = [*climbed(case), *spans]
     most, timeouts = float(asked.most.rstrip("%")), float(asked.timeouts.rstrip("%"))
+    quick, vain = percent(_took(case, pools)), percent(_in_vain(case, pools, most / 100))
     figures = [
         figure("p99 of rejections, of the deadline", quick, "%", most),
         figure("waited in vain", vain, "%", timeouts),
@@ -60,19 +64,30 @@ def _took(case: Case, pools: Sequence[Pool]) -> Interval:
     block = np.concatenate([pool.block[mask] for pool, mask in zip(pools, masks, strict=True)])
     parts = []
     for pool, mask in zip(pools, masks, strict=True):
-        found = pool.requests.where(mask)
-        took_us = np.maximum(found.latency_us.astype(np.float64) - found.sent_us, 0.0)
-        parts.append(np.minimum(took_us / np.maximum(found.deadline_us, 1.0) * PARTS, MOST_US).astype(np.uint32))
+        parts.append(np.minimum(_deadlines(pool.requests.where(mask)) * PARTS, MOST_US).astype(np.uint32))
     even = evened(together(pools, masks))
     interval = quantile_interval(np.concatenate(parts), even[block], int(even[-1]) + 1, QUANTILE, case.seed)
     return scaled(interval, 1 / PARTS)
 
 
-def _in_vain(case: Case, pools: Sequence[Pool]) -> Interval:
-    waited = together(pools, [pool.requests.timed_out for pool in pools])
-    rejected = together(pools, [pool.requests.rejected for pool in pools])
-    even = evened(waited + rejected)
-    return share_interval(merged(waited, even), merged(waited + rejected, even), case.seed)
+def _in_vain(case: Case, pools: Sequence[Pool], quick: float) -> Interval:
+    """Of all that were not served: those who gave up, and those to whom something else than a rejection came so late
+    as none may come, an error for instance."""
+    unserved = [pool.requests.timed_out | turned_away(pool.requests) for pool in pools]
+    in_vain = [
+        mask & ~pool.requests.rejected & (pool.requests.timed_out | (_deadlines(pool.requests) > quick))
+        for mask, pool in zip(unserved, pools, strict=True)
+    ]
+    waited, total = together(pools, in_vain), together(pools, unserved)
+    even = evened(total)
+    return share_interval(merged(waited, even), merged(total, even), case.seed)
+
+
+def _deadlines(requests: Requests) -> NDArray[np.float64]:
+    """From being sent to being over, in deadlines."""
+    took_us = np.maximum(requests.latency_us.astype(np.float64) - requests.sent_us, 0.0)
+    found: NDArray[np.float64] = took_us / np.maximum(requests.deadline_us, 1.0)
+    return found
 
 
 def _quick(quick: Interval, most: float, where: str) -> Answer:

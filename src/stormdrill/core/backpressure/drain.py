@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Struct, convert
 
 from stormdrill.core.backpressure.asked import Drain
+from stormdrill.core.backpressure.capacity import climbed
 from stormdrill.core.backpressure.carried import Carried, carried
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_most, figure, plain
@@ -117,7 +118,7 @@ def judge(case: Case, asked: Drain) -> CheckVerdict:
     found = surges(case)
     if not found:
         return conclude(case, WORD, [unknown("the run never came to the end of a surge or of a fault")], ())
-    spans = [span for surge in found for span in (surge.before, surge.after)]
+    spans = [*climbed(case), *(span for surge in found for span in surge.spans)]
     backlog, capacity = backlog_of(case), carried(case, asked.capacity)
     if backlog is None:
         why = f"no instance told how long its queue was ({case.plan.system.pressure.depth} was never read)"
@@ -135,18 +136,19 @@ def _answer(case: Case, backlog: Backlog, surge: Surge, capacity: Carried | None
     )
     if capacity is None:
         return unknown("nothing was served: how much the system carries isn't known", shown)
-    if capacity.sure and 0 < surge.trigger_per_s <= capacity.per_s and surge.trigger_s:
+    if 0 < surge.trigger_per_s <= capacity.per_s and surge.trigger_s:
         return unknown(f"{surge.text} asked for no more than the system carries ({capacity.text})", shown)
+    room = capacity.per_s - surge.after_per_s
+    if room <= 0:
+        load = quantity(surge.after_per_s, "/s")
+        left = f"{number(max(0.0, seen.built))} more {backlog.what} than usual after {surge.text}"
+        return unknown(f"{left}, and {load} afterwards leaves no room in {capacity.text}: nothing can drain", shown)
     if seen.built <= 0:
         at_end = number(seen.usual + seen.built)
         text = f"{surge.text} left nothing behind: {at_end} {backlog.what}, {number(seen.usual)} is usual"
         return _vouched(case, backlog, surge, Answer("PASS", text, shown), 0.0)
-    room = capacity.per_s - surge.after_per_s
     most = allowed_s(seen.built, room, asked)
     sum_text = f"{number(seen.built)} more {backlog.what} than usual after {surge.text}"
-    if room <= 0:
-        load = quantity(surge.after_per_s, "/s")
-        return unknown(f"{sum_text}, and {load} afterwards leaves no room in {capacity.text}: nothing can drain", shown)
     due = f"{quantity(most, 's')} was asked (room {quantity(room, '/s')}, of {capacity.text})"
     if seen.after_s is None:
         shown = (*shown, plain(f"time to drain after {surge.name}", None, "s", most))

@@ -5,18 +5,21 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from stormdrill.core.backpressure.asked import GoodputPlateau
-from stormdrill.core.backpressure.capacity import Found, Step, capacity_of, overloads, rate
+from stormdrill.core.backpressure.capacity import Found, Step, capacity_of, climbed, overloads, rate
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_least, figure, percent, ratio, scaled, told
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown, worst
 from stormdrill.core.backpressure.stages import goodput
 from stormdrill.core.case import Case
+from stormdrill.core.intervals import Interval
 from stormdrill.core.sentences import quantity
 from stormdrill.model.verdict import CheckVerdict
 
 WORD = "goodput-plateau"
 FINE = 1.3
 """The most by which a step may be above the one before, for what lies between them not to matter."""
+WIDE = 1.5
+"""As many times what was surely done, the lowest step that isn't carried leaves too much unknown for a PASS."""
 
 
 def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
@@ -43,12 +46,26 @@ def judge(case: Case, asked: GoodputPlateau) -> CheckVerdict:
             if since.value < least:
                 word = worst((word, "FAIL" if since.high < least else "INCONCLUSIVE"))
                 text += f" and {told(since, '%')} of that at {rate(found.broke)}, where more was asked than it carries"
+        if word == "PASS" and not _known_well(found, broke.value if broke is not None else 0.0, there, least):
+            word = "INCONCLUSIVE"
         parts.append(Answer(word, f"{text}; {quantity(least, '%')} was asked"))
     word = worst(part.word for part in parts)
     last = max(index for index, part in enumerate(parts) if part.word == word)
     parts[last] = replace(parts[last], text=parts[last].text + _coarse(found))  # said once, where it is told
-    spans = [found.held.stretch.settled, *(window.span for window in windows)]
+    spans = [*climbed(case), *(window.span for window in windows)]
     return conclude(case, WORD, parts, spans, figures=figures)
+
+
+def _known_well(found: Found, done_per_s: float, there: Interval, least: float) -> bool:
+    """Whether enough is done there wherever the capacity lies: it may be anything from what was seen to be done up to
+    the step that isn't carried."""
+    if found.held is None or found.broke is None:
+        return True
+    whole = _asked(found.broke)
+    if whole <= WIDE * max(done_per_s, _asked(found.held)):
+        return True
+    share = Interval(there.value / whole, there.low / whole, there.high / whole, there.n)
+    return at_least(percent(share), least) == "PASS"
 
 
 def _coarse(found: Found) -> str:

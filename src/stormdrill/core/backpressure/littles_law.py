@@ -22,6 +22,7 @@ from stormdrill.core.backpressure.asked import LittlesLaw
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import figure, percent, plain, told
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown, worst
+from stormdrill.core.backpressure.series import STALE_INTERVALS, mute
 from stormdrill.core.backpressure.stages import Stretch, pressed, stages_of
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import DROPPED, REFUSED
@@ -94,14 +95,13 @@ def judge(case: Case, asked: LittlesLaw) -> CheckVerdict:
         top = max(max(one.clients, one.system) for one in found)
         why = f"there was too little in flight to compare: {number(top)} at most"
         return conclude(case, WORD, [unknown(why)], looked)
-    unseen = _untold(_named(case, spans), found, ticks)
+    unseen = [*_untold(_named(case, spans), found, ticks), *(unknown(why) for why in mute(case, metric))]
     return conclude(case, WORD, [*_parts(busy, most, metric), *unseen], looked, figures=figures)
 
 
 def _untold(named: Sequence[tuple[str, Span]], found: Sequence[Compared], ticks: Sequence[Tick]) -> tuple[Answer, ...]:
     """Windows long enough for readings that were not told by all: what waited there, nobody knows."""
-    gaps = np.diff([tick.at_ms for tick in ticks])
-    every_s = float(np.median(gaps)) / 1000 if len(gaps) else 1.0
+    every_s = _pace_ms(ticks) / 1000
     compared = {(one.span.start_ms, one.span.end_ms) for one in found}
     missing = [
         name
@@ -109,6 +109,16 @@ def _untold(named: Sequence[tuple[str, Span]], found: Sequence[Compared], ticks:
         if (span.start_ms, span.end_ms) not in compared and span.length_s >= (FEWEST + 2) * every_s
     ]
     return tuple(Answer("INCONCLUSIVE", f"not all instances told what was inside in the {name}") for name in missing)
+
+
+def _pace_ms(ticks: Sequence[Tick]) -> float:
+    gaps = np.diff([tick.at_ms for tick in ticks])
+    return float(np.median(gaps)) if len(gaps) else 1000.0
+
+
+def _longest_gap_ms(inside: Sequence[Tick], span: Span) -> float:
+    """For so long not all told what they held."""
+    return float(np.max(np.diff([span.start_ms, *(tick.at_ms for tick in inside), span.end_ms])))
 
 
 def _apart(one: Compared) -> float:
@@ -159,7 +169,7 @@ def _known(event: Reading) -> bool:
 
 def _compare(case: Case, name: str, span: Span, ticks: Sequence[Tick]) -> Compared | None:
     inside = [tick for tick in ticks if _in(tick, span)]
-    if len(inside) < FEWEST:
+    if len(inside) < FEWEST or _longest_gap_ms(inside, span) > STALE_INTERVALS * _pace_ms(ticks):
         return None
     moments = np.array([tick.at_ms for tick in inside])
     system = np.array([tick.inside for tick in inside])

@@ -19,16 +19,21 @@ class Missing(NamedTuple):
 
 
 def missing(
-    word: str, load: bool, profile: Profile | None, system: System | None, *, faults: bool = True
+    word: str, load: bool, profile: Profile | None, system: System | None, *, faults: bool = True, closed: bool = False
 ) -> tuple[Missing, ...]:
     """All that the check of a known word needs and would not have. `load`: whether requests are sent and recorded;
-    `faults`: whether anything is injected. A profile or system of None could not be read, so nothing is said of it."""
+    `faults`: whether anything is injected; `closed`: whether users wait for answers. A profile or system of None could
+    not be read, so nothing is said of it."""
     found = []
     for need in ASKED[word].needs:
         if need == "load":
             lacks = not load
         elif need == "fault":
             lacks = not faults
+        elif need == "open":
+            lacks = closed
+        elif need == "tries":
+            lacks = system is not None and not system.pressure.hops and (closed or not _tries(profile))
         elif need in _OF_PROFILE:
             lacks = not load or (profile is not None and not _OF_PROFILE[need](profile))
         else:
@@ -48,29 +53,23 @@ def _steps(profile: Profile) -> bool:
     return any(stage.role == "step" for part in profile.parts for stage in part.stages)
 
 
-def _episodes(profile: Profile) -> bool:
-    return any(stage.role == "trigger" for part in profile.parts for stage in part.stages)
-
-
 def _tiers(profile: Profile) -> bool:
     return len({stream.labels["tier"] for stream in profile.every_stream if "tier" in stream.labels}) > 1
 
 
-def _retries(profile: Profile) -> bool:
-    return any(part.retry is not None and part.retry.attempts > 1 for part in profile.parts)
+def _tries(profile: Profile | None) -> bool:
+    """Also where it isn't known."""
+    return profile is None or any(part.retry is not None and part.retry.attempts > 1 for part in profile.parts)
 
 
 _OF_PROFILE: Mapping[Need, Callable[[Profile], bool]] = {
     "steps": _steps,
-    "episodes": _episodes,
     "tiers": _tiers,
-    "retries": _retries,
 }
 _OF_SYSTEM: Mapping[Need, Callable[[System], bool]] = {
     "depth": lambda system: bool(system.pressure.depth),
     "limit": lambda system: bool(system.pressure.limit),
     "in_flight": lambda system: bool(system.pressure.in_flight),
-    "hops": lambda system: bool(system.pressure.hops),
     "breaker": lambda system: bool(system.pressure.breaker),
 }
 _SAID: Mapping[Need, Missing] = {
@@ -80,9 +79,16 @@ _SAID: Mapping[Need, Missing] = {
         "a fault: without one no breaker has a reason to open",
         "add one on a dependency, for instance faults: [late-dependency: {name: SERVICE, delay: 3s}]",
     ),
-    "episodes": Missing("a surge in the load", "take a profile with episodes:"),
     "tiers": Missing("requests of several tiers", "give the profile's streams labels: {tier: 1}, {tier: 2}"),
-    "retries": Missing("a client that tries again", "add retry: {attempts: 3, wait: 200ms} to the profile"),
+    "tries": Missing(
+        "counters of a hop, or a client that tries again",
+        "name them in the system file, under backpressure: {hops: {SERVICE: {received: METRIC, sent: METRIC}}},"
+        " or add retry: {attempts: 3, wait: 200ms} to the profile",
+    ),
+    "open": Missing(
+        "an open load: users who wait for their answers ask for less when the system is slow",
+        "take a profile of arrivals, for instance load: {profile: steady, rate: 20/s}",
+    ),
     "depth": Missing(
         "the depth of a queue", "name it in the system file, under backpressure: {queue: {depth: METRIC}}"
     ),
@@ -92,10 +98,6 @@ _SAID: Mapping[Need, Missing] = {
     ),
     "in_flight": Missing(
         "what the system says is inside of it", "name it in the system file, under backpressure: {in_flight: METRIC}"
-    ),
-    "hops": Missing(
-        "counters of a hop",
-        "name them in the system file, under backpressure: {hops: {SERVICE: {received: METRIC, sent: METRIC}}}",
     ),
     "breaker": Missing(
         "a circuit breaker's state", "name it in the system file, under backpressure: {breaker: {open: METRIC}}"

@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from stormdrill.core.backpressure.asked import Priority
+from stormdrill.core.backpressure.capacity import climbed
 from stormdrill.core.backpressure.carried import Carried, carried, overloaded
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_least, figure, percent, share_of, told
@@ -76,7 +77,7 @@ def judge(case: Case, asked: Priority) -> CheckVerdict:
         why = "the requests have fewer than two tiers: give the profile's streams tier: 1, tier: 2"
         return conclude(case, WORD, [unknown(why)], spans)
     answers = [_ordered(tiers, share_of(asked.margin), case.seed), _first(case, tiers[0].tier, capacity, spans, asked)]
-    return conclude(case, WORD, answers, spans)
+    return conclude(case, WORD, answers, [*climbed(case), *spans])
 
 
 def _ordered(tiers: Sequence[Admission], margin: float, seed: int) -> Answer:

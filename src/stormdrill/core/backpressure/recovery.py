@@ -122,8 +122,19 @@ def judge(case: Case, asked: Recovery) -> CheckVerdict:
     answers = [_answer(one, least, within_s, capacity) for one in seen]
     if len(seen) > 1:
         answers.insert(0, _boundary(seen, answers))
-    spans = [span for surge in found for span in (surge.before, surge.after)]
+    if all(surge.trigger_s and _harmless(case, surge, least) for surge in found):
+        highest = max(found, key=lambda surge: surge.excess)
+        text = (
+            f"{highest.text} was served like the load before it: there was nothing to recover from; raise the trigger"
+        )
+        answers.append(unknown(text))
+    spans = [span for surge in found for span in surge.spans]
     return conclude(case, WORD, answers, spans, most_told=MOST_TOLD if len(seen) < MOST_TOLD else 2)
+
+
+def _harmless(case: Case, surge: Surge, least: float) -> bool:
+    """Whether as much of it was served as is asked for afterwards, surely."""
+    return ratio(served_share(case, surge.during), served_share(case, surge.before)).low >= least
 
 
 def _answer(one: Recovered, least: float, within_s: float, capacity: Carried | None) -> Answer:

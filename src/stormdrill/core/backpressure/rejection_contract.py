@@ -27,6 +27,8 @@ TOO_MANY, UNAVAILABLE, SERVER_ERROR = 429, 503, 500
 EARLY_US = 50_000.0
 """By which a client may come back early and still have obeyed: its clock and its sleep are not exact."""
 SECOND_MS = 1000.0
+LONGEST_TOLD_S = 255
+"""What a record can hold of a Retry-After: longer ones are cut."""
 CROWD = 1.25
 """By which a second may have more than is usual where there is room: arrivals are not even."""
 Mask = NDArray[np.bool_]
@@ -37,7 +39,7 @@ def judge(case: Case, asked: RejectionContract) -> CheckVerdict:
     if not spans:
         return conclude(case, WORD, [unknown("the run never came to any load that is judged")], ())
     pools = pooled(case.attempts, spans)
-    away = [_turned_away(pool.requests) for pool in pools]
+    away = [turned_away(pool.requests) for pool in pools]
     kept = [mask & _proper(pool.requests) for pool, mask in zip(pools, away, strict=True)]
     good, total = together(pools, kept), together(pools, away)
     even = evened(total)
@@ -55,7 +57,7 @@ def judge(case: Case, asked: RejectionContract) -> CheckVerdict:
     return conclude(case, WORD, [*parts, parted, obeyed], spans, figures=figures)
 
 
-def _turned_away(requests: Requests) -> Mask:
+def turned_away(requests: Requests) -> Mask:
     """Rejections, and what a system does instead of one: failing, or not even accepting the connection."""
     failed = (requests.outcome == ANSWERED) & (requests.status >= SERVER_ERROR)
     found: Mask = requests.rejected | failed | (requests.outcome == REFUSED)
@@ -109,10 +111,40 @@ def _spread(pools: Sequence[Pool], kept: Sequence[Mask], most: float) -> tuple[I
     share = percent(Interval(int(counts[common]) / n, low, high, n))
     text = f"{told(share, '%')} of them were told to come back in {common} s"
     word = at_most(share, most)
+    if common >= LONGEST_TOLD_S and word != "PASS":
+        many = f"{told(share, '%')} of them were told to come back in {LONGEST_TOLD_S} s or later"
+        return share, unknown(f"{many}, and nothing longer is recorded: whether those times differ isn't known")
+    if word == "PASS" and (second := _one_second(pools, kept, most)):
+        return share, Answer("FAIL", f"{second}; at most {quantity(most, '%')} was asked")
     if word == "PASS":
         return share, Answer(word, f"they were spread: {text}")
     crowd = f"{text}, all in one crowd" if word == "FAIL" else text
     return share, Answer(word, f"{crowd}; at most {quantity(most, '%')} was asked")
+
+
+def _one_second(pools: Sequence[Pool], kept: Sequence[Mask], most: float) -> str:
+    """Told in seconds that differ, and all meaning the same moment, as a date does: how many, in words. Waits are
+    rounded up to seconds, so that two that follow each other are one. Empty where the rejections themselves came in
+    such a crowd."""
+    for pool, mask in zip(pools, kept, strict=True):
+        found = pool.requests.where(mask)
+        if not len(found):
+            continue
+        done_s = (found.at_ms + found.latency_us / 1000) / 1000
+        back, came = _crowd(done_s + found.retry_after_s), _crowd(done_s)
+        if back.low * 100 > most and came.value * 100 < most:
+            who = f"{told(percent(back), '%')} of {len(found):,}"
+            return f"{who} were told to come back at the same moment, all in one crowd"
+    return ""
+
+
+def _crowd(at_s: NDArray[np.float64]) -> Interval:
+    """The largest share in two seconds that follow each other."""
+    counts = np.bincount((np.floor(at_s) - np.floor(at_s.min())).astype(np.int64))
+    both = counts + np.append(counts[1:], 0)
+    most, n = int(both.max()), len(at_s)
+    low, high = clopper_pearson(most, n)
+    return Interval(most / n, low, high, n)
 
 
 def _obeyed(case: Case, least: float) -> tuple[Interval, Answer]:
@@ -167,7 +199,7 @@ def _room(case: Case, at_ms: NDArray[np.float64]) -> Mask:
     sent = case.attempts.where(case.attempts.outcome != DROPPED)
     second = np.floor((sent.at_ms + sent.sent_us / 1000) / SECOND_MS)
     new, then = sent.attempt == 0, np.floor(at_ms / SECOND_MS)
-    full = np.unique(second[new & _turned_away(sent)])
+    full = np.unique(second[new & turned_away(sent)])
     found &= np.isin(then, second[new]) & ~np.isin(then, np.concatenate([full - 1, full, full + 1]))
     if roomy:
         seconds, count = np.unique(second, return_counts=True)

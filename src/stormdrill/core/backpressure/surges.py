@@ -19,6 +19,8 @@ class Surge(Struct, frozen=True):
     """`a surge to 192/s for 10 s on 64/s`."""
     before: Span
     """Its judged part."""
+    during: Span
+    """The trigger itself."""
     after: Span
     """From the trigger's end on."""
     before_per_s: float
@@ -28,6 +30,11 @@ class Surge(Struct, frozen=True):
     trigger_s: float = 0.0
     downs: tuple[Stretch, ...] = ()
     """Lower loads that were tried afterwards, in the order of time."""
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """What a verdict on it rests on: also that it came as it was asked for."""
+        return (self.before, self.during, self.after)
 
     @property
     def excess(self) -> float:
@@ -43,7 +50,7 @@ def surges(case: Case) -> tuple[Surge, ...]:
     if before is None or fault is None or after is None:
         return ()
     name = "the fault" if case.plan.injections else "the fault phase"
-    return (Surge(name, name, before, after, _rate(case, before), _rate(case, after), _rate(case, fault)),)
+    return (Surge(name, name, before, fault, after, _rate(case, before), _rate(case, after), _rate(case, fault)),)
 
 
 def _of_episode(episode: int, stages: tuple[Stretch, ...]) -> Surge | None:
@@ -58,6 +65,7 @@ def _of_episode(episode: int, stages: tuple[Stretch, ...]) -> Surge | None:
         name=f"surge {episode}",
         text=f"{text} on {quantity(first.asked_per_s, '/s')}",
         before=first.settled,
+        during=peak.whole,
         after=seen,
         before_per_s=first.asked_per_s,
         after_per_s=last.asked_per_s,

@@ -69,6 +69,33 @@ def test_a_breaker_that_never_closes_fails_once_it_was_watched_for_long_enough()
     assert checked(run(closes_s=99.0), WORD, closes="20s").verdict == "INCONCLUSIVE"
 
 
+def test_a_breaker_that_closes_while_its_dependency_is_down_has_not_passed() -> None:
+    told = [
+        (second + 0.5, "breaker_open", EDGE, float(START_S + 2 <= second < START_S + 5))
+        for second in range(int(UNTIL_S))
+    ]
+    found = checked(retold(run(), told), WORD)
+    assert found.verdict == "INCONCLUSIVE"
+    assert "was closed again" in found.sentence
+
+
+@pytest.mark.parametrize("metric", ["breaker_open", "breaker_probes", "hedges"])
+def test_what_falls_silent_when_it_matters_vouches_for_nothing(metric: str) -> None:
+    kept = [
+        one
+        for one in run().events
+        if not (
+            isinstance(one.event, ev.Reading)
+            and one.event.metric == metric
+            and START_S + 4 < (one.mono_ms - EPOCH_MS) / 1000 < START_S + 11
+        )
+        and not (isinstance(one.event, ev.Reading) and metric == "breaker_open" and one.mono_ms > EPOCH_MS + 29e3)
+    ]
+    found = checked(replace(run(), events=tuple(kept)), WORD)
+    assert found.verdict == "INCONCLUSIVE"
+    assert "no fresh reading" in found.sentence
+
+
 def test_a_breaker_that_never_opens_fails_and_a_short_fault_shows_nothing() -> None:
     found = checked(run(opens_s=99.0), WORD)
     assert found.verdict == "FAIL"

@@ -121,7 +121,7 @@ def sweep(found: Simulated, *ill: int) -> Evidence:
     profile = replace(evidence.plan.profile, stages=tuple(stages), shape=(Piece(0.0, 1.0),))
     evidence = replace(evidence, plan=replace(evidence.plan, profile=profile))
     for stage in stages:
-        if stage.role == "after" and stage.episode in ill:
+        if stage.role == "trigger" or (stage.role == "after" and stage.episode in ill):
             evidence = spoilt(evidence, stage.start_s, stage.end_s)
     return evidence
 
