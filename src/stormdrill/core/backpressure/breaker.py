@@ -16,16 +16,21 @@ from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import at_most, figure, plain, share_of
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.series import Series, counted, mute, series_of, silence
-from stormdrill.core.case import Case
+from stormdrill.core.case import SILENCES, Case
 from stormdrill.core.intervals import Interval
 from stormdrill.core.sentences import interval_text, number, plural, quantity
 from stormdrill.core.windows import WHOLE, Span, all_of
 from stormdrill.model import event as ev
-from stormdrill.model.mechanism import Toxic
+from stormdrill.model.mechanism import Toxic, ToxicKind
+from stormdrill.model.plan import Injection
 from stormdrill.model.units import parse_duration, parse_rate
 from stormdrill.model.verdict import CheckVerdict
 
 WORD = "breaker"
+SHUT: tuple[ToxicKind, ...] = ("stall", "refuse", "cut")
+"""Toxics that nothing passes."""
+SLACK = 2.0
+"""Readings before a fault's end in which a breaker may be seen to close: it ends a moment before it is seen to."""
 FEWEST = 100
 """Requests, to say which share of them was hedged."""
 
@@ -72,7 +77,7 @@ def judge(case: Case, asked: Breaker) -> CheckVerdict:
     if not named and not opened:
         answers.append(_none_opened(case, concerned, outage, asked))
     for one in opened:
-        answers.append(_held(one, outage))
+        answers.append(_held(case, one))
         answers.append(_vouched(case, one, (outage.end_ms, outage.end_of_watch_ms), _closes(case, one, outage, asked)))
         if pressure.probes:
             answers.append(_probes(case, one, outage, asked))
@@ -158,22 +163,30 @@ def _vouched(case: Case, series: Series, between_ms: tuple[float, float], answer
     )
 
 
-def _held(series: Series, outage: Outage) -> Answer:
-    """It stays open while what it is for is down: one that closes sends everybody into the fault again."""
-    place, end_ms = _opened_ms(series, outage), min(outage.end_ms, outage.end_of_watch_ms) - 2 * series.every_ms
-    later = np.flatnonzero((series.at_ms <= end_ms) & (series.values <= 0)) if place is not None else np.zeros(0)
-    later = later[later > place] if place is not None else later
-    if not len(later):
-        return Answer("PASS", "")
-    first = int(later[0])
-    open_s, left_s = (
-        (float(ms) / 1000) for ms in (series.at_ms[first] - series.at_ms[place], end_ms - series.at_ms[first])
-    )
-    text = (
-        f"the breaker of {series.name} was closed again {quantity(open_s, 's')} after it opened, and the fault went on"
-    )
-    text += f" for at least {quantity(left_s, 's')}: either the fault let requests through, or it closed too soon"
-    return unknown(text, events=(*outage.events, int(series.seqs[first])))
+def _held(case: Case, series: Series) -> Answer:
+    """It stays open while nothing passes: one that closes sends everybody into the fault again. Of a fault that lets
+    some through nobody knows when it should."""
+    shut = case.in_force(item for item in case.plan.injections if _lets_nothing_through(item))
+    for start_ms, end_ms in shut:
+        until_ms = min(end_ms, float(series.at_ms[-1])) - SLACK * series.every_ms
+        inside = np.flatnonzero((series.at_ms >= start_ms) & (series.at_ms <= until_ms))
+        is_open = series.values[inside] > 0
+        first = int(is_open.argmax()) if is_open.any() else len(inside)
+        closed = inside[first:][~is_open[first:]]
+        if len(closed):
+            place = int(closed[0])
+            open_s, left_s = ((series.at_ms[place] - at_ms) / 1000 for at_ms in (series.at_ms[inside[first]], until_ms))
+            text = (
+                f"the breaker of {series.name} was closed again {quantity(open_s, 's')} after it opened, and the fault"
+            )
+            text += f" went on for at least {quantity(-left_s, 's')}: either it let something through, or the breaker"
+            return unknown(f"{text} closed too soon", events=(int(series.seqs[place]),))
+    return Answer("PASS", "")
+
+
+def _lets_nothing_through(injection: Injection) -> bool:
+    how = injection.how
+    return injection.mechanism in SILENCES or (isinstance(how, Toxic) and how.kind in SHUT)
 
 
 def _none_opened(case: Case, breakers: Sequence[Series], outage: Outage, asked: Breaker) -> Answer:

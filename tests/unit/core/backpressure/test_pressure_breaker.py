@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from pressing import EPOCH_MS, Told, checked, named, retold, seeing, with_fault
 from stormdrill.core.evidence import Evidence
 from stormdrill.model import event as ev
+from stormdrill.model.mechanism import Toxic, ToxicKind
 from synthetic_overload import EDGE, simulate
 
 WORD = "breaker"
@@ -69,14 +70,18 @@ def test_a_breaker_that_never_closes_fails_once_it_was_watched_for_long_enough()
     assert checked(run(closes_s=99.0), WORD, closes="20s").verdict == "INCONCLUSIVE"
 
 
-def test_a_breaker_that_closes_while_its_dependency_is_down_has_not_passed() -> None:
+@pytest.mark.parametrize(("how", "word"), [("stall", "INCONCLUSIVE"), ("cut", "INCONCLUSIVE"), ("delay", "PASS")])
+def test_a_breaker_that_closes_while_nothing_passes_has_not_passed(how: ToxicKind, word: str) -> None:
     told = [
         (second + 0.5, "breaker_open", EDGE, float(START_S + 2 <= second < START_S + 5))
         for second in range(int(UNTIL_S))
     ]
-    found = checked(retold(run(), told), WORD)
-    assert found.verdict == "INCONCLUSIVE"
-    assert "was closed again" in found.sentence
+    found = retold(run(), told)
+    (injection,) = found.plan.injections
+    injection = replace(injection, mechanism=how, how=Toxic(("edge-1>gateway-1",), how))
+    verdict = checked(replace(found, plan=replace(found.plan, injections=(injection,))), WORD)
+    assert verdict.verdict == word
+    assert ("was closed again 3 s after it opened" in verdict.sentence) == (word != "PASS")
 
 
 @pytest.mark.parametrize("metric", ["breaker_open", "breaker_probes", "hedges"])
