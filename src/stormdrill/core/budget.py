@@ -18,7 +18,7 @@ from stormdrill.core.case import Case
 from stormdrill.core.evidence import RecordFile
 from stormdrill.core.judge_metrics import QUANTILE, limit_of, quantile_of
 from stormdrill.core.judge_observed import bad_of
-from stormdrill.core.windows import Span, window_of
+from stormdrill.core.windows import Span, narrowed, window_of
 from stormdrill.model.event import Recorded
 from stormdrill.model.expression import Comparison
 from stormdrill.model.plan import Plan
@@ -105,7 +105,8 @@ def _allowed(expression: Comparison) -> float:
 
 
 def _sent(case: Case, expression: Comparison, window: Span) -> _Counted:
-    every = case.requests.between(window.start_ms, window.end_ms)
+    sure = narrowed(window, case.unsure_ms)
+    every = case.requests.between(sure.start_ms, sure.end_ms)
     requests = every.labelled(expression.labels)
     if expression.metric == "success":
         bad, n = int(np.count_nonzero(~requests.good)), len(requests)

@@ -41,7 +41,7 @@ from stormdrill.core.sentences import (
     rounded,
     where_text,
 )
-from stormdrill.core.windows import window_of
+from stormdrill.core.windows import narrowed, window_of
 from stormdrill.errors import Refused
 from stormdrill.model.event import Recorded
 from stormdrill.model.experiment import Objective
@@ -131,12 +131,12 @@ def _draw(case: Case, objective: Objective, found: ObjectiveVerdict) -> Drawn | 
     if span is None or not _estimated(case.plan, objective) or found.verdict == "INVALID" or not found.n:
         return None
     assert isinstance(expression, Comparison)
-    window = window_of(objective, span, case.inject)
+    window = narrowed(window_of(objective, span, case.inject), case.unsure_ms)
     sample = sample_of(case, expression, window) if window.complete else None
     baseline = case.spans.get("baseline")
     if sample is None or not expression.relative:
         return None if sample is None else Drawn(sample)
-    base = sample_of(case, expression, baseline) if baseline is not None else None
+    base = sample_of(case, expression, narrowed(baseline, case.unsure_ms)) if baseline is not None else None
     return None if base is None else Drawn(sample, base)
 
 

@@ -15,6 +15,9 @@ from stormdrill.model.experiment import Objective
 from stormdrill.model.expression import AlertWithin
 from stormdrill.model.verdict import ObjectiveVerdict, Word
 
+ALERTS = "alerts"
+"""The reading that says whether a source of alerts could be read."""
+
 
 def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdict:
     """An alert that was firing before doesn't count: it may be over and begin again, or there is nothing to see."""
@@ -39,6 +42,9 @@ def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdic
         found = _verdict(objective, word, took_s, asked_s, sentence, seqs)
     elif before is not None:
         sentence = f"{name} was firing before, and did not begin again: whether it would have is not known"
+        if before.mono_ms >= anchor:
+            seen_s = number((before.mono_ms - anchor) / 1000)
+            sentence = f"{name} was firing when it could be read again, {seen_s} s {since}: since when is not known"
         found = _verdict(objective, "INCONCLUSIVE", None, asked_s, sentence, seqs)
     elif watched_to_ms < due_ms:
         watched_s = max(0.0, (watched_to_ms - anchor) / 1000)
@@ -62,7 +68,11 @@ def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdic
 def firing_from(
     events: Sequence[Recorded], expression: AlertWithin, start_ms: float
 ) -> tuple[Recorded | None, Recorded | None]:
-    """What was firing already at `start_ms`, and what began to fire after it."""
+    """What was firing already at `start_ms`, or may have been while nobody could look, and what began to fire after it.
+
+    A source that can't be read says nothing: neither that what it told is over, nor, when it is read again, that what
+    it tells then began just now."""
+    blind = _Blind(events)
     changes = sorted(
         (item for item in all_of(events, AlertChanged) if _matches(item[1], expression)),
         key=lambda item: (item[0].mono_ms, item[0].seq),
@@ -74,14 +84,32 @@ def firing_from(
         if recorded.mono_ms < start_ms:
             if event.firing:
                 firing[key] = recorded
-            else:
+            elif not blind.at(event.source, recorded.mono_ms):
                 firing.pop(key, None)
             before = next(iter(firing.values()), None)
         elif event.firing and key not in firing:
-            return before, recorded
-        elif not event.firing:
+            if not blind.at(event.source, start_ms):
+                return before, recorded
+            firing[key] = recorded
+            before = before or recorded
+        elif not event.firing and not blind.at(event.source, recorded.mono_ms):
             firing.pop(key, None)
     return before, None
+
+
+class _Blind:
+    """When a source of alerts could not be read."""
+
+    def __init__(self, events: Sequence[Recorded]) -> None:
+        self._looks: dict[str, list[tuple[float, bool]]] = {}
+        for recorded, event in all_of(events, Reading):
+            if event.metric == ALERTS:
+                self._looks.setdefault(event.instance, []).append((recorded.mono_ms, event.value is None))
+
+    def at(self, source: str, at_ms: float) -> bool:
+        """By what was last read of it until then; nothing was said of it: it could."""
+        known = [(told_ms, unread) for told_ms, unread in self._looks.get(source, []) if told_ms <= at_ms]
+        return max(known)[1] if known else False
 
 
 def _chosen(expression: AlertWithin) -> str:
@@ -104,7 +132,7 @@ def _nearest(
 
 def unread(events: Sequence[Recorded], start_ms: float, end_ms: float) -> tuple[Recorded, Reading] | None:
     """The reading that says so, when no source of alerts could be read at any time from `start_ms` to `end_ms`."""
-    looks = [(recorded, event) for recorded, event in all_of(events, Reading) if event.metric == "alerts"]
+    looks = [(recorded, event) for recorded, event in all_of(events, Reading) if event.metric == ALERTS]
     last: dict[str, tuple[Recorded, Reading]] = {}
     for recorded, event in sorted(looks, key=lambda item: (item[0].mono_ms, item[0].seq)):
         if recorded.mono_ms > end_ms:

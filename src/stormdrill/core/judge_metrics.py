@@ -40,7 +40,9 @@ def unit_of(expression: Comparison) -> str:
         return "/s"
     if quantile_of(metric) is not None:
         return expression.unit if expression.unit in ("ms", "s") else "ms"
-    return "" if expression.relative and not from_requests(metric) else expression.unit
+    if expression.relative and not from_requests(metric):
+        return ""
+    return {"m": "s", "h": "s", "/m": "/s", "/h": "/s"}.get(expression.unit, expression.unit)
 
 
 def scale_of(expression: Comparison) -> float:

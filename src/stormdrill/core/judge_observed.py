@@ -249,7 +249,8 @@ def _counted(case: Case, metric: str, expression: Comparison, window: Span, *, q
     stretches: list[_Stretch] = []
     for instance in sorted({reading.instance for _, reading in seen}):
         of_it = [item for item in seen if item[1].instance == instance and item[1].value is not None]
-        stretches += _stretches(of_it, {**labels.get(instance, {}), "instance": instance}, expression, window)
+        known = {**labels.get(instance, {}), "instance": instance}
+        stretches += _stretches(of_it, known, expression, window)
     doubt = ""
     if not quiet:
         if not seen:
@@ -269,18 +270,29 @@ def _may_fit(reading: Reading, expression: Comparison, labels: dict[str, dict[st
     return all(known.get(name, value) == value for name, value in expression.labels.items())
 
 
-def _stretches(of_it: list[Seen], known: dict[str, str], expression: Comparison, window: Span) -> list[_Stretch]:
+def _restarted(before: dict[Key, float], after: dict[Key, float]) -> bool:
+    """A series that is told no more is no sign of it while another one goes on."""
+    both = before.keys() & after.keys()
+    return any(after[key] < before[key] for key in both) or bool(before and not both)
+
+
+def _looks(of_it: list[Seen]) -> dict[float, dict[Key, float]]:
+    """What each look saw of all series of one instance."""
     looks: dict[float, dict[Key, float]] = {}
     for recorded, reading in of_it:
         series = looks.setdefault(recorded.mono_ms, {})
         series[tuple(sorted(reading.labels.items()))] = reading.value or 0.0
+    return looks
+
+
+def _stretches(of_it: list[Seen], known: dict[str, str], expression: Comparison, window: Span) -> list[_Stretch]:
     found = []
-    for (start_ms, before), (end_ms, after) in pairwise(sorted(looks.items())):
+    for (start_ms, before), (end_ms, after) in pairwise(sorted(_looks(of_it).items())):
         inside_ms = min(end_ms, window.end_ms) - max(start_ms, window.start_ms)
         if 2 * inside_ms <= end_ms - start_ms:
             continue
         # one process counts all its series: when one of them fell, none of them goes on from where it was
-        restarted = any(after.get(key, 0.0) < value for key, value in before.items())
+        restarted = _restarted(before, after)
         added: dict[str, float] = {}
         for key, value in after.items():
             own = dict(key)

@@ -127,12 +127,30 @@ def stale(case: Case, fitting: list[Seen], window: Span) -> str:
         gap = _longest_gap_ms(times, window, case.halted(instance))
         if gap > STALE_INTERVALS * interval_ms:
             silent.append((gap, instance, why_not([item for item in of_it if item[0].mono_ms <= window.end_ms])))
+        elif gone := _vanished(case, of_it, window, STALE_INTERVALS * interval_ms):
+            silent.append(gone)
         elif any(window.start_ms <= at_ms <= window.end_ms for at_ms in times):
             vouched = True
     if silent:
         gap, instance, why = max(silent)
         return f"{instance or 'the probe'} gave no fresh reading for {gap / 1000:.1f} s{why}"
     return "" if vouched else "every instance that could have told was down"
+
+
+def _vanished(case: Case, of_it: list[Seen], window: Span, most_ms: float) -> tuple[float, str, str] | None:
+    """One of several series of an instance that was there and is told no more: what it would have said isn't known.
+    One that comes later than the others has not been missed."""
+    series: dict[tuple[tuple[str, str], ...], list[float]] = {}
+    for recorded, reading in of_it:
+        if reading.value is not None and recorded.mono_ms <= window.end_ms:
+            series.setdefault(tuple(sorted(reading.labels.items())), []).append(recorded.mono_ms)
+    for labels, times in sorted(series.items()) if len(series) > 1 else ():
+        since = replace(window, start_ms=max(window.start_ms, min(times)))
+        gap = _longest_gap_ms(sorted(times), since, case.halted(of_it[0][1].instance))
+        if gap > most_ms:
+            named = ", ".join(f"{name}={value}" for name, value in labels)
+            return gap, ", ".join(filter(None, (of_it[0][1].instance, named))), ""
+    return None
 
 
 def why_not(seen: Sequence[Seen]) -> str:
