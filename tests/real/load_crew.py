@@ -20,7 +20,7 @@ from stormdrill.load.cluster import ClusterLoad, Crew
 from stormdrill.load.messages import Generator
 from stormdrill.load.sealed import Seal
 from stormdrill.model.event import LoadEnded, RecordClosed
-from stormdrill.model.profile import Profile, Stream
+from stormdrill.model.profile import Profile, Retry, Stream
 from stormdrill.store.identity import boot_id
 from stormdrill.store.records import read_records
 
@@ -41,7 +41,7 @@ class Crewed:
         self.load: ClusterLoad | None = None
         self.epoch_s = 0.0
 
-    def make(
+    def make(  # noqa: PLR0913  (what a load is made of)
         self,
         *entries: str,
         rate: float = 120.0,
@@ -53,8 +53,9 @@ class Crewed:
         poisson: bool = False,
         locustfile: Path = HTTP_USER,
         users: int = 0,
+        retry: Retry | None = None,
     ) -> "Crewed":
-        self.profile = Profile("p", "http_user", "poisson" if poisson else "constant", (), streams)
+        self.profile = Profile("p", "http_user", "poisson" if poisson else "constant", (), streams, retry=retry)
         config = Generator(
             control="",
             run="trial",
@@ -125,6 +126,13 @@ class Crewed:
                     return at_s
             time.sleep(0.01)
         raise AssertionError(f"nobody told of {kind.__name__}")
+
+    def goes(self, name: str, within_s: float = 5.0) -> bool:
+        """Whether the runner hears that a worker that was ready is so no more."""
+        until_s = time.monotonic() + within_s
+        while name in self.load._ready and time.monotonic() < until_s:
+            time.sleep(0.01)
+        return name not in self.load._ready
 
     def gone(self, within_s: float = 3.0) -> bool:
         """Whether every process of the load has ended."""

@@ -57,7 +57,13 @@ class Trial:
         self.children = OwnChildren(directory)
         self.epoch_s = 0.0
 
-    def start(
+    def start(self, *entries, **options):
+        self.make_ready(*entries, **options)
+        self.epoch_s = time.monotonic() + 0.1
+        self.load.begin(self.epoch_s * 1e3)
+        return self
+
+    def make_ready(
         self,
         *entries,
         rate=100.0,
@@ -81,15 +87,12 @@ class Trial:
             max_in_flight=cap,
         )
         self.load.prepare(self.children)
-        self.epoch_s = time.monotonic() + 0.1
-        self.load.begin(self.epoch_s * 1e3)
-        return self
 
     def until(self, into_s: float) -> None:
         time.sleep(max(self.epoch_s + into_s - time.monotonic(), 0))
 
-    def end(self, into_s: float, timeout_s: float = 3.0):
-        ended, closed = self.load.end((self.epoch_s + into_s) * 1e3, timeout_s)
+    def end(self, into_s: float, timeout_s: float = 3.0, *, retries: bool = True):
+        ended, closed = self.load.end((self.epoch_s + into_s) * 1e3, timeout_s, retries=retries)
         assert isinstance(ended, LoadEnded)
         assert isinstance(closed, RecordClosed)
         self.header, self.rows = read_records(self.directory / closed.file)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -92,7 +93,9 @@ class Crowd:
         self.directory = directory
         self.children = OwnChildren(directory)
 
-    def start(self, text: str, *entries: str, users: int = 4, deadline_s: float = 1.0) -> "Crowd":
+    def start(
+        self, text: str, *entries: str, users: int = 4, deadline_s: float = 1.0, spawn_per_s: float = 0.0
+    ) -> "Crowd":
         file = self.directory / "http.py"  # the name of a module of Python's own, on purpose
         file.write_text(text)
         self.load = LocustLoad(
@@ -104,7 +107,7 @@ class Crowd:
             locustfile=file,
             entries=entries,
             users=users,
-            spawn_per_s=0.0,
+            spawn_per_s=spawn_per_s,
             deadline_s=deadline_s,
         )
         self.load.prepare(self.children)
@@ -156,6 +159,7 @@ def test_every_request_of_every_user_is_a_record_with_the_name_that_the_locustfi
     assert {item["deadline_ms"] for item in crowd.header["labels"]} == {1000.0}
     assert crowd.rows["intended_us"].max() <= 1_700_000
     assert (ended.dropped, ended.unfinished, ended.lost_workers) == (0, 0, 0)
+    assert (ended.users, ended.fewest_users) == (4, 4)
 
 
 def test_users_that_wait_at_the_end_are_unfinished_and_not_forgotten(crowd):
@@ -168,6 +172,54 @@ def test_users_that_wait_at_the_end_are_unfinished_and_not_forgotten(crowd):
     assert waiting["latency_us"].min() >= 1_000_000
     assert waiting["intended_us"].min() >= 400_000
     assert ended.lost_workers == 0
+
+
+def test_what_users_wait_for_at_the_end_is_waited_for(crowd):
+    with null_server() as server:
+        crowd.start(WAITING, server.url, users=4).until(0.3)
+        os.kill(server.pid, signal.SIGSTOP)
+        threading.Timer(1.0, os.kill, (server.pid, signal.SIGCONT)).start()
+        ended = crowd.end(0.6, timeout_s=20.0)
+    assert crowd.outcomes() == {Outcome.ANSWERED: ended.sent}
+    late = crowd.rows[crowd.rows["intended_us"] + crowd.rows["latency_us"].astype(float) > 600_000]
+    assert len(late) == 4
+    assert crowd.rows["intended_us"].max() <= 600_000
+
+
+POLLING = """
+from locust import FastHttpUser, HttpUser, task
+class Slow(HttpUser):
+    @task
+    def poll(self):
+        while True:
+            try:
+                self.client.get("/slow")
+            except {caught}:
+                pass
+class Fast(FastHttpUser):
+    @task
+    def poll(self):
+        while True:
+            try:
+                self.client.get("/fast")
+            except {caught}:
+                pass
+    def on_stop(self):
+        self.client.get("/logout")
+"""
+
+
+@pytest.mark.parametrize(("caught", "timeout_s"), [("Exception", 30.0), ("BaseException", 0.5)])
+def test_a_task_that_asks_again_and_again_sends_nothing_after_the_end(crowd, caught, timeout_s):
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as (url, seen):
+        ended = crowd.start(POLLING.replace("{caught}", caught), url).end(0.5, timeout_s)
+        took_s = time.monotonic() - crowd.epoch_s
+        reached = len(seen)
+    assert took_s < 10.0
+    assert crowd.rows["intended_us"].max() <= 500_000
+    assert crowd.outcomes() == {Outcome.ANSWERED: reached}
+    assert (ended.scheduled, ended.sent, ended.detail) == (reached, reached, "")
+    assert (ended.users, ended.fewest_users) == (4, 4)
 
 
 def test_a_dead_server_refuses_users_of_both_clients(crowd):
@@ -186,6 +238,16 @@ def test_users_of_any_protocol_are_recorded_by_what_they_report(crowd):
         crowd.start(PLAIN, server.url, users=2).end(1.0)
     assert 20 <= len(crowd.of(name="ask", method="raw")) == len(crowd.rows) <= 45
     assert crowd.outcomes() == {Outcome.ANSWERED: len(crowd.rows)}
+
+
+def test_users_of_any_protocol_end_with_what_they_had_begun(crowd):
+    text = PLAIN.replace("    def ask(self):\n", "    def ask(self):\n      while True:\n")
+    with null_server() as server:
+        ended = crowd.start(text, server.url, users=2).end(0.5, timeout_s=30.0)
+    assert time.monotonic() - crowd.epoch_s < 10.0
+    assert len(crowd.rows) > 10
+    assert (crowd.rows["intended_us"] > 500_000).sum() <= 2
+    assert (ended.users, ended.fewest_users) == (2, 2)
 
 
 def test_more_kinds_than_a_byte_counts_are_of_one_kind(crowd):
@@ -251,6 +313,43 @@ def test_a_user_that_fails_is_told(crowd):
         ended = crowd.start(text, server.url, users=1).end(0.3)
     assert "KeyError: 'x'" in ended.detail
     assert len(crowd.rows) == 0
+
+
+STOPPING = """
+import itertools
+from locust import HttpUser, constant, task
+from locust.exception import StopUser
+numbers = itertools.count()
+class U(HttpUser):
+    wait_time = constant(0.05)
+    def {where}(self, *given):
+        super().{where}(*given)
+        if next(numbers) >= 2:
+            raise {what}
+    @task
+    def ask(self):
+        self.client.get("/")
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "left"),
+    [("on_start", "RuntimeError('login refused')", 2), ("on_start", "StopUser", 2), ("__init__", "RuntimeError", 0)],
+)
+def test_users_that_stop_by_themselves_are_missed(crowd, where, what, left):
+    with null_server() as server:
+        ended = crowd.start(STOPPING.format(where=where, what=what), server.url, users=10).end(0.5)
+    assert (ended.users, ended.fewest_users) == (10, left)
+    assert f"{10 - left} of 10 users stopped by themselves" in ended.detail
+    assert ended.scheduled == ended.sent == len(crowd.rows) > 0
+
+
+def test_users_that_were_not_to_be_there_yet_are_not_missed(crowd):
+    text = "from locust import HttpUser, task\nclass U(HttpUser):\n    @task\n    def ask(self):\n        self.wait()\n"
+    with null_server() as server:
+        ended = crowd.start(text, server.url, users=20, spawn_per_s=2.0).end(1.5)
+    assert 0 < ended.users < 20
+    assert ended.fewest_users == ended.users
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from load_trial import HTTP_USER, answering
 from msgspec.structs import replace
 from small_system import experiment, server, system
 
@@ -19,21 +20,31 @@ from stormdrill.engine.conductor import Conductor, Parts
 from stormdrill.engine.signals import stopping_on_signals
 from stormdrill.faults.builtin import BUILTIN
 from stormdrill.keeper.client import KeeperClient
+from stormdrill.load.launcher import LocustLoad
 from stormdrill.model import event as ev
-from stormdrill.model.experiment import Experiment
+from stormdrill.model.experiment import Experiment, LoadUse
 from stormdrill.model.plan import Injection
 from stormdrill.model.policy import Policy
+from stormdrill.model.profile import Profile, Retry, Stream
 from stormdrill.model.system import System
 from stormdrill.model.undo import Command
 from stormdrill.ports import Effect
 from stormdrill.store import journal
+from stormdrill.store.records import read_records
 from stormdrill.targets.process.target import ProcessTarget
 
 pytestmark = pytest.mark.real
 
 
 class Rig:
-    def __init__(self, run_dir: Path, system: System, experiment: Experiment, healthy: bool = True) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        system: System,
+        experiment: Experiment,
+        healthy: bool = True,
+        load: Callable[[Path], LocustLoad] | None = None,
+    ) -> None:
         run_dir.mkdir(parents=True)
         self.run_dir = run_dir
         self.target = ProcessTarget(system, run_dir)
@@ -57,7 +68,7 @@ class Rig:
                 keeper=self.keeper,
                 target=self.target,
                 faults=BUILTIN,
-                make_load=None,
+                make_load=(lambda: load(run_dir)) if load else None,
                 runbook=None,
                 follower=journal.Follower(run_dir / journal.NAME),
                 judge_baseline=lambda _: judged,
@@ -93,8 +104,14 @@ def lives(pid: int) -> bool:
 def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     made: list[Rig] = []
 
-    def make(system_: System | None = None, experiment_: Experiment | None = None, healthy: bool = True) -> Rig:
-        made.append(Rig(tmp_path / f"run-{len(made)}", system_ or system(), experiment_ or experiment(), healthy))
+    def make(
+        system_: System | None = None,
+        experiment_: Experiment | None = None,
+        healthy: bool = True,
+        load: Callable[[Path], LocustLoad] | None = None,
+    ) -> Rig:
+        place = tmp_path / f"run-{len(made)}"
+        made.append(Rig(place, system_ or system(), experiment_ or experiment(), healthy, load))
         return made[-1]
 
     yield make
@@ -153,6 +170,39 @@ def test_an_abort_at_any_moment_reverts_everything_and_ends_the_system(rig: Call
     harmed = {item.event.injection for item in it.events(ev.InjectStarted)}
     verified = {item.event.injection for item in it.events(ev.RevertVerified) if item.event.gone}
     assert harmed <= verified
+
+
+@pytest.mark.parametrize("aborted", [False, True])
+def test_what_was_turned_away_is_tried_again_after_a_planned_end_and_not_after_an_abort(
+    rig: Callable[..., Rig], aborted: bool
+) -> None:
+    streams = (Stream("s", 1.0, {}, 30.0 if aborted else 1.0),)
+    profile = Profile("p", "http_user", "constant", (), streams, retry=Retry(100, 0.1))
+    with answering(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n") as (url, _):
+        it = rig(
+            experiment_=replace(experiment(), load=LoadUse("p", 20.0)),
+            load=lambda run_dir: LocustLoad(
+                directory=run_dir,
+                run="r",
+                profile=profile,
+                rate_per_s=20.0,
+                seed=1,
+                locustfile=HTTP_USER,
+                entries=(url,),
+            ),
+        )
+        if aborted:
+            it.seen["injected"] = lambda: it.conductor.abort("person", "Ctrl-C")
+        assert it.run() == ("aborted" if aborted else "completed")
+    header, rows = read_records(it.run_dir / "load" / "worker-0.records")
+    sent_ms = header["epoch_mono_ns"] / 1e6 + (rows["intended_us"] + rows["sent_us"].astype(float)) / 1e3
+    assert rows["attempt"].max() > 0
+    (ended,) = it.events(ev.LoadEnded)
+    if aborted:
+        assert ended.mono_ms - it.events(ev.AbortRequested)[0].mono_ms < 10_000
+    else:
+        assert sent_ms.max() > it.events(ev.PhaseEntered)[-1].mono_ms
+    assert (ended.event.unfinished, ended.event.dropped, ended.event.lost_workers) == (0, 0, 0)
 
 
 @pytest.mark.timeout(20)

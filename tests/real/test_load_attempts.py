@@ -180,6 +180,38 @@ def test_who_waits_to_try_again_when_the_load_ends_has_its_last_answer(trial):
     assert (ended.unfinished, ended.dropped, closed.complete) == (0, 0, True)
 
 
+OF_ITS_OWN = (
+    "import gevent\n"
+    "class U(OpenLoopUser):\n"
+    "    def serve(self, arrival):\n"
+    "        while not self.http.get('/').ok:\n"
+    "            gevent.sleep(0.1)\n"
+)
+
+
+@pytest.mark.parametrize("whose", ["the profile's", "serve's own"])
+def test_after_an_end_that_nobody_planned_nothing_is_tried_again(trial, tmp_path, whose):
+    how = {"file": written(tmp_path, OF_ITS_OWN)} if whose == "serve's own" else {"retry": Retry(100, 0.1)}
+    with answering(answer(BUSY)) as (url, seen):
+        trial.start(url, rate=10.0, deadline_s=30.0, **how).until(1.0)
+        ended, closed = trial.end(1.0, timeout_s=15.0, retries=False)
+        reached = len(seen)
+    assert trial.rows["attempt"].max() > 0
+    assert ((trial.rows["intended_us"] + trial.rows["sent_us"].astype(float)) / 1e6).max() < 2.0
+    assert len(trial.rows) == reached
+    assert trial.outcomes() == {Outcome.ANSWERED: ended.scheduled}
+    assert set(trial.rows["status"].tolist()) == {503}
+    assert (ended.unfinished, ended.dropped, ended.detail, closed.complete) == (0, 0, "", True)
+
+
+def test_an_end_that_nobody_planned_does_not_wait_for_what_would_be_tried_again(trial):
+    with answering(answer(BUSY)) as (url, seen):
+        trial.start(url, rate=10.0, deadline_s=30.0, retry=Retry(2, 10.0)).until(0.5)
+        ended, _ = trial.end(0.5, timeout_s=20.0, retries=False)
+    assert time.monotonic() - trial.epoch_s < 5.0
+    assert trial.outcomes() == {Outcome.ANSWERED: ended.scheduled} == {Outcome.ANSWERED: len(seen)}
+
+
 def test_a_target_that_accepts_and_never_answers_times_every_request_out(trial):
     with null_server("--mute") as server:
         ended, _ = trial.start(server.url, rate=50.0, deadline_s=0.3).end(1.0)

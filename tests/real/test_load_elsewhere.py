@@ -148,6 +148,37 @@ def test_a_worker_of_another_machine_that_dies_is_named_within_two_seconds(crewe
     assert len(rows_of(crewed)[1]) > 10  # what had arrived is kept
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_was_ready_and_went_is_named_when_the_load_is_to_begin(crewed, number):
+    with Counting() as server:
+        crewed.make(server.url, rate=60.0, workers=1, hosts=("alpha",))
+        preparing = in_the_background(crewed)
+        with worker("alpha", address(crewed)) as alpha:
+            preparing.join(20)
+            assert crewed.refused is None
+            alpha.send_signal(number)
+            assert crewed.goes("alpha")
+            with pytest.raises(SystemNotReady, match="load workers are missing: alpha went before the load began"):
+                crewed.begin()
+        assert crewed.gone()
+        assert server.seen == 0
+
+
+def test_a_worker_whose_death_nobody_had_noticed_when_the_load_began_is_lost_as_a_later_one(crewed):
+    with Counting() as server:
+        crewed.make(server.url, rate=60.0, workers=1, hosts=("alpha",))
+        preparing = in_the_background(crewed)
+        with worker("alpha", address(crewed)) as alpha:
+            preparing.join(20)
+            alpha.kill()
+            crewed.begin()
+            assert crewed.wait_for(LoadWorkerLost) - crewed.epoch_s < 2.0
+            ended, _ = crewed.end(0.5)
+        assert server.stands_still()
+    assert "load worker alpha was lost" in crewed.stopped[0][1]
+    assert ended.lost_workers == 1
+
+
 def test_what_is_no_message_harms_nobody(crewed):
     """A port that is open is knocked at: neither bytes nor Locust's own words from strangers change anything."""
     with Counting() as server:

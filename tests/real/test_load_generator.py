@@ -296,6 +296,16 @@ def test_records_of_a_killed_generator_are_readable_and_incomplete(trial):
     assert trial.load.live().sent == 0
 
 
+def test_a_generator_that_goes_before_it_begins_is_no_load(trial):
+    with null_server() as server:
+        trial.make_ready(server.url)
+        trial.children.children[INSTANCE].kill()
+        with trial.load._heard:
+            assert trial.load._heard.wait_for(lambda: trial.load._gone, 5.0)
+        with pytest.raises(SystemNotReady, match="died at once"):
+            trial.load.begin(time.monotonic() * 1e3)
+
+
 def test_a_full_disk_ends_the_load_and_keeps_what_was_written(trial):
     with null_server() as server:
         trial.start(server.url, rate=200.0)

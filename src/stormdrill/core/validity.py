@@ -1,7 +1,7 @@
 """Whether the evidence may be believed, decided before anything is read from it, source by source.
 
 - The **records** taint what rests on them as a whole: a lost worker, a file that is incomplete, changed, or of another
-  boot, arrivals that were never sent.
+  boot, arrivals that were never sent, users that stopped by themselves.
 - The **generator** taints the windows in which it dropped arrivals or was late with them.
 - The **host** taints the windows in which strangers starved the system, and those in which nobody watched for that.
   What the fault itself starves does not.
@@ -269,6 +269,9 @@ def _count_taints(events: Sequence[ev.Recorded], requests: Requests) -> list[Tai
     taints = []
     if event.lost_workers and not all_of(events, ev.LoadWorkerLost):  # which names them
         taints.append(Taint("records", f"{event.lost_workers} of the generator's workers were lost", seqs))
+    if event.fewest_users < event.users:
+        why = f"only {event.fewest_users} of {event.users} users were alive: the others stopped by themselves"
+        taints.append(Taint("records", why, seqs))
     if len(requests) < event.scheduled:
         why = f"{event.scheduled - len(requests):,} of {event.scheduled:,} scheduled requests have no record"
         taints.append(Taint("records", why, seqs))

@@ -46,6 +46,14 @@ class Watcher(Protocol):
     def stop(self) -> None: ...
 
 
+class EndedLoad(Load, Protocol):
+    """A load that can be told whether its end was planned."""
+
+    def end(self, last_intended_mono_ms: float, timeout_s: float, *, retries: bool = True) -> Sequence[ev.Event]:
+        """Without `retries` nothing is sent any more; with them who waits to try again may, until its deadline."""
+        ...
+
+
 class Runbook(Protocol):
     """The executor of one runbook, in a thread of its own."""
 
@@ -62,7 +70,7 @@ class Parts:
     keeper: Keeper
     target: Target
     faults: Mapping[str, Fault]
-    make_load: Callable[[], Load] | None
+    make_load: Callable[[], EndedLoad] | None
     """Called once the system's addresses are known; None: no load."""
     runbook: Runbook | None
     follower: Follower
@@ -87,7 +95,7 @@ class Conductor:
             lambda name: self.state.injections[name],
         )
         self._make_load = parts.make_load
-        self.load: Load | None = None
+        self.load: EndedLoad | None = None
         self._runbook = parts.runbook
         self._follower = parts.follower
         self._judge_baseline = parts.judge_baseline
@@ -386,11 +394,12 @@ class Conductor:
             self.keeper.revert(name, "planned" if self.state.abort is None else "abort")
 
     def _end_load(self) -> None:
-        """No new arrivals; what is in flight and what was accepted is followed to its deadline."""
+        """No new arrivals; what is in flight and what was accepted is followed to its deadline. After an abort nothing
+        is tried again either."""
         if self.load is None:
             return
         last_ms = now_ms()
-        events = self.load.end(last_ms, END_LIMIT_S)
+        events = self.load.end(last_ms, END_LIMIT_S, retries=self.state.abort is None)
         for event, at_ms in self._settle():
             self.keeper.record(event, at_ms)
         for event in events:

@@ -34,13 +34,16 @@ class Left(Struct, frozen=True):
 def close_records(directory: Path, left: Sequence[Left]) -> Sequence[Event]:
     """`load-ended` with the sums, and a `record-closed` for each file that is there."""
     several = len(left) > 1
-    sums = {"scheduled": 0, "sent": 0, "dropped": 0, "unfinished": 0}
+    sums = {"scheduled": 0, "sent": 0, "dropped": 0, "unfinished": 0, "users": 0, "fewest_users": 0}
     lags: list[NDArray[np.uint32]] = []
     closed: list[Event] = []
     lost, details = 0, []
     for worker in left:
         rows = _final_rows(worker.path)
         detail, complete = worker.detail, worker.ended is not None
+        if worker.ended is not None:
+            sums["users"] += worker.ended.users
+            sums["fewest_users"] += worker.ended.fewest_users
         if rows is not None:
             dropped = int((rows["outcome"] == Outcome.DROPPED).sum())
             sent = len(rows) - dropped
@@ -69,12 +72,14 @@ def close_records(directory: Path, left: Sequence[Left]) -> Sequence[Event]:
             details.append(f"{worker.name}: {detail}" if several else detail)
     if not closed and not details:
         details.append("it never began")
-    return LoadEnded(**sums, lag_p99_ms=_p99_ms(lags), lost_workers=lost, detail="; ".join(details)), *closed
+    return LoadEnded(lag_p99_ms=_p99_ms(lags), lost_workers=lost, detail="; ".join(details), **sums), *closed
 
 
 def told(ended: Ended) -> str:
     """What else is to be known of a worker that ended as it should."""
     parts = []
+    if ended.fewest_users < ended.users:
+        parts.append(f"{ended.users - ended.fewest_users} of {ended.users} users stopped by themselves")
     if ended.failovers:
         parts.append(f"{ended.failovers} requests were refused by one entry and answered by the next")
     if ended.errors:

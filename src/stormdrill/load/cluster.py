@@ -224,8 +224,20 @@ class ClusterLoad:
     # --- while it goes on --------------------------------------------------------------------------------------
 
     def begin(self, epoch_mono_ms: float) -> LoadStarted:
-        """The first arrival counts from here; lies `lead_ms` in the future."""
-        self._begun = True
+        """The first arrival counts from here; lies `lead_ms` in the future.
+
+        Raises SystemNotReady for a worker that went since it was ready, Refused when its locustfile is at fault.
+        """
+        try:
+            with self._heard:
+                self._raise_trouble()
+                gone = [name for name in self._names if name not in self._ready]
+                if gone:
+                    raise SystemNotReady(f"load workers are missing: {', '.join(gone)} went before the load began")
+                self._begun = True  # from here on whoever is lost is told of
+        except (Refused, SystemNotReady):
+            self._stop_all(LOST_STOP_LIMIT_S)
+            raise
         self._master.send(Begin(epoch_mono_ms))
         self._vigil.heard(MASTER)
         self._vigil.start()
@@ -296,21 +308,24 @@ class ClusterLoad:
                         round_trip_ms=message.round_trip_ms,
                     )
                 )
-            case Lost() if not self._begun and message.worker in self._crew.hosts:
-                self._away(message.worker)
-            case Lost():
-                self.lost(message.worker, message.why)
-            case Failed() if self._begun:
-                self.lost(message.worker or MASTER, message.text)
-            case Failed() if message.worker in self._crew.hosts and not message.input:
-                self._away(message.worker)
+            case Lost() | Failed():
+                self._gone(message)
             case _:
                 self._note(message)
 
-    def _away(self, name: str) -> None:
-        """A person stopped a worker before the load began: it may come again."""
+    def _gone(self, message: Lost | Failed) -> None:
+        """Before the load began a person may have stopped a worker: it may come again. `begin` looks who is there."""
+        failed = message if isinstance(message, Failed) else None
         with self._heard:
-            self._ready.discard(name)
+            if not self._begun:
+                if message.worker in self._crew.hosts and not (failed and failed.input):
+                    self._ready.discard(message.worker)
+                    return
+                if failed:
+                    self._failed = self._failed or failed
+                    self._heard.notify_all()
+                    return
+        self.lost(message.worker or MASTER, message.text if isinstance(message, Failed) else message.why)
 
     def _note(self, message: FromGenerator) -> None:
         with self._heard:
@@ -319,8 +334,6 @@ class ClusterLoad:
                     self._listening = message
                 case Ready():
                     self._ready.add(message.worker)
-                case Failed():
-                    self._failed = self._failed or message
                 case Progress() if message.worker in self._progress:
                     self._progress[message.worker].append(message)
                 case Ended():
@@ -333,9 +346,12 @@ class ClusterLoad:
 
     # --- the end -----------------------------------------------------------------------------------------------
 
-    def end(self, last_intended_mono_ms: float, timeout_s: float) -> Sequence[Event]:
-        """No arrivals after that; waits for what is in flight, gathers, ends all processes, closes their records."""
-        self._master.send(End(last_intended_mono_ms, timeout_s))
+    def end(self, last_intended_mono_ms: float, timeout_s: float, *, retries: bool = True) -> Sequence[Event]:
+        """No arrivals after that; waits for what is in flight, gathers, ends all processes, closes their records.
+
+        `retries`: an arrival that waits to be tried again still may be, until its deadline.
+        """
+        self._master.send(End(last_intended_mono_ms, timeout_s, retries))
         until_s = max(last_intended_mono_ms / 1e3, time.monotonic()) + timeout_s + _ANSWER_MARGIN_S
         with self._heard:
             self._ending = True

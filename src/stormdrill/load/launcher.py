@@ -120,8 +120,14 @@ class LocustLoad:
         raise SystemNotReady(self._why_not_ready())
 
     def begin(self, epoch_mono_ms: float) -> LoadStarted:
-        """The first arrival counts from here; may lie in the future."""
-        self._begun = True
+        """The first arrival counts from here; may lie in the future.
+
+        Raises SystemNotReady when the generator went since it was ready.
+        """
+        with self._heard:
+            if self._gone or self._failed is not None:
+                raise SystemNotReady(self._why_not_ready())
+            self._begun = True
         self._process.send(Begin(epoch_mono_ms))
         self._vigil.heard(INSTANCE)
         self._vigil.start()
@@ -153,12 +159,13 @@ class LocustLoad:
             self._tell(LoadWorkerLost(instance, _FILE, self._detail()))
             self._stop_run(f"the load generator was lost: {self._detail()}")
 
-    def end(self, last_intended_mono_ms: float, timeout_s: float) -> Sequence[Event]:
+    def end(self, last_intended_mono_ms: float, timeout_s: float, *, retries: bool = True) -> Sequence[Event]:
         """No arrivals after that; waits for what is in flight, ends the process, closes its records.
 
+        `retries`: an arrival that waits to be tried again still may be, until its deadline.
         A generator that died, failed or doesn't answer is a lost worker, and its file is closed as incomplete.
         """
-        self._process.send(End(last_intended_mono_ms, timeout_s))
+        self._process.send(End(last_intended_mono_ms, timeout_s, retries))
         self._await_end(max(last_intended_mono_ms / 1e3, time.monotonic()) + timeout_s + _ANSWER_MARGIN_S)
         self._vigil.stop()
         self._process.stop()

@@ -122,6 +122,10 @@ class Ended(Struct, frozen=True, tag="ended"):
     cpu_s: float
     """CPU time that this process used from begin to end."""
     worker: str = ""
+    users: int = 0
+    """Closed loop: of this worker, as many as were asked for until the end."""
+    fewest_users: int = 0
+    """Of them that were alive. None is started again, so that these are those of the end."""
 
 
 class Listening(Struct, frozen=True, tag="listening"):
@@ -169,6 +173,8 @@ class End(Struct, frozen=True, tag="end"):
     """No arrival after it."""
     timeout_s: float
     """How long what is in flight may still take, from then on."""
+    retries: bool = True
+    """False: nothing is tried again either, because the run was aborted or a worker lost."""
 
 
 FromGenerator = Ready | Failed | Progress | Ended | Listening | Clock | Lost | Alive

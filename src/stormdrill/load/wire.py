@@ -96,6 +96,7 @@ class End(Struct, frozen=True, tag="end"):
     last_intended_s: float
     """On the worker's own clock."""
     timeout_s: float
+    retries: bool = True
 
 
 class Alive(Struct, frozen=True, tag="alive"):

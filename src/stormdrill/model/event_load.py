@@ -64,6 +64,10 @@ class LoadEnded(Event):
     lag_p99_ms: float
     lost_workers: int
     detail: str
+    users: int = 0
+    """Closed loop: as many as were asked for until the end; 0 in an open loop and in older records."""
+    fewest_users: int = 0
+    """Of them that were alive at any one time from when all had started to the end."""
 
 
 @_event("record-closed", durable=True)

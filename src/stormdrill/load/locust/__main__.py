@@ -100,7 +100,8 @@ class Process:
                 at = datetime.fromtimestamp(datetime.now(UTC).timestamp() + epoch_s - now(), UTC).isoformat()
                 self._sender.begin(epoch_s, epoch_mono_ns=round(message.epoch_mono_ms * 1e6), epoch_at=at)
             case End():
-                self._sender.source.end(message.last_intended_mono_ms / 1e3, message.timeout_s)
+                last_s = message.last_intended_mono_ms / 1e3
+                self._sender.source.end(last_s, message.timeout_s, retries=message.retries)
 
     def _orphaned(self) -> None:
         """The runner is gone, or has what it wanted: what was recorded is kept, nothing more is sent."""

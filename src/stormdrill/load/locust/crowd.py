@@ -31,6 +31,7 @@ from stormdrill.store.records import UNTOLD, Flag, LabelClass, Outcome
 
 now = time.monotonic
 _FLUSH_EVERY_S = 0.05
+_REFUSED_AFTER_S = 0.05
 _KILL_LIMIT_S = 2.0
 _ROOM = 1 << 16
 _LONGEST_NAME = 120
@@ -64,6 +65,8 @@ class Crowd:
         """Answered, in a `with` block of the locustfile's that has not said yet what it takes the answer for."""
         self._end_changed = Event()
         self._last_s = self._wait_s = math.inf
+        self._life: gevent.Greenlet | None = None
+        self._users = self._living = 0
         self._number = self.sent = self.done = self.dropped = self.unfinished = self.errors = 0
         self.first_error = ""
 
@@ -88,9 +91,10 @@ class Crowd:
 
     def begin(self, epoch_s: float, recorder: RecordFile) -> None:
         self._recorder = recorder
-        gevent.spawn(self._live, epoch_s)
+        self._life = gevent.spawn(self._live, epoch_s)
 
-    def end(self, last_intended_s: float, timeout_s: float) -> None:
+    def end(self, last_intended_s: float, timeout_s: float, *, retries: bool = True) -> None:
+        """`retries` are the users' own, and new requests."""
         self._last_s, self._wait_s = last_intended_s, timeout_s
         self.asked_to_end.set()
         self._end_changed.set()
@@ -112,7 +116,19 @@ class Crowd:
     def summary(self, cpu_s: float) -> Ended:
         sent, dropped = self.sent, self.dropped
         scheduled = sent + dropped
-        return Ended(scheduled, sent, self.done, dropped, self.unfinished, 0, self.errors, self.first_error, cpu_s)
+        return Ended(
+            scheduled,
+            sent,
+            self.done,
+            dropped,
+            self.unfinished,
+            0,
+            self.errors,
+            self.first_error,
+            cpu_s,
+            users=self._users,
+            fewest_users=self._living,
+        )
 
     def _live(self, epoch_s: float) -> None:
         gevent.sleep(max(epoch_s - now(), 0.0))
@@ -144,16 +160,31 @@ class Crowd:
             mine: Mapping[str, int] = counts[nodes[terms.worker].id]
             more = {name: count - started.get(name, 0) for name, count in mine.items() if count > started.get(name, 0)}
             started.update(mine)
-            runner.spawn_users(more)
+            self._spawn(runner, more)
         runner.environment.events.spawning_complete.fire(user_count=sum(started.values()))
+
+    def _spawn(self, runner: Runner, more: Mapping[str, int]) -> None:
+        try:
+            made = runner.spawn_users(more)
+        except Exception as error:
+            # They were asked for: those that can't be made are missing as those that stop are.
+            self._users += sum(more.values())
+            self._user_failed(error)
+            raise
+        self._users += len(made)
+        self._living += len(made)
+        for user in made:
+            user.greenlet.rawlink(self._user_gone)
+
+    def _user_gone(self, _: object) -> None:
+        if now() <= self._last_s:
+            self._living -= 1
 
     def _stop(self) -> None:
         """Whoever asks may still be answered; whoever waits or is silent at the end of that is stopped."""
         runner = self._runner
         assert runner is not None
         events, environment = runner.environment.events, runner.environment
-        if not runner.user_count and self._terms.users >= self._terms.workers and not self.failure:
-            self._count_error("every user had stopped before the load was to end")
         events.test_stopping.fire(environment=environment)
         environment.stop_timeout = self._wait_s
         with gevent.Timeout(self._wait_s + _KILL_LIMIT_S, False):
@@ -180,6 +211,11 @@ class Crowd:
         self.finished.set()
 
     def _asks(self, asking: Asking) -> None:
+        if now() > self._last_s and gevent.getcurrent() is not self._life:
+            # Not Locust's StopUser, which an `except Exception` of the task's would take for a request that failed;
+            # and whoever catches even this one must leave the others time to end.
+            gevent.sleep(_REFUSED_AFTER_S)
+            raise gevent.GreenletExit
         self.sent += 1
         self._open.add(asking)
 
@@ -237,6 +273,13 @@ class Crowd:
         if outcome is Outcome.TIMED_OUT:
             latency_s = max(latency_s, self._terms.deadline_s)
         self._record(start_s, latency_s, outcome, status, self._kind(name, request_type, context), response)
+        if not isinstance(asking, Asking) and now() > self._last_s:
+            self._end_user()
+
+    def _end_user(self) -> None:
+        """What users of other protocols begin is not seen; so they end with what they had begun."""
+        if self._runner is not None and gevent.getcurrent() in self._runner.user_greenlets:
+            raise gevent.GreenletExit
 
     def _kind(self, name: object, method: object, context: Mapping[str, object]) -> int:
         labels = {"name": str(name)[:_LONGEST_NAME], "method": str(method)[:_LONGEST_NAME]}

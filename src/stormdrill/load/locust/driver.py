@@ -80,6 +80,8 @@ class Driver:
         self._idle: list[_Server] = []
         self._landed = Event()
         self._begun = Event()
+        self._cut_short = Event()
+        """Nothing is sent a second time any more."""
         self.waiting = Event()
         """The user has started and waits for `begin`."""
         self.finished = Event()
@@ -98,8 +100,13 @@ class Driver:
         self._epoch_s, self._recorder = epoch_s, recorder
         self._begun.set()
 
-    def end(self, last_intended_s: float, timeout_s: float) -> None:
-        """No arrival after `last_intended_s`; what is in flight `timeout_s` later is unfinished."""
+    def end(self, last_intended_s: float, timeout_s: float, *, retries: bool = True) -> None:
+        """No arrival after `last_intended_s`; what is in flight `timeout_s` later is unfinished.
+
+        Without `retries`, who waits to try again has its last answer, now.
+        """
+        if not retries:
+            self._cut_short.set()
         self._last_s = last_intended_s
         self._wait_until_s = max(last_intended_s, now()) + timeout_s
         self.asked_to_end.set()
@@ -113,7 +120,7 @@ class Driver:
     def fail(self, text: str) -> None:
         """The load can't go on, and nothing is waited for."""
         self.failure = self.failure or text
-        self.end(min(self._last_s, now()), 0.0)
+        self.end(min(self._last_s, now()), 0.0, retries=False)
 
     @property
     def begun(self) -> bool:
@@ -249,7 +256,8 @@ class Driver:
         if not self._retries.any:
             return
         while (wait_s := self._retries.wait_s(flight, now())) is not None:
-            gevent.sleep(wait_s)
+            if self._cut_short.wait(wait_s):
+                return
             arrival.attempt = flight.attempt + 1
             self._send(arrival)
 
@@ -262,6 +270,8 @@ class Driver:
     def note_sent(self, flight: Flight) -> None:
         """The client is about to send. Raises the limit again for a `serve` that didn't heed it."""
         now_s = now()
+        if flight.first_sent_s and self._cut_short.is_set():
+            flight.struck = flight.struck or Struck()  # a `serve` of several requests
         if flight.struck is not None:
             raise flight.struck
         if not flight.first_sent_s:

@@ -159,7 +159,8 @@ class MasterProcess:
     def _end(self, link: Link, message: End) -> None:
         if not link.told_to_end:
             link.told_to_end = True
-            self._say(link, wire.End(message.last_intended_mono_ms / 1e3 + link.offset_s, message.timeout_s))
+            last_s = message.last_intended_mono_ms / 1e3 + link.offset_s
+            self._say(link, wire.End(last_s, message.timeout_s, message.retries))
 
     def _orphaned(self) -> None:
         """The runner is gone, or has what it wanted."""
@@ -357,7 +358,7 @@ class MasterProcess:
         if self._begun:
             patience_s = _patience_s(self._config.load)
             for other in self._living():
-                self._end(other, End(now() * 1e3, patience_s))
+                self._end(other, End(now() * 1e3, patience_s, retries=False))
 
 
 def _patience_s(load: Generator) -> float:

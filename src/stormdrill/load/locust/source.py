@@ -72,8 +72,11 @@ class Source(Protocol):
         """Send from `epoch_s` on the monotonic clock."""
         ...
 
-    def end(self, last_intended_s: float, timeout_s: float) -> None:
-        """Nothing new after that; what is in flight `timeout_s` later is unfinished."""
+    def end(self, last_intended_s: float, timeout_s: float, *, retries: bool = True) -> None:
+        """Nothing new after that; what is in flight `timeout_s` later is unfinished.
+
+        `retries`: an arrival that waits to be tried again still may be, until its deadline.
+        """
         ...
 
     def fail(self, text: str) -> None: ...

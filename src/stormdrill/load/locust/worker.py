@@ -193,7 +193,7 @@ class WorkerProcess:
                     clock_error_ms=message.clock_error_ms,
                 )
             case wire.End() if self._sender is not None:
-                self._sender.source.end(message.last_intended_s, message.timeout_s)
+                self._sender.source.end(message.last_intended_s, message.timeout_s, retries=message.retries)
             case wire.Quit():
                 self._leave()
 
