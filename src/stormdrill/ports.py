@@ -337,8 +337,11 @@ class Load(Protocol):
         """Paths of the record files, for the live judgement of guards."""
         ...
 
-    def end(self, last_intended_mono_ms: float, timeout_s: float) -> Sequence[Event]:
-        """No arrivals after that; waits for what is in flight. Returns `load-ended` and a `record-closed` a file."""
+    def end(self, last_intended_mono_ms: float, timeout_s: float, *, retries: bool = True) -> Sequence[Event]:
+        """No arrivals after that; waits for what is in flight. Returns `load-ended` and a `record-closed` a file.
+
+        Without `retries` nothing is sent any more; with them who waits to try again may, until its deadline.
+        """
         ...
 
 

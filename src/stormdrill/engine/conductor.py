@@ -46,14 +46,6 @@ class Watcher(Protocol):
     def stop(self) -> None: ...
 
 
-class EndedLoad(Load, Protocol):
-    """A load that can be told whether its end was planned."""
-
-    def end(self, last_intended_mono_ms: float, timeout_s: float, *, retries: bool = True) -> Sequence[ev.Event]:
-        """Without `retries` nothing is sent any more; with them who waits to try again may, until its deadline."""
-        ...
-
-
 class Runbook(Protocol):
     """The executor of one runbook, in a thread of its own."""
 
@@ -70,7 +62,7 @@ class Parts:
     keeper: Keeper
     target: Target
     faults: Mapping[str, Fault]
-    make_load: Callable[[], EndedLoad] | None
+    make_load: Callable[[], Load] | None
     """Called once the system's addresses are known; None: no load."""
     runbook: Runbook | None
     follower: Follower
@@ -95,7 +87,7 @@ class Conductor:
             lambda name: self.state.injections[name],
         )
         self._make_load = parts.make_load
-        self.load: EndedLoad | None = None
+        self.load: Load | None = None
         self._runbook = parts.runbook
         self._follower = parts.follower
         self._judge_baseline = parts.judge_baseline
