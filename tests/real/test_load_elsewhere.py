@@ -5,6 +5,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 
 import msgpack
 import pytest
@@ -40,6 +41,18 @@ def crewed(tmp_path):
     made = Crewed(tmp_path)
     yield made
     made.children.close()
+
+
+@contextmanager
+def readied(crewed):
+    """One worker here and one, alpha, as a person starts it on another machine: both wait for the load to begin."""
+    with Counting() as server:
+        crewed.make(server.url, rate=60.0, workers=1, hosts=("alpha",))
+        preparing = in_the_background(crewed)
+        with worker("alpha", address(crewed)) as alpha:
+            preparing.join(20)
+            assert crewed.refused is None
+            yield server, alpha
 
 
 @pytest.fixture
@@ -131,18 +144,14 @@ def test_a_worker_that_finds_no_run_says_so_and_ends():
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_of_another_machine_that_dies_is_named_within_two_seconds(crewed, number):
-    with Counting() as server:
-        crewed.make(server.url, rate=60.0, workers=1, hosts=("alpha",))
-        preparing = in_the_background(crewed)
-        with worker("alpha", address(crewed)) as alpha:
-            preparing.join(20)
-            crewed.begin().until(1.0)
-            at_s = time.monotonic()
-            alpha.send_signal(number)
-            assert crewed.wait_for(LoadWorkerLost) - at_s < 2.0
-            assert "load worker alpha was lost" in crewed.stopped[0][1]
-            ended, closed = crewed.end(1.2)
-            assert server.stands_still()
+    with readied(crewed) as (server, alpha):
+        crewed.begin().until(1.0)
+        at_s = time.monotonic()
+        alpha.send_signal(number)
+        assert crewed.wait_for(LoadWorkerLost) - at_s < 2.0
+        assert "load worker alpha was lost" in crewed.stopped[0][1]
+        ended, closed = crewed.end(1.2)
+        assert server.stands_still()
     assert ended.lost_workers == 1
     assert [item.complete for item in closed] == [True, False]
     assert len(rows_of(crewed)[1]) > 10  # what had arrived is kept
@@ -150,30 +159,21 @@ def test_a_worker_of_another_machine_that_dies_is_named_within_two_seconds(crewe
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_was_ready_and_went_is_named_when_the_load_is_to_begin(crewed, number):
-    with Counting() as server:
-        crewed.make(server.url, rate=60.0, workers=1, hosts=("alpha",))
-        preparing = in_the_background(crewed)
-        with worker("alpha", address(crewed)) as alpha:
-            preparing.join(20)
-            assert crewed.refused is None
-            alpha.send_signal(number)
-            assert crewed.goes("alpha")
-            with pytest.raises(SystemNotReady, match="load workers are missing: alpha went before the load began"):
-                crewed.begin()
+    with readied(crewed) as (server, alpha):
+        alpha.send_signal(number)
+        assert crewed.goes("alpha")
+        with pytest.raises(SystemNotReady, match="load workers are missing: alpha went before the load began"):
+            crewed.begin()
         assert crewed.gone()
         assert server.seen == 0
 
 
 def test_a_worker_whose_death_nobody_had_noticed_when_the_load_began_is_lost_as_a_later_one(crewed):
-    with Counting() as server:
-        crewed.make(server.url, rate=60.0, workers=1, hosts=("alpha",))
-        preparing = in_the_background(crewed)
-        with worker("alpha", address(crewed)) as alpha:
-            preparing.join(20)
-            alpha.kill()
-            crewed.begin()
-            assert crewed.wait_for(LoadWorkerLost) - crewed.epoch_s < 2.0
-            ended, _ = crewed.end(0.5)
+    with readied(crewed) as (server, alpha):
+        alpha.kill()
+        crewed.begin()
+        assert crewed.wait_for(LoadWorkerLost) - crewed.epoch_s < 2.0
+        ended, _ = crewed.end(0.5)
         assert server.stands_still()
     assert "load worker alpha was lost" in crewed.stopped[0][1]
     assert ended.lost_workers == 1

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from stormdrill.core.backpressure.finding import DISTRUST
 from stormdrill.core.case import Case
 from stormdrill.core.digest import changes, facts
 from stormdrill.core.evidence import RecordFile
@@ -41,6 +40,7 @@ from stormdrill.core.sentences import (
     rounded,
     where_text,
 )
+from stormdrill.core.validity import DISTRUST
 from stormdrill.core.windows import narrowed, window_of
 from stormdrill.errors import Refused
 from stormdrill.model.event import Recorded

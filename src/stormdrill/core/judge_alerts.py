@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from stormdrill.core.case import Case
 from stormdrill.core.sentences import number
-from stormdrill.core.validity import Taint
+from stormdrill.core.validity import Taint, distrusted
 from stormdrill.core.windows import WHOLE, Span, all_of, anchor_ms
 from stormdrill.model.event import AlertChanged, Reading, Recorded
 from stormdrill.model.experiment import Objective
@@ -165,6 +165,5 @@ def tainted(found: ObjectiveVerdict, taints: tuple[Taint, ...]) -> ObjectiveVerd
     """INVALID with the reason in front, when there is one."""
     if not taints:
         return found
-    reason = taints[0].reason
     events = tuple(sorted({*found.events, *(seq for taint in taints for seq in taint.events)}))
-    return replace(found, verdict="INVALID", sentence=f"not to be believed: {reason}. {found.sentence}", events=events)
+    return replace(found, verdict="INVALID", sentence=distrusted(taints[0], found.sentence), events=events)

@@ -9,7 +9,7 @@ from msgspec import ValidationError, convert
 from stormdrill.core.backpressure.registry import check_of
 from stormdrill.core.case import Case
 from stormdrill.core.sentences import plural
-from stormdrill.core.validity import Taint
+from stormdrill.core.validity import Taint, distrusted
 from stormdrill.model.experiment import CheckUse
 from stormdrill.model.verdict import CheckVerdict
 
@@ -30,7 +30,7 @@ def _judge(case: Case, use: CheckUse) -> CheckVerdict:
     found = check.judge(case, asked)
     records: tuple[Taint, ...] = case.validity.records if "load" in check.needs else ()
     if found.verdict != "INVALID" and records:  # a worker that was lost may be the reason why nothing was seen
-        sentence = f"not to be believed: {records[0].reason}. {found.sentence}"
+        sentence = distrusted(records[0], found.sentence)
         events = tuple(sorted({*found.events, *(seq for taint in records for seq in taint.events)}))
         return CheckVerdict(found.name, "INVALID", sentence, found.figures, events)
     return found

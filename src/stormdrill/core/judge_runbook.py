@@ -5,6 +5,7 @@ from __future__ import annotations
 from stormdrill.core.case import Case
 from stormdrill.core.judge_alerts import firing_from
 from stormdrill.core.sentences import number
+from stormdrill.core.validity import distrusted
 from stormdrill.core.windows import WHOLE, Span, all_of
 from stormdrill.model import event as ev
 from stormdrill.model.expression import AlertWithin
@@ -29,7 +30,7 @@ def judge_runbook(case: Case) -> RunbookVerdict | None:
     fault = case.spans.get("fault", whole)
     taints = case.validity.of(Span("fault", case.inject.mono_ms, fault.end_ms, True, ()), from_records=False)
     if taints:
-        return RunbookVerdict(use.run, "INVALID", trigger, steps, f"not to be believed: {taints[0].reason}. {sentence}")
+        return RunbookVerdict(use.run, "INVALID", trigger, steps, distrusted(taints[0], sentence))
     return found
 
 

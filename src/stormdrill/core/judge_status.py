@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from stormdrill.core.case import Case
+from stormdrill.core.validity import distrusted
 from stormdrill.core.windows import Span, all_of
 from stormdrill.model import event as ev
 from stormdrill.model.verdict import Word
@@ -46,7 +47,7 @@ def guard_trip(case: Case) -> tuple[Word, str] | None:
         taints = case.validity.of(seen, from_records=True)
         why = f"a guard tripped: {event.guard}" + (f" ({event.detail})" if event.detail else "")
         if taints:
-            return "INVALID", f"not to be believed: {taints[0].reason}. {why}"
+            return "INVALID", distrusted(taints[0], why)
         return "FAIL", why
     return None
 

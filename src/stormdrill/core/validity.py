@@ -42,6 +42,10 @@ SLACK_MS = 2000.0
 """The most by which the first and the last sample of a window speak beyond their own interval."""
 
 
+DISTRUST = "not to be believed: "
+"""How such a sentence begins; what is INVALID by what was found out begins otherwise."""
+
+
 class Taint(Struct, frozen=True):
     """One reason not to believe, and what it speaks of."""
 
@@ -49,6 +53,11 @@ class Taint(Struct, frozen=True):
     """records, generator or host"""
     reason: str
     events: tuple[int, ...] = ()
+
+
+def distrusted(taint: Taint, sentence: str) -> str:
+    """A sentence about evidence that is not to be believed, the reason in front."""
+    return f"{DISTRUST}{taint.reason}. {sentence}"
 
 
 class Validity:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from stormdrill.core.backpressure.finding import DISTRUST
 from stormdrill.core.combine import Combined, Repeat, combine, repeat_of
 from stormdrill.core.evidence import Evidence
+from stormdrill.core.validity import DISTRUST
 from stormdrill.errors import Refused
 from stormdrill.model import event as ev
 from stormdrill.model.verdict import CheckVerdict

@@ -17,10 +17,11 @@ from stormdrill.model.expression import AlertWithin
 from synthetic_run import START_MS, comparison, objective
 
 INJECTED_MS = START_MS + 27_012.0
+Told = tuple[float, str, bool]
 ASKED = objective("fault", AlertWithin("alert(RegionDown) within 30s", "RegionDown", {}, 30.0))
 
 
-def told(tmp_path: Path, *said: tuple[float, str, bool]) -> Evidence:
+def told(tmp_path: Path, *said: Told) -> Evidence:
     """`alert` or `read`, so many seconds after the inject: it fires or is over, the source can be read or can't."""
     more = []
     for after_s, what, flag in said:
@@ -33,15 +34,15 @@ def told(tmp_path: Path, *said: tuple[float, str, bool]) -> Evidence:
 
 
 def test_an_alert_that_fired_before_does_not_begin_again_because_nobody_could_look(tmp_path: Path) -> None:
-    blind = [(3.0, "read", False), (4.0, "alert", False), (6.0, "read", True), (6.0, "alert", True)]
-    found = one(told(tmp_path, (-20.0, "read", True), (-15.0, "alert", True), *blind), ASKED)  # type: ignore[arg-type]
+    blind: list[Told] = [(3.0, "read", False), (4.0, "alert", False), (6.0, "read", True), (6.0, "alert", True)]
+    found = one(told(tmp_path, (-20.0, "read", True), (-15.0, "alert", True), *blind), ASKED)
     assert found.verdict == "INCONCLUSIVE"
     assert "was firing before, and did not begin again" in found.sentence
 
 
 def test_one_that_is_seen_over_and_begins_again_did_begin(tmp_path: Path) -> None:
-    seen = [(-20.0, "read", True), (-15.0, "alert", True), (3.0, "alert", False), (6.0, "alert", True)]
-    assert one(told(tmp_path, *seen), ASKED).verdict == "PASS"  # type: ignore[arg-type]
+    seen: list[Told] = [(-20.0, "read", True), (-15.0, "alert", True), (3.0, "alert", False), (6.0, "alert", True)]
+    assert one(told(tmp_path, *seen), ASKED).verdict == "PASS"
 
 
 def test_an_alert_first_seen_when_its_source_is_read_again_may_be_an_old_one(tmp_path: Path) -> None:

@@ -10,13 +10,11 @@ from msgspec.structs import replace
 from stormdrill.core.backpressure.stages import planned_stages, stages_of
 from stormdrill.core.case import Case
 from stormdrill.core.sentences import plural
-from stormdrill.core.validity import Taint
+from stormdrill.core.validity import Taint, distrusted
 from stormdrill.core.windows import Span
 from stormdrill.model.verdict import WORST_FIRST, CheckVerdict, Figure, Word
 
 CUT_SHORT = "the run was stopped before that was over"
-DISTRUST = "not to be believed: "
-"""How a sentence about tainted evidence begins; a check can be INVALID by what it found, too."""
 MOST_TOLD = 3
 """Answers in one sentence; how many more there are is said."""
 
@@ -84,7 +82,7 @@ def conclude(
         word, sentence = "INCONCLUSIVE", f"{CUT_SHORT}: {sentence}"
     taints = taints_of(case, [replace(span, complete=True) for span in spans] if sure else spans)
     if taints:
-        word, sentence = "INVALID", f"{DISTRUST}{taints[0].reason}. {sentence}"
+        word, sentence = "INVALID", distrusted(taints[0], sentence)
     ranked = sorted(answers, key=lambda answer: WORST_FIRST.index(answer.word))
     shown = [*figures, *(figure for answer in ranked for figure in answer.figures)]
     told = [*(one.events for one in answers), *(one.events for one in spans), *(one.events for one in taints)]

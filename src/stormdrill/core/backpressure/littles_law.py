@@ -22,11 +22,12 @@ from stormdrill.core.backpressure.asked import LittlesLaw
 from stormdrill.core.backpressure.checking import check
 from stormdrill.core.backpressure.figures import figure, percent, plain, told
 from stormdrill.core.backpressure.finding import Answer, conclude, unknown, worst
-from stormdrill.core.backpressure.series import STALE_INTERVALS, mute
+from stormdrill.core.backpressure.series import mute
 from stormdrill.core.backpressure.stages import Stretch, pressed, stages_of
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import DROPPED, REFUSED
 from stormdrill.core.intervals import Interval
+from stormdrill.core.judge_readings import STALE_INTERVALS
 from stormdrill.core.sentences import number, quantity
 from stormdrill.core.statistics import student_t
 from stormdrill.core.windows import Span, all_of

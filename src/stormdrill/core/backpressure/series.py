@@ -14,12 +14,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from stormdrill.core.case import Case
+from stormdrill.core.judge_readings import STALE_INTERVALS, USUAL_INTERVAL_MS
 from stormdrill.core.windows import Span, all_of
 from stormdrill.model.event import Reading
-
-USUAL_INTERVAL_MS = 1000.0
-STALE_INTERVALS = 2.5
-"""Two intervals without a fresh reading, and half a one for the probe's own time."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -28,9 +29,9 @@ def starved(found: Simulated, start_s: float, end_s: float) -> Evidence:
     return replace(found.evidence, events=tuple(events))
 
 
-def rows_of(found: Evidence, change: object) -> Evidence:
+def rows_of(found: Evidence, change: Callable[[np.ndarray], None]) -> Evidence:
     rows = found.records[0].rows.copy()
-    change(rows)  # type: ignore[operator]
+    change(rows)
     return replace(found, records=(replace(found.records[0], rows=rows),))
 
 
