@@ -119,6 +119,15 @@ class Mechanisms(Protocol):
     def mechanisms(self) -> Mapping[str, Mechanism]: ...
 
 
+@runtime_checkable
+class Binds(Protocol):
+    """Capability: a target whose units of harm aren't instances. What faults ask for is bound to what is there."""
+
+    def bind(self, asked: Sequence[Injection]) -> tuple[Injection, ...]:
+        """What will be done for them, with whom it reaches (`how.reaches`). Raises Refused with every problem."""
+        ...
+
+
 class Target(Protocol):
     """Where systems run. Owns the inventory; never decides."""
 

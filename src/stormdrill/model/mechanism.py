@@ -93,5 +93,106 @@ class Beside(Struct, frozen=True, tag="beside"):
     """Of `burn`."""
 
 
-How = Toxic | Sever | Pressure | CpuLimit | Device | Tell | Beside
+class Nodes(Struct, frozen=True, tag="nodes"):
+    """Nodes of a cluster are taken out of service: cordoned, and emptied."""
+
+    nodes: tuple[str, ...]
+    empties: Literal["taint", "evict", "delete"]
+    """By an own NoExecute taint (at once, past disruption budgets), by evictions (within them), or by deleting the pods
+    without grace (as when the machine is lost)."""
+    reaches: tuple[str, ...] = ()
+    """The instances on them."""
+    cluster: str = ""
+
+
+class Scale(Struct, frozen=True, tag="scale"):
+    """Some of a workload's pods are taken away, and don't come back before the revert."""
+
+    workload: str
+    """deployments/cpu-eu or statefulsets/…"""
+    namespace: str
+    away: int
+    """How many; which ones is its controller's choice unless it is all of them."""
+    reaches: tuple[str, ...] = ()
+    cluster: str = ""
+
+
+class Isolate(Struct, frozen=True, tag="isolate"):
+    """NetworkPolicies cut pods off from all but each other, as far as the cluster enforces them."""
+
+    namespace: str
+    select: dict[str, str]
+    """Labels of the pods that are cut off."""
+    among: tuple[dict[str, str], ...] = ()
+    """Labels of those whom they still hear and reach, in the same namespace; empty: nobody."""
+    reaches: tuple[str, ...] = ()
+    cluster: str = ""
+
+
+class Rollout(Struct, frozen=True, tag="rollout"):
+    """Another version of a workload is rolled out, by a change of its template."""
+
+    workload: str
+    namespace: str
+    container: str
+    image: str = ""
+    """Instead of its own."""
+    env: dict[str, str] = {}
+    """Set beside its own."""
+    command: tuple[str, ...] = ()
+    """Instead of its own."""
+    reaches: tuple[str, ...] = ()
+    cluster: str = ""
+
+
+class Capacity(Struct, frozen=True, tag="capacity"):
+    """Nodes advertise nothing of a resource any more; pods that have some keep it."""
+
+    nodes: tuple[str, ...]
+    resource: str
+    """nvidia.com/gpu"""
+    plugin: str = ""
+    """NAMESPACE/NAME of the DaemonSet that advertises it and is moved away; empty: the number itself is set to 0."""
+    reaches: tuple[str, ...] = ()
+    cluster: str = ""
+
+
+class Quota(Struct, frozen=True, tag="quota"):
+    """A namespace may have no more than it has: new pods are refused, those that run go on."""
+
+    namespace: str
+    hard: dict[str, str] = {}
+    """What is limited, and to how much; empty values: to what is used now. {"pods": ""}"""
+    reaches: tuple[str, ...] = ()
+    cluster: str = ""
+
+
+class Segment(Struct, frozen=True, tag="segment"):
+    """Traffic that policy forbids is tried, and has to be blocked. It harms nobody."""
+
+    namespace: str
+    source: dict[str, str]
+    """Labels of the pods that it is tried from."""
+    to: str
+    """HOST:PORT, as they would write it."""
+    reaches: tuple[str, ...] = ()
+    cluster: str = ""
+
+
+How = (
+    Toxic
+    | Sever
+    | Pressure
+    | CpuLimit
+    | Device
+    | Tell
+    | Beside
+    | Nodes
+    | Scale
+    | Isolate
+    | Rollout
+    | Capacity
+    | Quota
+    | Segment
+)
 """freeze and crash need no data."""

@@ -81,6 +81,53 @@ class DockerSpec(Struct, frozen=True):
     """SHA-256 of what the compose file comes to, with its environment; empty until it was planned."""
 
 
+class ImagePolicy(Struct, frozen=True):
+    """The image that what the suite itself runs in a cluster is made of: watchdog, load, proxy, neighbour."""
+
+    name: str = ""
+    """Empty: the platform's own."""
+    pull: str = ""
+    """IfNotPresent, Never, Always; empty: the cluster's default."""
+
+
+class KubernetesRelease(Struct, frozen=True):
+    """Another version of a workload, as its template would be changed."""
+
+    name: str
+    service: str
+    image: str = ""
+    env: dict[str, str] = {}
+    command: tuple[str, ...] = ()
+
+
+class KubernetesSpec(Struct, frozen=True):
+    """What the kubernetes section of a system file says besides its services."""
+
+    namespace: str
+    """Where its pods are; it must carry the opt-in label."""
+    contexts: dict[str, str] = {}
+    """Of the kubeconfig: value of the label `region` → context, for a system on several clusters; with the empty key
+    alone: the one context. Empty: the current context, or the cluster that the runner is in."""
+    suite: str = "stormdrill"
+    """The suite's own namespace: ledger, Lease, watchdog, load."""
+    account: str = "stormdrill"
+    """The ServiceAccount there."""
+    image: ImagePolicy = ImagePolicy()
+    lease_s: float = 10.0
+    node_labels: dict[str, str] = {}
+    """Label of instances → label of the nodes they are on: region: topology.kubernetes.io/region."""
+    stands_for: dict[str, str] = {}
+    """A word that a cluster can't do → the one that is done for it: freeze: crash."""
+    empties: str = "taint"
+    """How nodes are emptied: taint, evict, delete."""
+    gpu_resource: str = "nvidia.com/gpu"
+    gpu_plugin: str = ""
+    """NAMESPACE/NAME of the DaemonSet that advertises them."""
+    releases: tuple[KubernetesRelease, ...] = ()
+    load_workers: int = 1
+    """How many pods send the load."""
+
+
 class MetricSource(Struct, frozen=True):
     """Where a metric's value comes from. Exactly one of `prometheus`, `promql`, `command` and `http` is not empty."""
 
@@ -224,6 +271,7 @@ class System(Struct, frozen=True):
     jobs: JobLedger | None = None
     releases: dict[str, Release] = {}
     docker: DockerSpec | None = None
+    kubernetes: KubernetesSpec | None = None
     target: str = "process"
     """Which section of the file the instances were read from."""
     capacity: dict[str, str] = {}

@@ -8,7 +8,7 @@ that imports no fault. Standard library only. A new word here needs an interpret
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Union
+from typing import Any, ClassVar, Union
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +152,104 @@ class Exec:
     timeout_s: float = 5.0
 
 
-Undo = Union[Signal, Spawn, EndTree, Call, Command, EndChild, Restore, Clear, Engine, EndExec, Exec]  # noqa: UP007
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One place in an object of a cluster that a fault changes. Values are JSON texts; empty: nothing is there."""
+
+    path: tuple[str, ...]
+    """From the root: ("spec", "unschedulable"); of a list: the list itself, ("spec", "taints")."""
+    ours: str
+    """What the fault leaves there; of a list: the element that it adds."""
+    before: str = ""
+    """What was there; always empty for an element of a list."""
+    key: tuple[str, ...] = ()
+    """In a list: the fields by which the element is found again (key, effect). Empty: no list, the value itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubePatch:
+    """Put the elements of an object back that a fault changed, where they are still what it left there.
+
+    It is also what the fault applies: `ours` of each element and the marker, in one patch."""
+
+    kind: ClassVar[str] = "kube-patch"
+    cluster: str
+    """By its name in the system file; empty for the only one."""
+    path: str
+    """Of the object in the API: /apis/apps/v1/namespaces/shop/deployments/web."""
+    uid: str
+    marker: str
+    """Name of the annotation that says whose change it is."""
+    elements: tuple[Element, ...]
+    subresource: str = ""
+    """`status` where the elements are changed there; then the marker is set by a patch of its own, before it."""
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class KubeDelete:
+    """Delete an object that a fault created: found by its name, and deleted only if it carries the run's label."""
+
+    kind: ClassVar[str] = "kube-delete"
+    cluster: str
+    path: str
+    run: str
+    """Value of its label `stormdrill`."""
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class KubeEndExec:
+    """End what was started in a pod's container with exec: found by `tag` among its arguments."""
+
+    kind: ClassVar[str] = "kube-end-exec"
+    cluster: str
+    namespace: str
+    pod: str
+    uid: str
+    container: str
+    tag: str
+    timeout_s: float = 10.0
+
+
+Undo = Union[  # noqa: UP007
+    Signal,
+    Spawn,
+    EndTree,
+    Call,
+    Command,
+    EndChild,
+    Restore,
+    Clear,
+    Engine,
+    EndExec,
+    Exec,
+    KubePatch,
+    KubeDelete,
+    KubeEndExec,
+]
+InCluster = KubePatch | KubeDelete | KubeEndExec
+"""What the runner or the watchdog carries out, and the keeper never does."""
 WORDS: dict[str, type[Undo]] = {
-    word.kind: word for word in (Signal, Spawn, EndTree, Call, Command, EndChild, Restore, Clear, Engine, EndExec, Exec)
+    word.kind: word
+    for word in (
+        Signal,
+        Spawn,
+        EndTree,
+        Call,
+        Command,
+        EndChild,
+        Restore,
+        Clear,
+        Engine,
+        EndExec,
+        Exec,
+        KubePatch,
+        KubeDelete,
+        KubeEndExec,
+    )
 }
-_TUPLES = ("argv", "done", "moot")
+_TUPLES = ("argv", "done", "moot", "path", "key")
 
 
 def undo_to_json(undo: Undo) -> dict[str, object]:
@@ -169,10 +262,15 @@ def undo_from_json(written: dict[str, object]) -> Undo:
     word = WORDS.get(str(fields.pop("kind", "")))
     if word is None:
         raise ValueError(f"unknown undo {written.get('kind')!r}; known: {', '.join(WORDS)}")
-    for name in _TUPLES:
-        if isinstance(value := fields.get(name), list):
-            fields[name] = tuple(value)
     try:
-        return word(**fields)  # type: ignore[arg-type]  # the fields were written by undo_to_json
+        if isinstance(elements := fields.get("elements"), list):
+            fields["elements"] = tuple(Element(**_with_tuples(item)) for item in elements)
+        return word(**_with_tuples(fields))
     except TypeError as error:
         raise ValueError(f"undo {word.kind!r}: {error}") from error
+
+
+def _with_tuples(fields: dict[str, object]) -> dict[str, Any]:
+    """JSON has lists where the vocabulary has tuples."""
+    listed = {name: tuple(value) for name in _TUPLES if isinstance(value := fields.get(name), list)}
+    return {**fields, **listed}
