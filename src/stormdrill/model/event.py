@@ -15,6 +15,10 @@ from stormdrill.model.event_base import Event as Event
 from stormdrill.model.event_base import Recorded as Recorded
 from stormdrill.model.event_base import Spawned as Spawned
 from stormdrill.model.event_base import event as _event
+from stormdrill.model.event_cluster import ClusterBack as ClusterBack
+from stormdrill.model.event_cluster import ClusterHeld as ClusterHeld
+from stormdrill.model.event_cluster import ClusterLost as ClusterLost
+from stormdrill.model.event_cluster import PodBound as PodBound
 from stormdrill.model.event_engine import ContainerEvent as ContainerEvent
 from stormdrill.model.event_engine import ContainerStarted as ContainerStarted
 from stormdrill.model.event_engine import ResourcesClaimed as ResourcesClaimed
@@ -99,7 +103,7 @@ class ConditionHeld(Event):
 @dataclass(frozen=True, slots=True)
 class AbortRequested(Event):
     by: str
-    """person, signal, guard, machine, keeper, runner-gone, baseline, system, input, load"""
+    """person, signal, guard, machine, keeper, runner-gone, baseline, system, input, load, cluster"""
     reason: str
 
 
@@ -235,7 +239,7 @@ class RevertStarted(Event):
     cause: str
     """planned, expired, abort, guard, runner-gone, keeper-gone, recover, doubtful"""
     by: str
-    """keeper, runner, recover"""
+    """keeper, runner, recover, watchdog"""
 
 
 @_event("reverted", durable=True)
