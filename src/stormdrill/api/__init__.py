@@ -35,8 +35,8 @@ EXIT_STOPPED, EXIT_DIRTY, EXIT_DEFECT = 4, 5, 70
 EXIT_OF = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 3}
 BAD_INPUT = "input"
 """A user's own locustfile that fails only when it is imported: no failed hypothesis."""
-STOPPED_BY_PEOPLE = frozenset({"person", "signal", "machine", "keeper", "runner-gone"})
-"""A person or the protection of this machine; a guard that trips is a FAIL, no healthy baseline is INCONCLUSIVE."""
+STOPPED_BY_PEOPLE = frozenset({"person", "signal", "machine", "keeper", "runner-gone", "cluster"})
+"""A person or the protection of this machine, or of a cluster; a guard that trips is a FAIL, no healthy baseline is INCONCLUSIVE."""
 
 
 class Observer(Protocol):

@@ -21,6 +21,7 @@ _HOW = {
     "baseline": "the baseline was not healthy",
     "system": "the system under test failed",
     "load": "its load was lost",
+    "cluster": "the cluster no longer was the run's to change",
 }
 
 

@@ -30,7 +30,7 @@ EXPIRY_GRACE_S = 5.0
 RESTORE_LIMIT_S = 3.0
 END_LIMIT_S = 90.0
 
-AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline", "system", "input", "load"]
+AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline", "system", "input", "load", "cluster"]
 
 
 class Observer(Protocol):

@@ -18,6 +18,7 @@ from typing import cast
 from stormdrill.errors import KeeperGone, Refused, SystemNotReady
 from stormdrill.keeper import wire
 from stormdrill.keeper.claims import LIMIT_S as REMOVAL_LIMIT_S
+from stormdrill.keeper.outcome import Outcome
 from stormdrill.keeper.undo import limit_s as undo_limit_s
 from stormdrill.model.event import Event, ResourcesClaimed, Spawned, event_to_json
 from stormdrill.model.undo import Undo, undo_to_json
@@ -201,6 +202,27 @@ class KeeperClient:
         Raises ValueError when it is too short to be removed. It is held in memory and never written.
         """
         self._ask("secret", {"name": name, "value": value})
+
+    def begin_revert(self, injection: str, cause: str) -> str:
+        """This process is about to carry an undo out itself. Empty: do it, and tell with `tell_reverted`; else the
+        outcome that it has had."""
+        limit_s = CALL_LIMIT_S + self._undo_s.get(injection, 0.0)  # somebody may be at it
+        return str(self._ask("revert-begin", {"injection": injection, "cause": cause}, limit_s)["outcome"])
+
+    def revert_part(self, injection: str, index: int) -> Outcome:
+        """Have the keeper carry out one of its words, which is not in a cluster."""
+        limit_s = CALL_LIMIT_S + self._undo_s.get(injection, 0.0)
+        told = self._ask("revert-part", {"injection": injection, "index": index}, limit_s)["outcome"]
+        return Outcome(*cast("list[str]", told))
+
+    def tell_reverted(self, injection: str, outcomes: Sequence[Outcome]) -> str:
+        """What became of each of its words; returns done, failed or superseded."""
+        told = [list(one) for one in outcomes]
+        return str(self._ask("reverted", {"injection": injection, "outcomes": told})["outcome"])
+
+    def open_in_clusters(self) -> list[str]:
+        """What is held and not undone, in clusters at least in part, in the order of arming."""
+        return list(cast("list[str]", self._ask("in-clusters", {})["open"]))
 
     def _end_limit_s(self) -> float:
         undo_s = 2 * sum(self._undo_s.values())  # what may come through late is undone twice

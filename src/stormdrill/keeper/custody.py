@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from stormdrill.keeper import undo_engine
+from stormdrill.keeper import far, undo_engine
 from stormdrill.keeper.claims import Claims
 from stormdrill.keeper.family import Child, Family
 from stormdrill.keeper.loop import Steps, Wait, together
@@ -32,7 +32,7 @@ from stormdrill.keeper.undo import (
     waves_of_reverting,
 )
 from stormdrill.model.event import Armed, ProcessSpawned, Reverted, RevertStarted, RevertVerified
-from stormdrill.model.undo import EndChild, Signal, Spawn, Undo, undo_to_json
+from stormdrill.model.undo import EndChild, InCluster, Signal, Spawn, Undo, undo_to_json
 
 AGAIN = "again"
 """The cause of a revert that is executed although the first one was done: a look has shown that it did not help."""
@@ -71,6 +71,15 @@ class Held:
     tries: int = 0
     tried_s: float = 0.0
     outcome: Outcome | None = None
+    carried: bool = False
+    """The runner carries it out itself, part by part."""
+    only_far_left: bool = False
+    """What failed of it is nothing that the keeper could repeat."""
+
+    @property
+    def far(self) -> bool:
+        """Nothing of it is the keeper's to carry out."""
+        return far.wholly_far(self.undo)
 
     @property
     def open(self) -> bool:
@@ -79,9 +88,11 @@ class Held:
     @property
     def due_s(self) -> float | None:
         """When the keeper carries it out unasked; None: not at all, or somebody is at it."""
+        if self.far:
+            return None
         if self.state == "armed":
             return self.expires_s
-        if self.state == "reverting" or self.gone or not self.open:
+        if self.state == "reverting" or self.gone or not self.open or self.only_far_left:
             return None
         return max(self.expires_s, self.tried_s + min(AGAIN_AFTER_S * self.tries, AGAIN_AT_MOST_S))
 
@@ -171,21 +182,34 @@ class Custody:
 
     def revert(self, held: Held, cause: str, by: str, *, ending: bool = False) -> Steps[Outcome]:
         """Once only, unless it failed before. Depends on nothing: not on the journal, not on other undos."""
+        if (known := (yield from self._begin(held, cause, by))) is not None:
+            return known
+        tried, started_s = held.outcome, time.monotonic()
+        outcomes: list[Outcome] = []
+        for batch in at_once(held.undo):
+            outcomes += yield from together([self._guarded(undo, ending, tried) for undo in batch])
+        return self._conclude(held, outcomes, by, started_s, ending=ending)
+
+    def _begin(self, held: Held, cause: str, by: str) -> Steps[Outcome | None]:
+        """The outcome that it has had, if there is nothing to do."""
         if held.state == "reverting":
             yield Wait(lambda: held.state != "reverting", UNDO_LIMIT_S)
         if not held.open and held.outcome is not None and cause != AGAIN:
             return held.outcome
         held.state, held.late, held.gone = "reverting", False, False
         held.tries, held.tried_s = held.tries + 1, suspend_aware_s()
-        started_s = time.monotonic()
         self.scribe.note(RevertStarted(held.injection, cause, by))
-        outcomes: list[Outcome] = []
-        for batch in at_once(held.undo):
-            outcomes += yield from together([self._guarded(undo, ending) for undo in batch])
+        return None
+
+    def _conclude(
+        self, held: Held, outcomes: list[Outcome], by: str, started_s: float, *, ending: bool = False
+    ) -> Outcome:
         if held.there and ending:
             outcomes = [disbelieved(one, self._moot(undo)) for undo, one in zip(held.undo, outcomes, strict=True)]
         outcome = combine(outcomes)
         held.outcome = outcome
+        failed = [undo for undo, one in zip(held.undo, outcomes, strict=True) if one.word == FAILED]
+        held.only_far_left = far.wholly_far(failed)
         held.state = "failed" if outcome.word == FAILED else "reverted"
         held.there = held.there and (held.state == "failed" or not ending)
         took_ms = round((time.monotonic() - started_s) * 1000, 3)
@@ -195,6 +219,39 @@ class Custody:
             held.there = held.there and not gone
             self.scribe.note(RevertVerified(held.injection, gone, outcome.seen, outcome.detail, took_ms))
         return outcome
+
+    # --- what the runner carries out itself ---
+
+    def begin_carrying(self, held: Held, cause: str) -> Steps[Outcome | None]:
+        """The runner is about to undo it. The outcome that it has had, if there is nothing to do."""
+        known = yield from self._begin(held, cause, "runner")
+        held.carried = known is None
+        return known
+
+    def carry_part(self, held: Held, index: int) -> Steps[Outcome]:
+        """One word of it that is the keeper's, when its turn has come."""
+        if not held.carried or far.is_far(held.undo[index]):
+            raise ValueError(f"{held.injection}: part {index} is not the keeper's to carry out now")
+        return (yield from self._guarded(held.undo[index], False, None))
+
+    def carried(self, held: Held, outcomes: list[Outcome]) -> Outcome:
+        """The runner has undone it, or tried to: what became of each word."""
+        if not held.carried:
+            raise ValueError(f"{held.injection} is not being reverted by the runner")
+        if len(outcomes) != len(held.undo):
+            raise ValueError(f"{held.injection} has {len(held.undo)} undos, and {len(outcomes)} outcomes were told")
+        held.carried = False
+        return self._conclude(held, outcomes, "runner", time.monotonic() - (suspend_aware_s() - held.tried_s))
+
+    def give_up_carrying(self) -> None:
+        """The runner is gone, in the middle of it perhaps: whatever it was at counts as not undone."""
+        for held in self.held.values():
+            if held.carried:
+                held.carried, held.state = False, "armed"
+
+    def in_clusters(self) -> list[Held]:
+        """What is open and is undone in a cluster, in part at least, in the order of arming."""
+        return [held for held in self.held.values() if held.open and any(map(far.is_far, held.undo))]
 
     def revert_unasked(self, held: Held, cause: str, *, ending: bool = False, by: str = "keeper") -> Steps[Outcome]:
         """Revert, and tell the runner."""
@@ -206,8 +263,13 @@ class Custody:
         return outcome
 
     def revert_all(self, cause: str, by: str, *, ending: bool) -> Steps[None]:
-        """Everything that is open, in the order of reverting."""
-        armed = [(held, held.fault, held.instance, held.undo) for held in self.held.values() if held.open]
+        """Everything that is open, in the order of reverting. What is undone in clusters is the runner's, as long as
+        it can be: only when it is gone, or has given it up, it is written down as left."""
+        armed = [
+            (held, held.fault, held.instance, held.undo)
+            for held in self.held.values()
+            if held.open and not (held.far and (not ending or (by == "runner" and held.state == "failed")))
+        ]
         for wave in waves_of_reverting(armed):
             yield from together([self._lane(lane, cause, by, ending) for lane in wave])
 
@@ -238,7 +300,9 @@ class Custody:
         for held in lane:
             yield from self.revert_unasked(held, cause, ending=ending, by=by)
 
-    def _guarded(self, undo: Undo, ending: bool) -> Steps[Outcome]:
+    def _guarded(self, undo: Undo, ending: bool, tried: Outcome | None) -> Steps[Outcome]:
+        if isinstance(undo, InCluster):
+            return far.left_after(tried, undo, self.family.run)
         try:
             return (yield from self._perform(undo, ending))
         except Exception as error:  # the undos that follow must still be carried out

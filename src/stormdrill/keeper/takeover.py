@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from typing import cast
 
-from stormdrill.keeper import procfs, undo_engine
+from stormdrill.keeper import far, procfs, undo_engine
 from stormdrill.keeper.claims import Claims
 from stormdrill.keeper.custody import LATE_WITHIN_S
 from stormdrill.keeper.engine import local_engine
@@ -36,6 +39,7 @@ from stormdrill.keeper.undo import (
 from stormdrill.model.event import (
     AbortRequested,
     Armed,
+    ClusterHeld,
     Event,
     Injected,
     InjectStarted,
@@ -51,7 +55,7 @@ from stormdrill.model.event import (
     TornDown,
     Warned,
 )
-from stormdrill.model.undo import EndChild, Undo, undo_from_json
+from stormdrill.model.undo import EndChild, InCluster, Undo, undo_from_json
 from stormdrill.redact import Redactor
 from stormdrill.store import holds
 from stormdrill.store.journal import NAME, JournalUnwritable, JournalWriter, salvage
@@ -99,6 +103,8 @@ class _Past:
     lifted_ms: dict[str, float] = field(default_factory=dict)
     last_ms: float = 0.0
     """When the last line was written."""
+    in_clusters: bool = False
+    """The run keeps ledger, Lease and watchdog in a cluster."""
     there: set[str] = field(default_factory=set)
     """Injections that somebody saw still there after an undo, and nobody has seen gone since."""
 
@@ -113,12 +119,20 @@ class _Past:
         return any(procfs.lives(item.pid, item.start_ticks) for item in self.spawned if item.address == address)
 
 
-def take_over(run_dir: Path, by: str, *, accept_left: bool = False, redactor: Redactor | None = None) -> TakeOverResult:
+def take_over(
+    run_dir: Path,
+    by: str,
+    *,
+    accept_left: bool = False,
+    redactor: Redactor | None = None,
+    hands: far.Hands | None = None,
+) -> TakeOverResult:
     """Make this process the journal's writer, revert what is armed, end what lives, end the run.
 
     `by`: runner, recover or keeper. A keeper that is still there (frozen, or its socket broke) is killed first. A run
     that ended clean is left as it is. `accept_left`: a person vouches for what cannot be shown to be reverted.
-    `redactor`: knows the secrets, where whoever takes over does.
+    `redactor`: knows the secrets, where whoever takes over does. `hands`: undo what was done in clusters; without them
+    that is left, and the run ends dirty.
     Raises Refused when another process goes on writing the journal.
     """
     path = run_dir / NAME
@@ -140,7 +154,7 @@ def take_over(run_dir: Path, by: str, *, accept_left: bool = False, redactor: Re
         journal.close()
         return _already(past, path, hold)
     try:
-        return _finish(_Successor(journal, by), past, hold, len(found.torn), accept_left)
+        return _finish(_Successor(journal, by, hands), past, hold, len(found.torn), accept_left)
     finally:
         journal.close()
 
@@ -156,6 +170,7 @@ def _finish(
     for text in (*removed.foreign, *(removed.left if accept_left else ())):
         successor.note(Warned(text))
     alive += [] if accept_left else removed.left
+    _leave_clusters(successor, past, clean=all(word != FAILED for _, word, _ in reverted))
     took_ms = round((time.monotonic() - started_s) * 1000, 3)
     successor.note(TornDown(successor.by, ended + len(removed.names), alive, took_ms))
     left = [f"{name} could not be shown to be reverted: {detail}" for name, word, detail in reverted if word == FAILED]
@@ -192,6 +207,14 @@ def _revert_all(successor: _Successor, past: _Past, accept_left: bool) -> Steps[
     return tuple(reverted)
 
 
+def _leave_clusters(successor: _Successor, past: _Past, *, clean: bool) -> None:
+    """What the run keeps in clusters is taken away once nothing of it is needed any more. It harms nobody, and the
+    watchdog ends by itself: what stays is told, and no reason to hold the system."""
+    if past.in_clusters and successor.hands is not None:
+        for text in successor.hands.release(clean=clean):
+            successor.note(Warned(text))
+
+
 def _was_waited_for(lifted: Armed, past: _Past) -> bool:
     """Whether its call could still come through when everybody was killed: nobody has looked at it since."""
     return past.last_ms - past.lifted_ms[lifted.injection] < LATE_WITHIN_S * 1000
@@ -206,6 +229,7 @@ def _doubtful(armed: Armed, past: _Past) -> bool:
 class _Successor:
     journal: JournalWriter
     by: str
+    hands: far.Hands | None = None
 
     def note(self, event: Event) -> bool:
         """Write; a disk that takes no more must not hinder the revert. False when it could not be written."""
@@ -220,8 +244,13 @@ class _Successor:
         self.note(RevertStarted(armed.injection, _CAUSES[self.by], self.by))
         outcomes: list[Outcome] = []
         undos = [_undo_of(item) for item in armed.undo]
-        for batch in at_once(undos):
-            outcomes += yield from together([_perform(undo, past) for undo in batch])
+        for far_away, group in groupby(undos, far.is_far):
+            words = list(group)
+            if far_away:
+                outcomes += self._in_clusters(armed.injection, cast("list[InCluster]", words), past)
+                continue
+            for batch in at_once(words):
+                outcomes += yield from together([_perform(undo, past) for undo in batch])
         if armed.injection in past.there:
             outcomes = [disbelieved(one, _moot(undo, past)) for undo, one in zip(undos, outcomes, strict=True)]
         outcome = combine(outcomes)
@@ -232,6 +261,11 @@ class _Successor:
         if outcome.word != FAILED and outcome.seen:
             self.note(RevertVerified(armed.injection, True, outcome.seen, outcome.detail, took_ms))
         return armed.injection, outcome.word, outcome.detail
+
+    def _in_clusters(self, injection: str, words: list[InCluster], past: _Past) -> Sequence[Outcome]:
+        if self.hands is None:
+            return [far.left(undo, past.run) for undo in words]
+        return self.hands.undo(injection, words)
 
 
 def _perform(undo: Undo | Outcome, past: _Past) -> Steps[Outcome]:
@@ -294,6 +328,8 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
             past.keeper = procfs.Identity(event.pid, event.start_ticks, past.boot_id)
         elif isinstance(event, ProcessSpawned):
             past.spawned.append(event)
+        elif isinstance(event, ClusterHeld):
+            past.in_clusters = True
         elif isinstance(event, Armed | InjectStarted | Injected | Reverted | RevertVerified):
             _fold_injection(past, event)
         elif isinstance(event, RunEnded):

@@ -13,6 +13,7 @@ from stormdrill.keeper.claims import Claims
 from stormdrill.keeper.custody import Custody, spawned_event
 from stormdrill.keeper.family import Exit, Spec
 from stormdrill.keeper.loop import LONGEST_SLEEP_S, Loop, Steps, Wait
+from stormdrill.keeper.outcome import Outcome
 from stormdrill.keeper.scribe import Scribe
 from stormdrill.keeper.vault import Vault
 from stormdrill.keeper.wire import Channel
@@ -110,6 +111,10 @@ class Warden:
             "spawn": self._op_spawn,
             "arm": self._op_arm,
             "revert": self._op_revert,
+            "revert-begin": self._op_revert_begin,
+            "revert-part": self._op_revert_part,
+            "reverted": self._op_reverted,
+            "in-clusters": self._op_in_clusters,
             "disarm": self._op_disarm,
             "stop": self._op_stop,
             "teardown": self._op_teardown,
@@ -177,6 +182,29 @@ class Warden:
         outcome = yield from self.custody.revert(held, str(message["cause"]), "runner")
         return {"outcome": outcome.word, "detail": outcome.detail}
 
+    def _op_revert_begin(self, message: Message) -> Steps[Reply]:
+        """The runner is about to carry an undo out itself; `outcome` where that was done already."""
+        held = self.custody.find(str(message["injection"]))
+        if self._finishing:
+            yield from self._never()
+        known = yield from self.custody.begin_carrying(held, str(message["cause"]))
+        return {"outcome": known.word if known else ""}
+
+    def _op_revert_part(self, message: Message) -> Steps[Reply]:
+        held = self.custody.find(str(message["injection"]))
+        outcome = yield from self.custody.carry_part(held, int(cast("int", message["index"])))
+        return {"outcome": list(outcome)}
+
+    def _op_reverted(self, message: Message) -> Steps[Reply]:
+        yield from ()
+        held = self.custody.find(str(message["injection"]))
+        told = cast("list[list[str]]", message["outcomes"])
+        return {"outcome": self.custody.carried(held, [Outcome(*one) for one in told]).word}
+
+    def _op_in_clusters(self, _: Message) -> Steps[Reply]:
+        yield from ()
+        return {"open": [held.injection for held in self.custody.in_clusters()]}
+
     def _op_disarm(self, message: Message) -> Steps[Reply]:
         yield from ()
         self.custody.disarm(str(message["injection"]))
@@ -237,6 +265,8 @@ class Warden:
 
     def _teardown(self, by: str, cause: str, grace_s: float) -> Steps[list[str]]:
         started_s = time.monotonic()
+        if by != "runner":
+            self.custody.give_up_carrying()
         yield from self.custody.revert_all(cause, by, ending=True)
         yield from self.custody.revert_what_may_come_late(by)
         failed = self.custody.failed()

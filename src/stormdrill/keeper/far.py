@@ -1,0 +1,50 @@
+"""What was done in a cluster is undone there, by the runner or by its watchdog. The keeper has no credentials and
+perhaps no network: it holds such an undo, writes down what became of it, and never carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from stormdrill.keeper.outcome import FAILED, Outcome
+from stormdrill.model.undo import InCluster
+
+LEFT = "left to the watchdog"
+
+
+class Hands(Protocol):
+    """Carries out what is undone in clusters, for whoever takes a run over. Raises nothing."""
+
+    def undo(self, injection: str, words: Sequence[InCluster]) -> Sequence[Outcome]:
+        """One outcome each; what the watchdog has done already is taken over from its ledger."""
+        ...
+
+    def release(self, *, clean: bool) -> Sequence[str]:
+        """Nothing more is undone: take away what the run keeps in the clusters, if everything is `clean`. Returns what
+        could not be taken away."""
+        ...
+
+
+def is_far(undo: object) -> bool:
+    return isinstance(undo, InCluster)
+
+
+def wholly_far(undos: Iterable[object]) -> bool:
+    """Whether nothing of it is anybody's but the runner's or the watchdog's."""
+    found = list(undos)
+    return bool(found) and all(is_far(undo) for undo in found)
+
+
+def left(undo: InCluster, run: str) -> Outcome:
+    """What is said of an undo that nobody here may carry out."""
+    where = f"cluster {undo.cluster}" if undo.cluster else "the cluster"
+    return Outcome(FAILED, f"{LEFT} in {where}: stormdrill recover {run} looks whether it has mended it")
+
+
+def left_after(tried: Outcome | None, undo: InCluster, run: str) -> Outcome:
+    """The same, after the runner has tried in vain."""
+    now = left(undo, run)
+    if tried is None or tried.word != FAILED or LEFT in tried.detail:
+        return now
+    return Outcome(FAILED, f"{tried.detail}; {now.detail}")

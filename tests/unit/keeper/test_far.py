@@ -1,0 +1,179 @@
+"""What is undone in a cluster: held and written down by the keeper, carried out by the runner, left when that is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from keeping import KeptRun, eventually, kept_run
+from stormdrill.keeper import procfs
+from stormdrill.keeper.outcome import DONE, FAILED, SUPERSEDED, Outcome
+from stormdrill.keeper.takeover import take_over
+from stormdrill.model.event import Armed, ClusterHeld, Reverted, RevertStarted, RunEnded, Warned
+from stormdrill.model.undo import Command, Element, InCluster, KubeDelete, KubePatch
+from stormdrill.store import holds
+
+TAINT = Element(("spec", "taints"), '{"key":"stormdrill.dev/x","effect":"NoExecute"}', key=("key", "effect"))
+NODE = KubePatch("", "/api/v1/nodes/n1", "uid-1", "stormdrill.dev/abc", (TAINT,))
+POLICY = KubeDelete("west", "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/cut", "run")
+NOWHERE = Command(("true",))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[KeptRun]:
+    with kept_run(tmp_path) as kept:
+        yield kept
+
+
+class SomeHands:
+    """What a cluster would say."""
+
+    def __init__(self, *outcomes: Outcome, stays: Sequence[str] = ()) -> None:
+        self.outcomes, self.stays = list(outcomes), stays
+        self.asked: list[tuple[str, tuple[InCluster, ...]]] = []
+        self.released: list[bool] = []
+
+    def undo(self, injection: str, words: Sequence[InCluster]) -> Sequence[Outcome]:
+        self.asked.append((injection, tuple(words)))
+        return [self.outcomes.pop(0) for _ in words]
+
+    def release(self, *, clean: bool) -> Sequence[str]:
+        self.released.append(clean)
+        return self.stays
+
+
+def kill_the_runners_end(run: KeptRun) -> None:
+    """As its death would: the socket closes, and nothing was said."""
+    run.keeper.on_push = None
+    run.keeper._drop()
+
+
+def test_the_runner_carries_it_out_and_the_keeper_writes_down_what_became_of_it(run: KeptRun) -> None:
+    run.arm("nodes/n1", NODE, POLICY)
+    assert run.keeper.begin_revert("nodes/n1", "planned") == ""
+    told = [Outcome(DONE, "taken out", "the API server"), Outcome(SUPERSEDED, "gone already")]
+    assert run.keeper.tell_reverted("nodes/n1", told) == DONE
+    assert [(item.cause, item.by) for item in run.events(RevertStarted)] == [("planned", "runner")]
+    assert [(item.outcome, item.detail) for item in run.events(Reverted)] == [(DONE, "taken out; gone already")]
+    assert run.keeper.begin_revert("nodes/n1", "planned") == DONE, "twice does nothing the second time"
+    assert run.keeper.teardown() == []
+
+
+def test_a_look_that_finds_it_still_there_has_it_carried_out_again(run: KeptRun) -> None:
+    run.arm("nodes/n1", NODE)
+    run.keeper.begin_revert("nodes/n1", "planned")
+    run.keeper.tell_reverted("nodes/n1", [Outcome(DONE, "")])
+    assert run.keeper.begin_revert("nodes/n1", "again") == ""
+    run.keeper.tell_reverted("nodes/n1", [Outcome(DONE, "")])
+    assert len(run.events(Reverted)) == 2
+
+
+def test_words_that_are_the_keepers_own_take_their_turn_among_the_others(run: KeptRun, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    run.arm("mixed/x", NODE, Command(("touch", str(mark))), POLICY)
+    assert run.keeper.begin_revert("mixed/x", "planned") == ""
+    with pytest.raises(ValueError, match="not the keeper's"):
+        run.keeper.revert_part("mixed/x", 0)
+    assert run.keeper.revert_part("mixed/x", 1).word == DONE
+    assert mark.exists()
+    assert run.keeper.tell_reverted("mixed/x", [Outcome(DONE, "")] * 3) == DONE
+
+
+def test_at_its_expiry_the_keeper_leaves_it_alone(run: KeptRun) -> None:
+    run.arm("nodes/n1", NODE, expires_in_s=0.0)
+    run.arm("command/x", NOWHERE, expires_in_s=0.0)
+    run.await_push("reverted")
+    assert [item.injection for item in run.events(Reverted)] == ["command/x"]
+    assert run.keeper.open_in_clusters() == ["nodes/n1"]
+
+
+@pytest.mark.parametrize("began", [False, True], ids=["armed", "the runner was at it"])
+def test_without_a_runner_it_is_left_to_the_watchdog_and_the_run_ends_dirty(run: KeptRun, began: bool) -> None:
+    run.arm("nodes/n1", NODE)
+    run.arm("isolate/shop", POLICY)
+    if began:
+        run.keeper.begin_revert("isolate/shop", "planned")
+    kill_the_runners_end(run)
+    run.keeper_ended()
+    said = {item.injection: (item.outcome, item.detail) for item in run.events(Reverted)}
+    assert set(said) == {"nodes/n1", "isolate/shop"}
+    assert {outcome for outcome, _ in said.values()} == {FAILED}
+    assert f"in cluster west: stormdrill recover {run.dir.name} looks" in said["isolate/shop"][1]
+    assert run.events(RunEnded)[-1].status == "dirty"
+    held = holds.hold_of(run.dir.name)
+    assert held is not None
+    assert len(held.left) == 2, "the system is held until somebody has looked"
+
+
+def test_a_run_that_had_changed_nothing_yet_ends_without_being_dirty(run: KeptRun) -> None:
+    run.keeper.record(ClusterHeld("", "stormdrill", "ledger", "lease", "job", 10.0))
+    kill_the_runners_end(run)
+    run.keeper_ended()
+    assert run.events(RunEnded)[-1].status == "aborted"
+
+
+def test_what_the_runner_could_not_undo_keeps_its_reason(run: KeptRun) -> None:
+    run.arm("nodes/n1", NODE)
+    run.keeper.begin_revert("nodes/n1", "abort")
+    run.keeper.tell_reverted("nodes/n1", [Outcome(FAILED, "the API server did not answer")])
+    (left,) = run.keeper.teardown()
+    assert left == "nodes/n1 could not be shown to be reverted: the API server did not answer"
+    run.keeper.close("dirty", "left")
+    (held,) = [item for item in holds.open_runs() if item.run == run.dir.name]
+    assert held.left[0].startswith("nodes/n1 could not be shown to be reverted: the API server did not answer; left to")
+
+
+def after_both_were_killed(run: KeptRun) -> None:
+    run.keeper.on_push = None
+    procfs.kill_until_gone([run.keeper.identity], 5.0)
+
+
+def test_recover_takes_over_what_the_cluster_says_and_ends_the_run(run: KeptRun, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    run.keeper.record(ClusterHeld("", "stormdrill", "ledger", "lease", "job", 10.0))
+    run.arm("nodes/n1", NODE)
+    run.arm("mixed/x", POLICY, Command(("touch", str(mark))), NODE)
+    after_both_were_killed(run)
+    by_watchdog = Outcome(DONE, "the watchdog took it out", "the API server")
+    hands = SomeHands(Outcome(DONE, "deleted"), by_watchdog, by_watchdog)
+    result = take_over(run.dir, "recover", hands=hands)
+    assert [(name, words) for name, words in hands.asked] == [
+        ("mixed/x", (POLICY,)),
+        ("mixed/x", (NODE,)),
+        ("nodes/n1", (NODE,)),
+    ]
+    assert mark.exists()
+    assert (result.status, hands.released) == ("aborted", [True])
+    assert holds.hold_of(run.dir.name) is None
+
+
+def test_a_cluster_that_is_not_reached_leaves_the_run_dirty_until_it_is(run: KeptRun) -> None:
+    run.keeper.record(ClusterHeld("", "stormdrill", "ledger", "lease", "job", 10.0))
+    run.arm("nodes/n1", NODE)
+    after_both_were_killed(run)
+    first = take_over(run.dir, "recover", hands=SomeHands(Outcome(FAILED, "the cluster did not answer")))
+    assert first.status == "dirty"
+    assert "the cluster did not answer" in first.left[0]
+    hands = SomeHands(Outcome(SUPERSEDED, "nothing is left of it"), stays=["the Lease could not be deleted"])
+    second = take_over(run.dir, "recover", hands=hands)
+    assert (second.status, second.already_ended) == ("aborted", False)
+    assert [item.text for item in run.events(Warned)] == ["the Lease could not be deleted"]
+
+
+def test_without_hands_what_was_done_in_a_cluster_is_left(run: KeptRun) -> None:
+    run.arm("nodes/n1", NODE)
+    after_both_were_killed(run)
+    assert "left to the watchdog" in take_over(run.dir, "recover").left[0]
+    assert len(run.events(Armed)) == 1
+
+
+def test_a_frozen_runner_that_is_stopped_by_force_leaves_it_to_the_watchdog(run: KeptRun) -> None:
+    run.arm("nodes/n1", NODE)
+    run.keeper.begin_revert("nodes/n1", "planned")
+    os.kill(run.keeper.identity.pid, signal.SIGUSR1)
+    eventually(lambda: run.events(RunEnded))
+    assert run.events(RunEnded)[-1].status == "dirty"
