@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
-from stormdrill.cluster.api import Api
+from stormdrill.cluster.api import Answer, Api, Lost
 from stormdrill.cluster.changes import Change
+from stormdrill.errors import Unreachable
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
+from stormdrill.model.undo import Element, KubePatch, Undo
 from stormdrill.ports import Effect
+
+API_SERVER = "the API server"
+PREFIX = "stormdrill.dev/"
+OPTED_IN = ("stormdrill.dev/drill", "allowed")
+"""The label by which a namespace lets itself be drilled."""
+RUN_LABEL = "stormdrill"
+LOOK_EVERY_S = 0.1
+"""The engine asks again and again; an API server is asked no more often than this."""
+PAGE = 500
+Object = dict[str, object]
 
 
 class Applies(Protocol):
@@ -35,23 +53,314 @@ class Clusters(Protocol):
 
 
 class KubeMechanism(Protocol):
-    """One word, as a cluster does it. Satisfies `ports.Mechanism` by way of `Changing`."""
+    """One word, as a cluster does it: `ports.Mechanism`, and what preflight asks besides. `Changing` is its base."""
 
     permission: str
 
     def refusal(self, injection: Injection) -> str: ...
-    def changes(self, injection: Injection) -> tuple[Change, ...]:
-        """What would be done now, bound to what is there; reads only. Raises Unreachable, Refused."""
+    def undo(self, injection: Injection) -> tuple[Undo, ...]: ...
+    def apply(self, injection: Injection) -> None: ...
+    def observe(self, injection: Injection) -> Effect: ...
+    def needs(self, injection: Injection) -> tuple[Need, ...]:
+        """All that it takes: its changes, their undo, and what it reads or asks for besides."""
         ...
+
+    def dry_run(self, injection: Injection) -> tuple[str, ...]:
+        """What the API server would not take, in people's words; nothing is changed. Raises Unreachable."""
+        ...
+
+    def notes(self, injection: Injection) -> tuple[str, ...]:
+        """What the plan has to say aloud of it, as sentences. Reads only."""
+        ...
+
+
+class Place(NamedTuple):
+    """What a path of the API names."""
+
+    group: str
+    resource: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, path: str) -> Place:
+        """`/apis/apps/v1/namespaces/shop/deployments/web`, `/api/v1/nodes/n1`, without a subresource."""
+        parts = path.strip("/").split("/")
+        group, parts = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
+        namespace = parts[1] if parts[0] == "namespaces" and len(parts) > 2 else ""
+        resource, *name = parts[2:] if namespace else parts
+        return cls(group, resource, namespace, name[0] if name else "")
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/" if self.namespace else ""
+        return f"{where}{self.resource}/{self.name}"
+
+
+@dataclass(slots=True)
+class Left:
+    """What a look found of the changes of one injection."""
+
+    marked: list[str] = field(default_factory=list)
+    """Objects that carry its marker or, created by it, are there."""
+    standing: list[str] = field(default_factory=list)
+    """Elements that are what the fault left."""
+    others: list[str] = field(default_factory=list)
+    """Elements that are neither that nor what was there before: somebody else's by now."""
+    absent: list[str] = field(default_factory=list)
+    """Objects that are there no more, or under another uid."""
+
+    @property
+    def gone(self) -> bool:
+        return not (self.marked or self.standing)
+
+    @property
+    def said(self) -> str:
+        told = [f"{text} is still what the fault left" for text in self.standing]
+        told += [f"{text} carries its marker" for text in self.marked if not self.standing]
+        told += [f"{text} was changed by somebody else" for text in self.others]
+        told += [f"{text} is there no more" for text in self.absent]
+        return "; ".join(told)
+
+
+class Changing:
+    """Base of the mechanisms. A word describes its `changes` and its `look`; the rest follows from them."""
+
+    permission = "change objects of the cluster through its API server"
+
+    def __init__(self, clusters: Clusters) -> None:
+        self.clusters = clusters
+        self._bound: dict[str, tuple[Change, ...]] = {}
+        self._looks: dict[str, tuple[float, Effect]] = {}
+        self._looking = threading.Lock()
+
+    # What a word says of itself
+
+    def changes(self, injection: Injection) -> tuple[Change, ...]:
+        """What would be done now, bound to what is there; reads only. Raises Unreachable with what to do about it."""
+        raise NotImplementedError
+
+    def look(self, injection: Injection, left: Left) -> Effect:
+        """Bit: a witness other than the patch saw it (pods gone, endpoints changed). Gone: no cause of ours is left.
+
+        Called only while `left` isn't gone, or where more than the changes has to go (`lingers`)."""
+        raise NotImplementedError
+
+    def touches(self, injection: Injection) -> tuple[Change, ...]:
+        """Changes as far as permissions need them: their paths. Reads nothing, where the plan names the objects."""
+        return self.changes(injection)
+
+    def also(self, injection: Injection) -> tuple[Need, ...]:
+        """What it takes beyond its changes and their undo: reads, evictions, exec."""
+        return ()
+
+    def bound(self, injection: Injection) -> None:
+        """Called when it was armed: the time to remember who is there, for `look`."""
 
     def after(self, injection: Injection) -> None:
         """What follows the changes and has no undo: evictions. Bounded; called once, after they were applied."""
-        ...
+
+    def lingers(self, injection: Injection) -> str:
+        """What of the harm is still there once the changes are undone, and has to go too: pods of a bad release."""
+        return ""
+
+    def refusal(self, injection: Injection) -> str:
+        return ""
+
+    def notes(self, injection: Injection) -> tuple[str, ...]:
+        return ()
+
+    # What follows
+
+    def undo(self, injection: Injection) -> tuple[Undo, ...]:
+        """The live objects are read once; what is found is what will be applied, and what is undone."""
+        changes = self.changes(injection)
+        self._bound[injection.id] = changes
+        self.bound(injection)
+        return tuple(change.undo for change in changes)
+
+    def apply(self, injection: Injection) -> None:
+        if injection.id not in self._bound:
+            raise Unreachable(f"{injection.id} was never armed: nothing was changed")
+        self._looks.pop(injection.id, None)
+        for change in self._bound[injection.id]:
+            self.clusters.hold(change.undo.cluster).apply(injection.id, change)
+        self._looks.pop(injection.id, None)
+        self.after(injection)
+
+    def dry_run(self, injection: Injection) -> tuple[str, ...]:
+        raise NotImplementedError
 
     def needs(self, injection: Injection) -> tuple[Need, ...]:
-        """What it takes beyond its changes and their undo: reads, evictions, exec. Pure but for looking."""
-        ...
+        changes = self._bound.get(injection.id) or self.touches(injection)
+        found = [need for change in changes for need in needs_of(change)]
+        return tuple(dict.fromkeys([*found, *self.also(injection)]))
 
     def observe(self, injection: Injection) -> Effect:
-        """Bit: a witness other than the patch saw it (pods gone, endpoints changed). Gone: no cause of ours is left."""
-        ...
+        with self._looking:
+            at_s, last = self._looks.get(injection.id, (0.0, None))
+        if last is not None and time.monotonic() - at_s < LOOK_EVERY_S:
+            return last
+        try:
+            seen = self._seen(injection)
+        except Unreachable as error:
+            seen = Effect(False, False, "nobody", str(error))
+        with self._looking:
+            self._looks[injection.id] = (time.monotonic(), seen)
+        return seen
+
+    def _seen(self, injection: Injection) -> Effect:
+        left = self.in_force(injection)
+        if not left.gone:
+            return self.look(injection, left)
+        if lingering := self.lingers(injection):
+            return Effect(False, False, API_SERVER, lingering)
+        return Effect(False, True, API_SERVER, left.said or "nothing of it is left")
+
+    def in_force(self, injection: Injection) -> Left:
+        """What is seen of the changes now: markers and elements on the objects themselves. Raises Unreachable."""
+        left = Left()
+        for change in self._bound.get(injection.id, ()):
+            undo = change.undo
+            found = self.get(undo.cluster, undo.path)
+            named = str(Place.of(undo.path))
+            if found is None:
+                left.absent.append(named)
+            elif isinstance(undo, KubePatch):
+                _look_at(left, named, undo, found)
+            elif texts(at(found, "metadata", "labels")).get(RUN_LABEL) == undo.run:
+                left.marked.append(named)
+            else:
+                left.others.append(named)
+        return left
+
+    # Reading
+
+    def get(self, cluster: str, path: str) -> Object | None:
+        """None: it isn't there. Raises Unreachable."""
+        answer = self.ask(cluster, "GET", path)
+        if answer.status == 404:
+            return None
+        if not answer.good:
+            raise Unreachable(f"GET {path}: {answer.said}")
+        return answer.read()
+
+    def items(self, cluster: str, path: str, **query: str) -> Iterator[Object]:
+        """All objects of a list, page by page; begun anew where a page came too late. Raises Unreachable."""
+        pages, anew = {**query, "limit": str(PAGE)}, True
+        found: list[Object] = []
+        while True:
+            answer = self.ask(cluster, "GET", path, query=pages)
+            if answer.status == 410 and anew:
+                pages, anew, found = {**query, "limit": str(PAGE)}, False, []
+                continue
+            if not answer.good:
+                raise Unreachable(f"GET {path}: {answer.said}")
+            read = answer.read()
+            found += objects(read.get("items"))
+            going_on = at(read, "metadata", "continue")
+            if not going_on:
+                return iter(found)
+            pages["continue"] = str(going_on)
+
+    def ask(
+        self, cluster: str, method: str, path: str, body: object = None, *, query: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request. Raises Unreachable when there is no complete answer."""
+        try:
+            return self.clusters.api(cluster).call(method, path, body, query=query)
+        except Lost as lost:
+            raise Unreachable(str(lost)) from lost
+
+    def marker(self, injection: Injection) -> str:
+        return marker_name(self.clusters.run, injection.id)
+
+    def fresh(self, injection: Injection, path: str, cluster: str) -> Object:
+        """The object as it is before the fault. Raises Unreachable where it isn't there, is being deleted, or carries
+        this injection's marker: what would be read as the value before is the harmed one."""
+        found = self.get(cluster, path)
+        named = Place.of(path)
+        if found is None:
+            raise Unreachable(f"{named} is not there: nothing was changed")
+        if at(found, "metadata", "deletionTimestamp"):
+            raise Unreachable(f"{named} is being deleted: nothing was changed")
+        if self.marker(injection) in texts(at(found, "metadata", "annotations")):
+            raise Unreachable(f"{named} is harmed by {injection.id} already; revert that first: stormdrill recover")
+        return found
+
+
+def marker_name(run: str, injection: str) -> str:
+    """The annotation that says of a change whose it is."""
+    return PREFIX + hashlib.sha256(f"{run}/{injection}".encode()).hexdigest()[:12]
+
+
+def needs_of(change: Change) -> tuple[Need, ...]:
+    """What applying it takes, looking at it, and undoing it."""
+    undo, why = change.undo, change.why
+    place = Place.of(undo.path)
+
+    def need(verb: str, name: str = place.name, subresource: str = "") -> Need:
+        return Need(verb, place.group, place.resource, place.namespace, name, subresource, undo.cluster, why)
+
+    if not isinstance(undo, KubePatch):
+        return need("get"), need("create", name=""), need("delete")
+    found = [need("get"), need("patch")]
+    if undo.subresource:
+        found.append(need("patch", subresource=undo.subresource))
+    return tuple(found)
+
+
+def _look_at(left: Left, named: str, undo: KubePatch, found: Object) -> None:
+    if at(found, "metadata", "uid") != undo.uid:
+        # under another uid it may still be a copy that was taken while the fault was in force
+        left.absent.append(named)
+    marked = undo.marker in texts(at(found, "metadata", "annotations"))
+    if marked:
+        left.marked.append(named)
+    for element in undo.elements:
+        path = f"{'.'.join(element.path)} of {named}"
+        there = standing(found, element)
+        if there:
+            left.standing.append(path)
+        elif there is None:
+            left.others.append(path)
+
+
+def standing(found: Object, element: Element) -> bool | None:
+    """Whether what the fault left is there; None: neither that nor what was there before."""
+    now = at(found, *element.path)
+    ours = json.loads(element.ours) if element.ours else None
+    if element.key:
+        return any(all(item.get(name) == at(ours, name) for name in element.key) for item in objects(now))
+    if now == ours:
+        return element.ours != element.before
+    return False if now == (json.loads(element.before) if element.before else None) else None
+
+
+def text(value: object) -> str:
+    """As elements hold values: JSON, always written in the same way."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def at(found: object, *path: str) -> object:
+    """What stands there; None when nothing does."""
+    for name in path:
+        if isinstance(found, list):
+            found = found[int(name)] if name.isdigit() and int(name) < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def objects(found: object) -> Sequence[Object]:
+    """The objects of what should be a list of them."""
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def texts(found: object) -> Mapping[str, str]:
+    """Labels, annotations: what should be texts by their names."""
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def number(found: object) -> int:
+    """A counter of a status, which is left out where it is 0."""
+    return found if isinstance(found, int) else 0
