@@ -1,4 +1,4 @@
-"""What is undone in a cluster: held and written down by the keeper, carried out by the runner, left when that is gone."""
+"""What is undone in a cluster: held and written down by the keeper, carried out by the runner, left when it is gone."""
 
 from __future__ import annotations
 
