@@ -63,8 +63,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate \
 
 lock: $(DEV) ## resolve the dependencies anew
 	@$(PIP) install uv
-	@$(COMPILE) --upgrade --extra docker --group build -o requirements.lock
-	@$(COMPILE) --upgrade --extra docker --group dev -c requirements.lock -o requirements-dev.lock
+	@$(COMPILE) --upgrade --extra docker --extra kubernetes --group build -o requirements.lock
+	@$(COMPILE) --upgrade --extra docker --extra kubernetes --group dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## remove what was built; runs/ stays
 	@rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
