@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 def misplanned(loaded: Loaded, faults: Mapping[str, Fault]) -> tuple[Problem, ...]:
     """What the faults themselves refuse of the system as its file describes it. Empty where that isn't known before
-    a target has looked: containers that run already, and those of a compose file."""
+    a target has looked: containers that run already, those of a compose file, and pods."""
     system = loaded.system
+    if system.target == "kubernetes":
+        return ()
     if system.docker is not None and system.target == "docker" and (system.docker.attach or system.docker.compose):
         return ()
     from stormdrill.ports import Instance, World

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from stormdrill.spec.files_kubernetes import KubernetesFile
 from stormdrill.spec.files_sources import (
     AlertFile,
     HttpPath,
@@ -17,12 +18,15 @@ from stormdrill.spec.files_sources import (
 )
 from stormdrill.spec.kinds import (
     Argument,
+    Devices,
     Duration,
+    Each,
     FileModel,
     Identifier,
     Labels,
     LabelValue,
     Parameters,
+    Request,
     Size,
     Text,
     Word,
@@ -30,28 +34,16 @@ from stormdrill.spec.kinds import (
 )
 
 Callers = Annotated[list[Word], Meta(min_length=1)]
-Request = Annotated[
-    str,
-    kind("request", r"^(GET|HEAD) /[^\s]*$", "A request whose answer shows that it is ready.", "GET /healthz"),
-]
 Port = Annotated[int, Meta(ge=1, le=65535, description="A fixed port; a free one is taken when left out.")]
 Count = Annotated[int, Meta(ge=1, le=100)]
 Cpus = Annotated[float, Meta(ge=0.01, le=1024, description="Cores that each container may use.")]
 Memory = Annotated[
     Size, Meta(description="What it may use: a limit in containers, and told to it as an environment variable.")
 ]
-Devices = Annotated[
-    list[Word],
-    Meta(description="Simulated devices: files devices/NAME in its STORMDRILL_DATA, which faults take away."),
-]
 DockerLabel = Annotated[
     str, kind("docker label", r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", "A container label's name.", "com.example.drill")
 ]
 Wanted = Annotated[dict[DockerLabel, LabelValue], Meta(min_length=1)]
-Each = Annotated[
-    Identifier,
-    Meta(description="A list parameter: one instance an item; its name without the s stands for the item."),
-]
 
 
 class ServiceFile(FileModel, frozen=True, kw_only=True):
@@ -166,6 +158,7 @@ class SystemFile(FileModel, frozen=True, kw_only=True):
     labels: Annotated[list[Identifier], Meta(description="Label names that experiments may select by.")] = []
     process: ProcessFile | None = None
     docker: DockerFile | None = None
+    kubernetes: KubernetesFile | None = None
     dependencies: Annotated[dict[Word, DependencyFile], Meta(description="Hops between services.")] = {}
     servers: ServersFile | None = None
     metrics: Annotated[

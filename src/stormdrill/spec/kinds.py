@@ -102,3 +102,15 @@ Parameters = Annotated[
     dict[Identifier, ParameterValue],
     Meta(description="Names for $name below, with their defaults; --set KEY=VALUE sets them."),
 ]
+Request = Annotated[
+    str,
+    kind("request", r"^(GET|HEAD) /[^\s]*$", "A request whose answer shows that it is ready.", "GET /healthz"),
+]
+Devices = Annotated[
+    list[Word],
+    Meta(description="Simulated devices: files devices/NAME in its STORMDRILL_DATA, which faults take away."),
+]
+Each = Annotated[
+    Identifier,
+    Meta(description="A list parameter: one instance an item; its name without the s stands for the item."),
+]

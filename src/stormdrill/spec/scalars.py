@@ -40,6 +40,9 @@ KINDS = {
     "header": Kind("a header's name", "Authorization"),
     "sample path": Kind("a path without its first slash", "alerts"),
     "docker label": Kind("a container label's name", "com.example.drill"),
+    "cluster name": Kind("a name in the cluster: lower-case letters, digits and dashes", "shop"),
+    "cluster label": Kind("a label's name in the cluster", "topology.kubernetes.io/region"),
+    "daemonset": Kind("the namespace and name of a DaemonSet", "kube-system/nvidia-device-plugin"),
     "window": Kind("days, hours and a time zone", "mon-fri 09:00-17:00 Europe/Berlin"),
     "dates": Kind("two days", "2026-12-20/2027-01-03"),
 }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from stormdrill.model.system import MEMORY_LIMIT, Ready, ServiceInstance
+from stormdrill.spec.files_kubernetes import PodFile
 from stormdrill.spec.files_system import ContainerFile, ServiceFile, SystemFile
 from stormdrill.spec.kinds import NAME
 from stormdrill.spec.parameters import Filled, Filler
@@ -14,14 +15,15 @@ from stormdrill.spec.walk import Walker
 from stormdrill.spec.yaml import Document, Node, Table
 
 KEPT = frozenset({"port"})
-SECTIONS = ("process", "docker")
+SECTIONS = ("process", "docker", "kubernetes")
 MAX_INSTANCES = 200
 LEAST_MB = 6.0
 """A container engine takes no lower limit."""
 RESERVED = frozenset({"proxy", "keeper", "undo"})
 """Processes of stormdrill's own in a run; those of the load generator begin with GENERATOR."""
 GENERATOR = "generator"
-Service = ServiceFile | ContainerFile
+Service = ServiceFile | ContainerFile | PodFile
+MODELS: Mapping[str, type[Service]] = {"process": ServiceFile, "docker": ContainerFile, "kubernetes": PodFile}
 
 
 def each_of(document: Document, values: Mapping[str, Filled], service: Node) -> tuple[str, tuple[str, ...]] | None:
@@ -69,8 +71,8 @@ class Section:
         self.document = document
         self.values = values
         self.name = name
-        self.model: type[Service] = ServiceFile if name == "process" else ContainerFile
-        part = file.process if name == "process" else file.docker
+        self.model = MODELS[name]
+        part = {"process": file.process, "docker": file.docker, "kubernetes": file.kubernetes}[name]
         self.services: Mapping[str, Service] = part.services if part else {}
         self.labels = file.labels
         self.instances: list[ServiceInstance] = []
@@ -101,10 +103,11 @@ class Section:
             own = {key: str(value) for key, value in file.labels.items()}
             labels = {**local, **own} if each and each[0] in self.labels else own
             base = f"{name}-{item}" if item else name
-            count = file.instances if file.instances == file.instances else 1  # a refused number is nan
+            many = 1 if isinstance(file, PodFile) else file.instances  # how many pods there are, the cluster knows
+            count = many if many == many else 1  # a refused number is nan
             for number in range(1, count + 1):
                 yield _instance(base if count == 1 else f"{base}-{number}", name, file, labels)
-        if self.name == "process" and first.port and (len(items) > 1 or first.instances != 1):
+        if isinstance(first, ServiceFile) and first.port and (len(items) > 1 or first.instances != 1):
             place = self.document.place("process", "services", name, "port")
             self.document.problem(place, "one fixed port for several instances", "remove it: each gets a free one")
 
@@ -130,7 +133,8 @@ class Section:
 
     def _check_numbers(self, name: str, service: Service) -> None:
         where = (self.name, "services", name)
-        check_memory(self.document, service.memory, *where, "memory")
+        if not isinstance(service, PodFile):
+            check_memory(self.document, service.memory, *where, "memory")
         for index, device in enumerate(service.devices):
             if device and device in service.devices[:index]:
                 place = self.document.place(*where, "devices", index)
@@ -165,6 +169,12 @@ def told(memory_mb: float, env: dict[str, str]) -> dict[str, str]:
 
 def _instance(name: str, service: str, file: Service, labels: dict[str, str]) -> ServiceInstance:
     method, _, path = (file.ready or "").partition(" ")
+    ready = Ready(method, path) if file.ready else None
+    if isinstance(file, PodFile):
+        known_by = {key: str(value) for key, value in (file.select or {}).items()}
+        return ServiceInstance(
+            name, service, (), labels, ready=ready, port=file.port, devices=tuple(file.devices), select=known_by
+        )
     memory_mb = megabytes(file.memory) if file.memory else 0.0
     select = (file.select or {}) if isinstance(file, ContainerFile) else {}
     return ServiceInstance(
@@ -173,7 +183,7 @@ def _instance(name: str, service: str, file: Service, labels: dict[str, str]) ->
         command=tuple(str(argument) for argument in file.command),
         labels=labels,
         env=told(memory_mb, {key: str(value) for key, value in file.env.items()}),
-        ready=Ready(method, path) if file.ready else None,
+        ready=ready,
         port=file.port,
         devices=tuple(file.devices),
         memory_mb=memory_mb,

@@ -16,6 +16,7 @@ from stormdrill.model.system import (
 )
 from stormdrill.spec.containers import check_docker, docker_spec, with_limits
 from stormdrill.spec.files_system import SystemFile
+from stormdrill.spec.kubernetes import check_kubernetes, kubernetes_spec, listening, share_services
 from stormdrill.spec.parameters import (
     Filled,
     Filler,
@@ -48,6 +49,7 @@ READY_TIMEOUT, STOP_TIMEOUT = "30s", "3s"
 TO_WRITE = {
     "process": "process:\n  services: {web: {command: [./web, --port, $port], ready: GET /healthz}}",
     "docker": "docker:\n  image: IMAGE",
+    "kubernetes": "kubernetes:\n  namespace: NAMESPACE",
 }
 """The two lines that a section begins with."""
 
@@ -84,6 +86,7 @@ def resolve_system(
         return System(name="", entry="", instances=())
     reading = _Reading(document, values, target)
     file = reading.file
+    pods = file.kubernetes if reading.target == "kubernetes" else None
     docker = file.docker if reading.target == "docker" else None
     system = System(
         name=file.name,
@@ -110,13 +113,16 @@ def resolve_system(
             for name, item in file.releases.items()
         },
         docker=docker_spec(file),
+        kubernetes=kubernetes_spec(file) if reading.target == "kubernetes" else None,
         target=reading.target,
         capacity={name: str(value) for name, value in file.capacity.items()},
         stop_timeout_s=seconds(
             (docker and docker.stop_timeout) or (file.process.stop_timeout if file.process else STOP_TIMEOUT)
         ),
         ready_timeout_s=seconds(
-            (docker and docker.ready_timeout) or (file.process.ready_timeout if file.process else READY_TIMEOUT)
+            (docker and docker.ready_timeout)
+            or (pods and pods.ready_timeout)
+            or (file.process.ready_timeout if file.process else READY_TIMEOUT)
         ),
         secrets=secrets_of(values),
     )
@@ -134,6 +140,7 @@ class _Reading:
         self.document = document
         self.values = values
         assert document.root is not None
+        share_services(document)
         services = {name: self.services(name) for name in SECTIONS}
         there = [name for name in SECTIONS if name in document.root.entries]
         self.target = target if target in SECTIONS else (there or SECTIONS)[0]
@@ -152,10 +159,12 @@ class _Reading:
     def own(self) -> Section:
         """The section whose services the target runs: without services of their own, containers run the processes'."""
         found = self.sections[self.target]
-        return found if found.services or self.target == "process" else self.sections["process"]
+        return found if found.services or self.target != "docker" else self.sections["process"]
 
     def instances(self) -> tuple[ServiceInstance, ...]:
         made = self.own().instances
+        if self.target == "kubernetes" and self.file.kubernetes:
+            return listening(self.file.kubernetes, made)
         return with_limits(self.file.docker, made) if self.target == "docker" and self.file.docker else tuple(made)
 
     def fill(self, root: Table) -> Table:
@@ -204,6 +213,7 @@ class _Reading:
         for section in self.sections.values():
             section.check(file.entry)
         check_docker(document, file)
+        check_kubernetes(document, file)
 
     def check_mentioned(self, section: Section) -> None:
         document = self.document

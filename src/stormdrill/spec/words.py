@@ -103,8 +103,8 @@ class Words:
         """A label of the instances must have a value that one of them carries: nothing else could ever be seen.
         `own`: labels that samples may bring along, of whose values nobody knows beforehand."""
         assert self.system is not None
-        if self.system.docker and self.system.docker.attach:
-            return  # containers that run already bring labels of their own
+        if self.system.target == "kubernetes" or (self.system.docker and self.system.docker.attach):
+            return  # containers and pods that run already bring labels of their own
         for label, value in found.labels.items():
             carried = {one.labels[label] for one in self.system.instances if label in one.labels}
             if label in own or value in carried or not carried:

@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from stormdrill.faults.region_loss import Parameters
-from stormdrill.spec import files, files_load, files_sources, files_system
+from stormdrill.spec import files, files_kubernetes, files_load, files_sources, files_system
 from stormdrill.spec.expression import LOAD_METRICS, measure_of
 from stormdrill.spec.load import read_experiment
 from stormdrill.spec.policy import read_policy
@@ -48,6 +48,13 @@ MODELS: dict[str, tuple[type[Struct], ...]] = {
         files_system.ContainerFile,
         files_system.LimitsFile,
         files_system.ReleaseFile,
+        files_kubernetes.KubernetesFile,
+        files_kubernetes.PodFile,
+        files_kubernetes.ClusterImageFile,
+        files_kubernetes.GpuFile,
+        files_kubernetes.StandsForFile,
+        files_kubernetes.ClusterReleaseFile,
+        files_kubernetes.ClusterLoadFile,
     ),
     "policy": (files.PolicyFile,),
     "profile": (
