@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import ssl
 import threading
@@ -23,6 +24,9 @@ LIMIT_S = 5.0
 LARGEST_ANSWER = 64_000_000
 """Bytes."""
 KEPT_CONNECTIONS = 8
+KEPT_IDLE_S = 20.0
+"""Servers and what stands before them close idle connections; a request on one that is just being closed would be
+in doubt."""
 
 
 class Lost(StormdrillError):
@@ -102,7 +106,8 @@ class Api:
     name: str = ""
     """Of the cluster, as the system file has it; empty for the only one."""
     agent: str = "stormdrill"
-    _idle: list[http.client.HTTPConnection] = field(default_factory=list)
+    _idle: list[tuple[http.client.HTTPConnection, float]] = field(default_factory=list)
+    """Each with the time (monotonic) when it was last used."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def call(
@@ -118,7 +123,7 @@ class Api:
     ) -> Answer:
         """One request. Raises Lost when no complete answer came within the limit. A 401 is answered once with new
         credentials, where there are any: nothing was acted on."""
-        target = f"{path}?{urlencode(query)}" if query else path
+        target = urlsplit(self.access.server).path.rstrip("/") + (f"{path}?{urlencode(query)}" if query else path)
         data = None if body is None else json.dumps(body).encode()
         until_s = time.monotonic() + limit_s
         answer = self._once(method, target, data, content_type, accept, until_s)
@@ -129,7 +134,7 @@ class Api:
     def close(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
-        for connection in idle:
+        for connection, _ in idle:
             connection.close()
 
     def _once(
@@ -142,8 +147,8 @@ class Api:
         try:
             return self._exchange(connection, method, target, data, headers, until_s)
         except Lost as lost:
-            # a kept connection that the server has closed meanwhile: it never saw the request
-            if fresh or lost.sent or time.monotonic() >= until_s:
+            # a kept connection that the server has closed meanwhile; a read may be asked twice, a change may not
+            if fresh or (lost.sent and method != "GET") or time.monotonic() >= until_s:
                 raise
         return self._exchange(self._new(), method, target, data, headers, until_s)
 
@@ -165,15 +170,16 @@ class Api:
             connection.timeout = max(0.01, until_s - time.monotonic())
             if connection.sock is None:
                 connection.connect()
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:  # the timer has found no socket to cut
+                raise TimeoutError
+            connection.sock.settimeout(left_s)
             sent = True
             connection.request(method, target, data, dict(headers))
             response = connection.getresponse()
             read = response.read(LARGEST_ANSWER + 1)
             answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, read)
             reusable = not response.will_close and response.isclosed()
-        except http.client.RemoteDisconnected as error:
-            connection.close()
-            raise Lost(f"{what}: the connection was closed without an answer", sent=method != "GET") from error
         except (OSError, http.client.HTTPException, AttributeError, ValueError) as error:
             connection.close()
             why = "no answer in time" if time.monotonic() >= until_s else str(error) or type(error).__name__
@@ -187,9 +193,14 @@ class Api:
         return answer
 
     def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop(), False
+        while True:
+            with self._lock:
+                if not self._idle:
+                    break
+                connection, used_s = self._idle.pop()
+            if time.monotonic() - used_s < KEPT_IDLE_S and _quiet(connection):
+                return connection, False
+            connection.close()
         return self._new(), True
 
     def _new(self) -> http.client.HTTPConnection:
@@ -202,7 +213,7 @@ class Api:
     def _keep(self, connection: http.client.HTTPConnection, reusable: bool) -> None:
         with self._lock:
             if reusable and len(self._idle) < KEPT_CONNECTIONS:
-                self._idle.append(connection)
+                self._idle.append((connection, time.monotonic()))
                 return
         connection.close()
 
@@ -214,3 +225,13 @@ def _cut(connection: http.client.HTTPConnection) -> None:
             sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             return
+
+
+def _quiet(connection: http.client.HTTPConnection) -> bool:
+    """Whether nothing was heard on it since the last answer: what can be read there now is its end."""
+    poll = select.poll()
+    try:
+        poll.register(connection.sock, select.POLLIN)
+        return not poll.poll(0)
+    except (OSError, ValueError, TypeError):
+        return False

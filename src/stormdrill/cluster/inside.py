@@ -1,0 +1,85 @@
+"""Access to the API server from a pod: by the ServiceAccount's token, which the kubelet replaces while the pod runs."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from stormdrill.errors import Refused
+
+PLACE = "/var/run/secrets/kubernetes.io/serviceaccount"
+DIRECTORY = "STORMDRILL_SERVICEACCOUNT"
+"""Environment variable: another place of the three files `token`, `ca.crt` and `namespace`."""
+PLAIN = "STORMDRILL_API_PLAIN"
+"""Environment variable: 1 for HTTP, which is accepted on loopback only."""
+
+
+def place() -> Path:
+    return Path(os.environ.get(DIRECTORY) or PLACE)
+
+
+def there() -> bool:
+    """Whether this process has a ServiceAccount of its own."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (place() / "token").exists()
+
+
+class InCluster:
+    """`cluster.api.Access` of the pod's own ServiceAccount. Raises Refused where there is none."""
+
+    def __init__(self) -> None:
+        host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+        self._place = place()
+        if not there():
+            raise Refused(
+                f"no ServiceAccount here: KUBERNETES_SERVICE_HOST is {'set' if host else 'not set'}, and "
+                f"{self._place}/token is {'there' if (self._place / 'token').exists() else 'missing'}; run it in a "
+                "pod with automountServiceAccountToken, or name a kubeconfig"
+            )
+        self._plain = os.environ.get(PLAIN) == "1"
+        if self._plain and not host.startswith("127."):
+            raise Refused(f"{PLAIN}=1 is for 127.0.0.0/8 only, not for {host}: a token would travel in the clear")
+        shown = f"[{host}]" if ":" in host else host
+        self._server = f"{'http' if self._plain else 'https'}://{shown}:{port}"
+        self._lock = threading.Lock()
+        self._token = ""
+        self._context: ssl.SSLContext | None = None
+
+    @property
+    def server(self) -> str:
+        return self._server
+
+    def context(self) -> ssl.SSLContext | None:
+        if self._plain:
+            return None
+        with self._lock:
+            if self._context is None:
+                try:
+                    self._context = ssl.create_default_context(cafile=str(self._place / "ca.crt"))
+                except OSError as error:
+                    raise Refused(f"{self._place}/ca.crt can't be used: {error}; it is the API server's") from error
+            return self._context
+
+    def headers(self) -> Mapping[str, str]:
+        """The token as the file has it now; the last one where the file is just being replaced."""
+        try:
+            self._token = (self._place / "token").read_text(encoding="ascii").strip() or self._token
+        except (OSError, ValueError):
+            if not self._token:
+                raise Refused(f"{self._place}/token can't be read; it is the ServiceAccount's") from None
+        return {"Authorization": f"Bearer {self._token}"}
+
+    def refresh(self) -> bool:
+        """Whether the file has another token by now; each request reads it anyway."""
+        used = self._token
+        return self.headers() != {"Authorization": f"Bearer {used}"}
+
+    @property
+    def namespace(self) -> str:
+        """The pod's own; empty where the file is missing."""
+        try:
+            return (self._place / "namespace").read_text(encoding="utf-8").strip()
+        except OSError:
+            return ""
