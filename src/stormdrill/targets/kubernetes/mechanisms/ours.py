@@ -1,0 +1,72 @@
+"""What stands in the cluster for a fault: names and labels of it, and pods of the suite's own image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from stormdrill.cluster.changes import Change
+from stormdrill.cluster.confined import CONFINED, hardened
+from stormdrill.model.plan import Injection
+from stormdrill.model.system import ImagePolicy
+from stormdrill.model.undo import KubeDelete
+from stormdrill.targets.kubernetes.mechanism import PREFIX, RUN_LABEL, Object, text
+
+PART = f"{PREFIX}part"
+"""The label by which one object of ours is selected among others."""
+LONGEST_NAME = 63
+
+
+def short(injection: Injection) -> str:
+    """The same in every run, so that permissions can name what is made before there is a run."""
+    return hashlib.sha256(injection.id.encode()).hexdigest()[:8]
+
+
+def name_of(injection: Injection, what: str) -> str:
+    """A name that is a DNS label: `stormdrill-quota-1a2b3c4d`."""
+    tail = f"-{short(injection)}"
+    return what[: LONGEST_NAME - len(tail)].rstrip("-.") + tail
+
+
+def created(cluster: str, path: str, run: str, body: Object, why: str) -> Change:
+    """`path` without the name, which is the body's. The label by which the undo knows it is set here."""
+    meta = body["metadata"]
+    assert isinstance(meta, dict)
+    meta["labels"] = {**meta.get("labels", {}), RUN_LABEL: run}
+    return Change(KubeDelete(cluster, f"{path}/{meta['name']}", run), text(body), why)
+
+
+def pod(
+    name: str,
+    namespace: str,
+    image: ImagePolicy,
+    argv: Sequence[str],
+    *,
+    labels: Mapping[str, str],
+    env: Mapping[str, str] | None = None,
+    requests: Mapping[str, str],
+    limits: Mapping[str, str],
+) -> Object:
+    """As nobody, without a token, with nothing but a place for its own notes; as little as its work takes."""
+    container: Object = {
+        "name": "stormdrill",
+        "image": image.name,
+        **({"imagePullPolicy": image.pull} if image.pull else {}),
+        "command": list(argv),
+        "env": [{"name": key, "value": value} for key, value in (env or {}).items()],
+        "resources": {"requests": dict(requests), "limits": dict(limits)},
+        "securityContext": dict(CONFINED),
+        "volumeMounts": [{"name": "notes", "mountPath": "/tmp"}],  # noqa: S108  (of the pod alone)
+    }
+    spec: Object = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": hardened(),
+        "containers": [container],
+        "volumes": [{"name": "notes", "emptyDir": {"sizeLimit": "8Mi"}}],
+    }
+    # a mesh would put a proxy of its own before ours
+    about = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
+    meta: Object = {"name": name, "namespace": namespace, "labels": dict(labels), "annotations": about}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
