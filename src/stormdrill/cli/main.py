@@ -44,6 +44,7 @@ COMMANDS: dict[str, Word] = {
     "runbook": Word("runbook", "runbook", "List, show, check, run and resume runbooks."),
     "review": Word("runs", "review", "Render the review again and copy it to reviews/."),
     "load": Word("load", "load", "Draw what a profile or an experiment asks for over time."),
+    "platform": Word("platform", "platform", "Print the reference platform for a cluster, as manifests."),
     "import": Word("importing", "importing", "Turn other tools' objectives (OpenSLO) into expressions."),
     "schema": Word("schema", "schema", "Print the JSON Schema that editors use."),
     "doctor": Word("doctor", "doctor", "Say what this machine offers, and what a missing part costs."),

@@ -1,8 +1,9 @@
-"""The image of the reference platform and the fault proxy: built from any base with Python, once for each content.
+"""The image of stormdrill and its reference platform: built from any base with Python, once for each content.
 
-What goes in is what runs here: this stormdrill, and of its dependencies those that the platform imports, taken from
-this environment where base and host have the same Python, else downloaded by their hashes. The image carries the
-fingerprint of all that, so that building it again is one question to the engine.
+What goes in is what runs here: this stormdrill with what it ships and all that it depends on, taken from this
+environment where base and host have the same Python, else downloaded by their hashes. Containers run the platform and
+the proxy from it, clusters the watchdog and the load too. The image carries the fingerprint of all that, so that
+building it again is one question to the engine.
 """
 
 from __future__ import annotations
@@ -40,11 +41,10 @@ FINGERPRINT = "stormdrill.content"
 KEPT = 4
 """Images of ours that are kept, the newest ones: a plan may still mean one of them."""
 OURS_TAG = "stormdrill-platform"
-NEEDED = ("aiohttp", "msgspec")
-"""What the platform imports besides the standard library."""
+SELF = "stormdrill"
+SHIPPED = ("experiments", "loadgen", "runbooks", "reviews/templates", "policy.yaml")
+"""Of a checkout: what a wheel carries as the catalogue."""
 HELP = "make one from Debian packages: make base-image; or name one with Python 3.11 or newer in $STORMDRILL_BASE_IMAGE"
-OURS = ("platform", "proxy", "beside")
-"""The rooms of this package that run inside; they import no other."""
 
 
 class Base(Struct, frozen=True):
@@ -102,9 +102,11 @@ def build(engine: Engine, tag: str, folder: Path) -> Image:
 
 
 def main() -> int:
-    """`make image`: build it ahead of the first run."""
+    """`make image`: build it ahead of the first run, and name it `latest` too, as `platform manifests` does."""
+    engine = Engine()
     try:
-        made = build(Engine(), OURS_TAG, catalogue.root())
+        made = build(engine, OURS_TAG, catalogue.root())
+        engine.act("POST", f"/images/{made.tag}/tag?repo={OURS_TAG}&tag=latest")
     except (Refused, Unreachable) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -129,7 +131,7 @@ def _make(
         else:
             _download(packages, base, site)
         for source, inside in _own_files():
-            copy = site / "stormdrill" / inside
+            copy = context / "own" / SELF / inside
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
         build_image(context, name, {"BASE": base.name}, {FINGERPRINT: fingerprint})
@@ -147,7 +149,7 @@ def _forget_old(engine: Engine) -> None:
 def _packages() -> list[importlib.metadata.Distribution]:
     """What is needed, with all that it needs in turn, as installed here."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    wanted = list(NEEDED)
+    wanted = _required(SELF)
     while wanted:
         name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
         if name in found:
@@ -156,10 +158,14 @@ def _packages() -> list[importlib.metadata.Distribution]:
             found[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # needed by other Pythons or systems only
-        for line in found[name].requires or []:
-            if "extra ==" not in line:
-                wanted.append(re.split(r"[\s<>=!~;\[(]", line, maxsplit=1)[0])
+        wanted += _required(name)
     return [found[name] for name in sorted(found)]
+
+
+def _required(name: str) -> list[str]:
+    """What a package asks for by itself, without its extras."""
+    lines = importlib.metadata.distribution(name).requires or []
+    return [re.split(r"[\s<>=!~;\[(]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line]
 
 
 def _fingerprint(base: Base, dockerfile: bytes, packages: Sequence[importlib.metadata.Distribution]) -> str:
@@ -171,10 +177,18 @@ def _fingerprint(base: Base, dockerfile: bytes, packages: Sequence[importlib.met
 
 
 def _own_files() -> list[tuple[Path, Path]]:
-    """Each with its path in the package."""
-    root = Path(stormdrill.__file__).parent
-    files = [root / "__init__.py", *(path for room in OURS for path in sorted((root / room).rglob("*.py")))]
-    return [(path, path.relative_to(root)) for path in files]
+    """Each with its path in the package, the catalogue's among them."""
+    package, shipped = Path(stormdrill.__file__).parent, catalogue.root()
+    files = [(path, path.relative_to(package)) for path in _files(package)]
+    if not shipped.is_relative_to(package):
+        for name in SHIPPED:
+            files += [(path, Path("catalogue") / path.relative_to(shipped)) for path in _files(shipped / name)]
+    return sorted(files, key=lambda item: item[1])
+
+
+def _files(place: Path) -> list[Path]:
+    found = [place] if place.is_file() else place.rglob("*")
+    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
 
 
 def _copy(package: importlib.metadata.Distribution, site: Path) -> None:
