@@ -19,6 +19,7 @@ from stormdrill.proxy.config import Config, ConfigError, parse
 from stormdrill.proxy.control import Control
 from stormdrill.proxy.listener import Listener
 from stormdrill.proxy.relay import Hop
+from stormdrill.proxy.toxic import ToxicError
 
 MOST_DESCRIPTORS = 65_536
 DEFECT = 70
@@ -35,6 +36,11 @@ async def serve(config: Config) -> None:
     for hop in hops:
         hop.listener = _listen(hop, config.host)
     board = Board(hops)
+    for tag, body in config.toxics:
+        try:
+            board.put(tag, body)
+        except ToxicError as error:
+            raise ConfigError(f"toxics: {tag}: {error}") from None
     try:
         control = await loop.create_server(
             lambda: Control(board), config.control_host, config.control, reuse_address=True

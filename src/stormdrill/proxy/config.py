@@ -34,19 +34,24 @@ class Config:
     host: str = LOOPBACK
     """Where the routes listen."""
     control_host: str = LOOPBACK
+    toxics: tuple[tuple[str, bytes], ...] = ()
+    """In force from the first connection on: each its tag, and the body of the request that would put it."""
 
 
 def parse(text: str, control: int = 0) -> Config:
-    """An object with `control`, `control_host`, `host`, `routes`, or the list of routes alone. Raises ConfigError."""
+    """An object with `control`, `control_host`, `host`, `routes`, `toxics`, or the list of routes alone. Raises
+    ConfigError."""
     try:
         document = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"not JSON ({error}); write a list of {{name, listen, to}}") from None
     host = control_host = LOOPBACK
+    toxics: tuple[tuple[str, bytes], ...] = ()
     if isinstance(document, dict):
         host = _address(document.get("host", host), "host")
         control_host = _address(document.get("control_host", control_host), "control_host")
         control = _port(document.get("control", control), "control", lowest=0)
+        toxics = _toxics(document.get("toxics", {}))
         document = document.get("routes")
     if not isinstance(document, list):
         raise ConfigError("no routes; write a list of {name, listen, to}, or an object with `routes`")
@@ -61,7 +66,14 @@ def parse(text: str, control: int = 0) -> Config:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{', '.join(twice)}: more than one route has this name; give each its own")
-    return Config(control=control, routes=routes, host=host, control_host=control_host)
+    return Config(control=control, routes=routes, host=host, control_host=control_host, toxics=toxics)
+
+
+def _toxics(value: object) -> tuple[tuple[str, bytes], ...]:
+    """What they say is checked by the board, as where a request brings them."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"toxics is {value!r}; write an object: tag -> {{routes, kind, ...}}")
+    return tuple((tag, json.dumps(body).encode()) for tag, body in value.items())
 
 
 def _address(value: object, where: str) -> str:
