@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 VARIABLE = "KUBECONFIG"
 USUAL = "~/.kube/config"
-ACCOUNT_VARIABLE = "STORMDRILL_SERVICEACCOUNT"
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PLUGIN_LIMIT_S = 60.0
 """For a credential plugin: a person may have to log in."""
 EARLY_S = 60.0
@@ -55,7 +53,9 @@ def access_for(context: str = "", kubeconfig: str = "") -> Access:
 
 def in_a_pod() -> bool:
     """Whether this process has a ServiceAccount of its own."""
-    return (Path(os.environ.get(ACCOUNT_VARIABLE, "") or SERVICE_ACCOUNT) / "token").exists()
+    from stormdrill.cluster.inside import there
+
+    return there()
 
 
 def contexts(kubeconfig: str = "") -> tuple[str, ...]:
