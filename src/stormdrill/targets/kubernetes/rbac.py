@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from stormdrill.model.permission import Need
 
 Manifest = dict[str, object]
@@ -64,7 +66,7 @@ def normal(need: Need) -> Need:
     """Without a name where its request carries none. A subresource is asked of an object that has one."""
     if not need.name or need.verb not in NAMELESS or (need.verb == "create" and need.subresource):
         return need
-    return Need(need.verb, need.group, need.resource, need.namespace, "", need.subresource, need.cluster, need.why)
+    return replace(need, name="")
 
 
 def kind_of(need: Need) -> str:
