@@ -26,6 +26,9 @@ class Toxic(Struct, frozen=True, tag="toxic"):
     distribution: Literal["uniform", "normal", "pareto"] = "uniform"
     bytes_per_s: float = 0.0
     direction: Literal["both", "up", "down"] = "both"
+    service: str = ""
+    """In a cluster: NAMESPACE/NAME of the Service that all these hops lead to, whoever calls."""
+    cluster: str = ""
 
 
 class Sever(Struct, frozen=True, tag="sever"):
@@ -135,12 +138,17 @@ class Rollout(Struct, frozen=True, tag="rollout"):
     workload: str
     namespace: str
     container: str
+    """Empty: the only one."""
     image: str = ""
-    """Instead of its own."""
+    """Instead of its own; `$run` stands for the run's id."""
     env: dict[str, str] = {}
     """Set beside its own."""
     command: tuple[str, ...] = ()
     """Instead of its own."""
+    unready: bool = False
+    """Its pods never get ready: a readiness gate that nobody opens is added to them."""
+    broken: bool = False
+    """It is meant never to work, so that a pod of it that gets ready is no bite."""
     reaches: tuple[str, ...] = ()
     cluster: str = ""
 
@@ -175,6 +183,8 @@ class Segment(Struct, frozen=True, tag="segment"):
     """Labels of the pods that it is tried from."""
     to: str
     """HOST:PORT, as they would write it."""
+    allowed: str = ""
+    """HOST:PORT that they may reach: it shows that the tries are real. Empty: the API server, as pods are told of it."""
     reaches: tuple[str, ...] = ()
     cluster: str = ""
 
