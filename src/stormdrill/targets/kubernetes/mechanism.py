@@ -25,6 +25,8 @@ OPTED_IN = ("stormdrill.dev/drill", "allowed")
 RUN_LABEL = "stormdrill"
 LOOK_EVERY_S = 0.1
 """The engine asks again and again; an API server is asked no more often than this."""
+SHARE_OF_LIMIT = 0.8
+"""Of an injection's own limit: what outlives that one is doubtful, and reverted."""
 PAGE = 500
 Object = dict[str, object]
 
@@ -129,6 +131,8 @@ class Changing:
 
     def __init__(self, clusters: Clusters) -> None:
         self.clusters = clusters
+        self.until_s: dict[str, float] = {}
+        """Injection → when `after` has to be done with it, on the monotonic clock."""
         self._bound: dict[str, tuple[Change, ...]] = {}
         self._looks: dict[str, tuple[float, Effect]] = {}
         self._looking = threading.Lock()
@@ -181,6 +185,7 @@ class Changing:
     def apply(self, injection: Injection) -> None:
         if injection.id not in self._bound:
             raise Unreachable(f"{injection.id} was never armed: nothing was changed")
+        self.until_s[injection.id] = time.monotonic() + SHARE_OF_LIMIT * injection.inject_timeout_s
         self._looks.pop(injection.id, None)
         for change in self._bound[injection.id]:
             self.clusters.hold(change.undo.cluster).apply(injection.id, change)

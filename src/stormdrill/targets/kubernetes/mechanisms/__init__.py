@@ -14,4 +14,14 @@ if TYPE_CHECKING:
 
 def mechanisms(clusters: Clusters) -> dict[str, KubeMechanism]:
     """Each word that a cluster can do."""
-    return {}
+    from stormdrill.targets.kubernetes.mechanisms.capacity import Withdrawing
+    from stormdrill.targets.kubernetes.mechanisms.nodes import LosingNodes
+    from stormdrill.targets.kubernetes.mechanisms.rollout import RollingOut
+    from stormdrill.targets.kubernetes.mechanisms.scale import Scaling
+
+    return {
+        "nodes": LosingNodes(clusters),
+        "scale": Scaling(clusters),
+        "rollout": RollingOut(clusters),
+        "capacity": Withdrawing(clusters),
+    }

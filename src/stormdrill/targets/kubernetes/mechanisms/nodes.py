@@ -1,0 +1,281 @@
+"""Nodes are taken out of service: cordoned and tainted in one patch, and emptied. A Node itself is never deleted: its
+kubelet would not register again before it is restarted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from stormdrill.cluster.api import Answer
+from stormdrill.cluster.changes import Change
+from stormdrill.errors import Unreachable
+from stormdrill.model.mechanism import Nodes
+from stormdrill.model.permission import Need
+from stormdrill.model.plan import Injection
+from stormdrill.model.undo import Element, KubePatch
+from stormdrill.ports import Effect
+from stormdrill.targets.kubernetes.mechanism import (
+    API_SERVER,
+    OPTED_IN,
+    PREFIX,
+    Changing,
+    Clusters,
+    Left,
+    Object,
+    at,
+    objects,
+    text,
+    texts,
+)
+
+TAINT = PREFIX + "lost"
+CORDONED = "node.kubernetes.io/unschedulable"
+"""The taint that the node controller adds to a cordoned node in a change of its own, and takes away by itself."""
+EVICT_AGAIN_S = 0.25
+"""Between two rounds of evictions, unless the answer says how long to wait."""
+NAMED = 3
+"""So many pods are named in a sentence."""
+
+
+class Pod(NamedTuple):
+    """One that was on a node when it was taken."""
+
+    namespace: str
+    name: str
+    uid: str
+    ready: bool
+    goes: bool
+    """False: it stays whatever is done here (a DaemonSet's, a mirror of a static one, one that tolerates the taint)."""
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class LosingNodes(Changing):
+    """`nodes`: the witness is what the API server shows of the pods that were there; of a node without any, the
+    taint that the node controller adds."""
+
+    permission = "cordon and taint nodes, and end the pods on them, through the cluster's API server"
+
+    def __init__(self, clusters: Clusters) -> None:
+        super().__init__(clusters)
+        self._there: dict[str, tuple[Pod, ...]] = {}
+        self._stayed: dict[str, dict[str, str]] = {}
+
+    def changes(self, injection: Injection) -> tuple[Change, ...]:
+        how = _how(injection)
+        return tuple(self._taken(injection, how, name) for name in how.nodes)
+
+    def touches(self, injection: Injection) -> tuple[Change, ...]:
+        how = _how(injection)
+        return tuple(Change(KubePatch(how.cluster, _path(name), "", "", ()), why=WHY) for name in how.nodes)
+
+    def also(self, injection: Injection) -> tuple[Need, ...]:
+        how = _how(injection)
+        seeing = Need("list", "", "pods", cluster=how.cluster, why="to see what becomes of the pods on the nodes")
+        if how.empties == "taint":
+            return (seeing,)
+        return (
+            seeing,
+            Need("list", "", "namespaces", cluster=how.cluster, why="to end pods only where they may be drilled"),
+            *(self._ending(how, namespace) for namespace in sorted(self._opted_in(how.cluster))),
+        )
+
+    def loses(self, injection: Injection) -> str:
+        return "what pods on the nodes hold only in memory or in emptyDir volumes"
+
+    def notes(self, injection: Injection) -> tuple[str, ...]:
+        how = _how(injection)
+        who = ", ".join(how.nodes)
+        if how.empties == "taint":
+            return (f"the taint on {who} ends pods at once, past their disruption budgets",)
+        if how.empties == "delete":
+            return (f"pods on {who} are deleted without grace, past their disruption budgets",)
+        return (f"pods on {who} are evicted within their disruption budgets: those that a budget keeps stay there",)
+
+    def bound(self, injection: Injection) -> None:
+        self._there[injection.id] = tuple(self._pods(_how(injection)))
+        self._stayed[injection.id] = {}
+
+    def after(self, injection: Injection) -> None:
+        if _how(injection).empties == "taint":
+            return
+        stayed = self._stayed[injection.id]
+        waiting = [pod for pod in self._pods(_how(injection)) if pod.goes]
+        while waiting:
+            wait_s, later = EVICT_AGAIN_S, []
+            for pod in waiting:
+                self.clusters.hold(_how(injection).cluster).check()
+                told, again_s = self._end(_how(injection), pod)
+                if told:
+                    stayed[str(pod)] = told
+                else:
+                    stayed.pop(str(pod), None)
+                if again_s is not None:
+                    later.append(pod)
+                    wait_s = max(wait_s, again_s)
+            waiting = later
+            if time.monotonic() + wait_s >= self.until_s[injection.id] or self._undone(injection):
+                return
+            if waiting:
+                time.sleep(wait_s)
+
+    def dry_run(self, injection: Injection) -> tuple[str, ...]:
+        refused = super().dry_run(injection)
+        how = _how(injection)
+        if how.empties == "taint":
+            return refused
+        told = {str(pod): self._end(how, pod, dry=True)[0] for pod in self._pods(how) if pod.goes}
+        return (*refused, *(f"{name} would stay: {why}" for name, why in told.items() if why))
+
+    def look(self, injection: Injection, left: Left) -> Effect:
+        how = _how(injection)
+        going = [pod for pod in self._there.get(injection.id, ()) if pod.goes]
+        if not going:
+            return self._look_at_nodes(how)
+        now = {uid: pod for name in how.nodes for uid, pod in self._on(how.cluster, name)}
+        well = [pod for pod in going if _well(pod, now.get(pod.uid))]
+        bit = len(well) < len(going) if how.empties == "evict" else not well
+        stayed = self._stayed.get(injection.id, {})
+        still = [f"{pod} is still there" + (f" ({stayed[str(pod)]})" if str(pod) in stayed else "") for pod in well]
+        told = f"{len(going) - len(well)} of {len(going)} pods that were on {', '.join(how.nodes)} are gone or going"
+        return Effect(bit, False, f"{API_SERVER}, of the pods", "; ".join([told, *_some(still)]))
+
+    def _look_at_nodes(self, how: Nodes) -> Effect:
+        """Nobody was there who could go: the node controller's answer to the cordon is what can be seen."""
+        open_ = []
+        for name in how.nodes:
+            node = self.get(how.cluster, _path(name))
+            if not any(taint.get("key") == CORDONED for taint in objects(at(node, "spec", "taints"))):
+                open_.append(name)
+        told = f"no pod that would go was there; open for new ones: {', '.join(open_) or 'none of the nodes'}"
+        return Effect(not open_, False, "the node controller", told)
+
+    def _taken(self, injection: Injection, how: Nodes, name: str) -> Change:
+        node = self.fresh(injection, _path(name), how.cluster)
+        effect = "NoExecute" if how.empties == "taint" else "NoSchedule"
+        held = [taint for taint in objects(at(node, "spec", "taints")) if taint.get("key") == TAINT]
+        if held:
+            by = held[0].get("value", "")
+            raise Unreachable(f"nodes/{name} carries the taint {TAINT}={by} already; take it back: stormdrill recover")
+        taint = {"key": TAINT, "value": self.clusters.run, "effect": effect}
+        elements = [Element(("spec", "taints"), text(taint), key=("key", "effect"))]
+        if at(node, "spec", "unschedulable") is not True:  # who was cordoned before stays so
+            elements.insert(0, Element(("spec", "unschedulable"), text(True)))
+        uid = str(at(node, "metadata", "uid"))
+        undo = KubePatch(how.cluster, _path(name), uid, self.marker(injection), tuple(elements))
+        return Change(undo, why=WHY)
+
+    def _undone(self, injection: Injection) -> bool:
+        """Whether somebody took the nodes back meanwhile: then nobody is ended any more."""
+        try:
+            return self.in_force(injection).gone
+        except Unreachable:
+            return False
+
+    def _end(self, how: Nodes, pod: Pod, *, dry: bool = False) -> tuple[str, float | None]:
+        """Evict or delete exactly this pod. Why it stays, and after how long it is worth another try, if ever."""
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.uid}}
+        query = {"dryRun": "All"} if dry else None
+        if dry:
+            options["dryRun"] = ["All"]  # with options in the body the query alone has no effect
+        if how.empties == "delete":
+            options["gracePeriodSeconds"] = 0
+        name = {"name": pod.name, "namespace": pod.namespace}
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name, "deleteOptions": options}
+        try:
+            if how.empties == "delete":
+                answer = self.ask(how.cluster, "DELETE", pod.path, options, query=query)
+            else:
+                answer = self.ask(how.cluster, "POST", f"{pod.path}/eviction", eviction, query=query)
+        except Unreachable as error:  # done or not: to ask for it again does no more harm
+            return str(error), EVICT_AGAIN_S
+        # gone, or another pod by that name: the one that was there is there no more
+        if answer.good or answer.status in (404, 409):
+            return "", None
+        return _kept(answer)
+
+    def _pods(self, how: Nodes) -> Iterator[Pod]:
+        opted_in = None if how.empties == "taint" else self._opted_in(how.cluster)
+        for node in how.nodes:
+            for uid, pod in self._on(how.cluster, node):
+                namespace = str(at(pod, "metadata", "namespace"))
+                goes = _goes(pod, how) and (opted_in is None or namespace in opted_in)
+                if at(pod, "status", "phase") not in ("Succeeded", "Failed"):
+                    yield Pod(namespace, str(at(pod, "metadata", "name")), uid, is_ready(pod), goes)
+
+    def _on(self, cluster: str, node: str) -> Iterator[tuple[str, Object]]:
+        """Uid and object of each pod of a node."""
+        for pod in self.items(cluster, "/api/v1/pods", fieldSelector=f"spec.nodeName={node}"):
+            yield str(at(pod, "metadata", "uid")), pod
+
+    def _opted_in(self, cluster: str) -> frozenset[str]:
+        found = self.items(cluster, "/api/v1/namespaces", labelSelector="=".join(OPTED_IN))
+        return frozenset(str(at(one, "metadata", "name")) for one in found)
+
+    @staticmethod
+    def _ending(how: Nodes, namespace: str) -> Need:
+        if how.empties == "delete":
+            return Need("delete", "", "pods", namespace, cluster=how.cluster, why="to delete the pods on the nodes")
+        why = "to evict the pods on the nodes within their disruption budgets"
+        return Need("create", "", "pods", namespace, subresource="eviction", cluster=how.cluster, why=why)
+
+
+WHY = "to keep new pods off the node, and to open it again"
+
+
+def is_ready(pod: Mapping[str, object]) -> bool:
+    conditions = objects(at(pod, "status", "conditions"))
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+
+
+def _well(pod: Pod, now: Object | None) -> bool:
+    """Whether nothing has happened to it."""
+    if now is None or at(now, "metadata", "deletionTimestamp"):
+        return False
+    return is_ready(now) or not pod.ready
+
+
+def _goes(pod: Object, how: Nodes) -> bool:
+    if "kubernetes.io/config.mirror" in texts(at(pod, "metadata", "annotations")):
+        return False
+    if any(owner.get("kind") == "DaemonSet" for owner in objects(at(pod, "metadata", "ownerReferences"))):
+        return False
+    tolerations = objects(at(pod, "spec", "tolerations"))
+    return how.empties != "taint" or not any(_tolerates(one) for one in tolerations)
+
+
+def _tolerates(toleration: Object) -> bool:
+    """Our taint, for ever or for a time."""
+    if toleration.get("effect", "NoExecute") not in ("", "NoExecute"):
+        return False
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key", "") in ("", TAINT)
+    return toleration.get("key") == TAINT
+
+
+def _kept(answer: Answer) -> tuple[str, float | None]:
+    causes = objects(at(answer.read(), "details", "causes"))
+    if answer.status == 429 and any(cause.get("reason") == "DisruptionBudget" for cause in causes):
+        return "its disruption budget allows no eviction now", answer.retry_after_s or EVICT_AGAIN_S
+    if answer.status == 429 or answer.status >= 500:
+        return answer.said, answer.retry_after_s or EVICT_AGAIN_S
+    return answer.said, None
+
+
+def _some(told: list[str]) -> list[str]:
+    return [*told[:NAMED], f"and {len(told) - NAMED} more"] if len(told) > NAMED else told
+
+
+def _how(injection: Injection) -> Nodes:
+    assert isinstance(injection.how, Nodes)
+    return injection.how
+
+
+def _path(node: str) -> str:
+    return f"/api/v1/nodes/{node}"

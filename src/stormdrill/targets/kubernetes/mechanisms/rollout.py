@@ -1,0 +1,198 @@
+"""Another version of a Deployment is rolled out: its template is changed, place by place, and put back so.
+
+Deployments alone: a StatefulSet waits for ever for its broken pod, even when its template is put back.
+"""
+
+from __future__ import annotations
+
+from stormdrill.cluster.changes import Change
+from stormdrill.errors import Unreachable
+from stormdrill.model.mechanism import Rollout
+from stormdrill.model.permission import Need
+from stormdrill.model.plan import Injection
+from stormdrill.model.undo import Element, KubePatch
+from stormdrill.ports import Effect
+from stormdrill.targets.kubernetes.mechanism import (
+    PREFIX,
+    Changing,
+    Left,
+    Object,
+    at,
+    number,
+    objects,
+    text,
+)
+from stormdrill.targets.kubernetes.mechanisms.nodes import is_ready
+
+GATE = {"conditionType": PREFIX + "released"}
+"""A condition that nobody ever sets: a pod with it never gets ready."""
+TEMPLATE = ("spec", "template", "spec")
+WHY = "to roll out another release, and to roll it back"
+
+
+class RollingOut(Changing):
+    """`rollout`: the witness is a pod that the controllers made of the changed template."""
+
+    permission = "change the templates of Deployments through the cluster's API server"
+
+    def refusal(self, injection: Injection) -> str:
+        how = _how(injection)
+        kind, _, _ = how.workload.partition("/")
+        if kind != "deployments":
+            why = "a StatefulSet waits for ever for a broken pod" if kind == "statefulsets" else "it rolls nothing out"
+            return f"a release can't be rolled out on {how.workload}: {why}; name a Deployment"
+        found = self.get(how.cluster, _path(how))
+        if found is None:
+            return f"{_named(how)} is not there; name one that is"
+        if at(found, "spec", "paused"):
+            return f"{_named(how)} is paused, and would roll nothing out; resume it for the drill"
+        if not number(at(found, "spec", "replicas")):
+            return f"{_named(how)} has 0 replicas, and nothing would be seen of a release; scale it up for the drill"
+        try:
+            _elements(found, how, self.clusters.run)
+        except Unreachable as unable:
+            return str(unable)
+        return ""
+
+    def notes(self, injection: Injection) -> tuple[str, ...]:
+        how = _how(injection)
+        found = self.get(how.cluster, _path(how))
+        told = [f"a ReplicaSet of the release stays in the history of {_named(how)}, with no pods"]
+        if at(found, "spec", "strategy", "type") == "Recreate":
+            told.append(f"{_named(how)} ends all of its pods before it makes new ones (strategy Recreate)")
+        else:
+            told.append(f"{_named(how)} keeps old pods until new ones are ready: fewer are replaced, or only added to")
+        return tuple(told)
+
+    def loses(self, injection: Injection) -> str:
+        return "what the pods that are replaced hold only in memory or in emptyDir volumes"
+
+    def changes(self, injection: Injection) -> tuple[Change, ...]:
+        how = _how(injection)
+        found = self.fresh(injection, _path(how), how.cluster)
+        elements = _elements(found, how, self.clusters.run)
+        undo = KubePatch(how.cluster, _path(how), str(at(found, "metadata", "uid")), self.marker(injection), elements)
+        return (Change(undo, why=WHY),)
+
+    def touches(self, injection: Injection) -> tuple[Change, ...]:
+        how = _how(injection)
+        return (Change(KubePatch(how.cluster, _path(how), "", "", ()), why=WHY),)
+
+    def also(self, injection: Injection) -> tuple[Need, ...]:
+        how, why = _how(injection), "to see the pods that a release is given"
+        return (
+            Need("list", "apps", "replicasets", how.namespace, cluster=how.cluster, why=why),
+            Need("list", "", "pods", how.namespace, cluster=how.cluster, why=why),
+        )
+
+    def look(self, injection: Injection, left: Left) -> Effect:
+        how = _how(injection)
+        pods = self._of_release(injection)
+        ready = [pod for pod in pods if is_ready(pod)]
+        runs = [pod for pod in pods if at(pod, "status", "phase") == "Running"]
+        told = f"{len(pods)} pods of the release, {len(ready)} of them ready{_waiting(pods)}"
+        if left.others:
+            told = f"{told}; {left.said}"
+        bit = bool(pods) and not ready if how.broken else bool(runs)
+        return Effect(bit, False, f"the pods that {_named(how)} got of it", told)
+
+    def lingers(self, injection: Injection) -> str:
+        pods = self._of_release(injection)
+        names = ", ".join(str(at(pod, "metadata", "name")) for pod in pods[:3])
+        return f"{len(pods)} pods of the release are still there ({names})" if pods else ""
+
+    def _of_release(self, injection: Injection) -> list[Object]:
+        """The pods of ReplicaSets that the Deployment made of the changed template."""
+        bound = self._bound.get(injection.id)
+        if not bound or not isinstance(undo := bound[0].undo, KubePatch):
+            return []
+        how = _how(injection)
+        base = f"namespaces/{how.namespace}"
+        sets = self.items(how.cluster, f"/apis/apps/v1/{base}/replicasets")
+        ours = {
+            str(at(one, "metadata", "uid"))
+            for one in sets
+            if _owned(one, {undo.uid}) and _carries(one, how, self.clusters.run)
+        }
+        if not ours:
+            return []
+        return [pod for pod in self.items(how.cluster, f"/api/v1/{base}/pods") if _owned(pod, ours)]
+
+
+def _elements(found: Object, how: Rollout, run: str) -> tuple[Element, ...]:
+    """Raises Unreachable where there is nothing to change, or no such container."""
+    containers = objects(at(found, *TEMPLATE, "containers"))
+    names = [str(one.get("name")) for one in containers]
+    if how.container not in names and (how.container or len(names) != 1):
+        said = f"has no container {how.container}" if how.container else "has several containers"
+        raise Unreachable(f"{_named(how)} {said}; name one of {', '.join(names)}")
+    index = names.index(how.container) if how.container else 0
+    container, place = containers[index], (*TEMPLATE, "containers", str(index))
+    elements = [
+        *_replaced(container, place, "image", how.image.replace("$run", run)),
+        *_replaced(container, place, "command", list(how.command)),
+        *(element for name, value in how.env.items() for element in _set(container, place, name, value)),
+    ]
+    if how.unready:
+        elements.append(Element((*TEMPLATE, "readinessGates"), text(GATE), key=("conditionType",)))
+    if not elements:
+        raise Unreachable(f"{_named(how)} is that release already; name another one")
+    return tuple(elements)
+
+
+def _replaced(container: Object, place: tuple[str, ...], name: str, ours: str | list[str]) -> list[Element]:
+    before = container.get(name)
+    if not ours or before == ours:
+        return []
+    return [Element((*place, name), text(ours), "" if before is None else text(before))]
+
+
+def _set(container: Object, place: tuple[str, ...], name: str, value: str) -> list[Element]:
+    """One environment variable: added, or where it is there already, changed in its place."""
+    ours: Object = {"name": name, "value": value}
+    known = objects(container.get("env"))
+    index = next((index for index, one in enumerate(known) if one.get("name") == name), None)
+    if index is None:
+        return [Element((*place, "env"), text(ours), key=("name",))]
+    if known[index] == ours:
+        return []
+    return [Element((*place, "env", str(index)), text(ours), text(known[index]))]
+
+
+def _carries(made: Object, how: Rollout, run: str) -> bool:
+    """Whether a ReplicaSet's template is the changed one, wherever in the list its container stands by now."""
+    containers = objects(at(made, *TEMPLATE, "containers"))
+    container = next((one for one in containers if not how.container or one.get("name") == how.container), {})
+    env = {str(one.get("name")): one.get("value") for one in objects(container.get("env"))}
+    return (
+        (not how.image or container.get("image") == how.image.replace("$run", run))
+        and (not how.command or container.get("command") == list(how.command))
+        and how.env.items() <= env.items()
+        and (not how.unready or GATE in objects(at(made, *TEMPLATE, "readinessGates")))
+    )
+
+
+def _owned(found: Object, by: set[str]) -> bool:
+    owners = objects(at(found, "metadata", "ownerReferences"))
+    return any(owner.get("controller") and owner.get("uid") in by for owner in owners)
+
+
+def _waiting(pods: list[Object]) -> str:
+    """What keeps their containers from running, as the kubelet says."""
+    states = [at(one, "state") for pod in pods for one in objects(at(pod, "status", "containerStatuses"))]
+    reasons = [at(state, kind, "reason") for state in states for kind in ("waiting", "terminated")]
+    told = sorted({str(reason) for reason in reasons if reason})
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _path(how: Rollout) -> str:
+    return f"/apis/apps/v1/namespaces/{how.namespace}/{how.workload}"
+
+
+def _named(how: Rollout) -> str:
+    return f"{how.namespace}/{how.workload}"
+
+
+def _how(injection: Injection) -> Rollout:
+    assert isinstance(injection.how, Rollout)
+    return injection.how
