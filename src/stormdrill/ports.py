@@ -128,6 +128,27 @@ class Binds(Protocol):
         ...
 
 
+class Contact(Struct, frozen=True):
+    """How a run stands with what must go on answering for it to be allowed to change anything: one cluster's API."""
+
+    cluster: str
+    lost: str = ""
+    """Why it doesn't answer at the moment; empty: it does."""
+    over: str = ""
+    """Why nothing may be changed there any more; the run has to end."""
+    by: Literal["person", "cluster"] = "cluster"
+    """Who ended it, where it is over."""
+
+
+@runtime_checkable
+class Contacts(Protocol):
+    """Capability: a target that can be lost, or taken away, while a run lasts."""
+
+    def contacts(self) -> Sequence[Contact]:
+        """As it is known to stand; asks nobody."""
+        ...
+
+
 class Target(Protocol):
     """Where systems run. Owns the inventory; never decides."""
 

@@ -1,0 +1,64 @@
+"""Whether the run is still heard where it changes things: journals each loss, and ends the run when it is over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
+from stormdrill.model.event import ClusterBack, ClusterLost, Event
+from stormdrill.ports import Contact
+
+EVERY_S = 0.1
+
+Abort = Callable[[Literal["person", "cluster"], str], object]
+
+
+class ContactWatch:
+    """Looks until `stop`; asks nobody, so that it is never late."""
+
+    def __init__(
+        self,
+        contacts: Callable[[], Sequence[Contact]],
+        record: Callable[[Event, float | None], object],
+        abort: Abort,
+        *,
+        on_defect: OnDefect = raise_in_thread,
+    ) -> None:
+        self._contacts = contacts
+        self._record = record
+        self._abort = abort
+        self._lost_ms: dict[str, float] = {}
+        self._over: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = thread("contact", self._run, on_defect)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
+            self.look()  # what came back, or was over, since the last look
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            self.look()
+
+    def look(self) -> None:
+        for one in self._contacts():
+            now_ms = time.monotonic() * 1000
+            if one.lost and one.cluster not in self._lost_ms:
+                self._lost_ms[one.cluster] = now_ms
+                self._record(ClusterLost(one.cluster, one.lost), now_ms)
+            elif not one.lost and one.cluster in self._lost_ms:
+                away_ms = round(now_ms - self._lost_ms.pop(one.cluster), 1)
+                said = one.over or "the Lease is still the run's"
+                self._record(ClusterBack(one.cluster, away_ms, said), now_ms)
+            if one.over and one.cluster not in self._over:
+                self._over.add(one.cluster)
+                where = f" (cluster {one.cluster})" if one.cluster else ""
+                self._abort(one.by, f"{one.over}{where}")
