@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -10,23 +9,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from stormdrill.cluster import elements, naming
 from stormdrill.cluster.api import Answer, Api, Lost
+from stormdrill.cluster.asking import Until, read
 from stormdrill.cluster.changes import Change
 from stormdrill.errors import Unreachable
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
-from stormdrill.model.undo import Element, KubePatch, Undo
+from stormdrill.model.undo import KubePatch, Undo
 from stormdrill.ports import Effect
 
 API_SERVER = "the API server"
-PREFIX = "stormdrill.dev/"
+PREFIX = naming.PREFIX
 OPTED_IN = ("stormdrill.dev/drill", "allowed")
 """The label by which a namespace lets itself be drilled."""
-RUN_LABEL = "stormdrill"
 LOOK_EVERY_S = 0.1
 """The engine asks again and again; an API server is asked no more often than this."""
 SHARE_OF_LIMIT = 0.8
 """Of an injection's own limit: what outlives that one is doubtful, and reverted."""
+ARMING_S = 3.0
+"""How long an object is asked for that is about to be harmed, where the API server has trouble."""
 PAGE = 500
 Object = dict[str, object]
 
@@ -117,9 +119,9 @@ class Left:
 
     @property
     def said(self) -> str:
-        told = [f"{text} is still what the fault left" for text in self.standing]
+        told = [f"{text}, as the fault left it" for text in self.standing]
         told += [f"{text} carries its marker" for text in self.marked if not self.standing]
-        told += [f"{text} was changed by somebody else" for text in self.others]
+        told += [f"{text}, as somebody else left it" for text in self.others]
         told += [f"{text} is there no more" for text in self.absent]
         return "; ".join(told)
 
@@ -232,7 +234,7 @@ class Changing:
                 left.absent.append(named)
             elif isinstance(undo, KubePatch):
                 _look_at(left, named, undo, found)
-            elif texts(at(found, "metadata", "labels")).get(RUN_LABEL) == undo.run:
+            elif texts(at(found, "metadata", "labels")).get(naming.LABEL) == undo.run:
                 left.marked.append(named)
             else:
                 left.others.append(named)
@@ -260,9 +262,9 @@ class Changing:
                 continue
             if not answer.good:
                 raise Unreachable(f"GET {path}: {answer.said}")
-            read = answer.read()
-            found += objects(read.get("items"))
-            going_on = at(read, "metadata", "continue")
+            page = answer.read()
+            found += objects(page.get("items"))
+            going_on = at(page, "metadata", "continue")
             if not going_on:
                 return iter(found)
             pages["continue"] = str(going_on)
@@ -277,12 +279,12 @@ class Changing:
             raise Unreachable(str(lost)) from lost
 
     def marker(self, injection: Injection) -> str:
-        return marker_name(self.clusters.run, injection.id)
+        return naming.marker(self.clusters.run, injection.id)
 
     def fresh(self, injection: Injection, path: str, cluster: str) -> Object:
         """The object as it is before the fault. Raises Unreachable where it isn't there, is being deleted, or carries
         this injection's marker: what would be read as the value before is the harmed one."""
-        found = self.get(cluster, path)
+        found = read(self.clusters.api(cluster), path, Until(ARMING_S))
         named = Place.of(path)
         if found is None:
             raise Unreachable(f"{named} is not there: nothing was changed")
@@ -291,11 +293,6 @@ class Changing:
         if self.marker(injection) in texts(at(found, "metadata", "annotations")):
             raise Unreachable(f"{named} is harmed by {injection.id} already; revert that first: stormdrill recover")
         return found
-
-
-def marker_name(run: str, injection: str) -> str:
-    """The annotation that says of a change whose it is."""
-    return PREFIX + hashlib.sha256(f"{run}/{injection}".encode()).hexdigest()[:12]
 
 
 def needs_of(change: Change) -> tuple[Need, ...]:
@@ -322,23 +319,12 @@ def _look_at(left: Left, named: str, undo: KubePatch, found: Object) -> None:
     if marked:
         left.marked.append(named)
     for element in undo.elements:
-        path = f"{'.'.join(element.path)} of {named}"
-        there = standing(found, element)
-        if there:
-            left.standing.append(path)
-        elif there is None:
-            left.others.append(path)
-
-
-def standing(found: Object, element: Element) -> bool | None:
-    """Whether what the fault left is there; None: neither that nor what was there before."""
-    now = at(found, *element.path)
-    ours = json.loads(element.ours) if element.ours else None
-    if element.key:
-        return any(all(item.get(name) == at(ours, name) for name in element.key) for item in objects(now))
-    if now == ours:
-        return element.ours != element.before
-    return False if now == (json.loads(element.before) if element.before else None) else None
+        shown = f"{elements.shown(element, found)} on {named}"
+        state = elements.state(element, found)
+        if state == elements.OURS and element.ours != element.before:
+            left.standing.append(shown)
+        elif state == elements.OTHER:
+            left.others.append(shown)
 
 
 def text(value: object) -> str:

@@ -126,8 +126,8 @@ def _elements(found: Object, how: Rollout, run: str) -> tuple[Element, ...]:
     if how.container not in names and (how.container or len(names) != 1):
         said = f"has no container {how.container}" if how.container else "has several containers"
         raise Unreachable(f"{_named(how)} {said}; name one of {', '.join(names)}")
-    index = names.index(how.container) if how.container else 0
-    container, place = containers[index], (*TEMPLATE, "containers", str(index))
+    container = containers[names.index(how.container or names[0])]
+    place = (*TEMPLATE, "containers", f"[name={container['name']}]")
     elements = [
         *_replaced(container, place, "image", how.image.replace("$run", run)),
         *_replaced(container, place, "command", list(how.command)),
@@ -150,13 +150,10 @@ def _replaced(container: Object, place: tuple[str, ...], name: str, ours: str | 
 def _set(container: Object, place: tuple[str, ...], name: str, value: str) -> list[Element]:
     """One environment variable: added, or where it is there already, changed in its place."""
     ours: Object = {"name": name, "value": value}
-    known = objects(container.get("env"))
-    index = next((index for index, one in enumerate(known) if one.get("name") == name), None)
-    if index is None:
+    known = next((one for one in objects(container.get("env")) if one.get("name") == name), None)
+    if known is None:
         return [Element((*place, "env"), text(ours), key=("name",))]
-    if known[index] == ours:
-        return []
-    return [Element((*place, "env", str(index)), text(ours), text(known[index]))]
+    return [] if known == ours else [Element((*place, "env", f"[name={name}]"), text(ours), text(known))]
 
 
 def _carries(made: Object, how: Rollout, run: str) -> bool:
