@@ -85,7 +85,7 @@ class Toxics:
         missing = sorted(set(toxic.hops) - self._known())
         if missing:
             return f"no proxy of ours on {', '.join(missing)}; declare the hop under `dependencies` in the system file"
-        return _beyond(injection, toxic)
+        return beyond(injection, toxic)
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
         engine, container = self._container()
@@ -140,7 +140,7 @@ class Toxics:
         return request(method, f"http://{self._control()}{path}", body, CALL_LIMIT_S, body_limit=ANSWER_LIMIT)
 
 
-def _beyond(injection: Injection, toxic: Toxic) -> str:
+def beyond(injection: Injection, toxic: Toxic) -> str:
     """What the proxy would answer with 400 when it is too late to say so."""
     lowest, highest = SPEEDS_BYTES_PER_S
     if toxic.delay_ms > LONGEST_DELAY_MS or toxic.jitter_ms > LONGEST_DELAY_MS:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.confined import CONFINED, hardened
+from stormdrill.cluster.naming import LABEL
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import KubeDelete
-from stormdrill.targets.kubernetes.mechanism import PREFIX, RUN_LABEL, Object, text
+from stormdrill.targets.kubernetes.mechanism import PREFIX, Object, text
 
 PART = f"{PREFIX}part"
 """The label by which one object of ours is selected among others."""
@@ -32,7 +33,7 @@ def created(cluster: str, path: str, run: str, body: Object, why: str) -> Change
     """`path` without the name, which is the body's. The label by which the undo knows it is set here."""
     meta = body["metadata"]
     assert isinstance(meta, dict)
-    meta["labels"] = {**meta.get("labels", {}), RUN_LABEL: run}
+    meta["labels"] = {**meta.get("labels", {}), LABEL: run}
     return Change(KubeDelete(cluster, f"{path}/{meta['name']}", run), text(body), why)
 
 

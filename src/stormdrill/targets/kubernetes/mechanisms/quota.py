@@ -54,9 +54,9 @@ class Quotas(Changing):
 
     def notes(self, injection: Injection) -> tuple[str, ...]:
         how = _quota(injection)
+        resources = ", ".join(how.hard)
         said = [
-            f"namespace {how.namespace} gets no more of {', '.join(how.hard)}: pods that run go on, and one that ends "
-            + "is replaced only by one that takes no more"
+            f"namespace {how.namespace} gets no more of {resources}: pods that run go on, and may be replaced by others"
         ]
         if any(resource != "pods" for resource in how.hard):
             said.append(f"while it lasts, pods of {how.namespace} that don't say what they ask for are refused too")
