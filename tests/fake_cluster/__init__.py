@@ -1,0 +1,187 @@
+"""A Kubernetes API server for tests: stateful, over real HTTP on loopback, with rights, trouble and a world that acts.
+
+What it answers is held against exchanges recorded from a real server (tests/contract/test_fake_cluster_exchanges.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from fake_cluster import bootstrap, namespaces, reviews, scenes
+from fake_cluster.access import TokenAccess, kubeconfig
+from fake_cluster.calls import Call, Reply, Request
+from fake_cluster.pipeline import Pipeline
+from fake_cluster.problems import Problem
+from fake_cluster.rbac import Rights, account_user
+from fake_cluster.registry import Registry
+from fake_cluster.routing import is_resource, resolve
+from fake_cluster.server import Server
+from fake_cluster.snapshot import CHANGING, snapshot
+from fake_cluster.store import Object, clone
+from fake_cluster.tokens import ADMINISTRATOR, Tokens
+from fake_cluster.trouble import Moment, Troubles
+
+__all__ = ["Call", "FakeCluster", "Problem", "Registry", "Reply", "Request"]
+
+
+class FakeCluster:
+    """One API server. `registry` is the way in for controllers: reads, writes and hooks without HTTP."""
+
+    def __init__(self, *, world: bool = True) -> None:
+        """`world=False`: nothing acts but the server; what is created stays as it is."""
+        self.registry = Registry()
+        self.store = self.registry.store
+        self.tokens = Tokens()
+        self.troubles = Troubles()
+        self.rights = Rights(self.registry)
+        self.run_pods: dict[str, Any] = {}
+        self._world = world
+        self._on_stop: list[Callable[[], None]] = []
+        self._pipeline = Pipeline(self.registry, self.rights, self.tokens, self.troubles)
+        bootstrap.install(self.registry)
+        reviews.install(self.registry, self.rights, self.tokens)
+        namespaces.install(self.registry)
+        bootstrap.fill(self.registry)
+        self._server: Server | None = None
+
+    def __enter__(self) -> Self:
+        self._server = Server(self._pipeline.answer)
+        if self._world:
+            self._start_world()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stop in reversed(self._on_stop):
+            stop()
+        self.registry.closed = True
+        with self.store.changed:
+            self.store.changed.notify_all()
+        if self._server is not None:
+            self._server.refuse()
+
+    def on_stop(self, stop: Callable[[], None]) -> None:
+        """Called at the end, the last first."""
+        self._on_stop.append(stop)
+
+    def _start_world(self) -> None:
+        """Whatever acts by itself: `behaviour.start(cluster)`."""
+        try:
+            from fake_cluster import behaviour
+        except ImportError:
+            return
+        behaviour.start(self)
+
+    # -- ways in
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None, "the fake cluster is entered with `with`"
+        return self._server.port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def admin(self) -> TokenAccess:
+        return self.access(ADMINISTRATOR)
+
+    def access(self, token: str) -> TokenAccess:
+        return TokenAccess(self.url, token)
+
+    def account(self, namespace: str, name: str) -> str:
+        """A token for a ServiceAccount; it and its namespace are created when absent."""
+        if self.registry.read("namespaces", "", namespace) is None:
+            self.apply(scenes.namespace(namespace, drill=False))
+        if self.registry.read("serviceaccounts", namespace, name) is None:
+            meta = {"name": name, "namespace": namespace}
+            self.registry.add({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
+        held = self.registry.read("serviceaccounts", namespace, name)
+        assert held is not None
+        return self.tokens.add(account_user(namespace, name, held["metadata"]["uid"]))
+
+    def kubeconfig(
+        self, path: Path, token: str = ADMINISTRATOR, namespace: str = "default", context: str = "fake"
+    ) -> Path:
+        return kubeconfig(path, self.url, token, namespace, context)
+
+    # -- content
+
+    def apply(self, objects: Object | list[Object]) -> None:
+        """Creates, or replaces, as the administrator; a status in a manifest counts. Not in `requests`."""
+        for obj in objects if isinstance(objects, list) else [objects]:
+            if obj.get("kind") == "List":
+                self.apply(obj["items"])
+                continue
+            obj = clone(obj)
+            kind = self.registry.kinds.of_object(obj)
+            meta = obj["metadata"]
+            namespace = meta.setdefault("namespace", "default") if kind.namespaced else ""
+            with self.store.lock:
+                before = self.store.get(kind, namespace, meta["name"])
+                if before is None:
+                    self.registry.add(obj)
+                    continue
+                status = obj.get("status")
+                self.registry.commit(kind, before, obj)
+                if status is not None:
+                    self.registry.change(
+                        kind.resource, namespace, meta["name"], lambda held, status=status: held.update(status=status)
+                    )
+
+    def read(self, path: str) -> Object | None:
+        """The object at a path, as the administrator; None when it is absent. A copy."""
+        if not is_resource(path):
+            raise ValueError(f"{path}: the path of one object, /api/v1/nodes/n1")
+        call = Call(Request("GET", path, {}), {}, self.tokens.known[ADMINISTRATOR][0], self.registry)
+        resolve(call)
+        kind = call.served()
+        held = self.store.get(kind, call.namespace if kind.namespaced else "", call.name)
+        return clone(held.obj) if held else None
+
+    def objects(self, resource: str, namespace: str = "") -> list[Object]:
+        """All of a resource, "pods" or "deployments.apps". Copies."""
+        return clone(self.registry.list(resource, namespace))
+
+    def snapshot(self, ignore: tuple[str, ...] = CHANGING) -> dict[str, Any]:
+        return snapshot(self.store, ignore)
+
+    def nodes(self, count: int, region: str = "eu", pool: str = "cpu", *, first: int = 1, **more: Any) -> list[str]:
+        """Simulated nodes; their names."""
+        names = [f"{region}-{pool}-{number}" for number in range(first, first + count)]
+        self.apply([scenes.node(name, region, pool, **more) for name in names])
+        return names
+
+    def world(self) -> None:
+        """Two regions with nodes, the namespace `platform` that opted in, `stormdrill`, deployments and Services."""
+        self.apply(scenes.world())
+
+    # -- what was asked, and what goes wrong
+
+    @property
+    def requests(self) -> list[Request]:
+        return self._pipeline.requests
+
+    def trouble(self, match: tuple[str, str], what: str, times: int = 1) -> None:
+        """The next `times` requests that match (whole method, part of the path; regular expressions) meet it."""
+        self.troubles.add(match, what, times)
+
+    def at(self, n_mutation: int, callback: Callable[[Request], None], when: str = "before") -> None:
+        """At the nth request from now that would change something (no dry run, no review): before it acts, or after
+        it acted and before it is answered."""
+        if when not in ("before", "after"):
+            raise ValueError(f"at({n_mutation}, …, when={when!r}): before or after")
+        self.troubles.moments.append(Moment(n_mutation, callback, when))
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Nobody listens, and connections are cut; what acts by itself goes on."""
+        assert self._server is not None
+        self._server.refuse()
+        try:
+            yield
+        finally:
+            self._server.resume()

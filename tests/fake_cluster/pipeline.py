@@ -1,0 +1,83 @@
+"""The way of a request: trouble, who asks, what is asked, may they, the answer."""
+
+from __future__ import annotations
+
+import time
+
+from fake_cluster.calls import Call, Reply, Request, User
+from fake_cluster.discovery import plain
+from fake_cluster.handling import dispatch
+from fake_cluster.problems import Problem, page_not_found, problem
+from fake_cluster.rbac import Asked, Rights, asked_by, denied
+from fake_cluster.registry import Registry
+from fake_cluster.routing import ONE, is_resource, resolve
+from fake_cluster.server import LARGEST_BODY, Hangup, refused
+from fake_cluster.tokens import Tokens
+from fake_cluster.trouble import Troubles, refusal
+
+
+class Pipeline:
+    def __init__(self, registry: Registry, rights: Rights, tokens: Tokens, troubles: Troubles) -> None:
+        self.requests: list[Request] = []
+        self._registry, self._rights, self._tokens, self._troubles = registry, rights, tokens, troubles
+
+    def answer(self, request: Request, headers: dict[str, str], values: dict[str, list[str]]) -> Reply | Call:
+        self.requests.append(request)
+        what = self._troubles.next(request)
+        if what == "drop-before":
+            raise Hangup
+        if what.startswith("slow:"):
+            time.sleep(float(what[5:]))
+        moments = self._troubles.moment(request)
+        for moment in moments:
+            if moment.when == "before":
+                moment.callback(request)
+        call = Call(request, headers, User(""), self._registry, values=values)
+        try:
+            asked_for = refusal(what)
+            if asked_for is not None:
+                raise asked_for
+            reply = self._allowed(call)
+        except Problem as told:
+            reply = refused(told)
+        if isinstance(reply, Reply):
+            request.status = reply.status
+            if call.warnings:
+                reply.headers["Warning"] = ", ".join(f'299 - "{_quoted(text)}"' for text in call.warnings)
+        for moment in moments:
+            if moment.when == "after":
+                moment.callback(request)
+        if what == "drop-after":
+            raise Hangup
+        return reply
+
+    def _allowed(self, call: Call) -> Reply | Call:
+        call.user = self._tokens.user(call.headers)
+        call.request.user = call.user.name
+        path = call.request.path
+        if not is_resource(path):
+            verb = ONE.get(call.method, call.method.lower()).replace("update", "put")
+            self._check(call.user, Asked(verb, path=path))
+            return plain(call)
+        resolve(call)
+        self._check(call.user, asked_by(call))
+        if call.group and call.group not in self._registry.kinds.groups():
+            raise page_not_found()
+        check_headers(call)
+        wanted = call.kind and (call.kind.resource, call.sub) in self._registry.upgrades
+        if wanted and "upgrade" in call.headers.get("connection", "").lower():
+            return call
+        return dispatch(call)
+
+    def _check(self, user: User, asked: Asked) -> None:
+        if self._rights.allows(user, asked) is None:
+            raise denied(user, asked)
+
+
+def check_headers(call: Call) -> None:
+    if len(call.body) > LARGEST_BODY:
+        raise problem(413, f"Request entity too large: limit is {LARGEST_BODY}", "RequestEntityTooLarge")
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
