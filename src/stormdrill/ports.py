@@ -66,12 +66,30 @@ class Hop(Struct, frozen=True):
     callee: str
 
 
+class Workload(Struct, frozen=True):
+    """What keeps instances running in a cluster, and makes them again."""
+
+    name: str
+    """deployments/cpu-eu, statefulsets/queue"""
+    namespace: str
+    instances: tuple[str, ...]
+    """Those that are pods of it."""
+    replicas: int
+    containers: tuple[str, ...]
+    """Names of its pods' containers, the first one first."""
+    labels: dict[str, str]
+    """By which it selects its pods."""
+    cluster: str = ""
+
+
 class World(Struct, frozen=True):
     """What a fault may choose from: what there is, or what there will be once the system is started."""
 
     system: System
     instances: tuple[Instance, ...]
     hops: tuple[Hop, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+    """In a cluster only."""
 
     def chosen(self, /, **labels: str) -> tuple[Instance, ...]:
         """The instances that carry all these labels, `service` and `instance` among them; empty ones are ignored."""

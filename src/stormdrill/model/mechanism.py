@@ -106,6 +106,10 @@ class Nodes(Struct, frozen=True, tag="nodes"):
     reaches: tuple[str, ...] = ()
     """The instances on them."""
     cluster: str = ""
+    pods: int = 0
+    """How many pods go from them; those of DaemonSets stay."""
+    budgets: tuple[str, ...] = ()
+    """Disruption budgets (NAMESPACE/NAME) that allow fewer to be missing than go from all nodes of the plan."""
 
 
 class Scale(Struct, frozen=True, tag="scale"):
