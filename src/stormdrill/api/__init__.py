@@ -380,18 +380,20 @@ def runs(runs_dir: Path) -> Sequence[RunLine]:
 
 def abort(run: str, runs_dir: Path = Path("runs")) -> Aborted:
     """Stop a run from outside; returns when it has ended."""
+    from stormdrill.api.far import hands_for
     from stormdrill.keeper import actions
 
-    return actions.abort(run, runs_dir)
+    return actions.abort(run, runs_dir, hands_for=hands_for)
 
 
 def recover(
     run: str | None = None, runs_dir: Path = Path("runs"), *, accept_left: bool = False
 ) -> Sequence[TakeOverResult]:
     """Mend what killed runs left behind."""
+    from stormdrill.api.far import hands_for
     from stormdrill.keeper import actions
 
-    return actions.recover(run, runs_dir, accept_left=accept_left)
+    return actions.recover(run, runs_dir, accept_left=accept_left, hands_for=hands_for)
 
 
 def sweep(run: str = "", *, dry_run: bool = False) -> Swept:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from stormdrill import __version__
 from stormdrill.api import targets
 from stormdrill.core.judge_metrics import JOBS
-from stormdrill.engine.conductor import Conductor, Parts
+from stormdrill.engine.conductor import Conductor, Parts, Watcher
 from stormdrill.engine.gate import gate
 from stormdrill.engine.guards import Guards, armed
 from stormdrill.engine.hops import HopWatch, control_of
@@ -37,7 +37,7 @@ from stormdrill.model import event as ev
 from stormdrill.model.expression import Comparison, Expression
 from stormdrill.model.plan import Plan
 from stormdrill.model.verdict import ObjectiveVerdict
-from stormdrill.ports import LiveLoad
+from stormdrill.ports import Contacts, LiveLoad
 from stormdrill.spec import secrets
 from stormdrill.store import holds, journal, rundir
 from stormdrill.store.identity import boot_id, own_identity
@@ -173,7 +173,7 @@ class _Session:
         self.digests = digests
         self.observer = observer
         with _without(TOKEN_VARIABLE):
-            self.keeper = KeeperClient.start(
+            client = KeeperClient.start(
                 run_dir,
                 run=run_dir.name,
                 system=self.plan.system.name,
@@ -182,6 +182,7 @@ class _Session:
                 on_push=self._pushed,
                 grace_s=self.plan.system.stop_timeout_s,
             )
+        self.keeper = targets.keeping(target, client)
         self.conductor = self._compose()
         self._composed.set()
 
@@ -222,7 +223,7 @@ class _Session:
     def _succeed(self) -> Ended:
         """The keeper is gone: this process takes the journal over, reverts, and ends what lives."""
         try:
-            taken = take_over(self.run_dir, by="runner", redactor=self.redactor)
+            taken = take_over(self.run_dir, by="runner", redactor=self.redactor, hands=targets.hands(self.target))
         except Refused as refused:  # the system stays held until `recover` has mended it
             raise Dirty(f"{refused}; run: stormdrill recover {self.run_dir.name}") from refused
         if taken.left and not (self.run_dir / journal.NAME).is_file():
@@ -296,7 +297,21 @@ class _Session:
                 judge_baseline=gate(self._judge_so_far, load=loaded, look=watch.read_now),
                 settle=self._make_settling(),
                 observer=self.observer,
-                watchers=(watch, host, self._make_hops(), self._make_guards(sight)),
+                watchers=(watch, host, self._make_hops(), self._make_guards(sight), *self._make_contact()),
+            ),
+        )
+
+    def _make_contact(self) -> tuple[Watcher, ...]:
+        if not isinstance(self.target, Contacts):
+            return ()
+        from stormdrill.engine.contact import ContactWatch
+
+        return (
+            ContactWatch(
+                self.target.contacts,
+                self._record,
+                lambda by, reason: self.conductor.abort(by, reason),
+                on_defect=self._failed,
             ),
         )
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from stormdrill.errors import Refused
-from stormdrill.ports import Mechanisms, Target
+from stormdrill.ports import Keeper, Mechanisms, Target
 
 if TYPE_CHECKING:
+    from stormdrill.keeper.client import KeeperClient
+    from stormdrill.keeper.far import Hands
     from stormdrill.model.plan import Injection
     from stormdrill.model.system import System
 
-NAMES = ("process", "docker")
+NAMES = ("process", "docker", "kubernetes")
 
 
 class DrillTarget(Target, Mechanisms, Protocol):
@@ -32,9 +34,36 @@ class DrillTarget(Target, Mechanisms, Protocol):
         ...
 
 
+class Kept(Keeper, Protocol):
+    """What a session asks of its keeper, beyond what the engine does."""
+
+    def secret(self, name: str, value: str) -> None: ...
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """Capability: a target where undos are carried out by the runner, not by its keeper."""
+
+    def keeping(self, client: KeeperClient) -> Kept:
+        """The keeper as the run sees it from now on."""
+        ...
+
+    def hands(self) -> Hands:
+        """For whoever takes the run over in this process."""
+        ...
+
+
+def keeping(target: DrillTarget, client: KeeperClient) -> Kept:
+    return target.keeping(client) if isinstance(target, Keeps) else client
+
+
+def hands(target: DrillTarget) -> Hands | None:
+    return target.hands() if isinstance(target, Keeps) else None
+
+
 def refuse_unknown(target: str) -> None:
     if target not in NAMES:
-        raise Refused(f"target {target} is not built yet; this version has: {', '.join(NAMES)}")
+        raise Refused(f"there is no target {target}; this version has: {', '.join(NAMES)}")
 
 
 def make(
@@ -52,6 +81,10 @@ def make(
         from stormdrill.targets.docker.target import DockerTarget
 
         return DockerTarget(system, run_dir, injections=injections, lasts_s=lasts_s, secrets=secrets)
+    if target == "kubernetes":
+        from stormdrill.targets.kubernetes.target import KubernetesTarget
+
+        return KubernetesTarget(system, run_dir, injections=injections, lasts_s=lasts_s, secrets=secrets)
     from stormdrill.targets.process.target import ProcessTarget
 
     return ProcessTarget(system, run_dir)

@@ -85,7 +85,7 @@ target = click.option(
     type=click.Choice(["process", "docker", "kubernetes"]),
     default="process",
     show_default=True,
-    help="Where the system runs (kubernetes is still to come).",
+    help="Where the system runs.",
 )
 seed = click.option("--seed", type=Seed(), default=None, help="Arrivals and choices repeat with it.")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout; progress goes to stderr.")

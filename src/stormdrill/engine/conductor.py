@@ -355,18 +355,16 @@ class Conductor:
     def _arm(self, name: str) -> None:
         injection = self.plan.injection(name)
         try:
-            undo = self.target.undo_of(injection)
+            self.keeper.arm(
+                name,
+                fault=injection.fault,
+                instance=injection.instance,
+                mechanism=injection.mechanism,
+                undo=self.target.undo_of(injection),
+                expires_in_s=injection.for_s + EXPIRY_GRACE_S,
+            )
         except Unreachable as error:
             self.abort("system", f"{name} could not be armed: {error}")
-            return
-        self.keeper.arm(
-            name,
-            fault=injection.fault,
-            instance=injection.instance,
-            mechanism=injection.mechanism,
-            undo=undo,
-            expires_in_s=injection.for_s + EXPIRY_GRACE_S,
-        )
 
     def _revert(self, name: str, cause: str) -> None:
         self.keeper.revert(name, cause)

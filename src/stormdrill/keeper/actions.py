@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stormdrill.errors import Refused
 from stormdrill.keeper import procfs
+from stormdrill.keeper.far import Hands
 from stormdrill.keeper.takeover import KILL_LIMIT_S, TakeOverResult, take_over
 from stormdrill.keeper.warden import END_NOW
 from stormdrill.model.event import AbortRequested, KeeperStarted, Recorded, RunEnded, RunStarted
@@ -23,6 +24,12 @@ REACT_LIMIT_S = 5.0
 END_LIMIT_S = 60.0
 """How long they may take to revert and tear down after that."""
 _LOOK_S = 0.02
+HandsFor = Callable[[Path], Hands | None]
+"""Who undoes what a run did in clusters, by its directory; None where it did nothing there."""
+
+
+def _nobody(_: Path) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +60,29 @@ class RunLine:
     left: tuple[str, ...] = ()
 
 
-def recover(run: str | None = None, runs: Path = Path("runs"), *, accept_left: bool = False) -> list[TakeOverResult]:
+def recover(
+    run: str | None = None, runs: Path = Path("runs"), *, accept_left: bool = False, hands_for: HandsFor = _nobody
+) -> list[TakeOverResult]:
     """Mend the runs whose processes were killed, and retry what was left dirty; all of them, or the one named.
 
-    `accept_left`: a person vouches that what could not be shown to be reverted is mended. Raises Refused when the run
-    named is alive or unknown.
+    `accept_left`: a person vouches that what could not be shown to be reverted is mended. `hands_for`: who undoes what
+    the run in that directory did in clusters. Raises Refused when the run named is alive or unknown.
     """
     open_ = holds.open_runs()
     if run is not None:
         named = [hold for hold in open_ if hold.run == run or Path(hold.dir) == Path(run).resolve()]
         if not named:
-            return [_recover_unheld(rundir.find(run, runs), accept_left)]
+            return [_recover_unheld(rundir.find(run, runs), accept_left, hands_for)]
         if named[0].runner.lives and not named[0].left:
             raise Refused(f"run {named[0].run} is alive (pid {named[0].runner.pid}); stop it with: stormdrill abort")
         open_ = named
     mendable = [hold for hold in open_ if hold.left or not hold.runner.lives]
-    return [_recover_held(hold, accept_left) for hold in mendable]
+    return [_recover_held(hold, accept_left, hands_for) for hold in mendable]
 
 
-def abort(run: str, runs: Path = Path("runs"), *, react_limit_s: float = REACT_LIMIT_S) -> Aborted:
+def abort(
+    run: str, runs: Path = Path("runs"), *, react_limit_s: float = REACT_LIMIT_S, hands_for: HandsFor = _nobody
+) -> Aborted:
     """Stop a run: asks its runner, then its keeper, recovers when neither can. Raises Refused when it is over."""
     hold = _open_hold(run, runs)
     asked = [("runner", hold.runner, signal.SIGUSR1)]  # so that it knows who asks
@@ -82,7 +93,7 @@ def abort(run: str, runs: Path = Path("runs"), *, react_limit_s: float = REACT_L
         if procfs.send(who, number) and _ends(hold, who, seen, react_limit_s):
             return Aborted(hold.run, hold.dir, hold.ended() or "aborted", name)
     procfs.kill_until_gone([who for _, who, _ in asked], KILL_LIMIT_S)
-    result = _recover_held(hold, accept_left=False)
+    result = _recover_held(hold, accept_left=False, hands_for=hands_for)
     return Aborted(hold.run, hold.dir, result.status, "recover")
 
 
@@ -93,13 +104,14 @@ def list_runs(runs: Path) -> list[RunLine]:
     return sorted((_line_of(path, open_.get(path)) for path in directories), key=lambda line: line.run)
 
 
-def _recover_held(hold: Hold, accept_left: bool) -> TakeOverResult:
+def _recover_held(hold: Hold, accept_left: bool, hands_for: HandsFor) -> TakeOverResult:
     if hold.keeper is not None and not hold.left:
         _until(lambda: not hold.keeper or not hold.keeper.lives, END_LIMIT_S)  # it is reverting: let it
-    return take_over(Path(hold.dir), "recover", accept_left=accept_left)
+    run_dir = Path(hold.dir)
+    return take_over(run_dir, "recover", accept_left=accept_left, hands=hands_for(run_dir))
 
 
-def _recover_unheld(run_dir: Path, accept_left: bool) -> TakeOverResult:
+def _recover_unheld(run_dir: Path, accept_left: bool, hands_for: HandsFor) -> TakeOverResult:
     """A run that nobody holds: its journal alone tells whether its processes live."""
     for recorded in salvage(run_dir / NAME).events:
         event = recorded.event
@@ -111,7 +123,7 @@ def _recover_unheld(run_dir: Path, accept_left: bool) -> TakeOverResult:
         elif isinstance(event, KeeperStarted):
             keeper = procfs.Identity(event.pid, event.start_ticks, procfs.boot_id())
             _until(lambda keeper=keeper: not keeper.lives, END_LIMIT_S)  # type: ignore[misc]
-    return take_over(run_dir, "recover", accept_left=accept_left)
+    return take_over(run_dir, "recover", accept_left=accept_left, hands=hands_for(run_dir))
 
 
 def _open_hold(run: str, runs: Path) -> Hold:

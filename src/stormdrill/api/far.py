@@ -1,0 +1,27 @@
+"""Whoever ends a run of which the runner is gone: its hands in the clusters where it changed something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stormdrill.keeper.far import Hands
+
+
+def hands_for(run_dir: Path) -> Hands | None:
+    """From the run directory and the kubeconfig alone; None for a run that was on no cluster."""
+    import msgspec
+
+    from stormdrill.model.plan import Plan
+
+    try:
+        plan = msgspec.json.decode((run_dir / "plan.json").read_bytes(), type=Plan)
+    except (OSError, msgspec.MsgspecError):
+        return None  # killed before it was written, which is before anything was touched
+    if plan.target != "kubernetes" or plan.system.kubernetes is None:
+        return None
+    from stormdrill.targets.kubernetes.clusters import LiveClusters
+    from stormdrill.targets.kubernetes.keeping import ClusterHands
+
+    return ClusterHands(LiveClusters(plan.system.kubernetes, run=run_dir.name, system=plan.system.name))
