@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fake_cluster.calls import Call, Reply
+from fake_cluster.calls import Call, Reply, User
 from fake_cluster.problems import bad_request, invalid, not_found
 from fake_cluster.rbac import Asked, Rights, account_user
 from fake_cluster.registry import Registry
@@ -19,6 +19,12 @@ def install(registry: Registry, rights: Rights, tokens: Tokens) -> None:
         spec = call.json().get("spec") or {}
         return Reply(201, reviewed(rights, call, "SelfSubjectAccessReview", spec, call.user))
 
+    @registry.handler(f"subjectaccessreviews.{AUTHORIZATION}", "", "POST")
+    def access_of(call: Call) -> Reply:
+        spec = call.json().get("spec") or {}
+        user = User(str(spec.get("user", "")), tuple(spec.get("groups") or ()))
+        return Reply(201, reviewed(rights, call, "SubjectAccessReview", spec, user))
+
     @registry.handler("selfsubjectreviews.authentication.k8s.io", "", "POST")
     def who(call: Call) -> Reply:
         info: Object = {"username": call.user.name, "groups": list(call.user.groups)}
@@ -30,9 +36,9 @@ def install(registry: Registry, rights: Rights, tokens: Tokens) -> None:
         return token_request(call, tokens)
 
 
-def reviewed(rights: Rights, call: Call, kind: str, spec: Object, user: object) -> Object:
+def reviewed(rights: Rights, call: Call, kind: str, spec: Object, user: User) -> Object:
     asked = _asked(spec)
-    why = rights.allows(call.user, asked)
+    why = rights.allows(user, asked)
     status: Object = {"allowed": why is not None}
     if why:
         status["reason"] = why
