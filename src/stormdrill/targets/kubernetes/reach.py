@@ -187,7 +187,9 @@ class _Connection:
                 self._asked_s = time.monotonic()
                 self.forward.send(data, STUCK_S)
             self._all_sent = True
-        except (OSError, Lost):
+        except Lost:
+            return  # why it broke is heard on the way down
+        except OSError:
             self._gone = True
 
     def down(self, still: Callable[[], bool]) -> str:
