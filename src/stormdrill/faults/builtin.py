@@ -12,6 +12,7 @@ from stormdrill.ports import Fault
 
 GROUP = "stormdrill.faults"
 CLASSES = {
+    "bad-release": "BadRelease",
     "bandwidth-squeeze": "BandwidthSqueeze",
     "cpu-starvation": "CpuStarvation",
     "gpu-pool-outage": "GpuPoolOutage",

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from stormdrill.errors import Refused
 from stormdrill.faults.acting import Asked, Chosen, ThroughMechanisms, chosen, injection, nothing_touched
+from stormdrill.faults.bad_release import release
 from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Pressure, Tell
 from stormdrill.model.plan import Injection
@@ -34,7 +35,7 @@ class Parameters(Chosen, frozen=True, kw_only=True, forbid_unknown_fields=True):
     victim: Literal["neighbour", "app"] | None = None
     """Of `pressure`: whom the kernel ends first when the memory limit is reached; the neighbour when left out."""
     release: str = ""
-    """Of `release`: a name in the system file's `releases`."""
+    """Of `release`: a name in the system file's `releases`, on a cluster in those of its kubernetes section first."""
 
 
 class MemoryLeak(ThroughMechanisms):
@@ -46,6 +47,9 @@ class MemoryLeak(ThroughMechanisms):
         wanted = convert(use.parameters, Parameters)
         asked = Asked(use, index, for_s)
         if wanted.mode == "release":
+            cluster = world.system.kubernetes
+            if cluster is not None and any(one.name == wanted.release for one in cluster.releases):
+                return release(asked, wanted, world, wanted.release)
             return _release(asked, wanted, world)
         if wanted.release:
             raise Refused(f"{use.word}: release goes with mode release, and the mode is pressure; leave one out")

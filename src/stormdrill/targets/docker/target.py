@@ -33,6 +33,7 @@ from stormdrill.targets.docker.pressing import Pressing
 from stormdrill.targets.docker.severing import Severing
 from stormdrill.targets.portable.beside import Besides, Standing
 from stormdrill.targets.portable.devices import Devices
+from stormdrill.targets.portable.elsewhere import ON_CLUSTERS
 from stormdrill.targets.portable.proxied import WORDS as TOXICS
 from stormdrill.targets.portable.proxied import Toxics
 from stormdrill.targets.portable.telling import Telling
@@ -127,6 +128,7 @@ class DockerTarget:
             "device": Devices(lambda name: self._run_dir / "work" / name, self._address),
             "tell": Telling(self._address),
             "beside": Besides(standing, self._run_dir, self.entries),
+            **ON_CLUSTERS,
         }
 
     # --- before anything is touched --------------------------------------------------------------------------

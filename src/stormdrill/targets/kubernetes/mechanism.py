@@ -13,7 +13,8 @@ from stormdrill.cluster import elements, naming
 from stormdrill.cluster.api import Answer, Api, Lost
 from stormdrill.cluster.asking import Until, read
 from stormdrill.cluster.changes import Change
-from stormdrill.errors import Unreachable
+from stormdrill.cluster.changing import dry_run
+from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import KubePatch, Undo
@@ -195,7 +196,13 @@ class Changing:
         self.after(injection)
 
     def dry_run(self, injection: Injection) -> tuple[str, ...]:
-        raise NotImplementedError
+        told = []
+        for change in self.changes(injection):
+            try:
+                dry_run(self.clusters.api(change.undo.cluster), change, self.clusters.run, injection.id)
+            except Refused as refused:
+                told.append(f"{Place.of(change.undo.path)}: {refused}")
+        return tuple(told)
 
     def needs(self, injection: Injection) -> tuple[Need, ...]:
         changes = self._bound.get(injection.id) or self.touches(injection)

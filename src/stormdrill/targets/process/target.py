@@ -18,6 +18,7 @@ from stormdrill.model.undo import Undo
 from stormdrill.ports import Instance, Keeper, Mechanism, World
 from stormdrill.targets.portable.beside import Besides, Standing
 from stormdrill.targets.portable.devices import Devices
+from stormdrill.targets.portable.elsewhere import ON_CLUSTERS
 from stormdrill.targets.portable.proxied import WORDS as TOXICS
 from stormdrill.targets.portable.proxied import Toxics
 from stormdrill.targets.portable.telling import Telling
@@ -70,6 +71,7 @@ class ProcessTarget:
             "device": Devices(lambda name: self._run_dir / "work" / name, self._address),
             "tell": Telling(self._address),
             "beside": Besides(standing, self._run_dir, self.entries),
+            **ON_CLUSTERS,
         }
 
     def _keeping(self) -> Keeper:
