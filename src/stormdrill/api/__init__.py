@@ -114,6 +114,30 @@ def plan(
     return _plan_of(_read(path, settings, fast, target), target, seed)
 
 
+def rules(path: str | Path, target: str, settings: Mapping[str, str] | None = None, fast: bool = False) -> str:
+    """The least rights that this drill takes on a cluster, as manifests. Raises Refused."""
+    from stormdrill.api.rules import account
+
+    return account(plan(path, target, settings, fast, 0))
+
+
+def schedule(
+    path: str | Path,
+    target: str,
+    when: str,
+    *,
+    claim: str = "",
+    settings: Mapping[str, str] | None = None,
+    fast: bool = False,
+) -> str:
+    """Manifests of a run that the cluster begins by itself. `claim`: where its record is kept. Raises Refused."""
+    from stormdrill.api.rules import scheduled
+
+    loaded = _read(path, settings, fast, target)
+    made = _plan_of(loaded, target, 0)
+    return scheduled(made, loaded, catalogue.roots_for(Path(path)), when, claim, settings or {})
+
+
 def keep_plan(made: Plan) -> bool:
     """Remember what a plan stands on, so that a later one can be told from it; returns whether it could be."""
     from stormdrill.core.digest import facts

@@ -16,12 +16,30 @@ from stormdrill.cli import options
 @options.fast
 @options.seed
 @options.as_json
-def plan(experiment: str, target: str, settings: dict[str, str], fast: bool, seed: int | None, as_json: bool) -> None:
+@click.option("--rbac", is_flag=True, help="Print the account with the least rights on the cluster, as manifests.")
+@click.option("--schedule", metavar="CRON", help="Print the manifests of a run that the cluster begins by itself.")
+@click.option("--claim", metavar="NAME", default="", help="The volume claim that keeps the runs of --schedule.")
+def plan(
+    experiment: str,
+    target: str,
+    settings: dict[str, str],
+    fast: bool,
+    seed: int | None,
+    as_json: bool,
+    rbac: bool,
+    schedule: str | None,
+    claim: str,
+) -> None:
     """Show who would be hit by what, the undo, the worst case, what it takes, and a digest to run exactly this."""
     from stormdrill import api
     from stormdrill.cli import blueprint
     from stormdrill.errors import StormdrillError
 
+    if rbac or schedule is not None:
+        _print_manifests(experiment, target, settings, fast, rbac, schedule, claim)
+        return
+    if claim:
+        raise click.UsageError("--claim says where the runs of --schedule are kept; write both")
     try:
         made = api.plan(experiment, target, settings, fast, seed)
     except StormdrillError as error:
@@ -41,6 +59,19 @@ def plan(experiment: str, target: str, settings: dict[str, str], fast: bool, see
         click.echo(line)
     if not kept:
         click.echo("  the plan could not be kept: a later --plan will not say what has changed", err=True)
+
+
+def _print_manifests(
+    experiment: str, target: str, settings: dict[str, str], fast: bool, rbac: bool, schedule: str | None, claim: str
+) -> None:
+    """Both, the account first, where both are asked for: one stream for `kubectl apply -f -`. A cluster is meant."""
+    from stormdrill import api
+
+    target = "kubernetes" if target == "process" else target
+    parts = [api.rules(experiment, target, settings, fast)] if rbac else []
+    if schedule is not None:
+        parts.append(api.schedule(experiment, target, schedule, claim=claim, settings=settings, fast=fast))
+    click.echo("---\n".join(parts), nl=False)
 
 
 def _asked(target: str, settings: dict[str, str], fast: bool) -> list[str]:

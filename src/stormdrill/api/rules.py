@@ -1,0 +1,122 @@
+"""What a drill on a cluster takes, as manifests to print: the account with the least rights, and a scheduled run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import yaml
+
+from stormdrill.errors import Refused
+
+if TYPE_CHECKING:
+    from stormdrill.model.permission import Need
+    from stormdrill.model.plan import Plan
+    from stormdrill.model.system import KubernetesSpec
+    from stormdrill.spec.load import Loaded
+
+Manifest = dict[str, object]
+POLICY = "policy.yaml"
+
+
+@runtime_checkable
+class Needing(Protocol):
+    """Capability: a target where rights are given one by one."""
+
+    def needs(self) -> Sequence[Need]:
+        """All that the planned injections, their reverts, the watchdog and the load take."""
+        ...
+
+
+def account(made: Plan) -> str:
+    """The ServiceAccount with exactly what this plan takes; a stream for each cluster. Raises Refused."""
+    from stormdrill.api import targets
+    from stormdrill.targets.kubernetes.rbac import manifests
+
+    spec = _spec(made)
+    here = targets.make(made.target, made.system, Path(), injections=made.injections, lasts_s=made.duration_s)
+    assert isinstance(here, Needing)
+    by_cluster: dict[str, list[Need]] = {}
+    for need in here.needs():
+        by_cluster.setdefault(need.cluster, []).append(need)
+    parts = []
+    for cluster, needs in sorted(by_cluster.items()):
+        made_here = manifests(needs, name=f"stormdrill-{made.experiment.name}", suite=spec.suite, account=spec.account)
+        context = spec.contexts.get(cluster, "")
+        said = f"# cluster {cluster}{f', context {context}' if context else ''}\n" if cluster else ""
+        parts.append(said + stream(made_here))
+    return "---\n".join(parts)
+
+
+def scheduled(
+    made: Plan, loaded: Loaded, roots: Sequence[Path], when: str, claim: str, settings: Mapping[str, str]
+) -> str:
+    """A CronJob that runs this experiment in the cluster. Raises Refused."""
+    from stormdrill.targets.kubernetes.scheduled import Scheduled, manifests
+
+    spec = _spec(made)
+    if len(spec.contexts) > 1:
+        raise Refused("a scheduled run is in one cluster, and this system is on several; run it from outside of them")
+    if not spec.image.name:
+        raise Refused("a scheduled run needs an image; write image: {name: …} in the kubernetes section of the system")
+    read = [secret.name for secret in made.system.secrets if not secret.source.startswith("env:")]
+    if read:
+        raise Refused(f"{', '.join(read)}: a secret of a scheduled run comes from a variable; --set {read[0]}=env:NAME")
+    sources = [secret.source.removeprefix("env:") for secret in made.system.secrets]
+    wanted = Scheduled(
+        experiment=made.experiment.name,
+        path=_place(loaded.sources["experiment.yaml"].path, roots),
+        schedule=when,
+        files=_files(made, loaded, roots),
+        image=spec.image.name,
+        pull=spec.image.pull,
+        suite=spec.suite,
+        account=spec.account,
+        lasts_s=made.duration_s + made.system.ready_timeout_s,
+        settings=settings,
+        claim=claim,
+        secrets=sources,
+        fast=made.experiment.fast,
+    )
+    return stream(manifests(wanted))
+
+
+def stream(documents: Iterable[Manifest]) -> str:
+    return "---\n".join(yaml.dump(one, Dumper=_Plain, sort_keys=False, width=120) for one in documents)
+
+
+class _Plain(yaml.SafeDumper):
+    """Every document says everything itself."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _spec(made: Plan) -> KubernetesSpec:
+    if made.target != "kubernetes" or made.system.kubernetes is None:
+        raise Refused("rights are given and runs are scheduled on a cluster only; write --target kubernetes")
+    return made.system.kubernetes
+
+
+def _files(made: Plan, loaded: Loaded, roots: Sequence[Path]) -> dict[str, str]:
+    """Everything that the run reads, by its path in a repository."""
+    files = {_place(source.path, roots): source.text for name, source in loaded.sources.items() if name != POLICY}
+    files[POLICY] = loaded.sources[POLICY].text  # wherever $STORMDRILL_POLICY has it
+    locustfile = loaded.locustfile if made.experiment.load is not None else None
+    if locustfile is not None:
+        files[_place(locustfile, roots)] = locustfile.read_text(encoding="utf-8")
+    templates = next((root / "reviews/templates" for root in roots if (root / "reviews/templates").is_dir()), None)
+    for path in sorted(templates.iterdir()) if templates is not None else ():
+        if path.is_file():
+            files[f"reviews/templates/{path.name}"] = path.read_text(encoding="utf-8")
+    return files
+
+
+def _place(path: Path, roots: Sequence[Path]) -> str:
+    """Where a file is in its repository."""
+    absolute = path.absolute()
+    for root in roots:
+        if absolute.is_relative_to(root.absolute()):
+            return absolute.relative_to(root.absolute()).as_posix()
+    return path.name
