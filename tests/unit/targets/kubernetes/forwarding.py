@@ -107,6 +107,8 @@ class ForwardingServer:
         except OSError as error:
             sock.sendall(frame(b"\x01error forwarding port: " + str(error).encode()))
             sock.sendall(b"\x88\x00")
+            while sock.recv(65536):  # else what is unread resets the connection, and what was said may be lost
+                pass
             return
 
         def down() -> None:

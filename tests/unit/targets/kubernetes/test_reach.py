@@ -96,7 +96,8 @@ def test_a_pod_where_nobody_listens_is_no_half_answer(world):
     world.bind("edge-1", "edge-abc", port)
     with pytest.raises((urllib.error.URLError, ConnectionError)):
         world.get("edge-1")
-    assert until(lambda: "error forwarding port" in world.reach.why("edge-1"))
+    assert until(lambda: world.reach.why("edge-1"))
+    assert "error forwarding port" in world.reach.why("edge-1")
 
 
 def test_while_the_api_server_is_away_nobody_waits_for_it(world):
