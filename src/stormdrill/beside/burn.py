@@ -23,6 +23,7 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="burn", description=__doc__)
     parser.add_argument("--cores", type=int, required=True)
     parser.add_argument("--deadline-s", type=float, required=True, help="it ends by itself after this long")
+    parser.add_argument("--tag", default="", help="means nothing: by this it is found among other processes")
     asked = parser.parse_args(words)
     parent, own = os.getppid(), os.getpid()
     for _ in range(asked.cores - 1):

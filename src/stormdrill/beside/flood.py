@@ -1,4 +1,5 @@
-"""Sends requests at a steady rate to where load enters, whether or not earlier ones were answered. Loopback only.
+"""Sends requests at a steady rate to where load enters, whether or not earlier ones were answered. Loopback
+only, unless an address beyond it is named twice.
 
 What it has done so far stands in its status file, written a few times a second: `sent`, `answered`, `refused` (429
 and 503), `failed`, and `skipped` (not sent, because too many were under way).
@@ -119,12 +120,13 @@ def _tell(path: str, counts: Counts) -> None:
         part.replace(path)
 
 
-def _entries(text: str) -> list[tuple[str, int]]:
-    """Raises ValueError for what is not on loopback: no flood leaves this machine."""
+def _entries(text: str, beyond: list[str]) -> list[tuple[str, int]]:
+    """Raises ValueError for what is neither on loopback nor in `beyond`: no flood leaves this machine by chance."""
     found = []
     for url in text.split(","):
         parts = urlsplit(url)
-        if not parts.hostname or not ipaddress.ip_address(parts.hostname).is_loopback:
+        told = parts.hostname in beyond
+        if not parts.hostname or not (told or ipaddress.ip_address(parts.hostname).is_loopback):
             raise ValueError(f"{url} is not on loopback; a flood goes to http://127.0.0.1:PORT only")
         found.append((parts.hostname, parts.port or 80))
     return found
@@ -133,6 +135,7 @@ def _entries(text: str) -> list[tuple[str, int]]:
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="flood", description=__doc__)
     parser.add_argument("--entries", required=True, help="base URLs, separated by commas")
+    parser.add_argument("--beyond", action="append", default=[], help="an address that is not on loopback, and meant")
     parser.add_argument("--rate", type=float, required=True, help="requests a second")
     parser.add_argument("--method", default="POST")
     parser.add_argument("--path", default="/")
@@ -141,9 +144,10 @@ def main(words: list[str]) -> int:
     parser.add_argument("--kind", default="batch")
     parser.add_argument("--deadline-s", type=float, required=True, help="it ends by itself after this long")
     parser.add_argument("--status", default="", help="the file in which it tells what it has done")
+    parser.add_argument("--tag", default="", help="means nothing: by this it is found among other processes")
     asked = parser.parse_args(words)
     try:
-        entries = _entries(asked.entries)
+        entries = _entries(asked.entries, asked.beyond)
     except ValueError as error:
         sys.stderr.write(f"flood: {error}\n")
         return 2

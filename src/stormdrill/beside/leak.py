@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import mmap
 import os
+import select
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 MB = 1 << 20
@@ -35,8 +37,15 @@ def room(size: int) -> mmap.mmap:
     return space
 
 
-def leak(slope_bytes_per_s: float, ceiling_bytes: int, deadline_s: float, parent: int) -> None:
-    """Returns at the deadline, or when whoever started it is gone."""
+def deserted() -> bool:
+    """Whether whoever could write to it has closed that."""
+    return bool(select.select([0], [], [], 0)[0]) and not os.read(0, 1024)
+
+
+def leak(
+    slope_bytes_per_s: float, ceiling_bytes: int, deadline_s: float, parent: int, over: Callable[[], bool]
+) -> None:
+    """Returns at the deadline, or when whoever started it is gone: another process, or what `over` asks."""
     began_s = time.monotonic()
     most = (ceiling_bytes - resident_bytes()) // mmap.PAGESIZE * mmap.PAGESIZE - MB
     if most <= 0:
@@ -46,7 +55,7 @@ def leak(slope_bytes_per_s: float, ceiling_bytes: int, deadline_s: float, parent
         raise SystemExit(2)
     space = room(most)
     taken = 0
-    while (after_s := time.monotonic() - began_s) < deadline_s and os.getppid() == parent:
+    while (after_s := time.monotonic() - began_s) < deadline_s and os.getppid() == parent and not over():
         due = min(most, int(slope_bytes_per_s * after_s) // mmap.PAGESIZE * mmap.PAGESIZE)
         while taken < due:
             step = min(due - taken, MB)
@@ -61,11 +70,13 @@ def main(words: list[str]) -> int:
     parser.add_argument("--ceiling-mb", type=float, required=True)
     parser.add_argument("--deadline-s", type=float, required=True, help="it ends by itself after this long")
     parser.add_argument("--spared", action="store_true", help="somebody else is to be killed before it")
+    parser.add_argument("--while-stdin", action="store_true", help="end when nobody can write to it any more")
     parser.add_argument("--tag", default="", help="means nothing: by this it is found among other processes")
     asked = parser.parse_args(words)
     if not asked.spared:
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_DIE)
-    leak(asked.mb_per_s * MB, int(asked.ceiling_mb * MB), asked.deadline_s, os.getppid())
+    over = deserted if asked.while_stdin else bool
+    leak(asked.mb_per_s * MB, int(asked.ceiling_mb * MB), asked.deadline_s, os.getppid(), over)
     return 0
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+import stormdrill
 from stormdrill.store.identity import GONE_STATES, stat
 from stormdrill.targets.docker.pressing import FIRST_TO_DIE, IN_SH
+from stormdrill.targets.kubernetes.mechanisms.within import REACH_IN_SH, TAGGED_IN_SH, WHILE_STDIN
 from stormdrill.targets.process.pressing import resident_mb
 
 START = (sys.executable, "-m", "stormdrill.beside")
@@ -194,3 +198,109 @@ def test_a_flood_never_leaves_this_machine(started: Callable[..., subprocess.Pop
     assert flood.wait(10) == 2
     assert flood.stderr is not None
     assert b"192.0.2.1:80 is not on loopback" in flood.stderr.read()
+
+
+TEXTS = Path(stormdrill.__file__).parent / "beside"
+
+
+def said(program: str, *words: str, env: dict[str, str] | None = None) -> str:
+    """By its text alone, as in a container that knows nothing of stormdrill."""
+    argv = (sys.executable, "-I", "-c", (TEXTS / f"{program}.py").read_text(), *words)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True, env=env).stdout
+
+
+def test_a_leak_that_was_told_so_ends_when_nobody_can_write_to_it_any_more() -> None:
+    words = ("--mb-per-s", "80", "--ceiling-mb", "48", "--deadline-s", "60", "--while-stdin", "--tag", "t")
+    argv = (sys.executable, "-c", (TEXTS / "leak.py").read_text(), *words)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as leak:
+        assert leak.stdin is not None
+        leak.stdin.write(b"here")
+        leak.stdin.flush()
+        until(lambda: resident_mb(leak.pid) > 40)
+        assert leak.poll() is None
+        leak.stdin.close()
+        assert leak.wait(timeout=10) == 0
+
+
+def test_a_shell_that_leaks_ends_when_nobody_can_write_to_it_any_more() -> None:
+    argv = ("sh", "-c", WHILE_STDIN + IN_SH, "sh", "40000", "24", "60", FIRST_TO_DIE, "tag-of-it")
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as leak:
+        assert leak.stdin is not None
+        until(lambda: resident_mb(leak.pid) > 10)
+        leak.stdin.close()
+        assert leak.wait(timeout=10) != 0
+
+
+def test_a_connection_that_is_tried_is_told_as_what_became_of_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        assert said("reach", "--host", "127.0.0.1", "--port", port) == "open"
+        told = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port}
+        assert said("reach", env=told) == "open"
+    assert said("reach", "--host", "127.0.0.1", "--port", port) == "refused"
+    assert said("reach", env={}) == "unnamed"
+
+
+@pytest.mark.parametrize("tool", ["nc", "wget", "bash"])
+def test_a_shell_tries_a_connection_with_what_is_there(tool: str, tmp_path: Path) -> None:
+    for name in (tool, "timeout"):
+        if found := shutil.which(name):
+            (tmp_path / name).symlink_to(found)
+    if not (tmp_path / tool).exists():
+        pytest.skip(f"no {tool} here")
+    shell = shutil.which("sh")
+    assert shell is not None
+
+    def tried(port: str) -> str:
+        argv = (shell, "-c", REACH_IN_SH, "sh", "127.0.0.1", port, "1")
+        ran = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True, env={"PATH": str(tmp_path)})
+        return ran.stdout.strip()
+
+    with listening() as port:
+        assert tried(str(port)) == "open"
+    assert tried(str(port)) in ("refused", "silent")
+    (tmp_path / tool).unlink()
+    nobody = subprocess.run((shell, "-c", REACH_IN_SH, "sh", "", "", "1"), env={"PATH": str(tmp_path)}, check=False)
+    assert nobody.returncode == 127
+
+
+def test_a_shell_counts_what_bears_a_tag(started: Callable[..., subprocess.Popen[bytes]]) -> None:
+    def counted(tag: str) -> dict[str, float]:
+        argv = ("sh", "-c", TAGGED_IN_SH, "sh", tag)
+        found: dict[str, float] = json.loads(subprocess.run(argv, capture_output=True, timeout=20, check=True).stdout)
+        return found
+
+    started("burn", "--cores", "1", "--deadline-s", "30", "--tag", "sh.bears.this")
+    until(lambda: counted("sh.bears.this")["mb"] > 1)
+    assert (counted("sh.bears.this")["count"], counted("nobody.bears.that")["count"]) == (1, 0)
+
+
+@contextmanager
+def listening() -> Iterator[int]:
+    """Somebody who speaks HTTP."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_what_bears_a_tag_is_counted_by_the_kernel_and_the_counter_itself_is_not(
+    started: Callable[..., subprocess.Popen[bytes]],
+) -> None:
+    assert json.loads(said("tagged", "nobody.bears.this"))["count"] == 0
+    started("burn", "--cores", "2", "--deadline-s", "30", "--tag", "burn.bears.this")
+    until(lambda: json.loads(said("tagged", "burn.bears.this"))["cpu_s"] > 0.2)
+    seen = json.loads(said("tagged", "burn.bears.this"))
+    assert (seen["count"], seen["mb"] > 1) == (2, True)
+
+
+def test_a_flood_goes_beyond_loopback_only_to_an_address_that_is_named_twice() -> None:
+    words = ("flood", "--entries", "http://192.0.2.1:80", "--rate", "1", "--deadline-s", "0.1")
+    assert subprocess.run((*START, *words), capture_output=True, timeout=20, check=False).returncode == 2
+    named = (*words, "--beyond", "192.0.2.1", "--rate", "0.001", "--deadline-s", "0.05")
+    assert subprocess.run((*START, *named), capture_output=True, timeout=20, check=False).returncode == 0

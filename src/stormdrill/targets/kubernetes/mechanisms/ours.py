@@ -13,8 +13,8 @@ from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import KubeDelete
 from stormdrill.targets.kubernetes.mechanism import PREFIX, Object, text
 
-PART = f"{PREFIX}part"
-"""The label by which one object of ours is selected among others."""
+OF_ONE = f"{PREFIX}injection"
+"""The label by which the pod of one injection is selected among all others."""
 LONGEST_NAME = 63
 
 

@@ -36,7 +36,7 @@ from stormdrill.targets.kubernetes.mechanism import (
     text,
     texts,
 )
-from stormdrill.targets.kubernetes.mechanisms.ours import PART, created, name_of, pod, short
+from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, created, name_of, pod, short
 from stormdrill.targets.kubernetes.mechanisms.policies import closed_to, confining
 from stormdrill.targets.portable.proxied import EXPIRY_GRACE_S, FIELDS, RATED, Listed, beyond
 
@@ -84,11 +84,11 @@ class Swapping(Changing):
         policies = self._policies(how)
         if closed := closed_to(policies, self._pods(how, selector), self._labels(injection)):
             said = f"NetworkPolicy {', '.join(closed)} would keep a proxy's connections from the pods of {how.service}"
-            return f"{said}; allow pods with the label {PART} there, or isolate instead of slowing"
+            return f"{said}; allow pods with the label {OF_ONE} there, or isolate instead of slowing"
         if closed := confining(policies, self._labels(injection)):
             said = f"NetworkPolicy {', '.join(closed)} would confine the proxy as well"
             return (
-                f"{said}; leave pods with the label {PART} out of it (matchExpressions), or isolate instead of slowing"
+                f"{said}; leave pods with the label {OF_ONE} out of it (matchExpressions), or isolate instead of slowing"
             )
         return ""
 
@@ -255,7 +255,7 @@ class Swapping(Changing):
     # What it makes
 
     def _labels(self, injection: Injection) -> dict[str, str]:
-        return {LABEL: self.clusters.run, PART: short(injection)}
+        return {LABEL: self.clusters.run, OF_ONE: short(injection)}
 
     def _proxy(self, injection: Injection, service: Object, address: str) -> Change:
         how = _toxic(injection)
