@@ -38,7 +38,7 @@ TAGGED_IN_SH = (
     'n=0; kb=0; for d in /proc/[0-9]*; do [ "$d" = "/proc/$$" ] && continue; '
     'grep -qF -- "$1" "$d/cmdline" || continue; n=$((n + 1)); '
     "while read -r word value _; do case $word in VmRSS:) kb=$((kb + value));; esac; done <$d/status; "
-    'done 2>/dev/null; echo "{"count": $n, "cpu_s": 0, "mb": $((kb / 1024))}"'
+    r'done 2>/dev/null; echo "{\"count\": $n, \"cpu_s\": 0, \"mb\": $((kb / 1024))}"'
 )
 WHILE_STDIN = "exec 3<&0; (cat <&3 >/dev/null 2>&1; kill -9 $$ 2>/dev/null) & "
 """Before a script that is to end when nobody can write to it any more."""
