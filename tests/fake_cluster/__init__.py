@@ -5,12 +5,12 @@ What it answers is held against exchanges recorded from a real server (tests/con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from fake_cluster import bootstrap, namespaces, reviews, scenes
+from fake_cluster import bootstrap, defaults, namespaces, reviews, scenes
 from fake_cluster.access import TokenAccess, kubeconfig
 from fake_cluster.calls import Call, Reply, Request
 from fake_cluster.pipeline import Pipeline
@@ -24,24 +24,33 @@ from fake_cluster.store import Object, clone
 from fake_cluster.tokens import ADMINISTRATOR, Tokens
 from fake_cluster.trouble import Moment, Troubles
 
+if TYPE_CHECKING:
+    from fake_cluster.behaviour import Behaviour
+
 __all__ = ["Call", "FakeCluster", "Problem", "Registry", "Reply", "Request"]
 
 
 class FakeCluster:
     """One API server. `registry` is the way in for controllers: reads, writes and hooks without HTTP."""
 
-    def __init__(self, *, world: bool = True) -> None:
-        """`world=False`: nothing acts but the server; what is created stays as it is."""
+    def __init__(self, *, world: bool = True, run_images: Iterable[str] | Mapping[str, list[str]] = ()) -> None:
+        """`world=False`: nothing acts but the server; what is created stays as it is. Pods of `run_images` run as
+        local processes (with an entrypoint for containers without a command, where a mapping is given)."""
         self.registry = Registry()
         self.store = self.registry.store
         self.tokens = Tokens()
         self.troubles = Troubles()
         self.rights = Rights(self.registry)
-        self.run_pods: dict[str, Any] = {}
+        self.run_pods: dict[str, list[str]] = (
+            dict(run_images) if isinstance(run_images, Mapping) else {image: [] for image in run_images}
+        )
+        self.behaviour: Behaviour | None = None
+        """What acts by itself; None where nothing does."""
         self._world = world
         self._on_stop: list[Callable[[], None]] = []
         self._pipeline = Pipeline(self.registry, self.rights, self.tokens, self.troubles)
         bootstrap.install(self.registry)
+        defaults.install(self.registry)
         reviews.install(self.registry, self.rights, self.tokens)
         namespaces.install(self.registry)
         bootstrap.fill(self.registry)
@@ -54,13 +63,15 @@ class FakeCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for stop in reversed(self._on_stop):
-            stop()
-        self.registry.closed = True
-        with self.store.changed:
-            self.store.changed.notify_all()
-        if self._server is not None:
-            self._server.refuse()
+        try:
+            for stop in reversed(self._on_stop):
+                stop()
+        finally:
+            self.registry.closed = True
+            with self.store.changed:
+                self.store.changed.notify_all()
+            if self._server is not None:
+                self._server.refuse()
 
     def on_stop(self, stop: Callable[[], None]) -> None:
         """Called at the end, the last first."""
@@ -68,11 +79,14 @@ class FakeCluster:
 
     def _start_world(self) -> None:
         """Whatever acts by itself: `behaviour.start(cluster)`."""
-        try:
-            from fake_cluster import behaviour
-        except ImportError:
-            return
+        from fake_cluster import behaviour
+
         behaviour.start(self)
+
+    def settle(self, limit_s: float = 20.0) -> None:
+        """Waits until controllers, scheduler and kubelets have nothing left to do now."""
+        if self.behaviour is not None:
+            self.behaviour.loop.settle(limit_s)
 
     # -- ways in
 

@@ -1,0 +1,273 @@
+"""The kubelets of all nodes. Pods of images that were named run as local processes; all others are only said to run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fake_cluster.ground import Ground, now
+from fake_cluster.loop import Change, Key
+from fake_cluster.matching import Obj, deleted_at, ended
+from fake_cluster.podstatus import REAL, SIMULATED, Container, pod_status, terminated
+from fake_cluster.probing import Probe
+from fake_cluster.processes import LocalProcess, kill_marked
+from fake_cluster.surroundings import Surroundings
+
+FIRST_BACKOFF_S = 0.5
+"""A real kubelet waits 10 s before the second restart; its message here says so too."""
+_addresses = itertools.count(os.getpid() * 97)
+
+
+def loopback(second: int) -> str:
+    """The next address 127.<second>.x.y, apart from those of other processes where possible."""
+    number = next(_addresses) % (254 * 254)
+    return f"127.{second}.{number // 254 + 1}.{number % 254 + 1}"
+
+
+@dataclass(slots=True)
+class Run:
+    """A Pod that runs as local processes."""
+
+    pod: Obj
+    ip: str
+    containers: dict[str, Container] = field(default_factory=dict)
+    processes: dict[str, LocalProcess] = field(default_factory=dict)
+    probes: dict[str, Probe] = field(default_factory=dict)
+    again_at: dict[str, float] = field(default_factory=dict)
+    """When a container that ended is started again."""
+    ends_at: float | None = None
+    """Deadline of its grace; the first one holds, as with the kubelet that was recorded."""
+
+    @property
+    def alive(self) -> bool:
+        return any(one.exit_code is None for one in self.processes.values())
+
+
+class Kubelet:
+    def __init__(self, ground: Ground, surroundings: Surroundings, images: Mapping[str, list[str]]) -> None:
+        self.ground = ground
+        self.surroundings = surroundings
+        self.images = images
+        """Image → its entrypoint, for containers without a command."""
+        self.runs: dict[str, Run] = {}
+        """By uid of the Pod."""
+        self.poke: Callable[[Key], None] = lambda key: None
+        """Have the Pod looked at again (the loop's)."""
+        self._gone: list[str] = []
+        self._lock = threading.Lock()
+        self._simulated = itertools.count(1)
+        self.ended = False
+
+    def concerns(self, change: Change) -> Iterable[Key]:
+        if change.resource == "nodes" and change.before is None:
+            return [(one["metadata"]["namespace"], one["metadata"]["name"]) for one in self.ground.on_node(change.name)]
+        if change.resource != "pods" or not change.now["spec"].get("nodeName"):
+            return ()
+        if change.after is None:
+            with self._lock:
+                self._gone.append(change.now["metadata"]["uid"])
+        return [(change.namespace, change.name)]
+
+    def act(self, namespace: str, name: str) -> float | None:
+        self._bury()
+        pod = self.ground.get("pods", namespace, name)
+        if pod is None or self.ground.get("nodes", "", pod["spec"].get("nodeName", "")) is None:
+            return None
+        run = self.runs.get(pod["metadata"]["uid"])
+        if deleted_at(pod):
+            return self._end(pod, run)
+        if run is None and (ended(pod) or self.ended):
+            return None
+        if run is None and not self._is_local(pod):
+            self._simulate(pod)
+            return None
+        if run is None:
+            run = self.runs[pod["metadata"]["uid"]] = self._begin(pod)
+        run.pod = pod
+        again_s = self._run(run)
+        self._tell(run)
+        return again_s
+
+    def _is_local(self, pod: Obj) -> bool:
+        return any(one.get("image") in self.images for one in pod["spec"]["containers"])
+
+    def _simulate(self, pod: Obj) -> None:
+        """Pending becomes Running, or waits for an image that there is not: of the host *.invalid."""
+        if pod["status"].get("phase") != "Pending":
+            return
+        uid, began, states = pod["metadata"]["uid"], now(), []
+        for spec in pod["spec"]["containers"]:
+            waiting = _not_pulled(spec)
+            state = {"waiting": waiting} if waiting else {"running": {"startedAt": began}}
+            made = Container(spec["name"], spec["image"], state, ready=not waiting)
+            made.id = "" if waiting else f"fake://{uid}/{spec['name']}"
+            states.append(made)
+        number = next(self._simulated)
+        ip = pod["status"].get("podIP") or f"10.244.{number // 250 % 250}.{number % 250 + 1}"
+        order = REAL if any(one.state.get("waiting") for one in states) else SIMULATED
+        self.ground.set_status("pods", pod, pod_status(pod, states, ip, self._host(pod), order=order))
+
+    def _host(self, pod: Obj) -> str:
+        node = self.ground.get("nodes", "", pod["spec"]["nodeName"]) or {}
+        addresses = (node.get("status") or {}).get("addresses") or []
+        return next((one["address"] for one in addresses if one["type"] == "InternalIP"), "192.0.2.1")
+
+    def _begin(self, pod: Obj) -> Run:
+        run = Run(pod, loopback(1))
+        for spec in pod["spec"]["containers"]:
+            run.containers[spec["name"]] = Container(spec["name"], spec["image"])
+        return run
+
+    def _run(self, run: Run) -> float | None:
+        """Start what is to run and does not; the seconds until the next restart."""
+        policy, waits = run.pod["spec"].get("restartPolicy", "Always"), []
+        for spec in run.pod["spec"]["containers"]:
+            container, process = run.containers[spec["name"]], run.processes.get(spec["name"])
+            if process is None and "waiting" in container.state and spec["name"] not in run.again_at:
+                self._start(run, spec)
+                continue
+            if process is not None and process.exit_code is not None:
+                self._note_end(run, spec["name"], process.exit_code)
+            if "running" in container.state:
+                probe = run.probes.get(spec["name"])
+                container.ready = probe.good if probe else True
+                continue
+            code = container.exit_code if "terminated" in container.state else container.last["terminated"]["exitCode"]
+            if policy == "Never" or (policy == "OnFailure" and code == 0):
+                continue
+            left_s = self._back_off(run, container)
+            if left_s <= 0:
+                container.restarts += 1
+                self._start(run, spec)
+            else:
+                waits.append(left_s)
+        return min(waits) if waits else None
+
+    def _start(self, run: Run, spec: Obj) -> None:
+        name, container = spec["name"], run.containers[spec["name"]]
+        run.again_at.pop(name, None)
+        if spec.get("image") not in self.images:
+            waiting = _not_pulled(spec)
+            container.state = {"waiting": waiting} if waiting else {"running": {"startedAt": now()}}
+            container.ready, container.id = not waiting, "" if waiting else f"fake://{name}"
+            return
+        whole = spec if spec.get("command") else {**spec, "command": self.images[spec["image"]]}
+        argv, environment = self.surroundings.prepare(run.pod, whole, run.ip)
+        key = run.pod["metadata"]["namespace"], run.pod["metadata"]["name"]
+        log = self.log_of(run.pod, name, container.restarts)
+        container.id = f"local://{run.pod['metadata']['uid']}/{name}/{container.restarts}"
+        try:
+            process = LocalProcess(argv, environment, log, lambda: self.poke(key), self.surroundings.directory(run.pod))
+        except OSError as error:
+            log.write_text(f"{error}\n")
+            container.state = terminated(128, now(), container.id)
+            container.last, container.ready = container.state, False
+            return
+        run.processes[name] = process
+        container.state = {"running": {"startedAt": now()}}
+        container.ready = not spec.get("readinessProbe")
+        if spec.get("readinessProbe"):
+            run.probes[name] = Probe(spec, run.ip, lambda: self.poke(key))
+
+    def _note_end(self, run: Run, name: str, code: int) -> None:
+        container = run.containers[name]
+        if not container.running:
+            return
+        container.state = terminated(code, container.state["running"]["startedAt"], container.id)
+        container.ready = False
+        if probe := run.probes.pop(name, None):
+            probe.stop()
+
+    def _back_off(self, run: Run, container: Container) -> float:
+        """The first restart comes at once, the next after a pause that doubles."""
+        if "terminated" in container.state:
+            container.last = container.state
+            if container.restarts == 0:
+                return 0.0
+            told_s = min(10 * 2 ** (container.restarts - 1), 300)
+            pause_s = min(FIRST_BACKOFF_S * 2 ** (container.restarts - 1), 5.0)
+            meta = run.pod["metadata"]
+            pod = f"{meta['name']}_{meta['namespace']}({meta['uid']})"
+            told = f"back-off {told_s}s restarting failed container={container.name} pod={pod}"
+            container.state = {"waiting": {"reason": "CrashLoopBackOff", "message": told}}
+            run.again_at[container.name] = time.monotonic() + pause_s
+        return run.again_at.get(container.name, 0.0) - time.monotonic()
+
+    def _tell(self, run: Run, *, ending: bool = False) -> None:
+        states = list(run.containers.values())
+        pod = self.ground.get("pods", run.pod["metadata"]["namespace"], run.pod["metadata"]["name"])
+        if pod is not None and pod["metadata"]["uid"] == run.pod["metadata"]["uid"]:
+            self.ground.set_status("pods", pod, pod_status(pod, states, run.ip, "127.0.0.1", ending=ending))
+
+    def _end(self, pod: Obj, run: Run | None) -> float | None:
+        """SIGTERM, the grace, SIGKILL; then its end is told, and it is taken away."""
+        if run is not None:
+            if run.ends_at is None:
+                run.ends_at = time.monotonic() + pod["metadata"].get("deletionGracePeriodSeconds", 0)
+                for probe in run.probes.values():
+                    probe.stop()
+                for process in run.processes.values():
+                    process.terminate()
+            left_s = run.ends_at - time.monotonic()
+            if run.alive and left_s > 0:
+                return left_s
+            self._kill(run)
+            if run.alive:
+                return 0.05
+            for name, process in run.processes.items():
+                self._note_end(run, name, process.exit_code or 0)
+            if not ended(pod):
+                self._tell(run, ending=True)
+        self.ground.delete("pods", pod, grace=0)
+        return None
+
+    def _kill(self, run: Run) -> None:
+        for probe in run.probes.values():
+            probe.stop()
+        for process in run.processes.values():
+            process.kill()
+        kill_marked([run.pod["metadata"]["uid"]])
+        for process in run.processes.values():
+            process.join(5)
+
+    def _bury(self) -> None:
+        """What is gone from the API goes here too, whatever its grace was."""
+        with self._lock:
+            gone, self._gone = self._gone, []
+        for uid in gone:
+            if (run := self.runs.pop(uid, None)) is not None:
+                self._kill(run)
+
+    def log_of(self, pod: Obj, container: str, restarts: int) -> Path:
+        return self.surroundings.directory(pod) / f"{container}.{restarts}.log"
+
+    def stop(self) -> None:
+        """Nothing of any Pod is left. The loop has ended before."""
+        self.ended = True
+        runs, self.runs = list(self.runs.values()), {}
+        for run in runs:
+            for probe in run.probes.values():
+                probe.stop()
+            for process in run.processes.values():
+                process.kill()
+        if runs:
+            kill_marked([run.pod["metadata"]["uid"] for run in runs])
+        for run in runs:
+            for process in run.processes.values():
+                process.join(5)
+
+
+def _not_pulled(spec: Obj) -> Obj | None:
+    """Why the image is not there; None when it is."""
+    image = str(spec.get("image", ""))
+    if not image.partition("/")[0].partition(":")[0].endswith(".invalid"):
+        return None
+    if spec.get("imagePullPolicy") == "Never":
+        told = f'Container image "{image}" is not present with pull policy of Never'
+        return {"reason": "ErrImageNeverPull", "message": told}
+    return {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{image}"'}

@@ -1,0 +1,200 @@
+"""The controllers of the fake cluster: what is asked for comes to be, and only that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fake_cluster import FakeCluster
+
+Obj = dict[str, Any]
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    with FakeCluster() as made:
+        made.nodes(2, "eu")
+        made.nodes(1, "us")
+        yield made
+
+
+def deployment(name: str = "web", replicas: int = 2, image: str = "web:1", **spec: object) -> Obj:
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "c", "image": image}], **spec},
+            },
+        },
+    }  # fmt: skip
+
+
+def pod(name: str, **spec: object) -> Obj:
+    body = {"containers": [{"name": "c", "image": "c:1"}], **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": body}
+
+
+def running(cluster: FakeCluster) -> list[Obj]:
+    cluster.settle()
+    return [one for one in cluster.objects("pods") if one["status"]["phase"] == "Running"]
+
+
+def status(cluster: FakeCluster, name: str = "web") -> Obj:
+    cluster.settle()
+    return dict((cluster.read(f"/apis/apps/v1/namespaces/default/deployments/{name}") or {})["status"])
+
+
+def patch_image(cluster: FakeCluster, image: str) -> None:
+    def put(thing: Obj) -> None:
+        thing["spec"]["template"]["spec"]["containers"][0]["image"] = image
+
+    cluster.registry.change("deployments", "default", "web", put)
+
+
+def taint(cluster: FakeCluster, node: str, *taints: Obj) -> None:
+    cluster.registry.change("nodes", "", node, lambda thing: thing["spec"].update(taints=list(taints)))
+
+
+def test_a_deployment_has_its_pods_spread_over_nodes(cluster: FakeCluster) -> None:
+    cluster.apply(deployment(replicas=3))
+    assert sorted(one["spec"]["nodeName"] for one in running(cluster)) == ["eu-cpu-1", "eu-cpu-2", "us-cpu-1"]
+    assert status(cluster)["availableReplicas"] == 3
+
+
+def test_a_pod_that_goes_is_replaced_under_another_uid(cluster: FakeCluster) -> None:
+    cluster.apply(deployment(replicas=1))
+    first = running(cluster)[0]["metadata"]
+    cluster.registry.end("pods", "default", first["name"])
+    second = running(cluster)[0]["metadata"]
+    assert second["uid"] != first["uid"]
+    assert second["labels"] == first["labels"]
+
+
+def test_a_rollout_replaces_all_pods_and_going_back_uses_the_first_set_again(cluster: FakeCluster) -> None:
+    cluster.apply(deployment())
+    cluster.settle()
+    for image in ("web:2", "web:1"):
+        patch_image(cluster, image)
+        assert {one["spec"]["containers"][0]["image"] for one in running(cluster)} == {image}
+    sets = cluster.objects("replicasets")
+    assert sorted((one["spec"]["replicas"], one["metadata"]["annotations"]["deployment.kubernetes.io/revision"])
+                  for one in sets) == [(0, "2"), (2, "3")]  # fmt: skip
+
+
+def test_a_rollout_to_an_image_that_is_not_there_keeps_the_old_pods(cluster: FakeCluster) -> None:
+    cluster.apply(deployment())
+    cluster.settle()
+    patch_image(cluster, "registry.invalid/web:bad")
+    assert [one["spec"]["containers"][0]["image"] for one in running(cluster)] == ["web:1", "web:1"]
+    assert status(cluster)["unavailableReplicas"] == 1
+    assert status(cluster)["updatedReplicas"] == 1
+
+
+def test_a_paused_deployment_keeps_its_template_and_can_be_scaled(cluster: FakeCluster) -> None:
+    cluster.apply(deployment())
+    cluster.settle()
+    cluster.registry.change("deployments", "default", "web", lambda one: one["spec"].update(paused=True, replicas=1))
+    patch_image(cluster, "web:2")
+    assert [one["spec"]["containers"][0]["image"] for one in running(cluster)] == ["web:1"]
+
+
+def test_a_cordon_gets_its_taint_behind_the_others_and_loses_it_with_them_kept(cluster: FakeCluster) -> None:
+    taint(cluster, "eu-cpu-1", {"key": "a", "effect": "NoSchedule"})
+    cluster.registry.change("nodes", "", "eu-cpu-1", lambda one: one["spec"].update(unschedulable=True))
+    cluster.settle()
+    held = (cluster.read("/api/v1/nodes/eu-cpu-1") or {})["spec"]["taints"]
+    assert [one["key"] for one in held] == ["a", "node.kubernetes.io/unschedulable"]
+    cluster.registry.change("nodes", "", "eu-cpu-1", lambda one: one["spec"].pop("unschedulable"))
+    cluster.settle()
+    assert (cluster.read("/api/v1/nodes/eu-cpu-1") or {})["spec"]["taints"] == [{"key": "a", "effect": "NoSchedule"}]
+
+
+def test_a_no_execute_taint_ends_what_does_not_tolerate_it(cluster: FakeCluster) -> None:
+    out = {"key": "out", "effect": "NoExecute"}
+    cluster.apply([pod("goes", nodeName="eu-cpu-1"),
+                   pod("stays", nodeName="eu-cpu-1", tolerations=[{"key": "out", "operator": "Exists"}]),
+                   pod("elsewhere", nodeName="eu-cpu-2")])  # fmt: skip
+    cluster.settle()
+    taint(cluster, "eu-cpu-1", out)
+    assert {one["metadata"]["name"] for one in running(cluster)} == {"stays", "elsewhere"}
+
+
+def test_a_pod_that_fits_nowhere_says_why_and_goes_when_there_is_room(cluster: FakeCluster) -> None:
+    wants = {"resources": {"limits": {"nvidia.com/gpu": "1"}}, "name": "c", "image": "c:1"}
+    cluster.apply(pod("gpu", containers=[wants]))
+    cluster.settle()
+    told = (cluster.read("/api/v1/namespaces/default/pods/gpu") or {})["status"]["conditions"][0]
+    assert told["reason"] == "Unschedulable"
+    assert told["message"].startswith("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+
+    def give(thing: Obj) -> None:
+        thing["status"]["allocatable"]["nvidia.com/gpu"] = "1"
+
+    cluster.registry.change("nodes", "", "us-cpu-1", give)
+    assert [one["spec"]["nodeName"] for one in running(cluster)] == ["us-cpu-1"]
+
+
+def test_what_an_owner_leaves_behind_is_collected_and_so_is_what_never_had_one(cluster: FakeCluster) -> None:
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "anchor", "namespace": "default"}})
+    uid = (cluster.read("/api/v1/namespaces/default/configmaps/anchor") or {})["metadata"]["uid"]
+
+    def owned(name: str, by: str) -> Obj:
+        owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "anchor", "uid": by}
+        meta = {"name": name, "namespace": "default", "ownerReferences": [owner]}
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": meta}
+
+    cluster.apply([owned("kept", uid), owned("late", "00000000-0000-0000-0000-000000000001")])
+    cluster.settle()
+    assert [one["metadata"]["name"] for one in cluster.objects("secrets")] == ["kept"]
+    cluster.registry.end("configmaps", "default", "anchor")
+    cluster.settle()
+    assert not cluster.objects("secrets")
+
+
+@pytest.mark.parametrize("policy", ["Background", "Foreground"])
+def test_a_deployment_takes_its_sets_and_pods_along(cluster: FakeCluster, policy: str) -> None:
+    cluster.apply(deployment())
+    cluster.settle()
+    cluster.registry.end("deployments", "default", "web", propagation=policy)
+    cluster.settle()
+    assert not cluster.objects("pods")
+    assert not cluster.objects("replicasets")
+    assert not cluster.objects("deployments")
+
+
+def test_a_daemon_set_follows_its_node_selector(cluster: FakeCluster) -> None:
+    template = deployment("ds")["spec"]
+    template.pop("replicas")
+    cluster.apply({"apiVersion": "apps/v1", "kind": "DaemonSet", "spec": template,
+                   "metadata": {"name": "ds", "namespace": "default"}})  # fmt: skip
+    assert sorted(one["spec"]["nodeName"] for one in running(cluster)) == ["eu-cpu-1", "eu-cpu-2", "us-cpu-1"]
+
+    def move(thing: Obj) -> None:
+        thing["spec"]["template"]["spec"]["nodeSelector"] = {"topology.kubernetes.io/region": "us"}
+
+    cluster.registry.change("daemonsets", "default", "ds", move)
+    assert [one["spec"]["nodeName"] for one in running(cluster)] == ["us-cpu-1"]
+
+
+def test_a_stateful_set_counts_its_pods(cluster: FakeCluster) -> None:
+    body = deployment("db")
+    body |= {"kind": "StatefulSet"}
+    cluster.apply(body)
+    assert [one["metadata"]["name"] for one in running(cluster)] == ["db-0", "db-1"]
+    cluster.registry.change("statefulsets", "default", "db", lambda one: one["spec"].update(replicas=1))
+    assert [one["metadata"]["name"] for one in running(cluster)] == ["db-0"]
+
+
+def test_the_pods_of_a_lost_node_that_no_other_node_may_take_wait(cluster: FakeCluster) -> None:
+    cluster.apply(deployment(nodeSelector={"topology.kubernetes.io/region": "us"}))
+    cluster.settle()
+    cluster.registry.change("nodes", "", "us-cpu-1", lambda one: one["spec"].update(unschedulable=True))
+    taint(cluster, "us-cpu-1", {"key": "out", "effect": "NoExecute"})
+    assert not running(cluster)
+    assert len(cluster.objects("pods")) == 2
+    cluster.registry.change("nodes", "", "us-cpu-1", lambda one: one.update(spec={}))
+    assert len(running(cluster)) == 2
