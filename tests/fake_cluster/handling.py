@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from fake_cluster.calls import Call, Reply
+from fake_cluster.decoding import body_object, dry_run, patched_object
 from fake_cluster.kinds import Kind
 from fake_cluster.listing import delete_many, list_or_watch
 from fake_cluster.patching import json_patch, merge, strategic
@@ -56,23 +57,6 @@ def dispatch(call: Call) -> Reply:
     return verb(call)
 
 
-def dry_run(call: Call, body: Object | None = None) -> bool:
-    asked = body.get("dryRun") if body is not None else call.values.get("dryRun")
-    if not asked:
-        return False
-    if list(asked) != ["All"]:
-        raise unknown_dry_run(call, asked)
-    return True
-
-
-def unknown_dry_run(call: Call, asked: list[str]) -> Problem:
-    options = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions", "DELETE": "DeleteOptions"}
-    told = f'Unsupported value: {json.dumps(list(asked))}: supported values: "All"'.replace('["', '[]string{"').replace(
-        '"]', '"}'
-    )
-    return invalid(options[call.method], "meta.k8s.io", "", [("dryRun", "FieldValueNotSupported", told)])
-
-
 def key(call: Call, kind: Kind) -> tuple[str, str]:
     return (call.namespace if kind.namespaced else ""), call.name
 
@@ -92,24 +76,20 @@ def get(call: Call) -> Reply:
 def create(call: Call) -> Reply:
     kind = call.served()
     dry = dry_run(call)
-    obj = decode(call, kind)
+    obj = body_object(call, kind)
     return Reply(201, call.registry.create(kind, call.namespace, obj, user=call.user, dry_run=dry))
-
-
-def decode(call: Call, kind: Kind) -> Object:
-    obj = call.json()
-    told_kind, told_version = obj.get("kind", kind.kind), obj.get("apiVersion", kind.api_version)
-    if told_kind != kind.kind or told_version != kind.api_version:
-        raise bad_request(f'{told_kind} in version "{told_version}" cannot be handled as a {kind.kind}')
-    return obj
 
 
 def put(call: Call) -> Reply:
     kind = call.served()
     dry = dry_run(call)
-    obj = decode(call, kind)
+    obj = body_object(call, kind)
     meta = obj.setdefault("metadata", {})
-    if meta.setdefault("name", call.name) != call.name:
+    if not meta.get("name"):
+        raise bad_request(
+            f"the name of the object ({call.name} based on URL) was undeterminable: name must be provided"
+        )
+    if meta["name"] != call.name:
         raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})")
     registry = call.registry
     with registry.store.lock:
@@ -159,7 +139,7 @@ def patch(call: Call) -> Reply:
     registry = call.registry
     with registry.store.lock:
         before = held(call)
-        obj = patched(call.content_type, before.obj, asked, kind)
+        obj = patched_object(call, kind, patched(call.content_type, before.obj, asked, kind))
         meta = obj.get("metadata") or {}
         if meta.get("name") != call.name:
             raise bad_request(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import traceback
 
 from fake_cluster.calls import Call, Reply, Request, User
+from fake_cluster.decoding import BODIES
 from fake_cluster.discovery import plain
 from fake_cluster.handling import dispatch
 from fake_cluster.problems import Problem, page_not_found, problem
@@ -15,10 +17,13 @@ from fake_cluster.server import LARGEST_BODY, Hangup, refused
 from fake_cluster.tokens import Tokens
 from fake_cluster.trouble import Troubles, refusal
 
+ACCEPTED = ("", "*/*", "application/*", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+
 
 class Pipeline:
     def __init__(self, registry: Registry, rights: Rights, tokens: Tokens, troubles: Troubles) -> None:
         self.requests: list[Request] = []
+        self.mistakes: list[str] = []
         self._registry, self._rights, self._tokens, self._troubles = registry, rights, tokens, troubles
 
     def answer(self, request: Request, headers: dict[str, str], values: dict[str, list[str]]) -> Reply | Call:
@@ -40,6 +45,9 @@ class Pipeline:
             reply = self._allowed(call)
         except Problem as told:
             reply = refused(told)
+        except Exception as mistake:  # of the fake: told, and kept for the test to fail by
+            self.mistakes.append(f"{request.method} {request.path}: {traceback.format_exc()}")
+            reply = refused(problem(500, f"the fake cluster made a mistake: {mistake!r}", "InternalError", {}))
         if isinstance(reply, Reply):
             request.status = reply.status
             if call.warnings:
@@ -75,6 +83,10 @@ class Pipeline:
 
 
 def check_headers(call: Call) -> None:
+    accepted = [part.partition(";")[0].strip() for part in call.headers.get("accept", "*/*").split(",")]
+    if not any(part in ACCEPTED for part in accepted) and not call.sub:
+        message = f"406: Not Acceptable\n\nAvailable representations: {BODIES}"
+        raise problem(406, message, "NotAcceptable", {})
     if len(call.body) > LARGEST_BODY:
         raise problem(413, f"Request entity too large: limit is {LARGEST_BODY}", "RequestEntityTooLarge")
 
