@@ -422,6 +422,7 @@ def recover(
 
 def sweep(run: str = "", *, dry_run: bool = False) -> Swept:
     """What is ours on this machine, and the removal of what is stale."""
+    from stormdrill.api.far import hands_for
     from stormdrill.keeper import sweep as broom
 
-    return broom.sweep(run, dry_run=dry_run)
+    return broom.sweep(run, dry_run=dry_run, hands_for=hands_for)

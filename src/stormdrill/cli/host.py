@@ -70,8 +70,18 @@ def targets() -> list[Finding]:
     seen = list(docker.findings())
     found.append(_containers([one.mechanism for one in seen if one.state == "missing"]))
     found += [Finding(one.mechanism, one.state, one.seen, one.cost, "docker") for one in seen]
-    found.append(Finding("Kubernetes", "missing", "not in this version", "--target kubernetes is refused"))
+    found.append(_kubernetes())
     return found
+
+
+def _kubernetes() -> Finding:
+    """Whether there is what speaks to a cluster; no cluster is asked."""
+    from importlib.util import find_spec
+
+    if find_spec("kubernetes") is None:
+        cost = "--target kubernetes is refused, but for a run in a pod: pip install 'stormdrill[kubernetes]'"
+        return Finding("Kubernetes", "missing", "no client that reads kubeconfigs", cost)
+    return Finding("Kubernetes", "ok", "--target kubernetes; what a cluster offers, plan says")
 
 
 def _containers(lacking: Sequence[str]) -> Finding:

@@ -76,15 +76,18 @@ class Swept:
         return tuple(thing for thing in self.things if thing.left)
 
 
-def sweep(run: str = "", *, dry_run: bool = False, engine: str = "") -> Swept:
-    """List everything, of every run or the one named, and remove what is stale. Raises Refused for no run's id."""
+def sweep(
+    run: str = "", *, dry_run: bool = False, engine: str = "", hands_for: actions.HandsFor = lambda _: None
+) -> Swept:
+    """List everything, of every run or the one named, and remove what is stale. `hands_for`: as for `recover`. Raises
+    Refused for no run's id."""
     if run and not RUN.fullmatch(run):
         raise Refused(f"{run!r} is no run's id; stormdrill runs lists them, and without RUN all are swept")
     engine = engine or local_engine()
     things, notes = _look(run, engine)
     if dry_run:
         return Swept(things, notes, True)
-    trouble = _remove(things, engine)
+    trouble = _remove(things, engine, hands_for)
     again, _ = _look(run, engine)
     there = {(thing.kind, thing.name, thing.run) for thing in again if thing.stale}
     return Swept(tuple(_with_outcome(thing, there, trouble) for thing in things), notes, False)
@@ -238,13 +241,13 @@ def _faults(hold: holds.Hold, owner: str) -> Iterator[Thing]:
                     yield Thing("toxic", f"{toxic['tag']} at {address}", hold.run, owner, "")
 
 
-def _remove(things: Iterable[Thing], engine: str) -> dict[str, str]:
+def _remove(things: Iterable[Thing], engine: str, hands_for: actions.HandsFor) -> dict[str, str]:
     """Run → why something of it may be left."""
     stale = [thing for thing in things if thing.stale]
     trouble: dict[str, str] = {}
     for run in dict.fromkeys(thing.run for thing in stale if thing.kind == "run"):
         try:
-            left = [text for result in actions.recover(run) for text in result.left]
+            left = [text for result in actions.recover(run, hands_for=hands_for) for text in result.left]
         except Refused as refused:
             left = [str(refused)]
         if left:

@@ -193,6 +193,6 @@ def test_doctor_says_and_ends_with_where_drills_can_run(
     found = targets()
     (containers,) = (one for one in found if one.part == "containers")
     assert containers.state == state
-    assert [one.state for one in found if one.part == "Kubernetes"] == ["missing"]
+    assert [one.part for one in found].count("Kubernetes") == 1
     assert _conclusion(found, []) == said
     assert _conclusion(found, [Finding("loopback", "missing", "")]) == "cannot run here: loopback"
