@@ -52,9 +52,9 @@ def test_every_command_is_there_and_explains_itself(name: str, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["run"], "kubernetes is still to come"),
+        (["run"], "Where the system runs."),
         (["run"], "Accepted for scripts; nothing is asked yet."),
-        (["plan"], "kubernetes is still to come"),
+        (["plan"], "the least rights on the cluster"),
         ([], "Show exactly what a run would do, without doing it."),
     ],
 )
