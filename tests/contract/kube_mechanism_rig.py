@@ -1,0 +1,278 @@
+"""A cluster for the laws that every mechanism on clusters keeps: the fake one, or that of $STORMDRILL_TEST_KUBECONFIG.
+
+On a real one everything happens in namespaces that a test makes and removes, and on nodes that carry the label
+`stormdrill.dev/test-node`; pods run the image $STORMDRILL_TEST_IMAGE, which has to have python3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from fake_cluster import FakeCluster, scenes
+from stormdrill.cluster import naming
+from stormdrill.cluster.api import JSON, MERGE_PATCH, Api
+from stormdrill.cluster.asking import under
+from stormdrill.cluster.changes import Change, Undone
+from stormdrill.cluster.changing import apply
+from stormdrill.cluster.undoing import undo
+from stormdrill.model.mechanism import How
+from stormdrill.model.plan import Injection
+from stormdrill.model.undo import KubeDelete, KubeEndExec, KubePatch
+from stormdrill.ports import Effect
+from stormdrill.targets.kubernetes.mechanism import OPTED_IN, KubeMechanism, Object, at, objects
+from stormdrill.targets.kubernetes.mechanisms import mechanisms
+
+VARIABLE, IMAGE = "STORMDRILL_TEST_KUBECONFIG", "STORMDRILL_TEST_IMAGE"
+NODE_LABEL = "stormdrill.dev/test-node"
+WAIT_S = 60.0 if os.environ.get("STORMDRILL_TEST_KUBECONFIG") else 20.0
+"""The longest that a cluster may take for anything here; the fake one takes milliseconds."""
+SLEEPS = ["python3", "-c", "import time; time.sleep(3600)"]
+KINDS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
+    "DaemonSet": "/apis/apps/v1/namespaces/{}/daemonsets",
+    "Service": "/api/v1/namespaces/{}/services",
+    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "ResourceQuota": "/api/v1/namespaces/{}/resourcequotas",
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
+    "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
+    "Pod": "/api/v1/namespaces/{}/pods",
+}
+PASSING = {
+    "resourceVersion", "managedFields", "generation", "observedGeneration", "lastUpdateTime", "lastTransitionTime",
+    "lastHeartbeatTime", "timeAdded", "deployment.kubernetes.io/revision", "conditions", "images",
+}  # fmt: skip
+"""Fields that change by themselves, or by a rollout there and back."""
+REPLACED = ("pods", "events", "replicasets", "endpoints", "endpointslices", "controllerrevisions", "leases")
+"""Resources that controllers make anew, or write all the time."""
+
+
+@dataclass
+class Kube:
+    """One cluster, as its administrator."""
+
+    api: Api
+    fake: FakeCluster | None
+    image: str
+    namespaces: list[str] = field(default_factory=list)
+    cleaning: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def real(self) -> bool:
+        return self.fake is None
+
+    def namespace(self, *, drill: bool = True) -> str:
+        """A new one, that lets itself be drilled; removed at the end."""
+        name = f"stormdrill-test-{uuid.uuid4().hex[:8]}"
+        labels = {OPTED_IN[0]: OPTED_IN[1]} if drill else {}
+        self.do("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        self.namespaces.append(name)
+        return name
+
+    def make(self, obj: Object) -> str:
+        """Create it, and say its path."""
+        collection = KINDS[str(obj["kind"])].format(at(obj, "metadata", "namespace"))
+        self.do("POST", collection, obj)
+        return f"{collection}/{at(obj, 'metadata', 'name')}"
+
+    def deployment(self, namespace: str, name: str = "web", replicas: int = 2, node: str = "", **spec: object) -> str:
+        """One whose pods run, on one node where that is named. Its path."""
+        pod: Object = {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "main", "image": self.image, "command": SLEEPS, "imagePullPolicy": "IfNotPresent"}],
+        }
+        if node:
+            pod["nodeSelector"] = {"kubernetes.io/hostname": node}
+        labels = {"app": name}
+        template: Object = {"metadata": {"labels": labels}, "spec": pod}
+        whole = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template, **spec}
+        metadata = {"name": name, "namespace": namespace, "labels": labels}
+        path = self.make({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": whole})
+        self.until(lambda: self.ready(path) == replicas, f"{path} never had {replicas} pods ready")
+        return path
+
+    def ready(self, path: str) -> object:
+        return at(self.read(path), "status", "readyReplicas") or 0
+
+    def nodes(self, count: int = 1) -> list[str]:
+        """Nodes that may be touched, on which nobody else's pods run but those of DaemonSets. Skips without them."""
+        if self.fake is not None:
+            labels = {NODE_LABEL: "true"}
+            self.fake.apply([scenes.node(f"test-{number + 1}", "eu", **labels) for number in range(count)])
+        found = [str(at(one, "metadata", "name")) for one in self.all("/api/v1/nodes", labelSelector=NODE_LABEL)]
+        free = [name for name in found if not self._strangers(name)]
+        if len(free) < count:
+            pytest.skip(f"{count} nodes with label {NODE_LABEL} and without anybody's pods are needed, {free} are")
+        return free[:count]
+
+    def _strangers(self, node: str) -> bool:
+        pods = self.all("/api/v1/pods", fieldSelector=f"spec.nodeName={node}")
+        owners = [[owner.get("kind") for owner in objects(at(pod, "metadata", "ownerReferences"))] for pod in pods]
+        ours = [at(pod, "metadata", "namespace") in self.namespaces for pod in pods]
+        return any(not mine and "DaemonSet" not in kinds for kinds, mine in zip(owners, ours, strict=True))
+
+    def do(self, method: str, path: str, body: object = None, content_type: str = JSON) -> Object:
+        answer = self.api.call(method, path, body, content_type=content_type)
+        assert answer.good, f"{method} {path}: {answer.said}"
+        return answer.read()
+
+    def patch(self, path: str, body: object) -> Object:
+        return self.do("PATCH", path, body, MERGE_PATCH)
+
+    def read(self, path: str) -> Object | None:
+        answer = self.api.call("GET", path)
+        return None if answer.status == 404 else answer.read()
+
+    def all(self, path: str, **query: str) -> list[Object]:
+        return list(objects(self.api.call("GET", path, query=query).read().get("items")))
+
+    def until(self, holds: Callable[[], object], why: str) -> None:
+        deadline_s = time.monotonic() + WAIT_S
+        while not holds():
+            assert time.monotonic() < deadline_s, why
+            time.sleep(0.02 if self.fake else 0.5)
+
+    def snapshot(self) -> dict[str, object]:
+        """What is there, without what passes: on a real cluster what the tests made and the nodes they may touch."""
+        if self.fake is not None:
+            taken: Mapping[str, object] = self.fake.snapshot()
+            return {
+                name: lasting(value)
+                for name, value in taken.items()
+                if name.split("/")[0].split(".")[0] not in REPLACED
+            }
+        found = {
+            f"{path}/{at(one, 'metadata', 'name')}": lasting(one)
+            for namespace in self.namespaces
+            for kind, template in KINDS.items()
+            if kind != "Pod"
+            for path in [template.format(namespace)]
+            for one in self.all(path)
+        }
+        nodes = self.all("/api/v1/nodes", labelSelector=NODE_LABEL)
+        return {**found, **{f"nodes/{at(one, 'metadata', 'name')}": lasting(one) for one in nodes}}
+
+    def close(self) -> None:
+        for clean in reversed(self.cleaning):
+            clean()
+        for namespace in self.namespaces:
+            self.api.call("DELETE", f"/api/v1/namespaces/{namespace}")
+        self.api.close()
+
+
+def lasting(value: object) -> object:
+    if isinstance(value, dict):
+        kept = {name: lasting(item) for name, item in value.items() if name not in PASSING}
+        return {name: item for name, item in kept.items() if item not in ({}, [])}
+    return [lasting(item) for item in value] if isinstance(value, list) else value
+
+
+@contextlib.contextmanager
+def a_cluster() -> Iterator[Kube]:
+    """The one that was named, else a fake one with a node for whatever isn't bound to any."""
+    named = os.environ.get(VARIABLE, "")
+    if not named:
+        with FakeCluster() as fake:
+            fake.nodes(2)
+            kube = Kube(Api(fake.admin), fake, "stormdrill-test:1")
+            try:
+                yield kube
+            finally:
+                kube.close()
+        return
+    from stormdrill.targets.kubernetes.kubeconfig import access_for
+
+    image = os.environ.get(IMAGE, "")
+    if not image:
+        pytest.skip(f"${IMAGE} names no image to run in the cluster of ${VARIABLE}")
+    kube = Kube(Api(access_for(kubeconfig=named)), None, image)
+    try:
+        yield kube
+    finally:
+        kube.close()
+
+
+@dataclass
+class Rig:
+    """A run's hold on the cluster, without its ledger: `mechanism.Clusters` and `mechanism.Applies`."""
+
+    kube: Kube
+    run: str = field(default_factory=lambda: f"run-{uuid.uuid4().hex[:8]}")
+    over: str = ""
+    """Why nothing may be changed any more."""
+    words: dict[str, tuple[KubePatch | KubeDelete | KubeEndExec, ...]] = field(default_factory=dict)
+    mechanisms: dict[str, KubeMechanism] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.mechanisms = mechanisms(self)
+
+    def api(self, cluster: str) -> Api:
+        return self.kube.api
+
+    def hold(self, cluster: str) -> Rig:
+        return self
+
+    def apply(self, injection: str, change: Change) -> None:
+        apply(self.kube.api, change, self.run, injection, self.check)
+
+    def check(self) -> None:
+        from stormdrill.errors import Unreachable
+
+        if self.over:
+            raise Unreachable(self.over)
+
+    def anchor(self, namespace: str) -> None:
+        """What a run owns its creations by in a namespace."""
+        metadata = {"name": naming.ledger(self.run), "namespace": namespace, "labels": {naming.LABEL: self.run}}
+        self.kube.make({"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata})
+
+    def arm(self, one: Injection) -> None:
+        refused = self.mechanisms[one.mechanism].refusal(one)
+        assert not refused, refused
+        words = self.mechanisms[one.mechanism].undo(one)
+        assert all(isinstance(word, KubePatch | KubeDelete | KubeEndExec) for word in words)
+        self.words[one.id] = words  # type: ignore[assignment]
+
+    def harm(self, one: Injection) -> None:
+        self.arm(one)
+        self.mechanisms[one.mechanism].apply(one)
+
+    def revert(self, one: Injection) -> list[Undone]:
+        return [undo(self.kube.api, word) for word in reversed(self.words[one.id])]
+
+    def seen(self, one: Injection, wanted: Callable[[Effect], bool]) -> Effect:
+        """The first look that shows it, within a limit."""
+        looks: list[Effect] = []
+
+        def look() -> bool:
+            looks.append(self.mechanisms[one.mechanism].observe(one))
+            return wanted(looks[-1])
+
+        deadline_s = time.monotonic() + WAIT_S
+        while not look():
+            assert time.monotonic() < deadline_s, f"never seen: {looks[-1]}"
+            time.sleep(0.05)
+        return looks[-1]
+
+    def marked(self, path: str) -> list[str]:
+        """Markers on an object."""
+        return [name for name in under(self.kube.read(path), "metadata", "annotations") if naming.is_marker(name)]
+
+
+def injection(word: str, how: How | None, name: str = "one", inject_timeout_s: float = 5.0) -> Injection:
+    return Injection(
+        id=f"fault/{name}", fault="fault", use=0, instance="web-1", mechanism=word, undo="revert",
+        start_s=0.0, for_s=30.0, inject_timeout_s=inject_timeout_s, how=how,
+    )  # fmt: skip
+
+
+Scene = Callable[[Kube], How | None]
+"""Makes what is harmed, in a namespace of the test's own, and says how. Skips where this cluster can't do it."""

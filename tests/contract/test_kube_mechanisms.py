@@ -1,0 +1,150 @@
+"""Every mechanism on clusters: seen to bite by somebody else than its patch, undone, seen to be gone, nothing left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from kube_mechanism_rig import NODE_LABEL, Kube, Rig, Scene, a_cluster, injection
+
+from stormdrill.model.mechanism import Capacity, How, Nodes, Rollout, Scale
+from stormdrill.targets.kubernetes.mechanism import at
+from stormdrill.targets.kubernetes.mechanisms import capacity
+
+RESOURCE = "stormdrill.dev/test-gpu"
+
+
+def on_a_node(kube: Kube, empties: str) -> How:
+    (node,) = kube.nodes()
+    kube.deployment(kube.namespace(), node=node)
+    return Nodes((node,), empties)  # type: ignore[arg-type]  # one of its words
+
+
+def an_empty_node(kube: Kube) -> How:
+    (node,) = kube.nodes()
+    return Nodes((node,), "taint")
+
+
+def scaled(kube: Kube, away: int) -> How:
+    namespace = kube.namespace()
+    kube.deployment(namespace, replicas=2)
+    return Scale("deployments/web", namespace, away)
+
+
+def released(kube: Kube, how: Rollout) -> How:
+    namespace = kube.namespace()
+    if kube.fake is not None:  # its pods run as local processes, so that a command that ends is seen to end
+        kube.fake.run_pods[kube.image] = []
+    kube.deployment(namespace)
+    return Rollout("deployments/web", namespace, "", how.image, how.env, how.command, how.unready, how.broken)
+
+
+def advertised(kube: Kube) -> How:
+    (node,) = kube.nodes()
+    path = f"/api/v1/nodes/{node}/status"
+    kube.patch(path, {"status": {part: {RESOURCE: "4"} for part in ("capacity", "allocatable")}})
+    kube.cleaning.append(
+        lambda: kube.patch(path, {"status": {part: {RESOURCE: None} for part in ("capacity", "allocatable")}}) and None
+    )
+    return Capacity((node,), RESOURCE)
+
+
+SCENES: dict[str, tuple[str, Scene]] = {
+    "nodes tainted": ("nodes", lambda kube: on_a_node(kube, "taint")),
+    "nodes evicted": ("nodes", lambda kube: on_a_node(kube, "evict")),
+    "nodes emptied by force": ("nodes", lambda kube: on_a_node(kube, "delete")),
+    "nodes that are empty": ("nodes", an_empty_node),
+    "scale to nothing": ("scale", lambda kube: scaled(kube, 2)),
+    "scale to one": ("scale", lambda kube: scaled(kube, 1)),
+    "rollout of no image": (
+        "rollout",
+        lambda kube: released(kube, Rollout("", "", "", image="stormdrill.invalid/bad:$run", broken=True)),
+    ),
+    "rollout that ends": ("rollout", lambda kube: released(kube, Rollout("", "", "", command=("false",), broken=True))),
+    "rollout never ready": ("rollout", lambda kube: released(kube, Rollout("", "", "", unready=True, broken=True))),
+    "rollout of a release": ("rollout", lambda kube: released(kube, Rollout("", "", "", env={"VERSION": "2"}))),
+    "capacity": ("capacity", advertised),
+}
+"""What is harmed → its word, and how. A new word needs a scene here."""
+
+
+@pytest.fixture
+def kube() -> Iterator[Kube]:
+    with a_cluster() as found:
+        yield found
+
+
+@pytest.fixture
+def rig(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    if kube.fake is not None:  # nobody there writes a node's status every ten seconds
+        monkeypatch.setattr(capacity, "STICKS_S", 0.5)
+    return Rig(kube)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_what_bites_is_seen_to_bite_and_after_its_undo_everything_is_as_before(name: str, kube: Kube, rig: Rig) -> None:
+    word, scene = SCENES[name]
+    one = injection(word, scene(kube))
+    before = kube.snapshot()
+    rig.harm(one)
+    bitten = rig.seen(one, lambda effect: effect.bit)
+    assert not bitten.gone
+    assert bitten.witness not in ("", "nobody")
+    assert {undone.word for undone in rig.revert(one)} <= {"done", "superseded"}
+    rig.seen(one, lambda effect: effect.gone and not effect.bit)
+    kube.until(lambda: kube.snapshot() == before, "something is not as it was before")
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_undoing_twice_or_what_was_never_applied_changes_nothing(name: str, kube: Kube, rig: Rig) -> None:
+    word, scene = SCENES[name]
+    one = injection(word, scene(kube))
+    before = kube.snapshot()
+    rig.arm(one)
+    assert {undone.word for undone in rig.revert(one)} == {"superseded"}
+    assert kube.snapshot() == before
+    rig.mechanisms[word].apply(one)
+    rig.revert(one)
+    assert {undone.word for undone in rig.revert(one)} <= {"done", "superseded"}
+    rig.seen(one, lambda effect: effect.gone)
+    kube.until(lambda: kube.snapshot() == before, "something is not as it was before")
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_dry_run_changes_nothing_and_finds_nothing_wrong(name: str, kube: Kube, rig: Rig) -> None:
+    word, scene = SCENES[name]
+    one = injection(word, scene(kube))
+    before = kube.snapshot()
+    assert rig.mechanisms[word].dry_run(one) == ()
+    assert kube.snapshot() == before
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_every_request_is_one_that_was_asked_leave_for(name: str, kube: Kube, rig: Rig) -> None:
+    """What a word says it needs is enough for all it does. (That it is also the least is preflight's to show.)"""
+    if kube.fake is None:
+        pytest.skip("what is asked of a real cluster is seen by its audit only; make test shows it on the fake one")
+    word, scene = SCENES[name]
+    one = injection(word, scene(kube))
+    needs = {(need.verb, need.resource, need.subresource) for need in rig.mechanisms[word].needs(one)}
+    sent = len(kube.fake.requests)
+    rig.harm(one)
+    rig.seen(one, lambda effect: effect.bit)
+    rig.revert(one)
+    rig.seen(one, lambda effect: effect.gone)
+    asked = {asked_for(request.method, request.path, request.query) for request in kube.fake.requests[sent:]}
+    assert asked <= needs
+
+
+def asked_for(method: str, path: str, query: dict[str, str]) -> tuple[str, str, str]:
+    """Verb, resource and subresource of a request, as rules have them."""
+    parts = path.strip("/").split("/")[2 if path.startswith("/api/") else 3 :]
+    if parts[0] == "namespaces" and len(parts) > 2:
+        parts = parts[2:]
+    resource, name, sub = (*parts, "", "")[:3]
+    verbs = {"GET": "get" if name else "list", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
+    return verbs[method], resource, sub
+
+
+def test_only_nodes_that_were_labelled_for_it_are_touched(kube: Kube) -> None:
+    assert all(at(kube.read(f"/api/v1/nodes/{name}"), "metadata", "labels", NODE_LABEL) for name in kube.nodes())
