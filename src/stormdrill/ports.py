@@ -54,6 +54,8 @@ class Effect(Struct, frozen=True):
     detail: str
     at_ms: float = 0.0
     """When the witness saw it, where that was before this look; monotonic."""
+    readings: tuple[tuple[str, dict[str, str], float], ...] = ()
+    """What it measured by looking: name, labels, value. Written down as readings of the instance."""
 
 
 class Hop(Struct, frozen=True):
@@ -143,6 +145,10 @@ class Binds(Protocol):
 
     def bind(self, asked: Sequence[Injection]) -> tuple[Injection, ...]:
         """What will be done for them, with whom it reaches (`how.reaches`). Raises Refused with every problem."""
+        ...
+
+    def aloud(self, bound: Sequence[Injection]) -> tuple[str, ...]:
+        """What whoever agrees to the plan has to know besides, as sentences."""
         ...
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import RecordFile
 from stormdrill.core.judge_backpressure import checks_text, judge_checks
-from stormdrill.core.judge_faults import ended_by_itself, ended_early, judge_faults, not_reverted
+from stormdrill.core.judge_faults import ended_by_itself, ended_early, judge_faults, let_through, not_reverted
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.core.judge_objectives import held_text, judge_objective
 from stormdrill.core.judge_runbook import judge_runbook
@@ -120,6 +120,7 @@ def _rulings(
     if case.plan.injections and case.inject is None:
         rulings.append(("INCONCLUSIVE", "nothing was injected"))
     elif case.plan.injections:
+        rulings += [("FAIL", why) for why in let_through(case)]
         rulings += _fault_rulings(faults)
         rulings += [("INCONCLUSIVE", why) for why in ended_early(case) if not stopped and trip is None]
     if left:

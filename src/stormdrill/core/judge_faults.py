@@ -14,7 +14,7 @@ from stormdrill.core.sentences import number, plural
 from stormdrill.core.telling import Ending
 from stormdrill.core.windows import SHORTEST, Span, all_of
 from stormdrill.model import event as ev
-from stormdrill.model.mechanism import Sever, Tell, Toxic
+from stormdrill.model.mechanism import BLOCKED, Segment, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.verdict import FaultVerdict
 
@@ -179,6 +179,18 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
     )
 
 
+def let_through(case: Case) -> tuple[str, ...]:
+    """Sentences on what policy forbids and what passed all the same: that is what a segment is tried for."""
+    found = []
+    for injection in case.plan.injections:
+        if not isinstance(injection.how, Segment):
+            continue
+        for _, reading in all_of(case.events, ev.Reading):
+            if reading.metric == BLOCKED and reading.instance == injection.instance and reading.value == 0:
+                found.append(f"{injection.fault}: {reading.instance} reached {injection.how.to}, which is forbidden")
+    return tuple(dict.fromkeys(found))
+
+
 def _felt_by_others(case: Case, injection: Injection) -> str:
     """Of one fault on many hops, some may be idle while it lasts: it bit when others of it were seen to. Else empty."""
     others = {item.id for item in case.plan.injections if item.use == injection.use and isinstance(item.how, Toxic)}
@@ -291,6 +303,8 @@ def _explained(case: Case, recorded: ev.Recorded, ending: Ending) -> bool:
 
 def _harmed(injection: Injection) -> tuple[str, ...]:
     """Who is to have been in use: who runs a release, not who was asked to roll it out."""
+    if isinstance(injection.how, REACHING) or (isinstance(injection.how, Toxic) and injection.how.service):
+        return tuple(sorted(touched(injection)))
     return (isinstance(injection.how, Tell) and injection.how.reaches) or (injection.instance,)
 
 

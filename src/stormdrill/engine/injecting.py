@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stormdrill.core.fold import InjectionState
 from stormdrill.errors import Unreachable
@@ -27,6 +27,8 @@ class Injecting:
     faults: Mapping[str, Fault]
     injections: Mapping[str, Injection]
     state: Callable[[str], InjectionState]
+    _told: dict[str, Effect] = field(default_factory=dict)
+    """Injection → the last look whose readings were written down."""
 
     def inject(self, name: str) -> None:
         injection = self.injections[name]
@@ -77,10 +79,20 @@ class Injecting:
     def _look(self, name: str, since_ms: float) -> bool:
         effect = self._observed(name)
         seen_ms = effect.at_ms or now_ms()
+        self._measured(name, effect, seen_ms)
         if effect.bit:
             after_ms = round(seen_ms - since_ms, 3)
             self.keeper.record(ev.EffectObserved(name, True, effect.witness, effect.detail, after_ms), seen_ms)
         return effect.bit
+
+    def _measured(self, name: str, effect: Effect, seen_ms: float) -> None:
+        """Each look's readings once, though it may be told again and again until the next look is due."""
+        if not effect.readings or self._told.get(name) is effect:
+            return
+        self._told[name] = effect
+        instance = self.injections[name].instance
+        for metric, labels, value in effect.readings:
+            self.keeper.record(ev.Reading(metric, instance, value, dict(labels)), seen_ms)
 
     def _observed(self, name: str) -> Effect:
         """What can't be looked at now has neither bitten nor gone; it is looked at again."""

@@ -179,6 +179,10 @@ class Quota(Struct, frozen=True, tag="quota"):
     cluster: str = ""
 
 
+BLOCKED = "segmentation_blocked"
+"""What trying a segment reads: 1 where every try was blocked, 0 where one got through."""
+
+
 class Segment(Struct, frozen=True, tag="segment"):
     """Traffic that policy forbids is tried, and has to be blocked. It harms nobody."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 
+from stormdrill.model.mechanism import BLOCKED
 from stormdrill.model.system import (
     AlertSource,
     HopCounters,
@@ -33,7 +34,7 @@ from stormdrill.spec.yaml import Document, Node
 
 Path = tuple[str | int, ...]
 SOURCES = ("prometheus", "promql", "command", "http")
-TAKEN = frozenset({*LOAD_METRICS, "alert", "alerts", "served", "ledger", "hop_bytes"})
+TAKEN = frozenset({*LOAD_METRICS, "alert", "alerts", "served", "ledger", "hop_bytes", BLOCKED})
 """Names of readings that stormdrill takes itself."""
 _LETS_IN = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
 """Names of headers whose value is one to keep."""

@@ -7,6 +7,7 @@ are its arguments. A container with neither can't be looked into, and that is sa
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -45,7 +46,7 @@ WHILE_STDIN = "exec 3<&0; (cat <&3 >/dev/null 2>&1; kill -9 $$ 2>/dev/null) & "
 
 
 class Slot(NamedTuple):
-    """The pod that an instance is bound to, just now."""
+    """A container of a pod, which is looked into."""
 
     cluster: str
     namespace: str
@@ -55,12 +56,23 @@ class Slot(NamedTuple):
     node: str
 
 
-class Slots(Protocol):
-    """Knows which pod an instance is. The target does."""
+class Bound(Protocol):
+    """The pod that an instance is now (`targets.kubernetes.reach.Bound`)."""
 
-    def slot(self, instance: str) -> Slot:
-        """Raises Unreachable when it has none now."""
-        ...
+    @property
+    def cluster(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def uid(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+WhichPod = Callable[[str], Bound | None]
+"""Instance → its pod; None while it has none."""
 
 
 class Blind(Unreachable):
@@ -119,9 +131,9 @@ def tagged(api: Api, slot: Slot, tag: str) -> Counted:
         raise Unreachable(f"exec in {slot.pod} said {said[:100]!r}") from None
 
 
-def slot_of(cluster: str, pod: Object) -> Slot:
-    """Of any pod; its first container is looked into."""
-    containers = objects(at(pod, "spec", "containers"))
+def slot_of(cluster: str, pod: Object, port: int = 0) -> Slot:
+    """Of any pod; the container that says it listens on the port, or the first."""
+    containers = sorted(objects(at(pod, "spec", "containers")), key=lambda one: not _listens(one, port))
     return Slot(
         cluster,
         str(at(pod, "metadata", "namespace")),
@@ -130,6 +142,10 @@ def slot_of(cluster: str, pod: Object) -> Slot:
         str(containers[0].get("name")) if containers else "",
         str(at(pod, "spec", "nodeName") or ""),
     )
+
+
+def _listens(container: Object, port: int) -> bool:
+    return any(one.get("containerPort") == port for one in objects(container.get("ports")))
 
 
 def is_ready(pod: Object | None) -> bool:
