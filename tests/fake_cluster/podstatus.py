@@ -74,12 +74,16 @@ def pod_status(
     if phase in ("Succeeded", "Failed"):
         why = {"reason": "PodCompleted" if phase == "Succeeded" else "PodFailed"}
     started = any(one.id for one in containers) and phase not in ("Succeeded", "Failed")
+    old = {one["type"]: one for one in before.get("conditions") or []}
+    gates = [one["conditionType"] for one in pod["spec"].get("readinessGates") or []]
+    shut = [name for name in gates if old.get(name, {}).get("status") != "True"]
+    gated: Obj = {"reason": "ReadinessGatesNotReady"} if shut else {}
     states: dict[str, tuple[bool, Obj]] = {
         "PodReadyToStartContainers": (started, {}),
         "Initialized": (True, {"reason": "PodCompleted"} if phase == "Succeeded" else {}),
-        "Ready": (not unready, why), "ContainersReady": (not unready, why), "PodScheduled": (True, {}),
+        "Ready": (not unready and not shut, why or gated), "ContainersReady": (not unready, why),
+        "PodScheduled": (True, {}),
     }  # fmt: skip
-    old = {one["type"]: one for one in before.get("conditions") or []}
     conditions = [one for one in before.get("conditions") or [] if one["type"] not in states]
     for kind in order:
         on, more = states[kind]
