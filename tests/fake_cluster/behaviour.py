@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fake_cluster import streams
 from fake_cluster.collector import Collector, Namespaces
 from fake_cluster.ground import Ground, Writer
 from fake_cluster.jobs import Jobs
@@ -41,6 +42,7 @@ class Behaviour:
             self.kubelet, Collector(self.ground), Namespaces(self.ground),
         ]  # fmt: skip
         self.kubelet.poke = lambda key: self.loop.poke(self.kubelet, key)
+        streams.install(cluster.registry, self.kubelet)
         self.closers: list[Callable[[], None]] = []
 
     def start(self) -> None:

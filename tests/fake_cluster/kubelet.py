@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +58,8 @@ class Kubelet:
         """By uid of the Pod."""
         self.poke: Callable[[Key], None] = lambda key: None
         """Have the Pod looked at again (the loop's)."""
+        self.execs: set[str] = set()
+        """Pods in which a command was executed: it ends with them."""
         self._gone: list[str] = []
         self._lock = threading.Lock()
         self._simulated = itertools.count(1)
@@ -242,6 +244,18 @@ class Kubelet:
         for uid in gone:
             if (run := self.runs.pop(uid, None)) is not None:
                 self._kill(run)
+            elif uid in self.execs:
+                kill_marked([uid])
+            self.execs.discard(uid)
+
+    def inside(self, pod: Obj, container: Obj, command: Sequence[str]) -> tuple[list[str], dict[str, str], Path]:
+        """Command, environment and directory of what is executed in a container."""
+        run = self.runs.get(pod["metadata"]["uid"])
+        ip = run.ip if run else str(pod["status"].get("podIP", ""))
+        argv, environment = self.surroundings.beside(pod, container, command, ip)
+        if argv == ["hostname"]:
+            argv = ["printf", "%s\n", str(pod["metadata"]["name"])]
+        return argv, environment, self.surroundings.directory(pod)
 
     def log_of(self, pod: Obj, container: str, restarts: int) -> Path:
         return self.surroundings.directory(pod) / f"{container}.{restarts}.log"
@@ -255,8 +269,8 @@ class Kubelet:
                 probe.stop()
             for process in run.processes.values():
                 process.kill()
-        if runs:
-            kill_marked([run.pod["metadata"]["uid"] for run in runs])
+        if runs or self.execs:
+            kill_marked([*(run.pod["metadata"]["uid"] for run in runs), *self.execs])
         for run in runs:
             for process in run.processes.values():
                 process.join(5)

@@ -3,6 +3,7 @@ of a Pod is the Pod's, also what left the session, and ends with it."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -109,12 +111,11 @@ def marked(uids: Iterable[str]) -> list[int]:
     return found
 
 
-def kill_marked(uids: Iterable[str]) -> None:
-    """Twice: a process may have been forking."""
-    held = list(uids)
-    for _ in range(2):
-        for pid in marked(held):
-            try:
+def kill_marked(uids: Iterable[str], limit_s: float = 5.0) -> None:
+    """Until none is left: a process may have been forking, and dies a moment after the signal."""
+    held, until = list(uids), time.monotonic() + limit_s
+    while (left := marked(held)) and time.monotonic() < until:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
+        time.sleep(0.005)

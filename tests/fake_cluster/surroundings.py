@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fake_cluster.ground import Ground
@@ -66,6 +66,16 @@ class Surroundings:
     def prepare(self, pod: Obj, container: Obj, ip: str) -> tuple[list[str], dict[str, str]]:
         """Command and environment."""
         environment = self.environment(pod, container, ip)
+        words = [*(container.get("command") or []), *(container.get("args") or [])]
+        return self._placed(pod, container, [expanded(word, environment) for word in words], environment)
+
+    def beside(self, pod: Obj, container: Obj, words: Sequence[str], ip: str) -> tuple[list[str], dict[str, str]]:
+        """The same for a command that is executed in a running container: nothing in it is expanded."""
+        return self._placed(pod, container, words, self.environment(pod, container, ip))
+
+    def _placed(
+        self, pod: Obj, container: Obj, words: Sequence[str], environment: dict[str, str]
+    ) -> tuple[list[str], dict[str, str]]:
         places = self._mounts(pod, container)
 
         def here(text: str) -> str:
@@ -73,9 +83,7 @@ class Surroundings:
                 text = text.replace(path, str(places[path]))
             return text
 
-        words = [*(container.get("command") or []), *(container.get("args") or [])]
-        argv = [here(expanded(word, environment)) for word in words]
-        return argv, {name: here(value) for name, value in environment.items()}
+        return [here(word) for word in words], {name: here(value) for name, value in environment.items()}
 
     def environment(self, pod: Obj, container: Obj, ip: str) -> dict[str, str]:
         meta = pod["metadata"]
