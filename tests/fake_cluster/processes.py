@@ -71,7 +71,8 @@ class LocalProcess:
 
     def _wait(self) -> None:
         # the group is killed while its leader still holds the number
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ChildProcessError):  # whoever signals it may have taken its exit status already
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         _kill_group(self.pid)
         self._process.wait()
         self._ended()
