@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from kube_mechanism_rig import NODE_LABEL, Kube, Rig, Scene, a_cluster, injection
 
+from kube_rig import NODE_LABEL, Kube, Rig, Scene, a_cluster, injection
 from stormdrill.model.mechanism import Capacity, How, Nodes, Rollout, Scale
 from stormdrill.targets.kubernetes.mechanism import at
 from stormdrill.targets.kubernetes.mechanisms import capacity
