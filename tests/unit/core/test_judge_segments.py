@@ -17,7 +17,11 @@ def tried(tmp_path: Path, value: float | None) -> Verdict:
     """The same run, as if its region had only tried what is forbidden. None: nobody could try."""
     found = evidence(tmp_path)
     injections = tuple(
-        replace(item, mechanism="segment", how=Segment("shop", {"app": item.instance}, "feed:8080"))
+        replace(
+            item,
+            mechanism="segment",
+            how=Segment("shop", {"app": item.instance}, "feed:8080", reaches=(item.instance,)),
+        )
         for item in found.plan.injections
     )
     found = replace(found, plan=replace(found.plan, injections=injections))
