@@ -146,11 +146,14 @@ def _facts(plan: Plan) -> list[tuple[str, list[str]]]:
         f"{SPOKEN.get(phase, phase)} {show_duration(plan.length_s(phase))}" for phase in PHASES if plan.length_s(phase)
     )
     start, stop = show_duration(plan.system.ready_timeout_s), show_duration(plan.system.stop_timeout_s)
-    held = plan.system.docker is not None and plan.target == "docker" and plan.system.docker.attach
+    held = plan.target == "kubernetes" or (
+        plan.system.docker is not None and plan.target == "docker" and plan.system.docker.attach
+    )
     around = "" if held else f", and the system's start (at most {start}) and stop (about {stop})"
     return [
         ("worst case", [plan.worst_case] if plan.worst_case else []),
         ("not undone", list(plan.irreversible) or ["nothing: every injection has an undo that brings all back"]),
+        ("mind", list(plan.notes)),
         ("needs", list(plan.permissions)),
         ("takes", [f"{show_duration(plan.duration_s)}: {lasting}{around}"]),
         ("load", [_load(plan)]),
@@ -228,6 +231,7 @@ def blueprint_object(plan: Plan) -> dict[str, object]:
         ],
         "worst_case": plan.worst_case,
         "irreversible": list(plan.irreversible),
+        "notes": list(plan.notes),
         "permissions": list(plan.permissions),
         "duration_s": plan.duration_s,
         "phases": {phase: plan.length_s(phase) for phase in PHASES},

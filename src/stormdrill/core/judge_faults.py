@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from stormdrill.core.case import Case
 from stormdrill.core.judge_users import Felt, felt
+from stormdrill.core.reach import REACHING, touched
 from stormdrill.core.sentences import number, plural
 from stormdrill.core.telling import Ending
 from stormdrill.core.windows import SHORTEST, Span, all_of

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from stormdrill.core.reach import cores, ends
-from stormdrill.model.mechanism import Beside, CpuLimit, Device, How, Pressure, Sever, Tell, Toxic
+from stormdrill.model.mechanism import (
+    Beside,
+    Capacity,
+    CpuLimit,
+    Device,
+    How,
+    Isolate,
+    Nodes,
+    Pressure,
+    Quota,
+    Rollout,
+    Scale,
+    Segment,
+    Sever,
+    Tell,
+    Toxic,
+)
 from stormdrill.model.plan import Injection
 from stormdrill.model.units import show_duration
 
 KB = 1024.0
+EMPTIED = {"taint": "tainted", "evict": "emptied by evictions", "delete": "emptied by deleting"}
 WAYS = {"both": "both ways", "up": "requests only", "down": "answers only"}
 SENDS = {"both": "both ways", "up": "what it sends only", "down": "what it is sent only"}
 """Below any proxy there are packets, and whose they are."""
@@ -36,10 +53,38 @@ def _said(how: How, instance: str) -> str:
     if isinstance(how, Tell):
         asked = f"{how.method} {how.path} {how.body}".rstrip()
         return f"{asked} to {instance}, which changes {_named(how.reaches)}" if how.reaches else asked
-    assert isinstance(how, Beside)
+    if not isinstance(how, Beside):
+        return _in_cluster(how)
     if how.program == "burn":
         return f"burns {cores(how)} of this machine"
     return f"{how.rate_per_s:g}/s of {how.request} into {_named(how.reaches)}"
+
+
+def _in_cluster(how: How) -> str:
+    if isinstance(how, Nodes):
+        pods = f"{how.pods} pod{'s' if how.pods != 1 else ''} would go" if how.pods else "no pod would go"
+        return f"{_named(how.nodes)}: cordoned and {EMPTIED[how.empties]}; {pods}"
+    if isinstance(how, Scale):
+        return f"{how.away} pod{'s' if how.away != 1 else ''} of {how.workload} taken away"
+    if isinstance(how, Isolate):
+        others = "; still heard by " + " and ".join(map(_labels, how.among)) if how.among else ""
+        return f"pods with {_labels(how.select)} from everybody{others}"
+    if isinstance(how, Rollout):
+        told = [how.image, *(f"{name}={value}" for name, value in how.env.items()), " ".join(how.command)]
+        said = ", ".join(text for text in told if text)
+        return f"{how.workload}: {said or 'a release that never gets ready'}"
+    if isinstance(how, Capacity):
+        by = f", whose device plugin {how.plugin} is moved away" if how.plugin else ""
+        return f"no {how.resource} on {_named(how.nodes)}{by}"
+    if isinstance(how, Quota):
+        limits = ", ".join(f"{name} to {value or 'what is used now'}" for name, value in how.hard.items())
+        return f"namespace {how.namespace} limited: {limits}"
+    assert isinstance(how, Segment)
+    return f"from pods with {_labels(how.source)} to {how.to}, which policy forbids"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in labels.items())
 
 
 def _toxic(how: Toxic, instance: str) -> str:
@@ -49,7 +94,8 @@ def _toxic(how: Toxic, instance: str) -> str:
         said.append(f"{show_duration(how.delay_ms / 1000)}{jitter}")
     if how.bytes_per_s:
         said.append(speed(how.bytes_per_s))
-    said.append(f"{WAYS[how.direction]}, on {_hops(how.hops, instance)}")
+    where = f"all that calls Service {how.service}" if how.service else _hops(how.hops, instance)
+    said.append(f"{WAYS[how.direction]}, on {where}")
     return ", ".join(said)
 
 

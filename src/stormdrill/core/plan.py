@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
 from msgspec.structs import replace
 
@@ -17,7 +18,7 @@ from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Profile
 from stormdrill.model.system import System
-from stormdrill.ports import Fault, Mechanisms, World
+from stormdrill.ports import Binds, Fault, Mechanisms, World
 
 HALTS = ("freeze", "crash", "sever")
 """By these an instance answers no request of ours."""
@@ -58,6 +59,11 @@ def make_plan(
                 injections.extend(_timed(item, system) for item in fault.plan(use, index, world, for_s))
             except Refused as refused:
                 problems.extend(refused.problems)
+    if isinstance(offers, Binds):
+        try:
+            injections = list(offers.bind(injections))
+        except Refused as refused:
+            problems.extend(refused.problems)
     problems.extend(_held_twice(experiment, injections))
     problems.extend(_asked_while_halted(experiment, offers, injections))
     problems.extend(_cannot(experiment, target, offers, injections))
@@ -77,6 +83,7 @@ def make_plan(
         worst_case=worst_case(injections, world),
         irreversible=_irreversible(injections),
         permissions=_permissions(offers, injections),
+        notes=offers.aloud(injections) if isinstance(offers, Binds) else (),
         policy=policy,
         profile=profile,
     )
@@ -102,14 +109,18 @@ def _problem(experiment: Experiment, what: str) -> Problem:
 
 def _held_twice(experiment: Experiment, injections: Sequence[Injection]) -> list[Problem]:
     """Faults may overlap on one instance, but not hold the same switch: the first undo would end both."""
-    problems = []
+    holders: dict[str, list[int]] = {}
     for number, one in enumerate(injections):
-        for two in injections[number + 1 :]:
-            overlap = one.start_s < two.start_s + two.for_s and two.start_s < one.start_s + one.for_s
-            if overlap and (both := set(one.switches) & set(two.switches)):
-                what = f"{one.id} and {two.id} would hold the {min(both)} at the same time"
-                fix = "let one begin when the other ends (start, for), or let one fault last for both"
-                problems.append(Problem(f"experiment {experiment.name}", 0, 0, what, fix))
+        for switch in one.switches:
+            holders.setdefault(switch, []).append(number)
+    problems = []
+    for first, second in sorted({pair for among in holders.values() for pair in combinations(among, 2)}):
+        one, two = injections[first], injections[second]
+        if one.start_s < two.start_s + two.for_s and two.start_s < one.start_s + one.for_s:
+            both = set(one.switches) & set(two.switches)
+            what = f"{one.id} and {two.id} would hold the {min(both)} at the same time"
+            fix = "let one begin when the other ends (start, for), or let one fault last for both"
+            problems.append(Problem(f"experiment {experiment.name}", 0, 0, what, fix))
     return problems
 
 

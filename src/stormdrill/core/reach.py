@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 
-from stormdrill.model.mechanism import Beside, Device, Pressure, Sever, Tell, Toxic
+from stormdrill.model.mechanism import (
+    Beside,
+    Capacity,
+    Device,
+    Isolate,
+    Nodes,
+    Pressure,
+    Quota,
+    Rollout,
+    Scale,
+    Segment,
+    Sever,
+    Tell,
+    Toxic,
+)
 from stormdrill.model.plan import Injection
 from stormdrill.model.units import show_duration
 from stormdrill.ports import Hop, World
@@ -26,8 +40,18 @@ HURT = {
     "cpu-limit": "short of CPU",
     "device": "with devices failing",
     "tell": "told to behave otherwise",
+    "rollout": "on another release",
+    "capacity": "on nodes that give out no devices",
+    "quota": "not made again once they end",
+    "segment": "asked to try what is forbidden",
 }
 """What is left of an instance that is harmed and still answers."""
+
+
+REACHING = Nodes | Scale | Isolate | Rollout | Capacity | Quota | Segment
+"""What is done in a cluster says itself whom it reaches; its instance is a node or a workload."""
+TAKING = Nodes | Scale | Isolate
+"""By these its pods go, or can't be reached."""
 
 
 def ends(hop: str) -> tuple[str, str]:
@@ -44,6 +68,8 @@ def touched(injection: Injection) -> frozenset[str]:
     who run it, not who is asked to roll it out; a flood those whom it enters by.
     """
     how = injection.how
+    if isinstance(how, REACHING):
+        return frozenset(how.reaches)
     if isinstance(how, Tell | Beside) and how.reaches:
         return frozenset(how.reaches)
     if not isinstance(how, Toxic) or all(injection.instance in ends(hop) for hop in how.hops):
@@ -65,6 +91,8 @@ def out(active: Iterable[Injection], world: World) -> frozenset[str]:
     for one in active:
         if one.mechanism in STOPPING or (isinstance(one.how, Sever) and not one.how.peers):
             stopped.add(one.instance)
+        elif isinstance(one.how, TAKING):
+            stopped.update(one.how.reaches)
         elif isinstance(one.how, Toxic) and one.how.kind in BLOCKING:
             blocked.update(one.how.hops)
         elif isinstance(one.how, Sever):

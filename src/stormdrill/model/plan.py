@@ -52,6 +52,8 @@ class Plan(Struct, frozen=True):
     worst_case: str
     irreversible: tuple[str, ...]
     permissions: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What whoever agrees to it has to know besides."""
     policy: Policy = Policy()
     profile: Profile | None = None
     files: dict[str, str] = {}

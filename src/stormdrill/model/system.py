@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from stormdrill.model.experiment import Scalar
@@ -118,7 +120,7 @@ class KubernetesSpec(Struct, frozen=True):
     """Label of instances → label of the nodes they are on: region: topology.kubernetes.io/region."""
     stands_for: dict[str, str] = {}
     """A word that a cluster can't do → the one that is done for it: freeze: crash."""
-    empties: str = "taint"
+    empties: Literal["taint", "evict", "delete"] = "taint"
     """How nodes are emptied: taint, evict, delete."""
     gpu_resource: str = "nvidia.com/gpu"
     gpu_plugin: str = ""

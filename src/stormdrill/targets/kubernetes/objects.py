@@ -75,6 +75,7 @@ class PodSpec(Struct, frozen=True, rename="camel", gc=False):
 
 class PodStatus(Struct, frozen=True, gc=False):
     phase: str = ""
+    ip: str = field(name="podIP", default="")
 
 
 class Pod(Struct, frozen=True, gc=False):
@@ -85,12 +86,6 @@ class Pod(Struct, frozen=True, gc=False):
     @property
     def controller(self) -> Owner | None:
         return next((one for one in self.metadata.owner_references if one.controller), None)
-
-    @property
-    def stays(self) -> bool:
-        """Belongs to its node: of a DaemonSet, or a mirror of a static pod, which its kubelet alone can end."""
-        owner = self.controller
-        return owner is not None and owner.kind in ("DaemonSet", "Node")
 
 
 class Taint(Struct, frozen=True, gc=False):

@@ -1,0 +1,277 @@
+"""What faults ask of instances, as what a cluster can do: nodes, workloads, Services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
+
+from stormdrill.errors import Problem, Refused, Unreachable
+from stormdrill.model.mechanism import Capacity, Device, Isolate, Nodes, Rollout, Scale, Sever, Tell, Toxic
+from stormdrill.model.plan import Injection
+from stormdrill.targets.kubernetes.emptying import Emptied, emptied
+from stormdrill.targets.kubernetes.losing import Refusing, lost, made
+from stormdrill.targets.kubernetes.objects import Service
+from stormdrill.targets.kubernetes.view import View
+
+HALTS = ("freeze", "crash")
+KEEPERS = {
+    "argocd.argoproj.io/tracking-id": "Argo CD",
+    "argocd.argoproj.io/instance": "Argo CD",
+    "kustomize.toolkit.fluxcd.io/name": "Flux",
+    "helm.toolkit.fluxcd.io/name": "Flux",
+}
+"""Labels and annotations by which those who keep objects as they are in a repository mark what is theirs."""
+
+
+def bind(view: View, asked: Sequence[Injection]) -> tuple[Injection, ...]:
+    """Raises Refused with every problem."""
+    problems: list[Problem] = []
+    found: list[Injection] = []
+    try:
+        for use in dict.fromkeys(one.use for one in asked):
+            group = [one for one in asked if one.use == use]
+            refuse = Refusing()
+            found += _bound(view, group, refuse)
+            problems += [Problem("", 0, 0, f"{group[0].fault}: {what}", fix) for what, fix in refuse.problems]
+        for one in emptied(view, found):
+            problems += one.problems(view.where)
+            found = [one.told(item) if _on(one, item) else item for item in found]
+    except Unreachable as error:
+        raise Refused(f"target kubernetes: {error}") from error
+    if problems:
+        raise Refused(problems)
+    return tuple(found)
+
+
+def _on(one: Emptied, item: Injection) -> bool:
+    return isinstance(item.how, Nodes) and item.how.cluster == one.cluster.name
+
+
+def _bound(view: View, group: Sequence[Injection], refuse: Refusing) -> list[Injection]:
+    """One use of a fault: what it asks for by its words, each in its own way."""
+    halts = [one for one in group if one.mechanism in HALTS]
+    cuts = [one for one in group if _cuts(one)]
+    toxics = [one for one in group if isinstance(one.how, Toxic) and not _cuts(one) and not one.how.service]
+    devices = [one for one in group if isinstance(one.how, Device)]
+    told = [one for one in group if isinstance(one.how, Tell)]
+    apart = {id(one) for part in (halts, cuts, toxics, devices, told) for one in part}
+    found = []
+    if any(one.mechanism == "freeze" for one in halts) and view.spec.stands_for.get("freeze") != "crash":
+        refuse(
+            "a pod can't be frozen from outside",
+            "let it crash, or say in the system file what stands for it: kubernetes: {stands_for: {freeze: crash}}",
+        )
+    elif halts:
+        found += lost(view, halts, refuse)
+    found += _isolated(view, cuts, refuse) if cuts else []
+    found += _fronted(view, toxics, refuse) if toxics else []
+    found += _withdrawn(view, devices, refuse) if devices else []
+    for one in told:
+        found += _told(view, one)
+    for one in group:
+        if one.mechanism == "cpu-limit":
+            refuse("the cores of a pod that runs can't be limited", "use noisy-neighbour with mode: cpu beside it")
+        elif id(one) not in apart:
+            found.append(one)
+    return found
+
+
+def notes(view: View, bound: Sequence[Injection], asked: Sequence[Injection]) -> Iterator[str]:
+    """What the plan says aloud of what was bound, beyond what each mechanism says."""
+    if any(one.mechanism == "freeze" for one in asked):
+        yield "a pod can't be frozen: crash stands for freeze here, so that connections break and memory is lost"
+    for one in emptied(view, bound):
+        yield from one.notes()
+    for item in bound:
+        how = item.how
+        if isinstance(how, Scale | Rollout):
+            yield from _kept_by(view, how.cluster, how.workload)
+        if isinstance(how, Scale) and (known := view.workloads.get((how.cluster, how.workload))):
+            if how.away < known.replicas:
+                yield f"which {how.away} of the {known.replicas} pods of {how.workload} go is its controller's choice"
+
+
+def _kept_by(view: View, cluster: str, workload: str) -> Iterator[str]:
+    found = view.clusters[cluster].controllers.get(workload)
+    if found is not None:
+        marks = {*found.metadata.labels, *found.metadata.annotations}
+        for keeper in sorted({name for mark, name in KEEPERS.items() if mark in marks}):
+            yield f"{keeper} keeps {workload} as it is in its repository, and may put the change back"
+
+
+# --- cut off from others -------------------------------------------------------------------------------------
+
+
+def _cuts(one: Injection) -> bool:
+    return isinstance(one.how, Sever) or (isinstance(one.how, Toxic) and one.how.kind == "cut")
+
+
+def _isolated(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[Injection]:
+    """Each workload by a policy of its own, which lets it hear those that are cut off with it."""
+    if asked[0].fault == "partition" or any(isinstance(o.how, Sever) and o.how.direction != "both" for o in asked):
+        what = "NetworkPolicies say who may be heard, not who may not: one part can't be cut off from one other alone"
+        refuse(what, "isolate a region from everybody instead: region-loss, mode: isolate")
+        return []
+    hit = dict.fromkeys(one.instance for one in asked)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in hit:
+        groups.setdefault(view.made_by[name], []).append(name)
+    among: dict[str, list[dict[str, str]]] = {}
+    for (cluster, workload), names in groups.items():
+        known = view.workloads.get((cluster, workload))
+        controller = view.clusters[cluster].controllers.get(workload)
+        others = [name for name in known.instances if name not in hit] if known else []
+        if known is None or controller is None or controller.spec.selector.match_expressions:
+            what = f"{', '.join(names)} can't be told from other pods by labels of a workload"
+            refuse(what, "let a Deployment or a StatefulSet that selects by labels alone run it")
+        elif others:
+            what = (
+                f"{', '.join(others)} have the same labels as {', '.join(names)} ({workload}), and would be cut off too"
+            )
+            refuse(what, "hit all of them, or run them as workloads of their own")
+        else:
+            among.setdefault(cluster, []).append(known.labels)
+    if refuse.problems:
+        return []
+    return [_isolation(view, key, tuple(names), tuple(among[key[0]]), asked) for key, names in groups.items()]
+
+
+def _isolation(
+    view: View,
+    key: tuple[str, str],
+    names: tuple[str, ...],
+    among: tuple[dict[str, str], ...],
+    asked: Sequence[Injection],
+) -> Injection:
+    cluster, workload = key
+    known = view.workloads[key]
+    short = workload.partition("/")[2]
+    how = Isolate(known.namespace, known.labels, among, names, cluster)
+    mine = [one for one in asked if one.instance in names]
+    switches = tuple(f"net of {name}" for name in names)
+    subject = f"{cluster}.{short}" if cluster else short
+    return made(mine, subject, "isolate", how, "delete the NetworkPolicy", switches, instance=short)
+
+
+# --- slowed on the way ---------------------------------------------------------------------------------------
+
+
+def _fronted(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[Injection]:
+    """On the Services that lead to whom the hops lead to, one injection each."""
+    wanted = {hop for one in asked if isinstance(one.how, Toxic) for hop in one.how.hops}
+    known = {hop.name: hop for hop in view.world.hops}
+    callees = dict.fromkeys(known[name].callee for name in wanted if name in known)
+    others = sorted({hop.caller for hop in known.values() if hop.callee in callees and hop.name not in wanted})
+    if others:
+        what = f"{', '.join(others)} call {', '.join(sorted(callees))} too, and a Service can't tell its callers apart"
+        refuse(what, "leave callers out, so that everybody who calls is meant")
+        return []
+    led: dict[tuple[str, str], tuple[str, ...]] = {}
+    for name, cluster in view.clusters.items():
+        behind = [slot for slot in view.slots.all() if slot.cluster == name]
+        for service in cluster.services:
+            mine = tuple(s.instance.name for s in behind if _leads_to(service, s.pod.metadata.labels))
+            if mine and set(mine) & set(callees):
+                led[name, service.metadata.name] = mine
+    whole = {key: names for key, names in led.items() if set(names) <= set(callees)}
+    for callee in callees:
+        if not any(callee in names for names in whole.values()):
+            wider = [
+                f"{key[1]} leads to {', '.join(n for n in names if n not in callees)} too" for key, names in led.items()
+            ]
+            why = f": {'; '.join(wider)}" if wider else ""
+            refuse(f"no Service leads to {callee} and nobody else{why}", "make one, and let its callers use it")
+    if refuse.problems:
+        return []
+    return [_on_service(view, key, names, asked) for key, names in whole.items()]
+
+
+def _leads_to(service: Service, labels: dict[str, str]) -> bool:
+    return bool(service.spec.selector) and service.spec.selector.items() <= labels.items()
+
+
+def _on_service(view: View, key: tuple[str, str], names: tuple[str, ...], asked: Sequence[Injection]) -> Injection:
+    cluster, service = key
+    first = next(one for one in asked if isinstance(one.how, Toxic))
+    assert isinstance(first.how, Toxic)
+    wanted = {hop for one in asked if isinstance(one.how, Toxic) for hop in one.how.hops}
+    hops = tuple(hop.name for hop in view.world.hops if hop.name in wanted and hop.callee in names)
+    how = replace(first.how, hops=hops, service=f"{view.spec.namespace}/{service}", cluster=cluster)
+    subject = f"{cluster}.{service}" if cluster else service
+    undo = f"lead Service {service} to its pods again"
+    switches = (f"selector of Service {subject}",)
+    return made(asked, subject, first.mechanism, how, undo, switches, instance=names[0])
+
+
+# --- devices and releases ------------------------------------------------------------------------------------
+
+
+def _withdrawn(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[Injection]:
+    """Devices that are lost, as nodes that advertise none any more."""
+    states = {one.how.state for one in asked if isinstance(one.how, Device)}
+    if states != {"lost"}:
+        refuse("devices can't be made slow, hang or run cold from outside", "use mode: gone, or mode: devices")
+        return []
+    hit = {(one.instance, one.how.device) for one in asked if isinstance(one.how, Device)}
+    workers = dict.fromkeys(one.instance for one in asked)
+    kept = [
+        f"{device} of {name}"
+        for name in workers
+        for device in view.slot(name).instance.devices
+        if (name, device) not in hit
+    ]
+    if kept or len({one.start_s for one in asked}) > 1:
+        what = (
+            f"a node advertises all of its devices or none{', and ' + ', '.join(kept) + ' would stay' if kept else ''}"
+        )
+        refuse(what, "leave share and over out")
+        return []
+    nodes: dict[str, list[str]] = {}
+    for name in workers:
+        slot = view.slot(name)
+        if slot.node not in nodes.setdefault(slot.cluster, []):
+            nodes[slot.cluster].append(slot.node)
+    resource, plugin = view.spec.gpu_resource, view.spec.gpu_plugin
+    found = []
+    for cluster, names in nodes.items():
+        reaches = tuple(name for name in workers if view.slot(name).cluster == cluster)
+        how = Capacity(tuple(names), resource, plugin, reaches, cluster)
+        subject = cluster or (names[0] if len(names) == 1 else f"{len(names)}-nodes")
+        switches = tuple(f"{resource} of {name}" for name in names)
+        found.append(made(asked, subject, "capacity", how, f"advertise {resource} again", switches))
+    return found
+
+
+def _told(view: View, one: Injection) -> list[Injection]:
+    """A release that the cluster itself knows is rolled out there; any other request stays one."""
+    assert isinstance(one.how, Tell)
+    how = one.how
+    names = {name for name, release in view.system.releases.items() if release.path == how.path}
+    release = next((item for item in view.spec.releases if item.name in names), None)
+    if release is None:
+        return [one]
+    reached = set(how.reaches)
+    found = []
+    for (cluster, workload), known in view.workloads.items():
+        mine = tuple(
+            name
+            for name in known.instances
+            if view.slot(name).instance.service == release.service and (not reached or name in reached)
+        )
+        if mine:
+            rollout = Rollout(
+                workload,
+                known.namespace,
+                "",
+                release.image,
+                release.env,
+                release.command,
+                reaches=mine,
+                cluster=cluster,
+            )
+            short = workload.partition("/")[2]
+            subject = f"{cluster}.{short}" if cluster else short
+            switches = (f"template of {workload}",)
+            found.append(made([one], subject, "rollout", rollout, "put the template back", switches, instance=short))
+    return found

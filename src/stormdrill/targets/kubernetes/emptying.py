@@ -1,0 +1,118 @@
+"""What must hold before nodes are taken: whose pods are on them, which budgets they count in, where they find room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from stormdrill.errors import Problem
+from stormdrill.model.mechanism import Nodes
+from stormdrill.model.plan import Injection
+from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
+from stormdrill.targets.kubernetes.objects import Budget, Pod
+from stormdrill.targets.kubernetes.optin import SHOWN, bystander_problems, goes, node_problems
+from stormdrill.targets.kubernetes.slots import alive
+from stormdrill.targets.kubernetes.spare import Room, room
+
+if TYPE_CHECKING:
+    from stormdrill.targets.kubernetes.inventory import Cluster
+    from stormdrill.targets.kubernetes.view import View
+
+
+class Emptied:
+    """All nodes of one cluster that a plan takes out of service, together: whatever else happens, that may be at once."""
+
+    def __init__(self, cluster: Cluster, taken: Sequence[Nodes]) -> None:
+        self.cluster = cluster
+        self.empties = taken[0].empties
+        self.nodes = tuple(dict.fromkeys(name for how in taken for name in how.nodes))
+        mine = set(self.nodes)
+        there = [pod for pod in cluster.all_pods if pod.spec.node_name in mine and alive(pod)]
+        self.going = tuple(pod for pod in there if goes(pod, self.empties, TAINT))
+        self.staying = tuple(pod for pod in there if not goes(pod, self.empties, TAINT))
+        self.budgets = tuple(self._short())
+
+    def _short(self) -> Iterator[tuple[Budget, int]]:
+        """The budgets of which more pods go than they allow, and how many."""
+        for budget in self.cluster.budgets:
+            count = sum(budget.covers(pod) for pod in self.going)
+            if count > budget.status.disruptions_allowed:
+                yield budget, count
+
+    def room(self) -> Room:
+        movable = [pod for pod in self.going if pod.controller is not None and pod.controller.kind != "DaemonSet"]
+        return room(movable, self.cluster.nodes, self.cluster.all_pods, self.nodes)
+
+    def problems(self, where: str) -> Iterator[Problem]:
+        known = self.cluster.nodes
+        for name in self.nodes:
+            if name not in known:
+                yield Problem(where, 0, 0, f"there is no node {name}", f"nodes here: {_names(sorted(known))}")
+        yield from node_problems((known[name] for name in self.nodes if name in known), where)
+        yield from bystander_problems(self.cluster, self.going, where)
+        if self.empties == "evict":
+            for budget, count in self.budgets:
+                if not budget.status.disruptions_allowed:
+                    what = (
+                        f"disruption budget {_named(budget)} allows nobody to go, and {count} of its pods would have to"
+                    )
+                    yield Problem(where, 0, 0, what, "wait until its pods are healthy, or write empties: taint")
+        without = self.room().without
+        if without:
+            what = f"{len(without)} of the pods that go would find no room elsewhere: {_pods(without)}"
+            yield Problem(where, 0, 0, what, "take fewer nodes, or make room on those that are left")
+
+    def notes(self) -> Iterator[str]:
+        """What the plan says aloud of it."""
+        for budget, count in self.budgets:
+            allowed = budget.status.disruptions_allowed
+            kept = "evictions wait for it" if self.empties == "evict" else "it is not asked"
+            yield f"disruption budget {_named(budget)} allows {allowed} to be missing, and {count} go: {kept}"
+        away = self.room().stay_away
+        if away:
+            yield f"no other node is meant for {_pods(away)}: they stay away until the revert"
+        kept_there = sorted({f"{pod.metadata.namespace}/{_maker(pod)}" for pod in self.staying})
+        if kept_there:
+            yield f"what stays on the nodes: pods of {_names(kept_there)}"
+        bare = [pod for pod in self.going if pod.controller is None]
+        if bare:
+            yield f"nothing makes {_pods(bare)} again once they have gone"
+
+    def told(self, injection: Injection) -> Injection:
+        """With how many pods go from its own nodes, and the budgets that all together fall short of."""
+        how = injection.how
+        assert isinstance(how, Nodes)
+        mine = [pod for pod in self.going if pod.spec.node_name in how.nodes]
+        short = tuple(_named(one) for one, _ in self.budgets if any(one.covers(pod) for pod in mine))
+        lost = "what they hold only in memory or in emptyDir volumes" if mine else ""
+        return replace(
+            injection, how=replace(how, pods=len(mine), budgets=short if self.empties != "evict" else ()), loses=lost
+        )
+
+
+def emptied(view: View, injections: Iterable[Injection]) -> list[Emptied]:
+    """For each cluster that loses nodes."""
+    taken: dict[str, list[Nodes]] = {}
+    for one in injections:
+        if isinstance(one.how, Nodes):
+            taken.setdefault(one.how.cluster, []).append(one.how)
+    return [Emptied(view.clusters[name], hows) for name, hows in taken.items()]
+
+
+def _named(budget: Budget) -> str:
+    return f"{budget.metadata.namespace}/{budget.metadata.name}"
+
+
+def _maker(pod: Pod) -> str:
+    return pod.controller.name if pod.controller else pod.metadata.name
+
+
+def _pods(pods: Sequence[Pod]) -> str:
+    return _names(sorted(pod.metadata.name for pod in pods))
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,185 @@
+"""The kubernetes target: who the system's pods are, how they are reached, and what is done to them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cached_property, partial
+from pathlib import Path
+
+from stormdrill.errors import Refused, StormdrillError
+from stormdrill.keeper.limited import request
+from stormdrill.model.event import Event, Warned
+from stormdrill.model.plan import Injection
+from stormdrill.model.system import Ready, System
+from stormdrill.model.undo import Undo
+from stormdrill.ports import Instance, Keeper, Mechanism, World
+from stormdrill.targets.kubernetes import view
+from stormdrill.targets.kubernetes.binding import bind
+from stormdrill.targets.kubernetes.clusters import LiveClusters
+from stormdrill.targets.kubernetes.mechanisms import mechanisms
+from stormdrill.targets.kubernetes.reach import Reach
+from stormdrill.targets.portable.telling import Telling
+
+ANSWER_LIMIT_S = 0.8
+ROUND_LIMIT_S = 0.95
+LOOK_EVERY_S = 1.0
+LOOK_SHARE = 0.1
+"""Of the time, at most, that is spent on asking which pods there are."""
+
+
+class KubernetesTarget:
+    """One system in one or several clusters. Implements `ports.Target`, and the capabilities `ports.Mechanisms` and
+    `ports.Binds`."""
+
+    name = "kubernetes"
+    permission = "read pods, nodes, namespaces and workloads through the cluster's API server"
+
+    def __init__(
+        self,
+        system: System,
+        run_dir: Path,
+        *,
+        injections: Sequence[Injection] = (),
+        lasts_s: float = 0.0,
+        secrets: Mapping[str, str] | None = None,
+        clusters: LiveClusters | None = None,
+    ) -> None:
+        if system.kubernetes is None:
+            raise Refused(f"system {system.name} has no section kubernetes")
+        self._system = system
+        self._run_dir = run_dir
+        self._injections = injections
+        self.clusters = clusters or LiveClusters(system.kubernetes, run=run_dir.name, system=system.name)
+        self._keeper: Keeper | None = None
+        self._reach = Reach(self.clusters.api, lambda name: self._view.slots.bound(name))
+        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="ready")
+        self._left = threading.Event()
+        self.mechanisms: dict[str, Mechanism] = {
+            "tell": Telling(self._reach.address),
+            **mechanisms(self.clusters),
+        }
+
+    # --- before anything is touched --------------------------------------------------------------------------
+
+    @cached_property
+    def _view(self) -> view.View:
+        return view.read(self._system, self.clusters, self.clusters.names)
+
+    def world(self) -> World:
+        return self._view.world
+
+    def bind(self, asked: Sequence[Injection]) -> tuple[Injection, ...]:
+        return bind(self._view, asked)
+
+    def preflight(self) -> None:
+        """Raises Refused, before anything is touched, for what can be known to fail."""
+        self._view.world  # noqa: B018  (finds the pods, or refuses)
+
+    # --- the run ---------------------------------------------------------------------------------------------
+
+    def start(self, keeper: Keeper) -> None:
+        """Nothing is started: who the system is, is written down, and followed from now on."""
+        self._keeper = keeper
+        for slot in self._view.slots.all():
+            keeper.record(slot.event())
+        threading.Thread(target=self._follow, name="pods", daemon=True).start()
+
+    def _follow(self) -> None:
+        """Slots whose pod has gone take the one that came; asked for as often as it takes little of the time."""
+        pause_s, troubled = LOOK_EVERY_S, False
+        while not self._left.wait(pause_s):
+            began_s = time.monotonic()
+            try:
+                self.look()
+                troubled = False
+            except StormdrillError as error:
+                if not troubled:
+                    self._note(Warned(f"which pods there are is not known at the moment: {error}"))
+                troubled = True
+            pause_s = max(LOOK_EVERY_S, (time.monotonic() - began_s) / LOOK_SHARE)
+
+    def look(self) -> None:
+        """Binds slots anew where their pods have been replaced, and writes it down. Raises Unreachable, Refused."""
+        for name, cluster in self._view.clusters.items():
+            for event in self._view.slots.look(name, cluster.look()):
+                self._note(event)
+
+    def leave(self) -> None:
+        """Nothing of the system is ended: it only isn't looked at any more."""
+        self._left.set()
+        self._reach.close()
+
+    def _note(self, event: Event) -> None:
+        if self._keeper is None:
+            return
+        try:
+            self._keeper.record(event)
+        except StormdrillError:
+            return  # the conductor hears of a keeper that is gone, or a journal that takes no more, by itself
+
+    # --- what is asked of it ---------------------------------------------------------------------------------
+
+    def inventory(self) -> tuple[Instance, ...]:
+        """With the loopback ports by which instances are looked at, once the run has begun."""
+        found = self._view.world.instances
+        if self._keeper is None:
+            return found
+        return tuple(Instance(one.name, one.service, one.labels, self._address(one.name)) for one in found)
+
+    def companions(self) -> Mapping[str, int]:
+        return {}
+
+    def respawned(self, instance: str, pid: int, start_ticks: int) -> None:
+        """Pods are made again by their controllers; the journal has it as `pod-bound`."""
+
+    def ready(self) -> Mapping[str, bool]:
+        checks: dict[str, Callable[[], bool]] = {
+            slot.instance.name: partial(self.answers, slot.instance.name) for slot in self._view.slots.all()
+        }
+        return self._at_once(checks)
+
+    def _at_once(self, checks: Mapping[str, Callable[[], bool]]) -> dict[str, bool]:
+        """All of them side by side; whoever has not answered when the limit is over is not ready."""
+        asked = {name: self._pool.submit(check) for name, check in checks.items()}
+        wait(asked.values(), timeout=ROUND_LIMIT_S)
+        return {name: not future.cancel() and future.done() and future.result() for name, future in asked.items()}
+
+    def answers(self, instance: str) -> bool:
+        """Whether one instance answers its ready check now; without a check, whether its pod runs."""
+        slot = self._view.slot(instance)
+        if not slot.there:
+            return False
+        if slot.instance.ready is None:
+            return slot.pod.status.phase == "Running"
+        address = self._address(instance)
+        return bool(address) and _get(address, slot.instance.ready)
+
+    def admin(self) -> str:
+        """URL of the first instance of the admin service that answers; empty when there is none."""
+        names = [slot.instance.name for slot in self._view.slots.all() if slot.instance.service == self._system.admin]
+        answered = self._at_once({name: partial(self.answers, name) for name in names})
+        return next((f"http://{self._address(name)}" for name in names if answered[name]), "")
+
+    def entries(self) -> tuple[str, ...]:
+        """Base URLs of the entry's instances, for looking."""
+        entry = self._system.entry
+        return tuple(f"http://{one.address}" for one in self.inventory() if one.service == entry)
+
+    def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
+        return self.mechanisms[injection.mechanism].undo(injection)
+
+    def _address(self, instance: str) -> str:
+        """Empty where there are more instances than can be reached at once."""
+        try:
+            return self._reach.address(instance)
+        except OSError:
+            return ""
+
+
+def _get(address: str, ready: Ready) -> bool:
+    """A whole answer is required: a tunnel accepts connections whether or not anybody is behind it."""
+    heard = request(ready.method, f"http://{address}{ready.path}", "", ANSWER_LIMIT_S)
+    return not heard.error and heard.status < 500
