@@ -33,9 +33,9 @@ from stormdrill.load.messages import (
     Secret,
     Worker,
 )
-from stormdrill.load.process import LOST_STOP_LIMIT_S, GeneratorProcess, Spawner
+from stormdrill.load.process import LOST_STOP_LIMIT_S, GeneratorProcess, Part, Spawner
 from stormdrill.load.sealed import LEAST_TOKEN, TOKEN_VARIABLE, new_token
-from stormdrill.load.vigil import Vigil
+from stormdrill.load.vigil import SILENT_AFTER_S, Vigil
 from stormdrill.load.worker_environment import address_of
 from stormdrill.model.event import Event, LoadClockCompared, LoadStarted, LoadWorkerLost
 from stormdrill.ports import LiveLoad
@@ -73,6 +73,8 @@ class ClusterLoad:
     """
 
     lead_ms = LEAD_MS
+    meet_limit_s = MEET_LIMIT_S
+    silent_after_s = SILENT_AFTER_S
 
     def __init__(
         self,
@@ -97,9 +99,9 @@ class ClusterLoad:
         self._token = crew.token or new_token()
         self._tell, self._stop_run, self._announce = tell, stop_run, announce
         self._hosts_limit_s = hosts_limit_s
-        self._master = GeneratorProcess(MASTER, self._directory)
-        self._workers = {name: GeneratorProcess(name, self._directory) for name in self._local}
-        self._vigil = Vigil(self._silent, lambda: self._master.send(Alive()))
+        self._master = self._part(MASTER)
+        self._workers = {name: self._part(name) for name in self._local}
+        self._vigil = Vigil(self._silent, lambda: self._master.send(Alive()), self.silent_after_s)
         self._heard = threading.Condition()
         self._listening: Listening | None = None
         self._ready: set[str] = set()
@@ -110,6 +112,9 @@ class ClusterLoad:
         self._begun = self._ending = False
         self._over = False
         """All is told, or given up: ends are expected."""
+
+    def _part(self, name: str) -> Part:
+        return GeneratorProcess(name, self._directory)
 
     def _check(self) -> None:
         token = self._crew.token
@@ -133,7 +138,7 @@ class ClusterLoad:
 
         Raises Refused when the locustfile or the address is at fault, SystemNotReady when somebody dies or is missing.
         """
-        until_s = time.monotonic() + MEET_LIMIT_S
+        until_s = time.monotonic() + self.meet_limit_s
         try:
             self._open(keeper, until_s)
             for name in self._local:
@@ -146,16 +151,7 @@ class ClusterLoad:
             raise
 
     def _open(self, keeper: Spawner, until_s: float) -> None:
-        config = Master(
-            control=self._master.control,
-            directory=str(self._directory),
-            host=self._host,
-            port=self._port,
-            names=self._names,
-            local=len(self._local),
-            load=replace(self._config, control=""),
-        )
-        self._master.start(keeper, config, "master.json")
+        self._master.start(keeper, self._master_config(), "master.json")
         if not self._master.meet(until_s, self._hear, lambda: self._cut(MASTER)):
             raise SystemNotReady(f"the master of the load did not come; {self._master.last_lines()}")
         self._master.send(Secret(self._token))
@@ -164,6 +160,17 @@ class ClusterLoad:
         self._raise_trouble()
         if self._listening is None:
             raise SystemNotReady(f"the master of the load does not listen; {self._master.last_lines()}")
+
+    def _master_config(self) -> Master:
+        return Master(
+            control=self._master.control,
+            directory=str(self._directory),
+            host=self._host,
+            port=self._port,
+            names=self._names,
+            local=len(self._local),
+            load=replace(self._config, control=""),
+        )
 
     def _start(self, keeper: Spawner, name: str) -> None:
         assert self._listening is not None
@@ -191,7 +198,7 @@ class ClusterLoad:
         if missing:
             assert self._listening is not None
             place = f"{self._listening.host}:{self._listening.port}"
-            limit_s = self._hosts_limit_s if self._crew.hosts else MEET_LIMIT_S
+            limit_s = self._hosts_limit_s if self._crew.hosts else self.meet_limit_s
             raise SystemNotReady(
                 f"load workers are missing: {', '.join(missing)} never became ready ({place} waited {limit_s:g} s for "
                 "them)"
@@ -238,10 +245,13 @@ class ClusterLoad:
         except (Refused, SystemNotReady):
             self._stop_all(LOST_STOP_LIMIT_S)
             raise
-        self._master.send(Begin(epoch_mono_ms))
+        self._master.send(self._begin_at(epoch_mono_ms))
         self._vigil.heard(MASTER)
         self._vigil.start()
         return started(self._names, self._config, epoch_mono_ms, self._crew.ceiling_per_s)
+
+    def _begin_at(self, epoch_mono_ms: float) -> Begin:
+        return Begin(epoch_mono_ms)
 
     def live(self) -> LiveLoad:
         """Counts of all workers' last second."""
@@ -288,7 +298,7 @@ class ClusterLoad:
         """Its socket is closed. The keeper, whose child it is, may know a moment later how it ended."""
         with self._heard:
             self._heard.wait_for(lambda: self._over or instance in self._lost, KEEPER_LIMIT_S)
-        self.lost(instance, "it died or was killed: its connection closed")
+        self.lost(instance, (self._workers[instance] if instance in self._workers else self._master).why_gone())
 
     def _silent(self, instance: str, for_s: float) -> None:
         self.lost(instance, f"nothing was heard of it for {for_s:.1f} s")
@@ -364,8 +374,12 @@ class ClusterLoad:
                     )
                     self._lost.setdefault(name, why)
         self._vigil.stop()
+        self._before_stop()
         self._stop_all()
         return close_records(self._directory, [self._left(name) for name in self._names])
+
+    def _before_stop(self) -> None:
+        """All is told that will be, and who told it is still there."""
 
     def _all_told(self) -> bool:
         return MASTER in self._lost or all(name in self._ended or name in self._lost for name in self._names)

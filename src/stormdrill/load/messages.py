@@ -5,6 +5,8 @@ With several workers the runner speaks to their master: Secret and then the same
 names the worker that a message is about. To each worker of this machine it says Secret, and nothing else.
 Once the load has begun both sides show that they live: the runner with Alive, so that nobody loads for a frozen one.
 End of file on either side means that the other is gone.
+In a cluster the socket is the standard input and output of a program in a pod. Its first line is Boot, as nothing else
+brings it its configuration; Ask compares its clock, and the records come home as Records and Whole.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from msgspec import Struct
 
 from stormdrill.model.profile import Profile
 
+STANDARD = "-"
+"""As the name of a control socket: standard input and output."""
 PROGRESS_EVERY_S = 0.25
 RUNNER_SILENT_AFTER_S = 5.0
 """Longer than any runner is busy or held up by strangers: it is frozen, and can neither judge the load nor end it."""
@@ -65,6 +69,8 @@ class Master(Struct, frozen=True, tag="master"):
     """So many of them, the first ones, are started on this machine."""
     load: Generator
     """What each of them is told, but for its own number."""
+    sends_records: bool = False
+    """The runner is on another machine: records go to it over the control line, and into no file."""
 
 
 class Worker(Struct, frozen=True, tag="worker"):
@@ -77,6 +83,19 @@ class Worker(Struct, frozen=True, tag="worker"):
     """Of the runner on the same machine; empty on another."""
     wait_s: float = 20.0
     """How long it looks for its master."""
+
+
+class File(Struct, frozen=True):
+    name: str
+    data: bytes
+    sha256: str
+
+
+class Boot(Struct, frozen=True, tag="boot"):
+    """What a process in a pod is told first. Paths in the configuration are those of the files, by their names."""
+
+    config: Master | Worker
+    files: tuple[File, ...] = ()
 
 
 class Ready(Struct, frozen=True, tag="ready"):
@@ -154,6 +173,29 @@ class Lost(Struct, frozen=True, tag="lost"):
     why: str
 
 
+class Now(Struct, frozen=True, tag="now"):
+    """Answers Ask."""
+
+    number: int
+    mono_s: float
+
+
+class Records(Struct, frozen=True, tag="records"):
+    """Of a worker in the cluster: the head of its file, whenever it has changed, and what is new behind it."""
+
+    worker: str
+    head: bytes
+    rows: bytes
+
+
+class Whole(Struct, frozen=True, tag="whole"):
+    """Of a worker in the cluster: what its record file has come to, as it says itself."""
+
+    worker: str
+    size: int
+    sha256: str
+
+
 class Alive(Struct, frozen=True, tag="alive"):
     """The master, or the runner, has nothing else to say."""
 
@@ -164,8 +206,19 @@ class Secret(Struct, frozen=True, tag="secret"):
     token: str
 
 
+class Ask(Struct, frozen=True, tag="ask"):
+    """What is the time there? For a master on another machine."""
+
+    number: int
+
+
 class Begin(Struct, frozen=True, tag="begin"):
     epoch_mono_ms: float
+    """On the runner's clock, as all times that it says."""
+    ahead_ms: float = 0.0
+    """Of a master on another machine: so much its clock is ahead of the runner's."""
+    error_ms: float = 0.0
+    """And by so much that may be wrong."""
 
 
 class End(Struct, frozen=True, tag="end"):
@@ -177,8 +230,8 @@ class End(Struct, frozen=True, tag="end"):
     """False: nothing is tried again either, because the run was aborted or a worker lost."""
 
 
-FromGenerator = Ready | Failed | Progress | Ended | Listening | Clock | Lost | Alive
-FromRunner = Begin | End | Secret | Lost | Alive
+FromGenerator = Ready | Failed | Progress | Ended | Listening | Clock | Lost | Alive | Now | Records | Whole
+FromRunner = Begin | End | Secret | Lost | Alive | Ask
 Config = Generator | Master | Worker
 
 
@@ -190,9 +243,10 @@ def frozen(silent_s: float) -> str:
 _encoder = msgspec.json.Encoder()
 _from_generator: msgspec.json.Decoder[FromGenerator] = msgspec.json.Decoder(FromGenerator)
 _from_runner: msgspec.json.Decoder[FromRunner] = msgspec.json.Decoder(FromRunner)
+_boot: msgspec.json.Decoder[Boot] = msgspec.json.Decoder(Boot)
 
 
-def encode(message: FromGenerator | FromRunner) -> bytes:
+def encode(message: FromGenerator | FromRunner | Boot) -> bytes:
     return _encoder.encode(message) + b"\n"
 
 
@@ -204,3 +258,8 @@ def decode_from_generator(line: bytes) -> FromGenerator:
 def decode_from_runner(line: bytes) -> FromRunner:
     """Raises msgspec.MsgspecError for anything else."""
     return _from_runner.decode(line)
+
+
+def decode_boot(line: bytes) -> Boot:
+    """Raises msgspec.MsgspecError for anything else."""
+    return _boot.decode(line)

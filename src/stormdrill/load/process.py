@@ -39,6 +39,33 @@ class Spawner(Protocol):
     def stop(self, instance: str, timeout_s: float) -> None: ...
 
 
+class Part(Protocol):
+    """One of a load's processes, wherever it runs."""
+
+    @property
+    def control(self) -> str:
+        """Where it finds the runner."""
+        ...
+
+    def start(self, keeper: Spawner, config: Config, file: str) -> None:
+        """Raises SystemNotReady when it can't be started."""
+        ...
+
+    def meet(self, until_s: float, heard: Callable[[FromGenerator], None], gone: Callable[[], None]) -> bool:
+        """Wait for it to connect, and listen from then on; False when it is dead or it is `until_s` (monotonic)."""
+        ...
+
+    def send(self, message: FromRunner) -> bool:
+        """False when it is gone."""
+        ...
+
+    def stop(self, limit_s: float = STOP_LIMIT_S) -> None: ...
+    def last_lines(self) -> str: ...
+    def why_gone(self) -> str:
+        """What is to be told of an end that nobody asked for."""
+        ...
+
+
 class GeneratorProcess:
     """From its configuration, which is written into the run directory, to its end."""
 
@@ -91,14 +118,21 @@ class GeneratorProcess:
     def close(self) -> None:
         self._line.close()
 
+    def why_gone(self) -> str:
+        return "it died or was killed: its connection closed"
+
     def alive(self) -> bool:
         found = stat(self._pid)
         return found is not None and found.start_ticks == self._start_ticks and found.state not in "ZX"
 
     def last_lines(self) -> str:
-        log = self._directory / "logs" / f"{self.instance}.log"
-        try:
-            lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        except OSError:
-            return "it left no log"
-        return "its last lines:\n" + "\n".join(lines) if lines else "its log is empty"
+        return last_lines(self._directory / "logs" / f"{self.instance}.log")
+
+
+def last_lines(log: Path) -> str:
+    """Of a log, for a person."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+    except OSError:
+        return "it left no log"
+    return "its last lines:\n" + "\n".join(lines) if lines else "its log is empty"

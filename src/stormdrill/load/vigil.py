@@ -42,8 +42,10 @@ class Vigil:
     """Looks ten times a second, in a thread of its own, until `stop`. `silent` is called there, once a name, and `live`
     twice a second: the others look whether this process is frozen."""
 
-    def __init__(self, silent: Callable[[str, float], None], live: Callable[[], object]) -> None:
-        self._silences = Silences(SILENT_AFTER_S, _TICK_S)
+    def __init__(
+        self, silent: Callable[[str, float], None], live: Callable[[], object], limit_s: float = SILENT_AFTER_S
+    ) -> None:
+        self._silences = Silences(limit_s, _TICK_S)
         self._lock = threading.Lock()
         self._silent, self._live = silent, live
         self._stop = threading.Event()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from stormdrill.load.messages import Ended, Generator, Progress
+from stormdrill.load.messages import Ended, File, Generator, Progress
 
 KIND = "stormdrill"
 """The type under which Locust hands our messages on."""
@@ -62,12 +62,6 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     nonce: bytes
     echo: bytes
     """The worker's own: whoever gives it back has read this Hello and knows the token."""
-
-
-class File(Struct, frozen=True):
-    name: str
-    data: bytes
-    sha256: str
 
 
 class Job(Struct, frozen=True, tag="job"):

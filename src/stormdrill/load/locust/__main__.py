@@ -1,5 +1,7 @@
 """A process that loads: `python -m stormdrill.load.locust --config FILE`, or a worker by its environment alone.
 
+With `--boot` it is told what it is by the first line of its standard input, and speaks over that: a program in a pod.
+
 One generator, the master of several, or one of its workers. Started by the keeper, spoken to by the runner over a
 socket; end of file there means that the runner is gone, and ends this process at once. A worker on another machine has
 no such socket, but $STORMDRILL_LOAD_MASTER (host:port), $STORMDRILL_LOAD_NAME, $STORMDRILL_LOAD_TOKEN and perhaps
@@ -15,6 +17,7 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,6 +26,7 @@ import gevent
 import msgspec
 from gevent.event import Event
 
+from stormdrill.load.locust.boot import booted
 from stormdrill.load.locust.control import Control
 from stormdrill.load.locust.driver import now
 from stormdrill.load.locust.locustfile import BadLocustfileError
@@ -129,17 +133,22 @@ def life_of(config: Config) -> int:
             return WorkerProcess(config).run()
 
 
+def _told(path: Path | None) -> Config:
+    return msgspec.json.decode(path.read_bytes(), type=Config) if path else worker_of(os.environ)
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m stormdrill.load.locust", description="A load generator.")
     parser.add_argument("--config", type=Path, help="left out: a worker, told by its environment where its master is")
+    parser.add_argument("--boot", action="store_true", help="be told on standard input, and answer on standard output")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    path = parser.parse_args(arguments).config
+    given = parser.parse_args(arguments)
     try:
-        config: Config = msgspec.json.decode(path.read_bytes(), type=Config) if path else worker_of(os.environ)
-    except ValueError as error:
+        life = booted().run if given.boot else partial(life_of, _told(given.config))
+    except (ValueError, msgspec.MsgspecError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    status = life_of(config)
+    status = life()
     sys.stdout.flush()
     sys.stderr.flush()
     # Greenlets that hang in a system that hangs must not keep the process.

@@ -1,15 +1,54 @@
-"""A generator's end of the control socket."""
+"""A generator's end of the control line: the runner's socket, or standard input and output in a pod."""
 
 from __future__ import annotations
 
+import os
 import socket
+from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 import gevent
 import msgspec
+from gevent import select
 from gevent.event import Event
+from gevent.os import make_nonblocking, nb_read
 
-from stormdrill.load.messages import FromGenerator, FromRunner, decode_from_runner, encode
+from stormdrill.load.messages import (
+    STANDARD,
+    Ended,
+    FromGenerator,
+    FromRunner,
+    Lost,
+    Records,
+    Whole,
+    decode_from_runner,
+    encode,
+)
+
+_CHUNK = 65_536
+_IN_ORDER = (Records, Whole, Ended, Lost)
+"""What may be much and has an order; anything else goes first, since its lateness would be taken for silence."""
+
+Heard = Callable[[FromRunner], None]
+Gone = Callable[[], None]
+
+
+class Line(Protocol):
+    def send(self, message: FromGenerator) -> None:
+        """A runner that is gone is noticed by the listening side, which ends this process."""
+        ...
+
+    def listen(self, heard: Heard, gone: Gone) -> None:
+        """Hand over messages as they come, in a greenlet of its own; `gone` once, at the end of file."""
+        ...
+
+    def wait_for_end_of_file(self) -> None: ...
+
+
+def connect(name: str) -> Line:
+    """Raises OSError when nobody listens there."""
+    return standard() if name == STANDARD else Control(name)
 
 
 class Control:
@@ -21,20 +60,18 @@ class Control:
         self._closed = Event()
 
     def send(self, message: FromGenerator) -> None:
-        """A runner that is gone is noticed by the listening side, which ends this process."""
         try:
             self._socket.sendall(encode(message))
         except OSError:
             self._closed.set()
 
-    def listen(self, heard: Callable[[FromRunner], None], gone: Callable[[], None]) -> None:
-        """Hand over messages as they come, in a greenlet of its own; `gone` once, at the end of file."""
+    def listen(self, heard: Heard, gone: Gone) -> None:
         gevent.spawn(self._listen, heard, gone)
 
     def wait_for_end_of_file(self) -> None:
         self._closed.wait()
 
-    def _listen(self, heard: Callable[[FromRunner], None], gone: Callable[[], None]) -> None:
+    def _listen(self, heard: Heard, gone: Gone) -> None:
         try:
             with self._socket.makefile("rb") as lines:
                 for line in lines:
@@ -43,3 +80,90 @@ class Control:
             pass
         self._closed.set()
         gone()
+
+
+class StandardControl:
+    """Standard input and output, which are the runner's, at the other end of a stream through the API server.
+
+    Whatever else prints goes to standard error.
+    """
+
+    def __init__(self) -> None:
+        self._out = os.dup(1)
+        os.dup2(2, 1)
+        make_nonblocking(0)
+        make_nonblocking(self._out)
+        self._read = b""
+        self._first: deque[bytes] = deque()
+        self._then: deque[bytes] = deque()
+        self._rest = b""
+        """Of a message that is being written."""
+        self._full = Event()
+        self._closed = Event()
+        gevent.spawn(self._write_on)
+
+    def line(self) -> bytes:
+        """The next one; empty at the end of file."""
+        while b"\n" not in self._read:
+            try:
+                data = nb_read(0, _CHUNK)
+            except OSError:
+                data = b""
+            if not data:
+                return b""
+            self._read += data
+        line, _, self._read = self._read.partition(b"\n")
+        return line
+
+    def send(self, message: FromGenerator) -> None:
+        (self._then if isinstance(message, _IN_ORDER) else self._first).append(encode(message))
+        self._write()
+
+    def listen(self, heard: Heard, gone: Gone) -> None:
+        gevent.spawn(self._listen, heard, gone)
+
+    def wait_for_end_of_file(self) -> None:
+        self._closed.wait()
+
+    def _listen(self, heard: Heard, gone: Gone) -> None:
+        try:
+            while line := self.line():
+                heard(decode_from_runner(line))
+        except msgspec.MsgspecError:
+            pass
+        self._closed.set()
+        gone()
+
+    def _write(self) -> None:
+        """As much as goes at once; never switches to another greenlet, so that no message is torn by another one."""
+        while self._rest or self._first or self._then:
+            if not self._rest:
+                self._rest = (self._first or self._then).popleft()
+            try:
+                self._rest = self._rest[os.write(self._out, self._rest[:_CHUNK]) :]
+            except BlockingIOError:
+                self._full.set()
+                return
+            except OSError:
+                self._closed.set()
+                self._rest = b""
+                self._first.clear()
+                self._then.clear()
+
+    def _write_on(self) -> None:
+        while True:
+            self._full.wait()
+            self._full.clear()
+            select.select([], [self._out], [])
+            self._write()
+
+
+_standard: StandardControl | None = None
+
+
+def standard() -> StandardControl:
+    """There is one."""
+    global _standard
+    if _standard is None:
+        _standard = StandardControl()
+    return _standard

@@ -28,22 +28,27 @@ from msgspec.structs import replace
 from stormdrill import __version__
 from stormdrill.load import wire
 from stormdrill.load.clocks import Compared, Look, compare, drifted
-from stormdrill.load.locust.control import Control
+from stormdrill.load.locust.control import connect
 from stormdrill.load.messages import (
     GRACE_S,
     RUNNER_SILENT_AFTER_S,
     Alive,
+    Ask,
     Begin,
     Clock,
     End,
     Failed,
+    File,
     FromRunner,
     Generator,
     Listening,
     Lost,
     Master,
+    Now,
     Ready,
+    Records,
     Secret,
+    Whole,
     frozen,
 )
 from stormdrill.load.sealed import NotSealedError, Seal, new_nonce
@@ -100,7 +105,7 @@ class MasterProcess:
 
     def __init__(self, config: Master) -> None:
         self._config = config
-        self._control = Control(config.control)
+        self._control = connect(config.control)
         self._token = ""
         self._told = Event()
         self._links: dict[str, Link] = {}
@@ -108,6 +113,8 @@ class MasterProcess:
         self._by_name: dict[str, Link] = {}
         self._strangers: dict[str, Seal] = {}
         self._begun = False
+        self._ahead_ms = 0.0
+        """Of the runner's clock, where that is on another machine."""
         self._silences = Silences(SILENT_AFTER_S, TICK_S)
         self._runner = Silences(RUNNER_SILENT_AFTER_S, TICK_S)
         self._files = _files(config)
@@ -141,18 +148,22 @@ class MasterProcess:
                 self._begin(message)
             case Alive():
                 self._runner.heard("runner", now())
+            case Ask():
+                self._control.send(Now(message.number, now()))
             case End():
+                here = replace(message, last_intended_mono_ms=message.last_intended_mono_ms + self._ahead_ms)
                 for link in self._living():
-                    self._end(link, message)
+                    self._end(link, here)
             case Lost():
                 self._lose(message.worker, message.why, tell=False)
 
     def _begin(self, message: Begin) -> None:
         self._begun = True
-        epoch_s = message.epoch_mono_ms / 1e3
+        self._ahead_ms = message.ahead_ms
+        epoch_s = (message.epoch_mono_ms + message.ahead_ms) / 1e3
         at = datetime.fromtimestamp(datetime.now(UTC).timestamp() + epoch_s - now(), UTC).isoformat()
         for link in self._living():
-            error_ms = link.before.error_ms if link.before else 0.0
+            error_ms = (link.before.error_ms if link.before else 0.0) + message.error_ms
             epoch_ns = round(message.epoch_mono_ms * 1e6)
             self._say(link, wire.Begin(epoch_s + link.offset_s, epoch_ns, at, error_ms))
 
@@ -296,6 +307,10 @@ class MasterProcess:
         self._control.send(Clock(link.name, link.boot_id, offset_ms, error_ms, trip_ms, when))
 
     def _write(self, link: Link, report: wire.Report) -> None:
+        if self._config.sends_records:
+            if report.head or report.records:
+                self._control.send(Records(link.name, report.head, report.records))
+            return
         if link.file is None:
             if not report.head:
                 return
@@ -311,7 +326,9 @@ class MasterProcess:
         """All of its records are here, as it wrote them; the clocks are compared once more."""
         link.done = True
         if not self._is_local(link.name):
-            why = _damage(link, message)
+            if self._config.sends_records:
+                self._control.send(Whole(link.name, message.size, message.sha256))
+            why = "" if self._config.sends_records else _damage(link, message)
             after = None if why else self._compare(link)
             if after is None:
                 self._lose(link.name, why or "its clock could not be compared again after the load")
@@ -379,7 +396,7 @@ def _damage(link: Link, message: wire.Done) -> str:
     return "" if hashlib.sha256(data).hexdigest() == message.sha256 else "its records arrived changed"
 
 
-def _files(config: Master) -> tuple[wire.File, tuple[wire.File, ...]]:
+def _files(config: Master) -> tuple[File, tuple[File, ...]]:
     """The locustfile, and whatever else the profile names, for workers that can't read them where they lie."""
     parts = config.load.profile.parts if config.load.profile is not None else ()
     named = [part.trace.file for part in parts if part.trace is not None]
@@ -388,6 +405,6 @@ def _files(config: Master) -> tuple[wire.File, tuple[wire.File, ...]]:
     return _file(path.name, path), tuple(traces)
 
 
-def _file(name: str, path: Path) -> wire.File:
+def _file(name: str, path: Path) -> File:
     data = path.read_bytes()
-    return wire.File(name, data, hashlib.sha256(data).hexdigest())
+    return File(name, data, hashlib.sha256(data).hexdigest())

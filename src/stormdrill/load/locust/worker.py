@@ -26,7 +26,8 @@ from msgspec.structs import replace
 
 from stormdrill import __version__
 from stormdrill.load import wire
-from stormdrill.load.locust.control import Control
+from stormdrill.load.locust.control import connect
+from stormdrill.load.locust.files import unpack
 from stormdrill.load.locust.locustfile import BadLocustfileError
 from stormdrill.load.locust.sender import Sender
 from stormdrill.load.messages import PROGRESS_EVERY_S, Failed, FromRunner, Generator, Secret, Worker
@@ -83,7 +84,7 @@ class WorkerProcess:
 
     def __init__(self, config: Worker) -> None:
         self._config = config
-        self._control = Control(config.control) if config.control else None
+        self._control = connect(config.control) if config.control else None
         self._token = os.environ.pop(TOKEN_VARIABLE, "")
         self._told = Event()
         self._nonce = new_nonce()
@@ -231,14 +232,7 @@ class WorkerProcess:
         assert job.locustfile is not None
         self._folder = tempfile.TemporaryDirectory(prefix="stormdrill-load-")
         folder = Path(self._folder.name)
-        for file in (job.locustfile, *job.files):
-            if hashlib.sha256(file.data).hexdigest() != file.sha256:
-                raise ValueError(f"{file.name} arrived changed")
-            place = (folder / file.name).resolve()
-            if not place.is_relative_to(folder.resolve()):
-                raise ValueError(f"{file.name}: outside of the worker's directory")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(file.data)
+        unpack((job.locustfile, *job.files), folder)
         os.chdir(folder)
         records = folder / "worker.records"
         self._tail = _Tail(records)
@@ -284,13 +278,13 @@ class WorkerProcess:
 
     def _orphaned(self) -> None:
         self._flush()
+        self._clear()
         os._exit(0 if self._done else 1)
 
     def _terminated(self, number: int, _frame: FrameType | None) -> None:
         if self._control is None and self._welcomed and not self._done:
             self._say(wire.Failed(f"it was stopped on its machine ({signal.Signals(number).name})"))
             gevent.sleep(0.05)
-        self._clear()
         self._orphaned()
 
     def _flush(self) -> None:
