@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stormdrill.errors import Unreachable
 from stormdrill.model.undo import KubeDelete, KubePatch
 
 
@@ -27,3 +28,7 @@ class Undone:
     detail: str
     witness: str = ""
     """Who has seen that it is gone: `the API server`; empty when nobody has."""
+
+
+class NotApplied(Unreachable):
+    """It is certain that the change was not made, and that no request for it is under way."""

@@ -1,0 +1,86 @@
+"""Asking an API server again within one limit: what is worth repeating, and how long to wait before it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stormdrill.cluster.api import Answer, Api, Lost
+from stormdrill.errors import Unreachable
+
+AGAIN = frozenset({401, 408, 409, 429, 500, 502, 503, 504})
+"""Statuses after which the same may be asked again: a moment of overload, an outage, a token that is being replaced."""
+IN_DOUBT = frozenset({500, 502, 503, 504})
+"""Of those, after which a change may have been made all the same."""
+AT_LEAST_S = 0.05
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.03, 1.0
+
+
+@dataclass(slots=True)
+class Until:
+    """A time that is shared by all requests of one thing to do."""
+
+    limit_s: float
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    last: str = ""
+    """What was heard last, for messages."""
+    _end_s: float = 0.0
+    _pause_s: float = FIRST_PAUSE_S
+
+    def __post_init__(self) -> None:
+        self._end_s = self.now() + self.limit_s
+
+    @property
+    def left_s(self) -> float:
+        return self._end_s - self.now()
+
+    def pause(self, heard: str, retry_after_s: float | None = None) -> None:
+        """Wait before asking again, as long as the server says or a growing moment. Raises Unreachable when that
+        would be too late."""
+        self.last = heard
+        wait_s = self._pause_s if retry_after_s is None else max(0.0, retry_after_s)
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        if wait_s >= self.left_s:
+            raise Unreachable(f"no success within {self.limit_s:g} s; the last that was heard: {heard}")
+        self.sleep(wait_s)
+
+
+def call(api: Api, until: Until, method: str, path: str, body: object = None, **options: object) -> Answer:
+    """One request within what is left of the time. Raises Lost."""
+    limit_s = max(AT_LEAST_S, min(until.left_s, 5.0))
+    return api.call(method, path, body, limit_s=limit_s, **options)  # type: ignore[arg-type]  # handed on
+
+
+def read(api: Api, path: str, until: Until) -> dict[str, object] | None:
+    """An object, asked for again until it was read; None when it isn't there. Raises Unreachable."""
+    while True:
+        try:
+            answer = call(api, until, "GET", path)
+        except Lost as lost:
+            until.pause(str(lost))
+            continue
+        if answer.good:
+            if read := answer.read():
+                return read
+            until.pause(f"GET {path}: the answer is no object")
+        elif answer.status == 404:
+            return None
+        elif answer.status in AGAIN:
+            until.pause(f"GET {path}: {answer.said}", answer.retry_after_s)
+        else:
+            raise Unreachable(f"GET {path}: {answer.said}")
+
+
+def under(what: object, *path: str) -> dict[str, object]:
+    """The map at that place of an object; an empty one when there is none."""
+    for name in path:
+        what = what.get(name) if isinstance(what, dict) else None
+    return what if isinstance(what, dict) else {}
+
+
+def text(what: object, *path: str) -> str:
+    """The text at that place; empty when there is none."""
+    value = under(what, *path[:-1]).get(path[-1])
+    return value if isinstance(value, str) else ""

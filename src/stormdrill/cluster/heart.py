@@ -1,0 +1,97 @@
+"""The runner's heartbeat: renews the Lease, reads the ledger, and knows why the run must end."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, field
+
+from stormdrill.cluster.asking import Until
+from stormdrill.cluster.lease import Lease
+from stormdrill.cluster.ledger import OPEN, Book, Ended, Ledger
+from stormdrill.errors import Unreachable
+
+SILENT_S = 30.0
+"""How long the watchdog may say nothing while the ledger can be read; its pod may have to be made again elsewhere."""
+
+
+@dataclass(slots=True)
+class Heart:
+    lease: Lease
+    ledger: Ledger
+    watched: bool = False
+    """The watchdog has been there: from now on it must stay."""
+    ending: bool = False
+    """The runner closes the ledger itself."""
+    _why: str = ""
+    _book: Book | None = None
+    _beat: object = None
+    _beat_s: float = 0.0
+    _over: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._go, name="stormdrill-lease", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(self.lease.duration_s + 1.0)
+
+    def trouble(self) -> str:
+        if not self._why and (why := self._now()):
+            self._why = why
+        return self._why
+
+    def ended(self, injection: str) -> Ended | None:
+        """As the ledger says now, or said last."""
+        with contextlib.suppress(Unreachable):
+            self.read(self.ledger.read(Until(1.0)))
+        return self._book.ended.get(injection) if self._book else None
+
+    def read(self, book: Book | None) -> None:
+        """What the ledger says. None: there is none."""
+        with self._lock:
+            if self.ending:
+                return
+            if book is None:
+                self._why = self._why or f"somebody has removed the ledger {self.ledger.path}"
+                return
+            self._book = book
+            if book.stop:
+                self._why = self._why or f"stopped by a person: {book.stop}"
+            elif book.state != OPEN:
+                self._why = self._why or f"the ledger is {book.state}: {book.why}"
+            beat = book.watchdog.get("beat")
+            if beat != self._beat:
+                self._beat, self._beat_s = beat, time.monotonic()
+            elif self.watched and (silent_s := time.monotonic() - self._beat_s) > self._patience_s:
+                self._why = self._why or f"the watchdog has said nothing for {silent_s:.0f} s"
+
+    @property
+    def _patience_s(self) -> float:
+        return max(SILENT_S, 3 * self.lease.duration_s)
+
+    def _now(self) -> str:
+        if self.lease.lost:
+            return self.lease.lost
+        if self.lease.age_s > self.lease.duration_s:
+            return f"the Lease {self.lease.name} could not be renewed for {self.lease.age_s:.1f} s"
+        return ""
+
+    def _go(self) -> None:
+        quarter_s = self.lease.duration_s / 4
+        begun = False
+        while not self._over.is_set():
+            good = self.lease.renew(quarter_s * 2)
+            try:
+                book = self.ledger.read(Until(quarter_s))
+                begun = begun or book is not None
+                if begun:
+                    self.read(book)
+            except Unreachable:
+                pass  # the Lease's age tells
+            self._over.wait(quarter_s if good else quarter_s / 4)

@@ -1,0 +1,319 @@
+"""The runner's hold on a cluster: Lease, ledger, watchdog and anchors; what is armed, applied and reverted under it.
+
+`open` leaves either everything in place or nothing. `arm` writes ahead; `apply` changes only what is armed, and asks
+the ledger itself between the look at an object and its patch; `revert` may be called any number of times; `close` says
+what is left, and leaves that to the watchdog.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from stormdrill.cluster import changing, naming, objects, rights
+from stormdrill.cluster.api import Api
+from stormdrill.cluster.asking import Until
+from stormdrill.cluster.changes import Change, NotApplied, Undone
+from stormdrill.cluster.heart import Heart
+from stormdrill.cluster.lease import Lease
+from stormdrill.cluster.ledger import CLOSED, OPEN, REVERTING, Armed, Closed, Ended, Ledger, now
+from stormdrill.cluster.reverting import Reverter
+from stormdrill.cluster.setting import Setting
+from stormdrill.cluster.undoing import DONE, FAILED, SUPERSEDED, Runs, together, undo
+from stormdrill.errors import Refused, StormdrillError, Unreachable
+from stormdrill.model.undo import InCluster
+
+LOOK_S = 0.05
+NOTE_S = 3.0
+END_S = 10.0
+"""How long the watchdog may take to end by itself once the ledger is closed."""
+
+
+@dataclass(slots=True)
+class _Ticket:
+    entry: Armed
+    done: bool = False
+    error: StormdrillError | None = None
+
+
+@dataclass(slots=True)
+class Hold:
+    """Of one run on one cluster. Thread-safe once it is open."""
+
+    api: Api
+    run: str
+    system: str
+    image: str
+    suite: str = "stormdrill"
+    account: str = "stormdrill"
+    pull: str = ""
+    lease_s: float = 10.0
+    keep_off: Sequence[str] = ()
+    """Nodes that faults take: the watchdog stands elsewhere."""
+    longest_s: float = 3600.0
+    """The run at its longest; after it the watchdog reverts although the runner lives."""
+    namespaces: Sequence[str] = ()
+    """Where something is created."""
+    needs: Sequence[rights.Right] = ()
+    """What the undos take: the watchdog checks that it is allowed to."""
+    tell: Callable[[str], None] = lambda _: None
+    runs: Runs | None = None
+    """For undos that run a program in a pod."""
+    ready_s: float = 60.0
+    """How long the watchdog may take until it is there."""
+    _lease: Lease = field(init=False)
+    _ledger: Ledger = field(init=False)
+    _heart: Heart = field(init=False)
+    _armed: dict[str, Armed] = field(default_factory=dict)
+    _expires_s: dict[str, float] = field(default_factory=dict)
+    """By the Lease's clock."""
+    _begun: set[str] = field(default_factory=set)
+    """Injections whose revert has begun: nothing is applied for them any more."""
+    _settled: set[str] = field(default_factory=set)
+    _written: set[str] = field(default_factory=set)
+    """Injections that are known to stand in the ledger."""
+    _applying: Counter[str] = field(default_factory=Counter)
+    """Changes that are under way now, by injection."""
+    _queue: list[_Ticket] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _writing: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._lease = Lease(self.api, self.suite, naming.lease(self.system), f"{self.run}/runner", self.lease_s)
+        self._ledger = Ledger(self.api, self.suite, self.run)
+        self._heart = Heart(self._lease, self._ledger)
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What stands in the suite's namespace: ledger, lease, watchdog."""
+        return {
+            "ledger": naming.ledger(self.run),
+            "lease": self._lease.name,
+            "watchdog": naming.watchdog(self.run),
+        }
+
+    @property
+    def silent_s(self) -> float:
+        """How long ago the last renewal was sent that the API server has answered."""
+        return self._lease.age_s
+
+    def open(self) -> None:
+        """Raises Refused (held, not ended, no watchdog, not allowed), Unreachable; nothing of it is left then."""
+        self._lease.acquire()
+        self._heart.start()
+        setting = self._setting()
+        try:
+            setting.unfinished()
+            self._ledger.create(self._about(), self.system)
+            setting.watchdog(self.ready_s, self.trouble)
+            self._heart.watched = True
+            setting.anchors()
+            self._alive()
+        except BaseException as error:
+            left = self._take_down(f"the run was refused: {error}", refused=True)
+            if left and isinstance(error, Refused):
+                raise Refused(f"{error}; left behind: {'; '.join(left)}") from error
+            raise
+
+    def arm(self, injection: str, undos: Sequence[InCluster], expires_in_s: float) -> None:
+        """Write down what may be done from now on; those that come together are written together. Raises Unreachable
+        when nothing may be changed any more or it is not known to be written, Refused when there is no room."""
+        self._alive()
+        with self._lock:
+            number = self._armed[injection].number if injection in self._armed else len(self._armed) + 1
+            entry = Armed(injection, tuple(undos), expires_in_s, number, now())
+            self._armed[injection] = entry
+            self._expires_s[injection] = self._lease.clock() + expires_in_s
+            ticket = _Ticket(entry)
+            self._queue.append(ticket)
+        with self._writing:
+            if not ticket.done:
+                self._write_queue()
+        if ticket.error is not None:
+            raise ticket.error
+        self._written.add(injection)
+
+    def apply(self, injection: str, change: Change) -> None:
+        """Make a change that was armed. Raises Unreachable when it can't be said to be in force, NotApplied (one of
+        its kinds) when it certainly is not."""
+        entry = self._armed.get(injection)
+        if entry is None or injection not in self._written or change.undo not in entry.undos:
+            raise NotApplied(f"{change.undo.path}: its undo was not written down for {injection}: nothing was changed")
+        until = Until(max(changing.LIMIT_S, self.lease_s))
+        with self._lock:
+            self._applying[injection] += 1
+        try:
+            changing.apply(self.api, change, self.run, injection, lambda: self._may(injection), until)
+        finally:
+            with self._lock:
+                self._applying[injection] -= 1
+
+    def dry_run(self, injection: str, change: Change) -> None:
+        """Raises Refused, Unreachable."""
+        changing.dry_run(self.api, change, self.run, injection)
+
+    def check(self) -> None:
+        """Whether anything may be changed now. Raises Unreachable."""
+        self._may("")
+
+    def revert(self, injection: str) -> Undone:
+        """Carry its undos out, also where it was never applied. Never raises."""
+        entry = self._armed.get(injection)
+        if entry is None:
+            return Undone(SUPERSEDED, "nothing was armed")
+        self._begun.add(injection)
+        undone = self._undo(entry)
+        if self._under_way(injection):  # a request of another thread: it gives up at its next step, or is undone now
+            end_s = time.monotonic() + END_S
+            while self._under_way(injection) and time.monotonic() < end_s:
+                time.sleep(LOOK_S)
+            undone = together([undone, self._undo(entry)])
+        known = self._heart.ended(injection)
+        if undone.word == SUPERSEDED and known is not None and known.by != "runner" and known.undone.word == DONE:
+            undone = Undone(DONE, f"by the {known.by}: {known.undone.detail}", known.undone.witness)
+        elif injection not in self._settled:
+            self._note(Ended(injection, undone, "runner"))
+        if undone.word != FAILED:
+            self._settled.add(injection)
+        return undone
+
+    def trouble(self) -> str:
+        """Why the run must end; empty when all is well. Once it says something it goes on doing so."""
+        return self._heart.trouble()
+
+    def close(self) -> tuple[str, ...]:
+        """Revert what is left, take everything down. Returns what could not be: that is the watchdog's now."""
+        left = [f"{name}: {undone.detail}" for name, undone in self._rest()]
+        reverter = Reverter(self.api, self._ledger, "runner", self.runs, self.tell)
+        if not left:
+            left = reverter.look_again(list(self._armed.values()), self._elsewhere())
+        if not left:
+            return self._take_down("the run has ended; reverted by the runner", refused=False)
+        try:
+            self._ledger.turn(REVERTING, f"left to the watchdog: {'; '.join(left)}"[:2000])
+        except Unreachable as error:
+            left.append(f"the watchdog finds out by itself, after {self.lease_s:g} s: {error}")
+        self._heart.stop()
+        return tuple(left)
+
+    # inside
+
+    def _undo(self, entry: Armed) -> Undone:
+        return together([undo(self.api, word, self.runs) for word in entry.undos])
+
+    def _under_way(self, injection: str) -> bool:
+        with self._lock:
+            return self._applying[injection] > 0
+
+    def _rest(self) -> list[tuple[str, Undone]]:
+        """Revert what isn't settled, the last first; what failed."""
+        names = [entry.injection for entry in sorted(self._armed.values(), key=lambda entry: -entry.number)]
+        undone = [(name, self.revert(name)) for name in names if name not in self._settled]
+        return [(name, each) for name, each in undone if each.word == FAILED]
+
+    def _write_queue(self) -> None:
+        with self._lock:
+            batch, self._queue = self._queue, []
+        try:
+            self._ledger.arm([ticket.entry for ticket in batch])
+        except StormdrillError as error:
+            for ticket in batch:
+                ticket.error = error
+        finally:
+            for ticket in batch:
+                ticket.done = True
+
+    def _alive(self) -> None:
+        """Raises Unreachable unless the Lease is young; waits for the next renewal where it isn't just now."""
+        until_s = time.monotonic() + self.lease_s
+        while True:
+            if why := self.trouble():
+                raise Unreachable(f"nothing may be changed any more: {why}")
+            if self._lease.young():
+                return
+            if time.monotonic() > until_s:
+                raise Unreachable(
+                    f"the Lease was renewed {self._lease.age_s:.1f} s ago, which is too long to change anything"
+                )
+            time.sleep(LOOK_S)
+
+    def _may(self, injection: str) -> None:
+        """By the Lease, by the injection's own time, and by the ledger as it is now."""
+        self._alive()
+        if injection in self._begun:
+            raise Unreachable(f"{injection} is being reverted")
+        if self._lease.clock() > self._expires_s.get(injection, float("inf")):
+            raise Unreachable(f"the time of {injection} is over")
+        book = self._ledger.read()
+        self._heart.read(book)
+        if book is None or book.state != OPEN or book.stop:
+            raise Unreachable(f"nothing may be changed any more: {self.trouble()}")
+        if injection in book.ended:
+            raise Unreachable(f"{injection} was reverted by the {book.ended[injection].by}")
+        self._alive()
+
+    def _note(self, ended: Ended) -> None:
+        try:
+            self._ledger.end([ended], Until(NOTE_S))
+        except Unreachable as error:
+            self.tell(f"{ended.injection}: what became of it could not be written into the ledger: {error}")
+
+    def _about(self) -> dict[str, object]:
+        return {
+            "run": self.run,
+            "system": self.system,
+            "lease": self._lease.name,
+            "lease_s": self.lease_s,
+            "longest_s": self.longest_s,
+            "namespaces": sorted(set(self.namespaces)),
+            "needs": [need.written() for need in dict.fromkeys(self.needs)],
+            "began": now(),
+        }
+
+    def _setting(self) -> Setting:
+        return Setting(
+            self.api,
+            self._ledger,
+            self.system,
+            account=self.account,
+            image=self.image,
+            pull=self.pull,
+            keep_off=tuple(self.keep_off),
+            namespaces=tuple(self._elsewhere()),
+            tell=self.tell,
+        )
+
+    def _elsewhere(self) -> list[str]:
+        """Namespaces with an anchor; in the suite's own the ledger is one."""
+        return sorted(set(self.namespaces) - {self.suite})
+
+    def _take_down(self, why: str, *, refused: bool) -> tuple[str, ...]:
+        """Everything of the run's own. Nothing is armed, or everything was reverted."""
+        setting, left = self._setting(), list[str]()
+        self._heart.ending = True
+        steps: list[Callable[[], None]] = []
+        for name in self._elsewhere() if refused else ():
+            path = objects.anchor_path(self.run, name)
+            steps.append(partial(objects.remove, self.api, path, self.run, Until(END_S)))
+        steps.append(partial(self._ledger.turn, CLOSED, why))
+        steps.append(partial(setting.end_watchdog, 0.0 if refused else END_S))
+        for step in steps:
+            try:
+                step()
+            except Closed:
+                continue  # there is no ledger, or no longer
+            except StormdrillError as error:
+                left.append(str(error))
+        self._heart.stop()
+        if said := self._lease.release():
+            self.tell(said)
+        if not left:
+            try:
+                self._ledger.remove()
+            except StormdrillError as error:
+                left.append(str(error))
+        return tuple(left)

@@ -1,0 +1,78 @@
+"""The watchdog's Job: how its pod is described, and why it has not begun yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stormdrill.cluster import naming
+from stormdrill.cluster.asking import text, under
+from stormdrill.cluster.confined import CONFINED, hardened
+
+KEPT_S = 3600
+"""After its end, where nobody removes it."""
+HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"})
+"""Reasons for which waiting longer is of no use."""
+_LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def manifest(
+    run: str, suite: str, account: str, image: str, pull: str = "", keep_off: Sequence[str] = ()
+) -> dict[str, object]:
+    """It tolerates every taint, ours among them, but leaves a node that is lost; never stands on a node that a fault
+    takes; and has no deadline: as long as something is armed it goes on."""
+    container: dict[str, object] = {
+        "name": "watchdog",
+        "image": image,
+        "command": ["python", "-m", "stormdrill.cluster", "--run", run, "--suite", suite],
+        "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}, {"name": "PYTHONUNBUFFERED", "value": "1"}],
+        "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "192Mi"}},
+        "securityContext": CONFINED,
+    }
+    if pull:
+        container["imagePullPolicy"] = pull
+    soon = [{"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5} for key in _LOST_NODE]
+    pod: dict[str, object] = {
+        "serviceAccountName": account,
+        "restartPolicy": "OnFailure",
+        "terminationGracePeriodSeconds": 5,
+        "enableServiceLinks": False,
+        "tolerations": [*soon, {"operator": "Exists"}],  # the first that fits a taint counts
+        "securityContext": hardened(),
+        "containers": [container],
+    }
+    if keep_off:
+        # one requirement a node: with NotIn a field takes a single value
+        fields = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(set(keep_off))]
+        terms = {"nodeSelectorTerms": [{"matchFields": fields}]}
+        pod["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    labels = {naming.LABEL: run, naming.PART: "watchdog"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": naming.watchdog(run), "namespace": suite, "labels": labels},
+        "spec": {
+            "backoffLimit": 1000,
+            "ttlSecondsAfterFinished": KEPT_S,
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def why_waiting(pods: Sequence[dict[str, object]]) -> tuple[str, bool]:
+    """What the pods say for not having begun, and whether that is hopeless."""
+    said: list[str] = []
+    hopeless = False
+    for pod in pods:
+        statuses = under(pod, "status").get("containerStatuses")
+        for status in statuses if isinstance(statuses, list) else []:
+            for kind in ("waiting", "terminated"):
+                if reason := text(status, "state", kind, "reason"):
+                    said.append(f"{reason}: {text(status, 'state', kind, 'message')}".rstrip(": "))
+                    hopeless = hopeless or reason in HOPELESS
+        conditions = under(pod, "status").get("conditions")
+        for condition in conditions if isinstance(conditions, list) else []:
+            if text(condition, "type") == "PodScheduled" and text(condition, "status") == "False":
+                said.append(f"{text(condition, 'reason')}: {text(condition, 'message')}".rstrip(": "))
+    if not said:
+        return ("no pod of it was made yet" if not pods else "its pod hasn't said anything"), False
+    return "; ".join(dict.fromkeys(said)), hopeless

@@ -1,0 +1,67 @@
+"""Names of what a run leaves in a cluster. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+
+PREFIX = "stormdrill.dev/"
+LABEL = "stormdrill"
+"""Label of everything of ours; its value is the run."""
+STOP = f"{PREFIX}stop"
+"""Annotation on the ledger by which a person stops the run; its value is the reason."""
+PART = f"{PREFIX}part"
+"""Label that tells what an object of ours is for: ledger, anchor, watchdog."""
+SYSTEM = f"{PREFIX}system"
+"""Label of a ledger: the system under test."""
+_MARKER = re.compile(r"stormdrill\.dev/[0-9a-f]{12}")
+
+
+def short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def marker(run: str, injection: str) -> str:
+    """Name of the annotation that says whose change an object carries."""
+    return f"{PREFIX}{short(f'{run}/{injection}')}"
+
+
+def marking(run: str, injection: str) -> str:
+    """Its value."""
+    return json.dumps({"run": run, "injection": injection})
+
+
+def is_marker(annotation: str) -> bool:
+    return _MARKER.fullmatch(annotation) is not None
+
+
+def fence(marker_name: str) -> str:
+    """Annotation that is set and removed to move an object's version on."""
+    return f"{PREFIX}fence-{marker_name.removeprefix(PREFIX)}"
+
+
+def ledger(run: str) -> str:
+    """Name of the ledger in the suite's namespace, and of the run's anchors in others."""
+    return f"stormdrill-{run}"
+
+
+def watchdog(run: str) -> str:
+    return f"stormdrill-{run}-watchdog"
+
+
+def lease(system: str) -> str:
+    return f"stormdrill-{label(system)}"
+
+
+def label(text: str) -> str:
+    """As a label's value and as part of a name: lower case letters, digits, hyphens; told apart where that loses
+    something."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
+    return plain if plain == text else f"{plain or 'x'}-{short(text)[:6]}".strip("-")
+
+
+def key(injection: str) -> str:
+    """Of an injection among the ledger's data."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", ".", injection)[:120]
+    return plain if plain == injection else f"{plain}.{short(injection)[:6]}"

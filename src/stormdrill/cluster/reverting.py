@@ -1,0 +1,106 @@
+"""Reverts what a ledger tells, for whoever comes after the runner: the watchdog, or `recover`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from stormdrill.cluster import objects
+from stormdrill.cluster.api import Api
+from stormdrill.cluster.asking import Until
+from stormdrill.cluster.ledger import Armed, Ended, Ledger
+from stormdrill.cluster.undoing import DONE, FAILED, SUPERSEDED, Runs, together, undo
+from stormdrill.errors import Unreachable
+from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec
+
+AT_ONCE = 8
+"""Injections that have no object in common are reverted at the same time."""
+LIMIT_S = 10.0
+
+
+@dataclass(slots=True)
+class Reverter:
+    """Goes through what is armed, as often as it is asked to."""
+
+    api: Api
+    ledger: Ledger
+    by: str
+    runs: Runs | None = None
+    tell: Callable[[str], None] = lambda _: None
+    ended: dict[str, Ended] = field(default_factory=dict)
+    """What it has done itself, also where that could not be written down."""
+
+    def go_through(self, armed: Sequence[Armed]) -> list[Armed]:
+        """Once, the last armed first. Returns what could not be shown to be reverted, in the order of arming."""
+        waiting = [entry for entry in armed if not self._settled(entry)]
+        lanes = lanes_of(waiting)
+        if len(lanes) == 1:
+            self._lane(lanes[0])
+        elif lanes:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                list(pool.map(self._lane, lanes))
+        return [entry for entry in waiting if not self._settled(entry)]
+
+    def look_again(self, armed: Sequence[Armed], namespaces: Sequence[str]) -> list[str]:
+        """Remove the anchors, then look once more at what was to be created: a request that came late is found now or
+        ended by the cluster. Says what is left."""
+        left: list[str] = []
+        for namespace in namespaces:
+            try:
+                objects.remove(
+                    self.api, objects.anchor_path(self.ledger.run, namespace), self.ledger.run, Until(LIMIT_S)
+                )
+            except Unreachable as error:
+                left.append(f"the anchor in namespace {namespace}: {error}")
+        for entry in armed:
+            words = [word for word in entry.undos if isinstance(word, KubeDelete)]
+            undone = together([undo(self.api, word, self.runs) for word in words])
+            if undone.word == FAILED:
+                left.append(f"{entry.injection}: {undone.detail}")
+            elif undone.word == DONE:
+                self._note(Ended(entry.injection, undone, self.by))
+        return left
+
+    def _settled(self, entry: Armed) -> bool:
+        ended = self.ended.get(entry.injection)
+        return ended is not None and ended.undone.word in (DONE, SUPERSEDED)
+
+    def _lane(self, lane: Sequence[Armed]) -> None:
+        for entry in lane:
+            undone = together([undo(self.api, word, self.runs) for word in entry.undos])
+            self._note(Ended(entry.injection, undone, self.by))
+            self.tell(f"{entry.injection}: {undone.word}: {undone.detail}")
+
+    def _note(self, ended: Ended) -> None:
+        known = self.ended.get(ended.injection)
+        self.ended[ended.injection] = ended
+        if known is not None and known.undone == ended.undone:
+            return
+        try:
+            self.ledger.end([ended], Until(LIMIT_S))
+        except Unreachable as error:
+            self.tell(f"{ended.injection}: what became of it could not be written down: {error}")
+
+
+def lanes_of(armed: Sequence[Armed]) -> list[list[Armed]]:
+    """Given in the order of arming: those that have an object in common stay one after another, the last first."""
+    lanes: list[tuple[set[str], list[Armed]]] = []
+    for entry in reversed(armed):
+        touches = {place(word) for word in entry.undos}
+        meets = [lane for lane in lanes if lane[0] & touches]
+        merged = ({*touches, *(path for lane in meets for path in lane[0])}, [e for lane in meets for e in lane[1]])
+        merged[1].sort(key=lambda e: -e.number)
+        merged[1].append(entry)
+        lanes = [lane for lane in lanes if not any(lane is met for met in meets)] + [merged]
+    return [lane for _, lane in lanes]
+
+
+def place(word: InCluster) -> str:
+    return f"/api/v1/namespaces/{word.namespace}/pods/{word.pod}" if isinstance(word, KubeEndExec) else word.path
+
+
+def shown(armed: Armed, ended: Ended | None) -> str:
+    """In people's words, of what is left."""
+    places = ", ".join(place(word) for word in armed.undos)
+    return f"{armed.injection} ({places}): {ended.undone.detail if ended else 'not tried yet'}"

@@ -1,0 +1,232 @@
+"""Carries undos out: for the runner while it lives, for the watchdog after it, for `recover` after both.
+
+An undo looks first, and puts back only what is still as the fault left it. It may be carried out any number of
+times, by several at once. Where nothing of ours is found it moves the object's version on, so that a patch that was
+sent before and comes late fails its test. It never raises; what could not be shown to be undone within its limit is
+`failed`, and is for the caller to try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stormdrill.cluster import naming
+from stormdrill.cluster.api import JSON_PATCH, Answer, Api, Lost
+from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
+from stormdrill.cluster.changes import Undone
+from stormdrill.cluster.elements import OTHER, OURS, Draft, shown, state
+from stormdrill.cluster.exec import Ran, Refusal
+from stormdrill.errors import Unreachable
+from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec, KubePatch
+
+DONE, SUPERSEDED, FAILED = "done", "superseded", "failed"
+SERVER = "the API server"
+CONTAINER = "a look into the container"
+_WITH_PODS = ("/apis/apps/", "/apis/batch/")
+"""What makes pods is gone when they are; the server is asked to wait for them."""
+_END_TAGGED = (
+    "found=0; for d in /proc/[0-9]*; do p=${d#/proc/}; "
+    '[ "$p" = "$$" ] && continue; [ "$p" = 1 ] && continue; '
+    "tr '\\000' '\\n' <\"$d/cmdline\" 2>/dev/null | grep -qxF -e \"$1\" && "
+    '{ found=1; kill -9 "-$p"; kill -9 "$p"; } 2>/dev/null; done; echo "$found"'
+)
+"""Fixed; the tag is its argument. Never the container's first process. Prints whether there was anything to end."""
+
+
+class Runs(Protocol):
+    """What `cluster.exec.Exec` does."""
+
+    def run(
+        self, namespace: str, pod: str, container: str, argv: Sequence[str], stdin: bytes = b"", limit_s: float = 5.0
+    ) -> Ran: ...
+
+
+def undo(api: Api, word: InCluster, runs: Runs | None = None, until: Until | None = None) -> Undone:
+    """Carry it out, within its own limit unless another is given. Never raises."""
+    until = until or Until(word.timeout_s)
+    try:
+        if isinstance(word, KubePatch):
+            return _Patched(api, word, until).undo()
+        if isinstance(word, KubeDelete):
+            return _delete(api, word, until)
+        return _end_exec(api, word, runs, until)
+    except Unreachable as error:
+        return Undone(FAILED, str(error))
+    except Exception as error:  # an undo that fails in an unforeseen way must not stop the ones after it
+        return Undone(FAILED, f"{word.kind}: {type(error).__name__}: {error}")
+
+
+def together(each: Sequence[Undone]) -> Undone:
+    """Of all undos of one injection: failed if one has, done if one has anything to say for itself."""
+    if not each:
+        return Undone(SUPERSEDED, "nothing was armed")
+    for word in (FAILED, DONE, SUPERSEDED):
+        said = [undone for undone in each if undone.word == word]
+        if said:
+            witnesses = {undone.witness for undone in each}
+            witness = next(iter(witnesses)) if len(witnesses) == 1 else SERVER if "" not in witnesses else ""
+            told = said if word == FAILED else each
+            return Undone(word, "; ".join(dict.fromkeys(undone.detail for undone in told)), witness)
+    return Undone(FAILED, "an undo ended with a word that is not known")
+
+
+@dataclass(slots=True)
+class _Patched:
+    api: Api
+    word: KubePatch
+    until: Until
+    restored: list[str] = field(default_factory=list)
+    """What was found as the fault left it and a patch was sent for."""
+
+    def undo(self) -> Undone:
+        while True:
+            there = read(self.api, self.word.path, self.until)
+            if there is None:
+                return Undone(SUPERSEDED, f"{self.word.path} is gone", SERVER)
+            if text(there, "metadata", "uid") != self.word.uid:
+                return Undone(SUPERSEDED, f"{self.word.path} was replaced by another object of that name", SERVER)
+            if (undone := self._round(there)) is not None:
+                return undone
+
+    def _round(self, there: dict[str, object]) -> Undone | None:
+        """Decide by one look, and send at most one patch. None: look again."""
+        marked = self.word.marker in under(there, "metadata", "annotations")
+        draft, theirs, kept = Draft(there), [], []
+        found: list[str] = []
+        for element in reversed(self.word.elements):
+            now = state(element, there)
+            if now == OTHER:
+                theirs.append(shown(element, there))
+            elif now == OURS and not marked and not element.key:
+                kept.append(shown(element, there))
+            elif now == OURS:
+                try:
+                    draft.restore(element)
+                    found.append(".".join(element.path))
+                except LookupError as error:
+                    theirs.append(f"{'.'.join(element.path)}: {error}")
+        on_status = bool(self.word.subresource) and not draft.empty
+        if not on_status:
+            draft.bare(self.word.marker)
+        if draft.empty:
+            if kept:
+                return Undone(FAILED, self._unmarked(kept))
+            self._fence(there)
+            return self._told(theirs)
+        self.restored += [place for place in found if place not in self.restored]
+        answer = self._send(draft, status=on_status)
+        if answer is None or on_status:
+            return None
+        if kept:
+            return Undone(FAILED, self._unmarked(kept))
+        return self._told(theirs) if self._gone(answer.read()) else None
+
+    def _told(self, theirs: list[str]) -> Undone:
+        if theirs:
+            back = f"; put back: {', '.join(self.restored)}" if self.restored else ""
+            said = f"{'; '.join(theirs)} by now, neither what the fault left nor what was before: left alone{back}"
+            return Undone(SUPERSEDED, f"{self.word.path}: {said}", SERVER)
+        if self.restored:
+            return Undone(DONE, f"{self.word.path}: put back: {', '.join(self.restored)}", SERVER)
+        return Undone(SUPERSEDED, f"{self.word.path} is as it was before", SERVER)
+
+    def _unmarked(self, kept: list[str]) -> str:
+        return (
+            f"{self.word.path}: {'; '.join(kept)}, as the fault leaves it, but nothing says that it is the fault's: "
+            f"somebody took the marker away (annotation {self.word.marker}), or wanted it so. Set it to what it should "
+            "be; then this is settled"
+        )
+
+    def _gone(self, there: dict[str, object]) -> bool:
+        """Whether the server's own answer shows that nothing of ours is left."""
+        left = any(state(element, there) == OURS for element in self.word.elements)
+        return not left and self.word.marker not in under(there, "metadata", "annotations")
+
+    def _send(self, draft: Draft, *, status: bool = False) -> Answer | None:
+        """None: look again. Raises Unreachable with what no look will change."""
+        path = f"{self.word.path}/{self.word.subresource}" if status else self.word.path
+        try:
+            answer = call(self.api, self.until, "PATCH", path, draft.ops, content_type=JSON_PATCH)
+        except Lost as lost:
+            self.until.pause(str(lost))
+            return None
+        if answer.good:
+            return answer
+        if answer.status in AGAIN or answer.status in (404, 422):  # gone, or changed meanwhile
+            self.until.pause(f"PATCH {path}: {answer.said}", answer.retry_after_s)
+            return None
+        raise Unreachable(f"PATCH {path}: {answer.said}")
+
+    def _fence(self, there: dict[str, object]) -> None:
+        """Move the version on: what was sent for an earlier one fails from now on."""
+        name = naming.fence(self.word.marker)
+        now: dict[str, object] | None = there
+        while now is not None and text(now, "metadata", "uid") == self.word.uid:
+            draft = Draft(now)
+            if up := name in under(now, "metadata", "annotations"):
+                draft.bare(name)
+            else:
+                draft.annotate(name, "moves the version on")
+            answer = self._send(draft)
+            if answer is not None and up:
+                return
+            now = answer.read() if answer is not None else read(self.api, self.word.path, self.until)
+
+
+def _delete(api: Api, word: KubeDelete, until: Until) -> Undone:
+    asked = False
+    while True:
+        there = read(api, word.path, until)
+        if there is None:
+            return Undone(DONE if asked else SUPERSEDED, f"{word.path} is {'gone' if asked else 'not there'}", SERVER)
+        if text(there, "metadata", "labels", naming.LABEL) != word.run:
+            said = f"{word.path} doesn't carry the label {naming.LABEL}={word.run}: it is somebody else's"
+            return Undone(SUPERSEDED, said, SERVER)
+        if asked and text(there, "metadata", "deletionTimestamp"):
+            waits = under(there, "metadata").get("finalizers")
+            held = f", waiting for {waits}: whoever put them there must take them off" if waits else ""
+            until.pause(f"{word.path} is being deleted{held}")
+            continue
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": text(there, "metadata", "uid")},
+            "propagationPolicy": "Foreground" if word.path.startswith(_WITH_PODS) else "Background",
+        }
+        try:
+            answer = call(api, until, "DELETE", word.path, body)
+        except Lost as lost:
+            asked = True
+            until.pause(str(lost))
+            continue
+        asked = True
+        if not answer.good and answer.status not in AGAIN and answer.status != 404:
+            raise Unreachable(f"DELETE {word.path}: {answer.said}")
+        if not answer.good and answer.status != 404:
+            until.pause(f"DELETE {word.path}: {answer.said}", answer.retry_after_s)
+
+
+def _end_exec(api: Api, word: KubeEndExec, runs: Runs | None, until: Until) -> Undone:
+    pod = f"/api/v1/namespaces/{word.namespace}/pods/{word.pod}"
+    ended = False
+    while True:
+        there = read(api, pod, until)
+        if there is None or text(there, "metadata", "uid") != word.uid:
+            return Undone(SUPERSEDED, f"pod {word.namespace}/{word.pod} is gone, and what ran in it", SERVER)
+        if (phase := text(there, "status", "phase")) in ("Succeeded", "Failed"):
+            return Undone(SUPERSEDED, f"pod {word.namespace}/{word.pod} has ended: {phase}", SERVER)
+        if runs is None:
+            return Undone(FAILED, f"{word.kind}: nobody here can run a program in a pod")
+        argv = ("sh", "-c", _END_TAGGED, "stormdrill", word.tag)
+        try:
+            ran = runs.run(word.namespace, word.pod, word.container, argv, limit_s=max(0.05, min(5.0, until.left_s)))
+        except (Lost, Refusal) as error:
+            until.pause(f"exec in {word.namespace}/{word.pod}: {error}")
+            continue
+        if ran.code == 0 and ran.out.strip() == b"0":
+            detail = "ended" if ended else "not there"
+            return Undone(DONE if ended else SUPERSEDED, f"what bears {word.tag} is {detail}", CONTAINER)
+        ended = ended or ran.out.strip() == b"1"
+        until.pause(f"exec in {word.namespace}/{word.pod}: what bears {word.tag} is still there (exit code {ran.code})")

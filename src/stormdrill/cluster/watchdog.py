@@ -1,0 +1,264 @@
+"""The watchdog: reads Lease and ledger, and reverts what is armed when nobody else will.
+
+It acts when the runner's Lease isn't renewed or is somebody else's, when a person annotates the ledger, when the runner
+has left the rest to it, when the ledger is gone, and for one injection when its own time is over although the runner
+lives. It holds all that it knows in the ledger: ended at any place and started again, it goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from stormdrill.cluster import naming, rights
+from stormdrill.cluster.api import Api
+from stormdrill.cluster.asking import Until, read, text
+from stormdrill.cluster.changes import Undone
+from stormdrill.cluster.lease import Lease, Watch
+from stormdrill.cluster.ledger import CLOSED, OPEN, REVERTING, Armed, Book, Closed, Ended, Ledger, now
+from stormdrill.cluster.reverting import Reverter, shown
+from stormdrill.cluster.undoing import Runs
+from stormdrill.errors import StormdrillError, Unreachable
+
+POLL_S = 0.5
+ASK_S = 2.0
+"""For each read of a round, so that one that hangs doesn't hide the other."""
+NEVER_SEEN_S = 60.0
+"""How long the ledger may be missing before it was ever read: the Job is made after it."""
+FIRST_AGAIN_S, LONGEST_AGAIN_S = 0.5, 10.0
+TURNS = 5
+"""After so many failures to close the ledger it reverts all the same."""
+BY = "watchdog"
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """One step at a time; `step` says when it has nothing left to do."""
+
+    api: Api
+    run: str
+    suite: str
+    runs: Runs | None = None
+    by: str = BY
+    tell: Callable[[str], None] = lambda _: None
+    now: Callable[[], float] = time.monotonic
+    asked: str = ""
+    """Why it is to revert at once; empty for waiting until that is called for."""
+    book: Book | None = None
+    """As it was read last."""
+    armed: dict[str, Armed] = field(default_factory=dict)
+    """All that was ever read: what somebody takes out of the ledger is reverted all the same."""
+    reverting: str = ""
+    """Why everything is being reverted; stays so."""
+    _ledger: Ledger = field(init=False)
+    _reverter: Reverter = field(init=False)
+    _watch: Watch = field(init=False)
+    _seen_s: dict[str, float] = field(default_factory=dict)
+    """When an injection was first read."""
+    _began_s: float = 0.0
+    _turns: int = 0
+    _beat: int = 0
+    _beaten_s: float = -1e9
+    _again_s: float = 0.0
+    _pause_s: float = FIRST_AGAIN_S
+    _missing: tuple[str, ...] | None = None
+    """Rights that were found missing; None before that was asked."""
+
+    def __post_init__(self) -> None:
+        self._ledger = Ledger(self.api, self.suite, self.run)
+        self._reverter = Reverter(self.api, self._ledger, self.by, self.runs, self.tell)
+        self._watch = Watch(self.now)
+        self._began_s = self.now()
+
+    def step(self) -> bool:
+        """Look, and do what is due. True: there is nothing left to do. Raises Unreachable where it could not look."""
+        book = self._ledger.read(Until(ASK_S))
+        if book is None:
+            return self._without_ledger()
+        self._remember(book)
+        if book.state == CLOSED and not self.reverting:
+            self.tell(f"the ledger is closed: {book.why}")
+            return True
+        if not self.reverting and (why := self._reason(book)):
+            self._begin(why)
+        if self.reverting:
+            return self._revert()
+        self._say_alive()
+        self._expired(book)
+        return False
+
+    # looking
+
+    def _without_ledger(self) -> bool:
+        if self.book is not None:
+            if not self.reverting:
+                self._begin("somebody has removed the ledger")
+            return self._revert()
+        if self.now() - self._began_s > NEVER_SEEN_S:
+            self.tell(f"there is no ledger of run {self.run}: nothing to do")
+            return True
+        return False
+
+    def _remember(self, book: Book) -> None:
+        if self.book is None:
+            self._reverter.ended.update({name: e for name, e in book.ended.items() if book.has_ended(name)})
+        self.book = book
+        for entry in book.armed:
+            self.armed[entry.injection] = entry
+            self._seen_s.setdefault(entry.injection, self.now())
+        for name, ended in book.ended.items():
+            if book.has_ended(name):
+                self._reverter.ended.setdefault(name, ended)
+
+    def _reason(self, book: Book) -> str:
+        """Why everything is to be reverted now; empty when nothing calls for it."""
+        if book.stop:
+            return f"stopped by a person: {book.stop}"
+        if book.state != OPEN:
+            return book.why or f"the ledger is {book.state}"
+        if self.asked:
+            return self.asked
+        asked_s = self.now()
+        there = read(self.api, self._lease().path, Until(ASK_S))
+        unchanged_s = self._watch.unchanged_s(text(there, "metadata", "resourceVersion"), asked_s)
+        holder = text(there, "spec", "holderIdentity")
+        if there is not None and holder != self._runner:
+            return f"the Lease was taken by {holder or 'nobody'}"
+        lasts_s = _number(book.about, "lease_s", 10.0)
+        if unchanged_s >= lasts_s:
+            return (
+                f"the Lease was not renewed for {unchanged_s:.1f} s"
+                if self._take(text(there, "metadata", "resourceVersion"))
+                else ""
+            )
+        if self.now() - self._began_s > _number(book.about, "longest_s", 1e9) + lasts_s:
+            return "the run takes longer than it said at most"
+        return ""
+
+    def _take(self, version: str) -> bool:
+        """The Lease, from a runner that has not renewed it. False when it has, just now."""
+        return self._lease().take_over(version, ASK_S)
+
+    @property
+    def _runner(self) -> str:
+        return f"{self.run}/runner"
+
+    def _lease(self) -> Lease:
+        about = self.book.about if self.book else {}
+        name = str(about.get("lease", "")) or naming.lease(str(about.get("system", "")))
+        return Lease(self.api, self.suite, name, f"{self.run}/{self.by}", _number(about, "lease_s", 10.0))
+
+    # reverting
+
+    def _begin(self, why: str) -> None:
+        """From here on nobody may arm; then undo. In this order: a patch whose sender has seen the ledger open was
+        prepared for a version that an undo moves on."""
+        self.tell(f"reverting: {why}")
+        if self.book is not None and self.book.state != CLOSED:
+            try:
+                self._ledger.turn(REVERTING, why, Until(ASK_S))
+                self._remember_last()
+            except Closed:
+                self.tell("the ledger is gone: nobody can arm either")
+            except Unreachable as error:
+                self._turns += 1
+                if self._turns < TURNS:
+                    raise
+                self.tell(f"the ledger can't be closed, reverting all the same: {error}")
+        self.reverting = why
+        self._again_s = 0.0
+
+    def _remember_last(self) -> None:
+        """What was armed between the last look and the turn."""
+        if (book := self._ledger.read(Until(ASK_S))) is not None:
+            self._remember(book)
+
+    def _revert(self) -> bool:
+        if self.now() < self._again_s:
+            self._say_alive()
+            return False
+        armed = sorted(self.armed.values(), key=lambda entry: entry.number)
+        left = [shown(entry, self._reverter.ended.get(entry.injection)) for entry in self._reverter.go_through(armed)]
+        if not left:
+            left = self._reverter.look_again(armed, self._namespaces())
+        if self.book is not None:
+            left += [f"what can't be read in the ledger: {entry}" for entry in self.book.unreadable]
+        if left:
+            self._again_s, self._pause_s = self.now() + self._pause_s, min(self._pause_s * 2, LONGEST_AGAIN_S)
+            self.tell(f"left, tried again: {'; '.join(left)}")
+            self._say_alive()
+            return False
+        with contextlib.suppress(Closed):
+            self._ledger.turn(CLOSED, f"{self.reverting}; reverted by the {self.by}", Until(ASK_S * 5))
+        if said := self._lease().release():
+            self.tell(said)
+        self.tell("everything is reverted")
+        return True
+
+    def _namespaces(self) -> list[str]:
+        listed = self.book.about.get("namespaces") if self.book else None
+        return [str(name) for name in listed if name != self.suite] if isinstance(listed, list) else []
+
+    def _expired(self, book: Book) -> None:
+        """Injections whose own time is over while the runner lives: it had that time, and a Lease's time more."""
+        if self.now() < self._again_s:
+            return
+        grace_s = _number(book.about, "lease_s", 10.0)
+        for entry in reversed(book.left):
+            if self.now() - self._seen_s[entry.injection] <= entry.expires_in_s + grace_s:
+                continue
+            begun = book.ended.get(entry.injection)
+            if begun is None or begun.by != self.by:
+                why = f"its time of {entry.expires_in_s:g} s is over and the runner has not reverted it"
+                self.tell(f"{entry.injection}: {why}")
+                self._ledger.end([Ended(entry.injection, Undone(REVERTING, why), self.by)], Until(ASK_S))
+            if self._reverter.go_through([entry]):
+                self._again_s = self.now() + FIRST_AGAIN_S
+
+    # being there
+
+    def _say_alive(self) -> None:
+        """Into the ledger, often enough; the first time with what it may do. Never raises."""
+        if self.book is None:
+            return
+        every_s = max(1.0, _number(self.book.about, "lease_s", 10.0) / 2)
+        if self.now() - self._beaten_s < every_s:
+            return
+        try:
+            if self._missing is None:  # asked once a run: whoever goes on after a kill has more urgent things to do
+                self._missing = () if self.book.watchdog.get("ready") else self._rights(self.book.about)
+            self._beat += 1
+            told = {"ready": not self._missing, "missing": self._missing, "beat": self._beat, "at": now()}
+            told |= {"pod": os.environ.get("HOSTNAME", ""), "reverting": self.reverting}
+            self._ledger.write({"watchdog": json.dumps(told)}, Until(ASK_S), while_open=False)
+            self._beaten_s = self.now()
+        except StormdrillError as error:
+            self.tell(f"no sign of life could be written: {error}")
+
+    def _rights(self, about: Mapping[str, object]) -> tuple[str, ...]:
+        listed = about.get("needs")
+        needs = [rights.Right.of(item) for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+        own = rights.of_watchdog(self.suite, self._lease().name, self._namespaces())
+        return tuple(str(right) for right in rights.missing(self.api, [*own, *needs], Until(30.0)))
+
+
+def watch(dog: Watchdog, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Until there is nothing left to do. Whatever goes wrong, it goes on."""
+    while True:
+        try:
+            if dog.step():
+                return
+        except Unreachable as error:
+            dog.tell(f"{error}")
+        except Exception as error:  # nobody else is left to revert
+            dog.tell(f"{type(error).__name__}: {error}")
+        sleep(POLL_S)
+
+
+def _number(about: Mapping[str, object], name: str, otherwise: float) -> float:
+    value = about.get(name)
+    return float(value) if isinstance(value, (int, float)) else otherwise
