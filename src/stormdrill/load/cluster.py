@@ -298,7 +298,7 @@ class ClusterLoad:
         """Its socket is closed. The keeper, whose child it is, may know a moment later how it ended."""
         with self._heard:
             self._heard.wait_for(lambda: self._over or instance in self._lost, KEEPER_LIMIT_S)
-        self.lost(instance, (self._workers[instance] if instance in self._workers else self._master).why_gone())
+        self.lost(instance, self._workers.get(instance, self._master).why_gone())
 
     def _silent(self, instance: str, for_s: float) -> None:
         self.lost(instance, f"nothing was heard of it for {for_s:.1f} s")
