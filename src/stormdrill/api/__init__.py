@@ -19,6 +19,7 @@ from stormdrill.errors import DiskFull, JournalBroken, Problem, Refused, Stormdr
 from stormdrill.spec import catalogue
 
 if TYPE_CHECKING:
+    from stormdrill.api.targets import DrillTarget
     from stormdrill.keeper.actions import Aborted, RunLine
     from stormdrill.keeper.sweep import Swept
     from stormdrill.keeper.takeover import TakeOverResult
@@ -114,11 +115,19 @@ def plan(
     return _plan_of(_read(path, settings, fast, target), target, seed)
 
 
-def rules(path: str | Path, target: str, settings: Mapping[str, str] | None = None, fast: bool = False) -> str:
-    """The least rights that this drill takes on a cluster, as manifests. Raises Refused."""
+def rules(
+    path: str | Path,
+    target: str,
+    settings: Mapping[str, str] | None = None,
+    fast: bool = False,
+    *,
+    outside: bool | None = None,
+) -> str:
+    """The least rights that this drill takes on a cluster, as manifests. `outside`: the run isn't in the cluster; None:
+    as this process. Raises Refused."""
     from stormdrill.api.rules import account
 
-    return account(plan(path, target, settings, fast, 0))
+    return account(*_planned(_read(path, settings, fast, target), target, 0), outside=outside)
 
 
 def schedule(
@@ -164,6 +173,11 @@ def _refuse_another(made: Plan, expected: str) -> None:
 
 
 def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
+    return _planned(loaded, target, seed)[0]
+
+
+def _planned(loaded: Loaded, target: str, seed: int | None) -> tuple[Plan, DrillTarget]:
+    """The plan, and the target that it was made with."""
     from datetime import UTC, datetime
 
     from stormdrill.api import targets
@@ -196,7 +210,7 @@ def _plan_of(loaded: Loaded, target: str, seed: int | None) -> Plan:
     broken = violations(loaded.policy, made, datetime.now(UTC))
     if broken:
         raise forbidden(loaded.sources["policy.yaml"], broken)
-    return resting_on(made, _files(loaded))
+    return resting_on(made, _files(loaded)), here
 
 
 def _files(loaded: Loaded) -> dict[str, str]:

@@ -12,7 +12,7 @@ from stormdrill.errors import Refused
 
 if TYPE_CHECKING:
     from stormdrill.model.permission import Need
-    from stormdrill.model.plan import Plan
+    from stormdrill.model.plan import Injection, Plan
     from stormdrill.model.system import KubernetesSpec
     from stormdrill.spec.load import Loaded
 
@@ -24,21 +24,21 @@ POLICY = "policy.yaml"
 class Needing(Protocol):
     """Capability: a target where rights are given one by one."""
 
-    def needs(self) -> Sequence[Need]:
-        """All that the planned injections, their reverts, the watchdog and the load take."""
+    def needs(self, planned: Sequence[Injection], *, outside: bool | None = None) -> Sequence[Need]:
+        """All that it took to plan, and that the injections, their reverts, the watchdog and the load will take.
+        `outside`: the run isn't in the cluster; None: as this process."""
         ...
 
 
-def account(made: Plan) -> str:
-    """The ServiceAccount with exactly what this plan takes; a stream for each cluster. Raises Refused."""
-    from stormdrill.api import targets
+def account(made: Plan, here: object, *, outside: bool | None = None) -> str:
+    """The ServiceAccount with exactly what this plan takes; a stream for each cluster. `here`: the target that it was
+    planned with. Raises Refused."""
     from stormdrill.targets.kubernetes.rbac import manifests
 
     spec = _spec(made)
-    here = targets.make(made.target, made.system, Path(), injections=made.injections, lasts_s=made.duration_s)
     assert isinstance(here, Needing)
     by_cluster: dict[str, list[Need]] = {}
-    for need in here.needs():
+    for need in here.needs(made.injections, outside=outside):
         by_cluster.setdefault(need.cluster, []).append(need)
     parts = []
     for cluster, needs in sorted(by_cluster.items()):

@@ -68,7 +68,8 @@ def _print_manifests(
     from stormdrill import api
 
     target = "kubernetes" if target == "process" else target
-    parts = [api.rules(experiment, target, settings, fast)] if rbac else []
+    outside = False if schedule is not None else None  # what is scheduled runs in the cluster
+    parts = [api.rules(experiment, target, settings, fast, outside=outside)] if rbac else []
     if schedule is not None:
         parts.append(api.schedule(experiment, target, schedule, claim=claim, settings=settings, fast=fast))
     click.echo("---\n".join(parts), nl=False)

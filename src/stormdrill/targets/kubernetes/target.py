@@ -9,16 +9,21 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cached_property, partial
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from stormdrill.errors import Refused, StormdrillError
 from stormdrill.keeper.limited import request
 from stormdrill.model.event import Event, Warned
+from stormdrill.model.mechanism import Nodes
+from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import Ready, System
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Instance, Keeper, Mechanism, World
 from stormdrill.targets.kubernetes import view
-from stormdrill.targets.kubernetes.binding import bind
+from stormdrill.targets.kubernetes.binding import bind, notes
 from stormdrill.targets.kubernetes.clusters import LiveClusters
+from stormdrill.targets.kubernetes.drilling import Drilling
 from stormdrill.targets.kubernetes.mechanisms import mechanisms
 from stormdrill.targets.kubernetes.reach import Reach
 from stormdrill.targets.portable.telling import Telling
@@ -57,10 +62,14 @@ class KubernetesTarget:
         self._reach = Reach(self.clusters.api, lambda name: self._view.slots.bound(name))
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="ready")
         self._left = threading.Event()
+        self._asked: tuple[Injection, ...] = ()
         self.mechanisms: dict[str, Mechanism] = {
             "tell": Telling(self._reach.address),
             **mechanisms(self.clusters),
         }
+        self._drilling = Drilling(self.clusters, self.mechanisms, injections, lasts_s=lasts_s)
+        self.keeping, self.hands = self._drilling.keeping, self._drilling.hands
+        self.contacts = self._drilling.contacts
 
     # --- before anything is touched --------------------------------------------------------------------------
 
@@ -72,16 +81,35 @@ class KubernetesTarget:
         return self._view.world
 
     def bind(self, asked: Sequence[Injection]) -> tuple[Injection, ...]:
-        return bind(self._view, asked)
+        self._asked = tuple(asked)
+        return tuple(map(self._timed, bind(self._view, asked)))
+
+    def _timed(self, one: Injection) -> Injection:
+        """With the time that its mechanism takes."""
+        least_s: float = getattr(self.mechanisms.get(one.mechanism), "inject_timeout_s", 0.0)
+        return replace(one, inject_timeout_s=max(one.inject_timeout_s, least_s))
+
+    def aloud(self, bound: Sequence[Injection]) -> tuple[str, ...]:
+        found = list(notes(self._view, bound, self._asked))
+        for one in _together(bound):
+            told = getattr(self.mechanisms.get(one.mechanism), "notes", None)
+            found += told(one) if told else ()
+        return tuple(dict.fromkeys(found))
 
     def preflight(self) -> None:
         """Raises Refused, before anything is touched, for what can be known to fail."""
         self._view.world  # noqa: B018  (finds the pods, or refuses)
+        self._drilling.check()
+
+    def needs(self, planned: Sequence[Injection], *, outside: bool | None = None) -> tuple[Need, ...]:
+        """What it takes to have planned this, to do it, to revert it and to watch over it."""
+        return Drilling(self.clusters, self.mechanisms, planned).needs(outside=outside)
 
     # --- the run ---------------------------------------------------------------------------------------------
 
     def start(self, keeper: Keeper) -> None:
-        """Nothing is started: who the system is, is written down, and followed from now on."""
+        """Nothing is started: the clusters are held for the run; who the system is, is written down, and followed."""
+        self._drilling.open(keeper)
         self._keeper = keeper
         for slot in self._view.slots.all():
             keeper.record(slot.event())
@@ -177,6 +205,20 @@ class KubernetesTarget:
             return self._reach.address(instance)
         except OSError:
             return ""
+
+
+def _together(bound: Sequence[Injection]) -> list[Injection]:
+    """Nodes that are lost in one way as one, so that it is said once."""
+    found: dict[object, Injection] = {}
+    for one in bound:
+        if not isinstance(one.how, Nodes):
+            found[one.id] = one
+            continue
+        key = (one.use, one.how.cluster, one.how.empties)
+        before = found.get(key)
+        names = before.how.nodes if before is not None and isinstance(before.how, Nodes) else ()
+        found[key] = replace(one, how=replace(one.how, nodes=(*names, *one.how.nodes)))
+    return list(found.values())
 
 
 def _get(address: str, ready: Ready) -> bool:

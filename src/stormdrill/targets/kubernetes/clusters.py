@@ -1,0 +1,90 @@
+"""The clusters of one system while a run lasts: their API servers, and what the run holds in each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from threading import Lock
+from typing import Any
+
+from stormdrill.cluster.api import Access, Answer, Api
+from stormdrill.cluster.hold import Hold
+from stormdrill.errors import Unreachable
+from stormdrill.model.permission import Need
+from stormdrill.model.system import KubernetesSpec
+from stormdrill.targets.kubernetes.mechanism import Place
+
+
+def _configured(context: str) -> Access:
+    from stormdrill.targets.kubernetes.kubeconfig import access_for
+
+    return access_for(context)
+
+
+class Noting(Api):
+    """Remembers what was read, since what a plan reads has to be allowed to whoever runs it."""
+
+    def __init__(self, access: Access, name: str) -> None:
+        super().__init__(access, name)
+        self.read: set[str] = set()
+
+    def call(self, method: str, path: str, body: object = None, **options: Any) -> Answer:
+        if method == "GET" and path.startswith(("/api/", "/apis/")):
+            self.read.add(path)
+        return super().call(method, path, body, **options)
+
+
+def reads(paths: Iterable[str], cluster: str) -> list[Need]:
+    """What it takes to have read them again."""
+    found = []
+    for path in sorted(paths):
+        place = Place.of(path)
+        verb = "get" if place.name else "list"
+        why = "to find the system and to see what a fault would do"
+        found.append(Need(verb, place.group, place.resource, place.namespace, place.name, cluster=cluster, why=why))
+    return found
+
+
+class LiveClusters:
+    """`mechanism.Clusters`. Asks nobody before it is asked itself."""
+
+    def __init__(
+        self, spec: KubernetesSpec, *, run: str, system: str, connect: Callable[[str], Access] = _configured
+    ) -> None:
+        self.spec, self.run, self.system = spec, run, system
+        self.names: tuple[str, ...] = tuple(spec.contexts) or ("",)
+        self.holds: dict[str, Hold] = {}
+        """By the cluster's name, once the run has begun."""
+        self._connect = connect
+        self._apis: dict[str, Noting] = {}
+        self._lock = Lock()
+
+    def api(self, cluster: str) -> Api:
+        """Raises Refused where there are no credentials for it."""
+        with self._lock:
+            if cluster not in self._apis:
+                access = self._connect(self.spec.contexts.get(cluster, ""))
+                self._apis[cluster] = Noting(access, cluster)
+            return self._apis[cluster]
+
+    def read(self) -> list[Need]:
+        """What was read until now, as rights."""
+        with self._lock:
+            return [need for name, api in self._apis.items() for need in reads(api.read, name)]
+
+    def hold(self, cluster: str) -> Hold:
+        """Raises Unreachable before the run has begun there."""
+        held = self.holds.get(cluster)
+        if held is None:
+            raise Unreachable(f"the run holds nothing in {named(cluster)} yet: nothing may be changed there")
+        return held
+
+    def close(self) -> None:
+        """Ends connections; what is held stays."""
+        with self._lock:
+            apis, self._apis = list(self._apis.values()), {}
+        for api in apis:
+            api.close()
+
+
+def named(cluster: str) -> str:
+    return f"cluster {cluster}" if cluster else "the cluster"

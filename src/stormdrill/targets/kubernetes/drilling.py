@@ -1,0 +1,243 @@
+"""A run on clusters beyond finding its system: what it takes, whether it is allowed, what is held, how that stands."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from stormdrill.cluster import naming, rights
+from stormdrill.cluster.api import Api, Lost
+from stormdrill.cluster.exec import Exec
+from stormdrill.cluster.hold import Hold
+from stormdrill.errors import Problem, Refused, StormdrillError, SystemNotReady, Unreachable
+from stormdrill.keeper.client import KeeperClient
+from stormdrill.model.event import ClusterHeld, Warned
+from stormdrill.model.mechanism import Nodes
+from stormdrill.model.permission import Need
+from stormdrill.model.plan import Injection
+from stormdrill.ports import Contact, Keeper, Mechanism
+from stormdrill.targets.kubernetes import preflight
+from stormdrill.targets.kubernetes.clusters import LiveClusters, named
+from stormdrill.targets.kubernetes.keeping import ClusterKeeper, HeldHands
+from stormdrill.targets.kubernetes.kubeconfig import in_a_pod
+from stormdrill.targets.kubernetes.mechanism import Changing, needs_of
+from stormdrill.targets.kubernetes.rbac import normal
+from stormdrill.targets.kubernetes.reach import Reach
+
+MARGIN_S = 600.0
+"""Beyond twice what is planned: after that the watchdog ends what a runner still holds."""
+LOST_SHARE = 0.6
+"""Of the Lease's time without a renewal, from which on the API server counts as lost. It is renewed each quarter."""
+STOPPED = "stopped by a person"
+HELD = "to hold the cluster for the run: Lease, ledger, watchdog"
+WATCHED = "for the watchdog to revert what the runner can't"
+
+
+@runtime_checkable
+class Careful(Protocol):
+    """A mechanism of which is known before what it takes and whether the server would have it."""
+
+    def needs(self, injection: Injection) -> Sequence[Need]: ...
+    def dry_run(self, injection: Injection) -> Sequence[str]: ...
+
+
+class Drilling:
+    """What the runner does in the clusters of one plan, besides its mechanisms."""
+
+    def __init__(
+        self,
+        clusters: LiveClusters,
+        mechanisms: Mapping[str, Mechanism],
+        injections: Sequence[Injection],
+        *,
+        also: Callable[[str], Sequence[Need]] = lambda _: (),
+        lasts_s: float = 0.0,
+    ) -> None:
+        """`also`: what else is needed in the cluster of that name, for load."""
+        self.clusters, self.mechanisms, self.injections = clusters, mechanisms, injections
+        self._also = also
+        self._lasts_s = lasts_s
+
+    @property
+    def lease(self) -> str:
+        return naming.lease(self.clusters.system)
+
+    # --- what it takes ---------------------------------------------------------------------------------------
+
+    def needs(self, *, outside: bool | None = None) -> tuple[Need, ...]:
+        """Everything: what the plan has read, harm, revert, watchdog, load. `outside`: the run is no pod of it."""
+        outside = not in_a_pod() if outside is None else outside
+        harm = self.of_injections()
+        found = [*self.clusters.read(), *harm]
+        for cluster in self.clusters.names:
+            found += self._held(cluster, harm)
+            found += self._also(cluster)
+            if outside:
+                found += Reach.needs(self.clusters.spec.namespace, cluster)
+        return tuple(dict.fromkeys(found))
+
+    def of_injections(self) -> list[Need]:
+        found: list[Need] = []
+        for injection in self.injections:
+            mechanism = self.mechanisms.get(injection.mechanism)
+            if isinstance(mechanism, Careful):
+                found += mechanism.needs(injection)
+        return found
+
+    def of_undos(self, cluster: str) -> list[Need]:
+        """What the watchdog takes to undo what is planned there."""
+        found: list[Need] = []
+        for injection in self.injections:
+            mechanism = self.mechanisms.get(injection.mechanism)
+            if isinstance(mechanism, Changing):
+                changes = [one for one in mechanism.touches(injection) if one.undo.cluster == cluster]
+                found += [need for change in changes for need in needs_of(change) if need.verb != "create"]
+        return list(dict.fromkeys(found))
+
+    def anchored(self, cluster: str, harm: Sequence[Need]) -> tuple[str, ...]:
+        """The namespaces in which objects are made."""
+        made = {need.namespace for need in harm if need.cluster == cluster and need.verb == "create"}
+        return tuple(sorted(made - {"", self.clusters.spec.suite}))
+
+    def _held(self, cluster: str, harm: Sequence[Need]) -> list[Need]:
+        spec = self.clusters.spec
+        namespaces = self.anchored(cluster, harm)
+        runner = rights.of_runner(spec.suite, self.lease, namespaces)
+        watchdog = rights.of_watchdog(spec.suite, self.lease, namespaces)
+        found = [_need(right, cluster, HELD) for right in runner]
+        found += [_need(right, cluster, WATCHED) for right in watchdog if right not in runner]
+        seen = "to see that the watchdog can run"
+        found.append(Need("get", "", "serviceaccounts", spec.suite, spec.account, cluster=cluster, why=seen))
+        return [*found, *self.of_undos(cluster)]
+
+    # --- before anything is touched --------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises Refused with all that can be known to fail. Changes nothing."""
+        problems: list[Problem] = []
+        if not self.clusters.spec.image.name:
+            what = "the kubernetes section names no image for what the suite runs there, its watchdog first of all"
+            problems.append(Problem(self._where, 0, 0, what, "write image: {name: REGISTRY/stormdrill:TAG}"))
+        needs = self.needs()
+        for cluster in self.clusters.names:
+            try:
+                problems += preflight.here(cluster, self._check_cluster(cluster, needs))
+            except Lost as lost:
+                problems.append(Problem("", 0, 0, f"{named(cluster)} does not answer: {lost}", "nothing was touched"))
+        if not problems:
+            problems += self._dry_runs()
+        preflight.refuse(problems)
+
+    def _check_cluster(self, cluster: str, needs: Sequence[Need]) -> list[Problem]:
+        api, spec = self.clusters.api(cluster), self.clusters.spec
+        problems = preflight.not_allowed(api, [need for need in needs if need.cluster == cluster])
+        if not (missing := _account_missing(api, spec.suite, spec.account)):
+            account = preflight.Asker(f"{spec.suite}/{spec.account}")
+            harm = self.of_injections()
+            watchdog = rights.of_watchdog(spec.suite, self.lease, self.anchored(cluster, harm))
+            of_account = [*(_need(right, cluster, WATCHED) for right in watchdog), *self.of_undos(cluster)]
+            with contextlib.suppress(preflight.Unasked):  # then the watchdog asks, and says so before the first fault
+                problems += preflight.not_allowed(api, of_account, account)
+        return [*problems, *missing]
+
+    # --- while it lasts --------------------------------------------------------------------------------------
+
+    def open(self, keeper: Keeper) -> None:
+        """Lease, ledger, watchdog and anchors in every cluster. Raises Refused, and SystemNotReady where one doesn't
+        answer; nothing is left behind then."""
+        harm = self.of_injections()
+        for cluster in self.clusters.names:
+            held = self._hold(cluster, harm, keeper)
+            try:
+                held.open()
+            except Unreachable as error:
+                raise SystemNotReady(f"{named(cluster)} could not be held for the run: {error}") from error
+            self.clusters.holds[cluster] = held
+            names, spec = held.names, self.clusters.spec
+            keeper.record(
+                ClusterHeld(cluster, spec.suite, names["ledger"], names["lease"], names["watchdog"], spec.lease_s)
+            )
+
+    def contacts(self) -> Sequence[Contact]:
+        """How the run stands in each cluster; asks nobody."""
+        return [_contact(cluster, held) for cluster, held in list(self.clusters.holds.items())]
+
+    def keeping(self, client: KeeperClient) -> ClusterKeeper:
+        return ClusterKeeper(client, lambda: self.clusters.holds)
+
+    def hands(self) -> HeldHands:
+        return HeldHands(lambda: self.clusters.holds)
+
+    def _hold(self, cluster: str, harm: Sequence[Need], keeper: Keeper) -> Hold:
+        api, spec = self.clusters.api(cluster), self.clusters.spec
+        nodes = [one.how for one in self.injections if isinstance(one.how, Nodes) and one.how.cluster == cluster]
+        return Hold(
+            api,
+            run=self.clusters.run,
+            system=self.clusters.system,
+            image=spec.image.name,
+            pull=spec.image.pull,
+            suite=spec.suite,
+            account=spec.account,
+            lease_s=spec.lease_s,
+            keep_off=sorted({name for how in nodes for name in how.nodes}),
+            longest_s=2 * self._lasts_s + MARGIN_S,
+            namespaces=self.anchored(cluster, harm),
+            needs=[_right(need) for need in self.of_undos(cluster)],
+            tell=lambda text: _note(keeper, f"{named(cluster)}: {text}"),
+            runs=Exec(api),
+        )
+
+    # --- small things ----------------------------------------------------------------------------------------
+
+    def _dry_runs(self) -> list[Problem]:
+        """Every mutation, as the server would take it."""
+        asked = [
+            (injection, mechanism)
+            for injection in self.injections
+            if isinstance(mechanism := self.mechanisms.get(injection.mechanism), Careful)
+        ]
+
+        def one(injection: Injection, mechanism: Careful) -> list[Problem]:
+            try:
+                told = list(mechanism.dry_run(injection))
+            except (Unreachable, Refused) as error:
+                told = [str(error)]
+            return [Problem(injection.id, 0, 0, text, "nothing was touched") for text in told]
+
+        found = preflight.at_once([lambda pair=pair: one(*pair) for pair in asked])  # type: ignore[misc]  # its own pair
+        return [problem for problems in found for problem in problems]
+
+    @property
+    def _where(self) -> str:
+        return f"system {self.clusters.system}"
+
+
+def _contact(cluster: str, held: Hold) -> Contact:
+    over = held.trouble()
+    late = held.silent_s > held.lease_s * LOST_SHARE
+    lost = f"the Lease was renewed {held.silent_s:.1f} s ago" if late else ""
+    return Contact(cluster, lost, over, "person" if over.startswith(STOPPED) else "cluster")
+
+
+def _note(keeper: Keeper, text: str) -> None:
+    with contextlib.suppress(StormdrillError):  # the conductor hears of a keeper that is gone by itself
+        keeper.record(Warned(text))
+
+
+def _account_missing(api: Api, suite: str, account: str) -> list[Problem]:
+    answer = api.call("GET", f"/api/v1/namespaces/{suite}/serviceaccounts/{account}")
+    if answer.status != 404:
+        return []
+    what = f"there is no ServiceAccount {account} in namespace {suite}, under which the watchdog runs"
+    return [Problem("", 0, 0, what, "stormdrill plan EXPERIMENT --rbac | kubectl apply -f -")]
+
+
+def _need(right: rights.Right, cluster: str, why: str) -> Need:
+    return Need(right.verb, right.group, right.resource, right.namespace, right.name, right.subresource, cluster, why)
+
+
+def _right(need: Need) -> rights.Right:
+    need = normal(need)
+    return rights.Right(need.verb, need.group, need.resource, need.namespace, need.name, need.subresource)
