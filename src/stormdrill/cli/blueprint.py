@@ -133,9 +133,11 @@ def _row(one: Injection, name: str, known: ServiceInstance | None, placed: bool)
 
 
 def where(known: ServiceInstance | None) -> str:
-    """The image or the selector by which a container is known; empty for a process."""
+    """The image or the selector by which a container is known, or the pod that it is; empty for a process."""
     if known is None:
         return ""
+    if known.image.startswith("pod:"):
+        return f"pod {known.image.split('/')[2]}"
     if known.select:
         return "container with " + " ".join(f"{key}={value}" for key, value in sorted(known.select.items()))
     return f"image {known.image[:IMAGE_SHOWN]}" if known.image else ""

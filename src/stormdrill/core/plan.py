@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import combinations
 
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from stormdrill.core.reach import touched, worst_case
 from stormdrill.core.sampling import enough_planned
 from stormdrill.errors import Problem, Refused
 from stormdrill.model.experiment import Experiment
+from stormdrill.model.mechanism import Nodes
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Profile
@@ -59,14 +60,17 @@ def make_plan(
                 injections.extend(_timed(item, system) for item in fault.plan(use, index, world, for_s))
             except Refused as refused:
                 problems.extend(refused.problems)
+    bound = True
     if isinstance(offers, Binds):
         try:
             injections = list(offers.bind(injections))
         except Refused as refused:
             problems.extend(refused.problems)
+            bound = False
     problems.extend(_held_twice(experiment, injections))
     problems.extend(_asked_while_halted(experiment, offers, injections))
-    problems.extend(_cannot(experiment, target, offers, injections))
+    if bound:  # else it was said already, by whoever knows more of it
+        problems.extend(_cannot(experiment, target, offers, injections))
     if profile is not None:
         problems.extend(enough_planned(experiment, profile))
     problems.extend(_lacking(experiment, profile, system))
@@ -185,9 +189,16 @@ def _irreversible(injections: Sequence[Injection]) -> tuple[str, ...]:
     for item in injections:
         if item.loses:
             known = lost.setdefault(item.loses, [])
-            known += [name for name in sorted(touched(item)) if name not in known]
+            known += [name for name in sorted(_losers(item)) if name not in known]
     stays = dict.fromkeys(item.leaves for item in injections if item.leaves)
-    return (*(f"{', '.join(names)}: {what} is lost" for what, names in lost.items()), *stays)
+    return (*(f"{', '.join(names)}: {what} is lost" for what, names in lost.items() if names), *stays)
+
+
+def _losers(item: Injection) -> Set[str]:
+    """Whoever loses something: of a node with pods of others the node itself, of an empty one nobody."""
+    if isinstance(item.how, Nodes) and not item.how.reaches:
+        return {item.instance} if item.how.pods else set()
+    return touched(item)
 
 
 def _permissions(offers: object, injections: Sequence[Injection]) -> tuple[str, ...]:

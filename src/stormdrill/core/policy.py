@@ -9,12 +9,13 @@ from zoneinfo import ZoneInfo
 
 from stormdrill.core.demand import Demand
 from stormdrill.core.reach import moments, touched
-from stormdrill.model.mechanism import Pressure
-from stormdrill.model.plan import Plan
+from stormdrill.model.mechanism import Nodes, Pressure, Scale
+from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.units import show_duration
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+SHOWN = 5
 _OWNER = "whoever owns the platform can"
 
 
@@ -77,6 +78,7 @@ def _reach(policy: Policy, plan: Plan) -> Iterable[Violation]:
     if whole and hit / whole > policy.max_share + 1e-9:
         said = f"{hit} of {whole} instances ({hit / whole:.0%}) are hit at once, {policy.max_share:.0%} is the most"
         yield _beyond("max_share", said, "select fewer")
+    yield from _in_cluster(policy, plan)
     taken_mb = _most_memory_mb(plan)
     if taken_mb > policy.max_memory_mb:
         said = f"{taken_mb:g} MB are taken by memory-leak at once, {policy.max_memory_mb:g} MB is the most"
@@ -86,6 +88,31 @@ def _reach(policy: Policy, plan: Plan) -> Iterable[Violation]:
 def _most_at_once(plan: Plan) -> int:
     """The most distinct instances whose own state is changed at the same moment; see `reach.touched`."""
     return max((len({name for one in there for name in touched(one)}) for there in moments(plan.injections)), default=0)
+
+
+def _in_cluster(policy: Policy, plan: Plan) -> Iterable[Violation]:
+    nodes = max((len(_nodes(there)) for there in moments(plan.injections)), default=0)
+    if nodes > policy.max_nodes:
+        said = f"{nodes} nodes are out of service at once, {policy.max_nodes} is the most"
+        yield _beyond("max_nodes", said, "lose fewer")
+    pods = max((sum(map(_pods, there)) for there in moments(plan.injections)), default=0)
+    if pods > policy.max_pods:
+        said = f"{pods} pods are taken away at once, {policy.max_pods} is the most"
+        yield _beyond("max_pods", said, "lose fewer")
+    short = dict.fromkeys(name for one in plan.injections if isinstance(one.how, Nodes) for name in one.how.budgets)
+    if short and policy.disruption_budgets != "ignore":
+        more = f" and {len(short) - SHOWN} more" if len(short) > SHOWN else ""
+        what = f"more pods go than disruption budgets allow: {', '.join(list(short)[:SHOWN])}{more}"
+        fix = f"write empties: evict in the system file, or take fewer nodes; {_OWNER} write disruption_budgets: ignore"
+        yield Violation("disruption_budgets", what, fix)
+
+
+def _nodes(active: Iterable[Injection]) -> set[tuple[str, str]]:
+    return {(one.how.cluster, name) for one in active if isinstance(one.how, Nodes) for name in one.how.nodes}
+
+
+def _pods(one: Injection) -> int:
+    return one.how.pods if isinstance(one.how, Nodes) else one.how.away if isinstance(one.how, Scale) else 0
 
 
 def _most_memory_mb(plan: Plan) -> float:

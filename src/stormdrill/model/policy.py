@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 
@@ -12,6 +14,12 @@ class Policy(Struct, frozen=True):
     max_share: float = 0.5
     """Of all instances, 0 to 1, that one experiment may hit at once."""
     max_instances: int = 20
+    max_nodes: int = 5
+    """Of a cluster, that may be out of service at once."""
+    max_pods: int = 50
+    """Of a cluster, that may be taken away at once, those of bystanders that opted in among them."""
+    disruption_budgets: Literal["respect", "ignore"] = "respect"
+    """Whether pods may go although a disruption budget allows fewer to be missing."""
     max_memory_mb: float = 2048.0
     """That allocators of ours may hold at once."""
     max_fault_s: float = 600.0

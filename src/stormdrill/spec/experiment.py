@@ -274,6 +274,8 @@ class _Reading:
             value, at = getattr(parameters, info.name), node.get(name)
             if not system or name not in (*system.labels, "instance", "service") or not at or not value or at.broken:
                 continue
+            if system.target == "kubernetes" and name != "service":
+                continue  # what pods and nodes carry, and how many pods there are, the cluster knows
             known = [{**one.labels, "instance": one.name, "service": one.service} for one in system.instances]
             carried = {one[name] for one in known if name in one}
             if value not in carried:

@@ -140,6 +140,16 @@ class PolicyFile(FileModel, frozen=True, kw_only=True):
     max_instances: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)], Meta(description="Hit at once by one experiment.")
     ] = 20
+    max_nodes: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)], Meta(description="Of a cluster, out of service at once.")
+    ] = 5
+    max_pods: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000)], Meta(description="Of a cluster, taken away at once.")
+    ] = 50
+    disruption_budgets: Annotated[
+        Literal["respect", "ignore"],
+        Meta(description="Whether more pods may go than the cluster's disruption budgets allow."),
+    ] = "respect"
     max_memory: Annotated[Size, Meta(description="Taken at once by one experiment's memory-leak.")] = "2GB"
     max_fault: Annotated[Duration, Meta(description="The longest fault phase.")] = "10m"
     max_rate: Annotated[Rate, Meta(description="The highest demand.")] = "500/s"

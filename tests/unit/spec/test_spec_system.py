@@ -206,13 +206,16 @@ def test_a_policy_is_resolved(tmp_path: Path) -> None:
     file.write_text(
         "faults: [region-loss]\ntargets: [process, docker]\nmax_share: 12.5%\nmax_instances: 3\nmax_fault: 2m\n"
         "max_rate: 60/m\nwindows: [mon-fri 09:00-17:00 Europe/Berlin]\nfreeze: [2026-12-20/2027-01-03]\n"
-        "min_memory: 1GB\nmin_disk: 512KB\n"
+        "min_memory: 1GB\nmin_disk: 512KB\nmax_nodes: 7\nmax_pods: 8\ndisruption_budgets: ignore\n"
     )
     assert read_policy(file) == Policy(
         faults=("region-loss",),
         targets=("process", "docker"),
         max_share=0.125,
         max_instances=3,
+        max_nodes=7,
+        max_pods=8,
+        disruption_budgets="ignore",
         max_fault_s=120.0,
         max_rate_per_s=1.0,
         windows=("mon-fri 09:00-17:00 Europe/Berlin",),

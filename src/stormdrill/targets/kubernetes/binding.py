@@ -15,6 +15,8 @@ from stormdrill.targets.kubernetes.objects import Service
 from stormdrill.targets.kubernetes.view import View
 
 HALTS = ("freeze", "crash")
+PROXY_LIMIT_S = 40.0
+"""Until a proxy of ours runs and a Service leads through it."""
 KEEPERS = {
     "argocd.argoproj.io/tracking-id": "Argo CD",
     "argocd.argoproj.io/instance": "Argo CD",
@@ -87,9 +89,9 @@ def notes(view: View, bound: Sequence[Injection], asked: Sequence[Injection]) ->
         how = item.how
         if isinstance(how, Scale | Rollout):
             yield from _kept_by(view, how.cluster, how.workload)
-        if isinstance(how, Scale) and (known := view.workloads.get((how.cluster, how.workload))):
-            if how.away < known.replicas:
-                yield f"which {how.away} of the {known.replicas} pods of {how.workload} go is its controller's choice"
+        known = view.workloads.get((how.cluster, how.workload)) if isinstance(how, Scale) else None
+        if isinstance(how, Scale) and known is not None and how.away < known.replicas:
+            yield f"which {how.away} of the {known.replicas} pods of {how.workload} go is its controller's choice"
 
 
 def _kept_by(view: View, cluster: str, workload: str) -> Iterator[str]:
@@ -201,7 +203,8 @@ def _on_service(view: View, key: tuple[str, str], names: tuple[str, ...], asked:
     subject = f"{cluster}.{service}" if cluster else service
     undo = f"lead Service {service} to its pods again"
     switches = (f"selector of Service {subject}",)
-    return made(asked, subject, first.mechanism, how, undo, switches, instance=names[0])
+    one = made(asked, subject, first.mechanism, how, undo, switches, instance=names[0])
+    return replace(one, inject_timeout_s=PROXY_LIMIT_S)
 
 
 # --- devices and releases ------------------------------------------------------------------------------------

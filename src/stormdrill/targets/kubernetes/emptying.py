@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Emptied:
-    """All nodes of one cluster that a plan takes out of service, together: whatever else happens, that may be at once."""
+    """All nodes of one cluster that a plan takes out of service, together: they may be lost at the same time."""
 
     def __init__(self, cluster: Cluster, taken: Sequence[Nodes]) -> None:
         self.cluster = cluster
@@ -86,10 +86,7 @@ class Emptied:
         assert isinstance(how, Nodes)
         mine = [pod for pod in self.going if pod.spec.node_name in how.nodes]
         short = tuple(_named(one) for one, _ in self.budgets if any(one.covers(pod) for pod in mine))
-        lost = "what they hold only in memory or in emptyDir volumes" if mine else ""
-        return replace(
-            injection, how=replace(how, pods=len(mine), budgets=short if self.empties != "evict" else ()), loses=lost
-        )
+        return replace(injection, how=replace(how, pods=len(mine), budgets=short if self.empties != "evict" else ()))
 
 
 def emptied(view: View, injections: Iterable[Injection]) -> list[Emptied]:
