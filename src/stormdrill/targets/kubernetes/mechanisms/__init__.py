@@ -9,7 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stormdrill.model.system import ImagePolicy
     from stormdrill.targets.kubernetes.mechanism import Clusters, KubeMechanism
+    from stormdrill.targets.kubernetes.mechanisms.within import WhichPod
 
 
 def mechanisms(clusters: Clusters) -> dict[str, KubeMechanism]:
@@ -24,4 +28,32 @@ def mechanisms(clusters: Clusters) -> dict[str, KubeMechanism]:
         "scale": Scaling(clusters),
         "rollout": RollingOut(clusters),
         "capacity": Withdrawing(clusters),
+    }
+
+
+def pod_mechanisms(
+    clusters: Clusters, image: ImagePolicy, which: WhichPod, entries: Callable[[], tuple[str, ...]]
+) -> dict[str, KubeMechanism]:
+    """The words around Services, policies, quotas and what runs in or beside pods.
+
+    `image`: of the suite's own pods. `which`: instance -> the pod that it is now. `entries`: base URLs where load
+    enters, as pods of the cluster reach them.
+    """
+    from stormdrill.targets.kubernetes.mechanisms.beside import StandingBeside
+    from stormdrill.targets.kubernetes.mechanisms.isolate import Isolating
+    from stormdrill.targets.kubernetes.mechanisms.pressure import PressingPods
+    from stormdrill.targets.kubernetes.mechanisms.quota import Quotas
+    from stormdrill.targets.kubernetes.mechanisms.segment import Segmenting
+    from stormdrill.targets.kubernetes.mechanisms.swap import Swapping
+    from stormdrill.targets.kubernetes.mechanisms.telling import NotTold
+    from stormdrill.targets.portable.proxied import WORDS as TOXICS
+
+    return {
+        **dict.fromkeys(TOXICS, Swapping(clusters, image)),
+        "isolate": Isolating(clusters),
+        "segment": Segmenting(clusters),
+        "quota": Quotas(clusters),
+        "beside": StandingBeside(clusters, image, which, entries),
+        "pressure": PressingPods(clusters, which),
+        "tell": NotTold(),
     }

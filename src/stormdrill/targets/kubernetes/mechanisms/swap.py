@@ -27,6 +27,7 @@ from stormdrill.model.undo import Element, KubePatch, Undo
 from stormdrill.ports import Effect
 from stormdrill.targets.kubernetes.mechanism import (
     API_SERVER,
+    SHARE_OF_LIMIT,
     Changing,
     Clusters,
     Left,
@@ -59,8 +60,6 @@ class Swapping(Changing):
     """Witnesses: the Service's EndpointSlices, and the proxy's own count of what it touched."""
 
     permission = "lead Services through a fault proxy of stormdrill's own, which it starts in the system's namespace"
-    inject_timeout_s = READY_S + 10.0
-    """What the plan must give an injection: it takes until the proxy is ready."""
 
     def __init__(self, clusters: Clusters, image: ImagePolicy, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clusters)
@@ -87,9 +86,7 @@ class Swapping(Changing):
             return f"{said}; allow pods with the label {OF_ONE} there, or isolate instead of slowing"
         if closed := confining(policies, self._labels(injection)):
             said = f"NetworkPolicy {', '.join(closed)} would confine the proxy as well"
-            return (
-                f"{said}; leave pods with the label {OF_ONE} out of it (matchExpressions), or isolate instead of slowing"
-            )
+            return f"{said}; leave pods with the label {OF_ONE} out of it, or isolate instead of slowing"
         return ""
 
     def notes(self, injection: Injection) -> tuple[str, ...]:
@@ -154,6 +151,7 @@ class Swapping(Changing):
         if bound is None:
             raise Unreachable(f"{injection.id} was never armed: nothing was changed")
         self._looks.pop(injection.id, None)
+        end_s = self._clock() + min(READY_S, SHARE_OF_LIMIT * injection.inject_timeout_s)
         behind, proxy, swap = bound
         hold = self.clusters.hold(how.cluster)
         hold.apply(injection.id, behind)
@@ -164,19 +162,19 @@ class Swapping(Changing):
             raise Unreachable(f"Service {how.service} has no second one to lead to")
         # what is undone is the same: the address that the second Service was given is filled in
         hold.apply(injection.id, replace(proxy, body=self._proxy(injection, service, address).body))
-        self._await(injection)
+        self._await(injection, end_s)
         hold.apply(injection.id, swap)
         self._looks.pop(injection.id, None)
 
-    def _await(self, injection: Injection) -> None:
+    def _await(self, injection: Injection, end_s: float) -> None:
         """Until the proxy answers and reaches what it leads to, as its kubelet has seen. Raises Unreachable."""
-        how, end_s = _toxic(injection), self._clock() + READY_S
+        how = _toxic(injection)
         while True:
             found = self.get(how.cluster, self._pod_path(injection))
             if _is_ready(found):
                 return
             if self._clock() >= end_s:
-                raise Unreachable(f"the fault proxy was not ready within {READY_S:g} s: {_state(found)}")
+                raise Unreachable(f"the fault proxy was not ready in time: {_state(found)}")
             self.clusters.hold(how.cluster).check()
             time.sleep(LOOK_EVERY_S)
 

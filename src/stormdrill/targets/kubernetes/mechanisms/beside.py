@@ -1,0 +1,177 @@
+"""`beside`: a pod of ours on the node of the one that is to suffer, which burns its cores, or floods the entry.
+
+The scheduler places it, by the node's name as a condition: where its rules leave no room, nothing is forced. It has the
+system's namespace, and the tolerations of whom it stands beside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from stormdrill.cluster.changes import Change
+from stormdrill.errors import Unreachable
+from stormdrill.model.mechanism import Beside
+from stormdrill.model.permission import Need
+from stormdrill.model.plan import Injection
+from stormdrill.model.system import ImagePolicy
+from stormdrill.ports import Effect
+from stormdrill.targets.kubernetes.mechanism import API_SERVER, Changing, Clusters, Left, Object, at, objects
+from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, created, name_of, pod, short
+from stormdrill.targets.kubernetes.mechanisms.within import Blind, Slot, WhichPod, run, tagged
+from stormdrill.targets.portable.beside import BURNT_S, GRACE_S
+
+MOST_CORES = 64
+NOTES = "/tmp/flood.json"  # noqa: S108  (of the pod alone)
+WHY = "to run a program beside the system"
+
+
+class StandingBeside(Changing):
+    """Witnesses: the CPU time that the kernel counts in the pod; what the entry answered to the flood."""
+
+    permission = "run pods of stormdrill's own in the system's namespace"
+
+    def __init__(
+        self, clusters: Clusters, image: ImagePolicy, which: WhichPod, entries: Callable[[], tuple[str, ...]]
+    ) -> None:
+        """`entries`: base URLs where load enters, as pods of the cluster reach them."""
+        super().__init__(clusters)
+        self._image = image
+        self._which = which
+        self._entries = entries
+
+    def refusal(self, injection: Injection) -> str:
+        how = _beside(injection)
+        if self._which(injection.instance) is None:
+            return f"{injection.instance} has no pod now, and nothing can stand beside it; choose one that runs"
+        if how.program == "burn" and not 1 <= how.cores <= MOST_CORES:
+            return f"{how.cores} cores can't be burnt; write 1 to {MOST_CORES}"
+        if how.program == "flood" and not self._entries():
+            return "no Service leads to where load enters; make one for the entry"
+        return ""
+
+    def notes(self, injection: Injection) -> tuple[str, ...]:
+        how = _beside(injection)
+        if how.program == "flood":
+            return (f"a pod of ours sends the flood to {', '.join(self._entries())}",)
+        found = self._which(injection.instance)
+        place = f"the node of {injection.instance} ({found.name})" if found else "its node"
+        return (f"a pod of ours burns cores on {place}: whoever runs there gets less, as far as their requests allow",)
+
+    def changes(self, injection: Injection) -> tuple[Change, ...]:
+        how, found = _beside(injection), self._which(injection.instance)
+        if found is None:
+            raise Unreachable(f"{injection.instance} has no pod now, and nothing can stand beside it")
+        victim = self.get(found.cluster, f"/api/v1/namespaces/{found.namespace}/pods/{found.name}")
+        node = at(victim, "spec", "nodeName")
+        if not isinstance(node, str) or not node:
+            raise Unreachable(f"{found.name} is on no node, and nothing can stand beside it")
+        cores = how.cores if how.program == "burn" else 1
+        body = pod(
+            _name(injection),
+            found.namespace,
+            self._image,
+            self._argv(injection),
+            labels={OF_ONE: short(injection)},
+            requests={"cpu": "10m", "memory": "32Mi"},
+            limits={"cpu": str(cores), "memory": "128Mi"},
+        )
+        spec = body["spec"]
+        assert isinstance(spec, dict)
+        spec["restartPolicy"] = "Never"
+        spec["activeDeadlineSeconds"] = int(injection.for_s + GRACE_S) + 1
+        spec["tolerations"] = objects(at(victim, "spec", "tolerations"))
+        if how.program == "burn":
+            spec["affinity"] = _on(node)
+        return (created(found.cluster, _path(found.namespace), self.clusters.run, body, WHY),)
+
+    def touches(self, injection: Injection) -> tuple[Change, ...]:
+        found = self._which(injection.instance)
+        if found is None:
+            return ()
+        body: Object = {"metadata": {"name": _name(injection)}}
+        return (created(found.cluster, _path(found.namespace), self.clusters.run, body, WHY),)
+
+    def also(self, injection: Injection) -> tuple[Need, ...]:
+        found = self._which(injection.instance)
+        if found is None:
+            return ()
+        looks = "to see what a program beside the system takes"
+        return (
+            Need("get", "", "pods", found.namespace, "", "", found.cluster, "to see on which node an instance is"),
+            Need("get", "", "pods", found.namespace, _name(injection), "exec", found.cluster, looks),
+        )
+
+    def look(self, injection: Injection, left: Left) -> Effect:
+        how = _beside(injection)
+        undo = self._bound[injection.id][0].undo
+        found = self.get(undo.cluster, undo.path)
+        phase = at(found, "status", "phase")
+        if phase != "Running":
+            return Effect(False, False, API_SERVER, f"{_name(injection)} is {phase}{_why(found)}")
+        namespace = str(at(found, "metadata", "namespace"))
+        slot = Slot(undo.cluster, namespace, _name(injection), str(at(found, "metadata", "uid")), "stormdrill", "")
+        api = self.clusters.api(undo.cluster)
+        if how.program == "burn":
+            try:
+                counted = tagged(api, slot, self._tag(injection))
+            except Blind as blind:
+                return Effect(False, False, "nobody", str(blind))
+            return Effect(
+                counted.cpu_s >= BURNT_S, False, "the kernel's account", f"burnt {counted.cpu_s:.2f} s of CPU time"
+            )
+        told = _told(run(api, slot, ("cat", self._notes_of(injection))))
+        answered = told.get("answered", 0)
+        return Effect(answered > 0, False, "answers to the flood", f"{answered} of {told.get('sent', 0)} were answered")
+
+    def _argv(self, injection: Injection) -> tuple[str, ...]:
+        how, entries = _beside(injection), self._entries()
+        words = tuple(word.replace("$entry", ",".join(entries)) for word in how.arguments)
+        if how.program == "flood":
+            hosts = dict.fromkeys(urlsplit(entry).hostname or "" for entry in entries)
+            words += (*(word for host in hosts for word in ("--beyond", host)), "--status", self._notes_of(injection))
+        until = ("--deadline-s", f"{injection.for_s + GRACE_S:g}", "--tag", self._tag(injection))
+        return ("python3", "-m", "stormdrill.beside", how.program, *words, *until)
+
+    def _notes_of(self, injection: Injection) -> str:
+        return NOTES.replace("flood", _name(injection))
+
+    def _tag(self, injection: Injection) -> str:
+        return self.marker(injection)
+
+
+def _on(node: str) -> Object:
+    """That node and no other; everything else is the scheduler's to decide."""
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+
+
+def _told(ran: object) -> dict[str, int]:
+    out = getattr(ran, "out", b"")
+    try:
+        read = json.loads(out)
+    except ValueError:
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _why(found: Object | None) -> str:
+    """What the scheduler or the kubelet say of a pod that doesn't run."""
+    for one in objects(at(found, "status", "conditions")):
+        if one.get("status") == "False" and one.get("message"):
+            return f": {one['message']}"
+    return ""
+
+
+def _path(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
+
+
+def _name(injection: Injection) -> str:
+    return name_of(injection, f"stormdrill-{_beside(injection).program}")
+
+
+def _beside(injection: Injection) -> Beside:
+    assert isinstance(injection.how, Beside)
+    return injection.how
