@@ -12,12 +12,16 @@ from msgspec import Struct
 
 from stormdrill.model.experiment import FaultUse
 from stormdrill.model.expression import Expression
+from stormdrill.model.world import Hop as Hop
+from stormdrill.model.world import Instance as Instance
+from stormdrill.model.world import Workload as Workload
+from stormdrill.model.world import World as World
 
 if TYPE_CHECKING:
     from stormdrill.model.event import Event, LoadStarted
     from stormdrill.model.event import Spawned as Spawned
     from stormdrill.model.plan import Injection
-    from stormdrill.model.system import MetricSource, System
+    from stormdrill.model.system import MetricSource
     from stormdrill.model.undo import Undo
 else:
 
@@ -33,18 +37,6 @@ else:
 Life = Literal["running", "frozen", "gone", "unknown"]
 
 
-class Instance(Struct, frozen=True):
-    """One instance as the inventory knows it, before or while it runs."""
-
-    name: str
-    service: str
-    labels: dict[str, str]
-    address: str = ""
-    """host:port where it listens, or empty."""
-    pid: int = 0
-    start_ticks: int = 0
-
-
 class Effect(Struct, frozen=True):
     """What a witness other than the injecting call saw, just now."""
 
@@ -56,51 +48,6 @@ class Effect(Struct, frozen=True):
     """When the witness saw it, where that was before this look; monotonic."""
     readings: tuple[tuple[str, dict[str, str], float], ...] = ()
     """What it measured by looking: name, labels, value. Written down as readings of the instance."""
-
-
-class Hop(Struct, frozen=True):
-    """One caller's way to one instance of a dependency, through a proxy of ours."""
-
-    name: str
-    """`edge-1>gateway-eu`"""
-    dependency: str
-    caller: str
-    callee: str
-
-
-class Workload(Struct, frozen=True):
-    """What keeps instances running in a cluster, and makes them again."""
-
-    name: str
-    """deployments/cpu-eu, statefulsets/queue"""
-    namespace: str
-    instances: tuple[str, ...]
-    """Those that are pods of it."""
-    replicas: int
-    containers: tuple[str, ...]
-    """Names of its pods' containers, the first one first."""
-    labels: dict[str, str]
-    """By which it selects its pods."""
-    cluster: str = ""
-
-
-class World(Struct, frozen=True):
-    """What a fault may choose from: what there is, or what there will be once the system is started."""
-
-    system: System
-    instances: tuple[Instance, ...]
-    hops: tuple[Hop, ...] = ()
-    workloads: tuple[Workload, ...] = ()
-    """In a cluster only."""
-
-    def chosen(self, /, **labels: str) -> tuple[Instance, ...]:
-        """The instances that carry all these labels, `service` and `instance` among them; empty ones are ignored."""
-        wanted = {name: value for name, value in labels.items() if value}
-        return tuple(
-            item
-            for item in self.instances
-            if wanted.items() <= {"service": item.service, "instance": item.name, **item.labels}.items()
-        )
 
 
 class Mechanism(Protocol):
