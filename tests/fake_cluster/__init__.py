@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from fake_cluster import bootstrap, defaults, namespaces, reviews, scenes
+from fake_cluster import bootstrap, defaults, namespaces, reviews, scenes, validation
 from fake_cluster.access import TokenAccess, kubeconfig
 from fake_cluster.calls import Call, Reply, Request
 from fake_cluster.pipeline import Pipeline
@@ -53,6 +53,7 @@ class FakeCluster:
         defaults.install(self.registry)
         reviews.install(self.registry, self.rights, self.tokens)
         namespaces.install(self.registry)
+        validation.install(self.registry)
         bootstrap.fill(self.registry)
         self._server: Server | None = None
 
@@ -62,7 +63,7 @@ class FakeCluster:
             self._start_world()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, raised: BaseException | None, trace: object) -> None:
         try:
             for stop in reversed(self._on_stop):
                 stop()
@@ -72,6 +73,8 @@ class FakeCluster:
                 self.store.changed.notify_all()
             if self._server is not None:
                 self._server.refuse()
+        if self.mistakes and raised is None:
+            raise AssertionError("the fake cluster made mistakes:\n" + "\n".join(self.mistakes))
 
     def on_stop(self, stop: Callable[[], None]) -> None:
         """Called at the end, the last first."""
@@ -178,6 +181,11 @@ class FakeCluster:
     @property
     def requests(self) -> list[Request]:
         return self._pipeline.requests
+
+    @property
+    def mistakes(self) -> list[str]:
+        """What the fake itself stumbled over (answered with 500): a cluster that ends with some raises."""
+        return self._pipeline.mistakes
 
     def trouble(self, match: tuple[str, str], what: str, times: int = 1) -> None:
         """The next `times` requests that match (whole method, part of the path; regular expressions) meet it."""

@@ -7,17 +7,14 @@ from fake_cluster.namespaces import FIRST
 from fake_cluster.registry import Registry
 from fake_cluster.store import Event, Object
 
-EVERYBODY = (
-    "/api",
-    "/api/*",
-    "/apis",
-    "/apis/*",
-    "/healthz",
-    "/livez",
-    "/openapi",
-    "/openapi/*",
-    "/readyz",
-    "/version",
+HEALTH = ("/healthz", "/livez", "/readyz", "/version", "/version/")
+EVERYBODY = ("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", *HEALTH[2:])
+WELL_KNOWN = ("/.well-known", "/.well-known/*")
+ISSUER = (
+    "/.well-known/openid-configuration",
+    "/.well-known/openid-configuration/",
+    "/openid/v1/jwks",
+    "/openid/v1/jwks/",
 )
 
 
@@ -34,7 +31,10 @@ def fill(registry: Registry) -> None:
     ]
     for name, rules, group in (
         ("cluster-admin", everything, "system:masters"),
-        ("system:discovery", [{"nonResourceURLs": list(EVERYBODY), "verbs": ["get"]}], "system:authenticated"),
+        ("system:discovery", _plain(EVERYBODY), "system:authenticated"),
+        ("system:discovery-well-known", _plain(WELL_KNOWN), "system:authenticated"),
+        ("system:service-account-issuer-discovery", _plain(ISSUER), "system:serviceaccounts"),
+        ("system:public-info-viewer", _plain(HEALTH), "system:authenticated"),
         (
             "system:basic-user",
             [
@@ -50,6 +50,10 @@ def fill(registry: Registry) -> None:
     ):
         for obj in _role(name, rules, group):
             registry.add(obj)
+
+
+def _plain(paths: tuple[str, ...]) -> list[Object]:
+    return [{"nonResourceURLs": list(paths), "verbs": ["get"]}]
 
 
 def _role(name: str, rules: list[Object], group: str) -> list[Object]:

@@ -98,6 +98,8 @@ def put(call: Call) -> Reply:
             if not kind.put_creates:
                 raise not_found(kind, call.name)
             meta.pop("resourceVersion", None)
+            if meta.get("uid"):
+                raise other_uid(kind, call, meta["uid"], "")
             return Reply(201, registry.create(kind, call.namespace, obj, user=call.user, dry_run=dry))
         check_identity(kind, call, before, meta)
         if not meta.get("resourceVersion") and kind.put_needs_version:
@@ -114,17 +116,21 @@ def check_identity(kind: Kind, call: Call, before: Stored, meta: Object) -> None
     """The uid and the version that a PUT names must be the object's."""
     uid, version = before.obj["metadata"]["uid"], before.obj["metadata"]["resourceVersion"]
     if meta.get("uid", uid) != uid:
-        path = f"/registry/{kind.plural}/" + (f"{call.namespace}/" if kind.namespaced else "") + call.name
-        raise conflict(
-            kind,
-            call.name,
-            f"StorageError: invalid object, Code: 4, Key: {path}, ResourceVersion: 0, AdditionalErrorMsg: Precondition "
-            f"failed: UID in precondition: {meta['uid']}, UID in object meta: {uid}",
-        )
+        raise other_uid(kind, call, meta["uid"], uid)
     if meta.get("resourceVersion", version) != version:
         raise modified(kind, call.name)
     if kind.namespaced and meta.setdefault("namespace", call.namespace) != call.namespace:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+
+
+def other_uid(kind: Kind, call: Call, wanted: str, held_uid: str) -> Problem:
+    path = f"/registry/{kind.plural}/" + (f"{call.namespace}/" if kind.namespaced else "") + call.name
+    return conflict(
+        kind,
+        call.name,
+        f"StorageError: invalid object, Code: 4, Key: {path}, ResourceVersion: 0, AdditionalErrorMsg: Precondition "
+        f"failed: UID in precondition: {wanted}, UID in object meta: {held_uid}",
+    )
 
 
 def patch(call: Call) -> Reply:
@@ -145,6 +151,10 @@ def patch(call: Call) -> Reply:
             raise bad_request(
                 f"the name of the object ({meta.get('name')}) does not match the name on the URL ({call.name})"
             )
+        uid = before.obj["metadata"]["uid"]
+        if meta.get("uid", uid) != uid:
+            told = ("metadata.uid", "FieldValueInvalid", f'Invalid value: "{meta["uid"]}": field is immutable')
+            raise invalid(kind.kind, kind.group, call.name, [told, told])
         if meta.get("resourceVersion") not in (None, "", before.obj["metadata"]["resourceVersion"]):
             raise modified(kind, call.name)
         return Reply(200, registry.commit(kind, before, obj, user=call.user, sub=call.sub, dry_run=dry))

@@ -190,7 +190,7 @@ def _strategic_map(target: dict[str, Any], patch: dict[str, Any], kind: str, par
             merged[key] = value
     for key, order in orders.items():
         if isinstance(merged.get(key), list):
-            merged[key] = _ordered(merged[key], order, _merge_key(key, kind, parent))
+            merged[key] = _ordered(merged[key], order, target.get(key) or [], _merge_key(key, kind, parent))
     return merged
 
 
@@ -223,7 +223,6 @@ def _strategic_list(target: list[Any], patch: list[Any], kind: str, parent: str,
     if any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
         return [clone(item) for item in patch if item.get("$patch") != "replace"]
     merged = list(target)
-    fresh: list[Any] = []
     for item in patch:
         if not isinstance(item, dict) or key not in item:
             raise problem(500, f"map: {_go_map(item)} does not contain declared merge key: {key}")
@@ -233,16 +232,25 @@ def _strategic_list(target: list[Any], patch: list[Any], kind: str, parent: str,
         elif place >= 0:
             merged[place] = _strategic_map(merged[place], item, kind, field)
         else:
-            fresh.append(clone({k: v for k, v in item.items() if not k.startswith("$")}))
-    return fresh + merged  # what is new stands in front
+            merged.append(clone({k: v for k, v in item.items() if not k.startswith("$")}))
+    return _ordered(merged, patch, target, key)
 
 
-def _ordered(items: list[Any], order: list[Any], key: str) -> list[Any]:
-    if key:
-        places = {item[key]: place for place, item in enumerate(order) if isinstance(item, dict) and key in item}
-        return sorted(items, key=lambda item: places.get(item.get(key), -1))
-    places = {item: place for place, item in enumerate(order)}
-    return sorted(items, key=lambda item: places.get(item, -1))
+def _ordered(items: list[Any], order: list[Any], before: list[Any], key: str) -> list[Any]:
+    """What the patch names keeps the patch's order; the others go in before the first of it that stood behind them."""
+
+    def name(item: Any) -> Any:
+        return item.get(key) if key and isinstance(item, dict) else item
+
+    wanted, places = [name(item) for item in order], [name(item) for item in before]
+    right = sorted((item for item in items if name(item) in wanted), key=lambda item: wanted.index(name(item)))
+    left = [item for item in items if name(item) not in wanted]
+    made: list[Any] = []
+    while left and right:
+        ahead = name(left[0]) in places and name(right[0]) in places
+        first = ahead and places.index(name(left[0])) < places.index(name(right[0]))
+        made.append(left.pop(0) if first else right.pop(0))
+    return [*made, *left, *right]
 
 
 def _go_map(item: Any) -> str:

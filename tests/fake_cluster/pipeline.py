@@ -15,7 +15,7 @@ from fake_cluster.registry import Registry
 from fake_cluster.routing import ONE, is_resource, resolve
 from fake_cluster.server import LARGEST_BODY, Hangup, refused
 from fake_cluster.tokens import Tokens
-from fake_cluster.trouble import Troubles, refusal
+from fake_cluster.trouble import Moment, Troubles, refusal
 
 ACCEPTED = ("", "*/*", "application/*", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 
@@ -34,10 +34,16 @@ class Pipeline:
         if what.startswith("slow:"):
             time.sleep(float(what[5:]))
         moments = self._troubles.moment(request)
-        for moment in moments:
-            if moment.when == "before":
-                moment.callback(request)
+        _call_back(moments, "before", request)
         call = Call(request, headers, User(""), self._registry, values=values)
+        reply = self._answered(call, what)
+        _call_back(moments, "after", request)
+        if what == "drop-after":
+            raise Hangup
+        return reply
+
+    def _answered(self, call: Call, what: str) -> Reply | Call:
+        request = call.request
         try:
             asked_for = refusal(what)
             if asked_for is not None:
@@ -52,11 +58,6 @@ class Pipeline:
             request.status = reply.status
             if call.warnings:
                 reply.headers["Warning"] = ", ".join(f'299 - "{_quoted(text)}"' for text in call.warnings)
-        for moment in moments:
-            if moment.when == "after":
-                moment.callback(request)
-        if what == "drop-after":
-            raise Hangup
         return reply
 
     def _allowed(self, call: Call) -> Reply | Call:
@@ -80,6 +81,12 @@ class Pipeline:
     def _check(self, user: User, asked: Asked) -> None:
         if self._rights.allows(user, asked) is None:
             raise denied(user, asked)
+
+
+def _call_back(moments: list[Moment], when: str, request: Request) -> None:
+    for moment in moments:
+        if moment.when == when:
+            moment.callback(request)
 
 
 def check_headers(call: Call) -> None:

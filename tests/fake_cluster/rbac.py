@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fake_cluster.calls import Call, User
 from fake_cluster.kinds import RBAC
-from fake_cluster.problems import Problem, named, problem
+from fake_cluster.problems import Problem, forbidden, named, problem
 
 if TYPE_CHECKING:
-    from fake_cluster.registry import Registry
+    from fake_cluster.registry import Admitted, Registry
     from fake_cluster.store import Event
 
 
@@ -54,6 +55,7 @@ class Rights:
         self._registry = registry
         self._known: dict[User | str, list[Allowance]] = {}
         registry.store.subscribe(self._forget)
+        registry.admission(lambda asked: refuse_escalation(self, asked))
 
     def _forget(self, event: Event) -> None:
         if event.kind.group == RBAC:
@@ -69,6 +71,9 @@ class Rights:
             if any(covers(rule, asked) for rule in allowance.rules):
                 return allowance.why
         return None
+
+    def holds(self, asked: Admitted) -> Callable[[Asked], bool]:
+        return lambda wanted: self.allows(asked.user, wanted) is not None
 
     def of(self, user: User) -> list[Allowance]:
         with self._registry.store.lock:
@@ -99,6 +104,46 @@ class Rights:
             why = f'RBAC: allowed by {kind} "{bound}" of {ref["kind"]} "{ref["name"]}" to {subject["kind"]} "{whom}"'
             found.append(Allowance(namespace, tuple(role.obj.get("rules") or ()), why))
         return found
+
+
+def refuse_escalation(rights: Rights, asked: Admitted) -> None:
+    """Nobody grants by a Role what they don't hold. Raises Problem 403."""
+    if asked.kind.plural not in ("roles", "clusterroles") or asked.obj is None or asked.user.admin:
+        return
+    holds = rights.holds(asked)
+    lacking = [rule for rule in asked.obj.get("rules") or () if not all(map(holds, _grants(rule, asked.namespace)))]
+    if lacking:
+        groups = " ".join(f'"{group}"' for group in asked.user.groups)
+        why = (
+            f'user "{asked.user.name}" (groups=[{groups}]) is attempting to grant RBAC permissions not currently '
+            "held:\n" + "\n".join(map(_shown, lacking))
+        )
+        raise forbidden(asked.kind.resource, asked.kind.group, asked.kind.plural, asked.name, why)
+
+
+def _grants(rule: dict[str, Any], namespace: str) -> list[Asked]:
+    names = rule.get("resourceNames") or [""]
+    return [
+        Asked(verb, group, *_split(resource), namespace, name)
+        for verb in rule.get("verbs") or ()
+        for group in rule.get("apiGroups") or ()
+        for resource in rule.get("resources") or ()
+        for name in names
+    ]
+
+
+def _split(resource: str) -> tuple[str, str]:
+    whole, _, sub = resource.partition("/")
+    return whole, sub
+
+
+def _shown(rule: dict[str, Any]) -> str:
+    parts = []
+    for name, key in (("APIGroups", "apiGroups"), ("Resources", "resources"), ("ResourceNames", "resourceNames"),
+                      ("Verbs", "verbs")):  # fmt: skip
+        if rule.get(key):
+            parts.append(f"{name}:[" + " ".join(f'"{one}"' for one in rule[key]) + "]")
+    return "{" + ", ".join(parts) + "}"
 
 
 def _is(subject: dict[str, Any], user: User, binding: dict[str, Any]) -> bool:

@@ -72,6 +72,8 @@ class Registry:
         self.admissions: list[Admission] = []
         self.defaults: dict[str, list[Default]] = {}
         self.validations: dict[str, list[Validate]] = {}
+        self.patience_s = 3.0
+        """How long a list waits for a version that is not there yet."""
         self.closed = False
         """The server has ended: watches end too."""
 
@@ -310,8 +312,8 @@ class Registry:
         if kind.plural == "pods" and meta.get("deletionGracePeriodSeconds") != 0:
             # also what goes at once is seen terminating before
             last = self.store.put(kind, _marked(kind, before.obj, 0, [])).obj
-        self.store.remove(kind, meta.get("namespace", ""), meta["name"])
-        return last
+        over = self.store.remove(kind, meta.get("namespace", ""), meta["name"])
+        return over.obj if over is not None and kind.tells and kind.plural != "pods" else last
 
     @staticmethod
     def _grace(kind: Kind, obj: Object, asked: int | None) -> int:

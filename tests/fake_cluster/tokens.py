@@ -27,6 +27,12 @@ class Tokens:
         user, _ = self.known[token]
         self.known[token] = (user, 0.0)
 
+    def revoke(self, uid: str) -> None:
+        """Every token of a user with this uid."""
+        for token, (user, _) in list(self.known.items()):
+            if uid and user.uid == uid:
+                self.expire(token)
+
     def user(self, headers: dict[str, str]) -> User:
         """Raises Problem 401."""
         kind, _, token = headers.get("authorization", "").partition(" ")

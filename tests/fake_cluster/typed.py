@@ -26,7 +26,10 @@ ZERO_DROPPED = {
 }  # fmt: skip
 """Numbers and booleans that are left out when they are 0 or false; others are kept."""
 KEPT_EMPTY = {"rules", "limits:LimitRangeSpec", "podSelector", "emptyDir"}
-FREE = {"any"}
+OFF = {"LeaseSpec": {"preferredHolder", "strategy"}}
+"""Fields whose feature is off: dropped without a word."""
+NULLED = {"PodCondition": ("lastProbeTime", "lastTransitionTime")}
+"""Fields that are null when they are absent."""
 TIME = "2006-01-02T15:04:05Z07:00"
 MICRO = "2006-01-02T15:04:05.000000Z07:00"
 
@@ -71,11 +74,13 @@ class Decoding:
             if kind is None:
                 self.unknown.append(path)
                 continue
-            if item is None:
+            if item is None or key in OFF.get(name, ()):
                 continue
             made = self._value(kind, item, path, name, key)
             if not _empty(made, key, kind, name):
                 read[key] = made
+        for key in NULLED.get(name, ()):
+            read.setdefault(key, None)
         return read
 
     def _value(self, kind: str, item: Any, where: str, owner: str, key: str) -> Any:
