@@ -15,6 +15,7 @@ PART = f"{PREFIX}part"
 """Label that tells what an object of ours is for: ledger, anchor, watchdog."""
 SYSTEM = f"{PREFIX}system"
 """Label of a ledger: the system under test."""
+LONGEST_LABEL = 63
 _MARKER = re.compile(r"stormdrill\.dev/[0-9a-f]{12}")
 
 
@@ -43,11 +44,13 @@ def fence(marker_name: str) -> str:
 
 def ledger(run: str) -> str:
     """Name of the ledger in the suite's namespace, and of the run's anchors in others."""
-    return f"stormdrill-{run}"
+    return f"stormdrill-{run.lower()}"
 
 
 def watchdog(run: str) -> str:
-    return f"stormdrill-{run}-watchdog"
+    """A Job's name becomes a label of its pods."""
+    name = f"{ledger(run)}-watchdog"
+    return name if len(name) <= LONGEST_LABEL else f"stormdrill-{short(run)}-watchdog"
 
 
 def lease(system: str) -> str:

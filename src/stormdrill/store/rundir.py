@@ -12,6 +12,8 @@ from stormdrill.errors import Refused
 from stormdrill.store.journal import NAME, RESERVE_BYTES
 
 LEAST_FREE_BYTES = 16 * RESERVE_BYTES
+LONGEST_WORD = 40
+"""Of the experiment's name in the run's id: as a label of what a run leaves in a cluster it may have 63 characters."""
 RUN_ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9][a-z0-9-]*-[0-9a-f]{4}")
 
 
@@ -20,7 +22,7 @@ def create(runs: Path, experiment: str) -> Path:
 
     Raises Refused when it cannot be written or the disk is nearly full, before anything else is touched.
     """
-    word = re.sub(r"[^a-z0-9]+", "-", experiment.lower()).strip("-") or "run"
+    word = re.sub(r"[^a-z0-9]+", "-", experiment.lower())[:LONGEST_WORD].strip("-") or "run"
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     run_dir = runs / f"{stamp}-{word}-{secrets.token_hex(2)}"
     try:
