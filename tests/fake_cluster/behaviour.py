@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fake_cluster import streams
+from fake_cluster import eviction, podcalls, proxying, quotas, streams
 from fake_cluster.collector import Collector, Namespaces
+from fake_cluster.endpoints import Endpoints
+from fake_cluster.eviction import Budgets
 from fake_cluster.ground import Ground, Writer
 from fake_cluster.jobs import Jobs
 from fake_cluster.kubelet import Kubelet
 from fake_cluster.loop import Change, Loop
+from fake_cluster.proxying import Proxy
+from fake_cluster.quotas import Quotas
 from fake_cluster.replicas import ReplicaSets
 from fake_cluster.rollouts import Deployments
 from fake_cluster.scheduling import Scheduler
@@ -35,15 +38,20 @@ class Behaviour:
         self.ground = Ground(Writer(cluster.registry))
         surroundings = Surroundings(self.ground, self.home, cluster.url, cluster.account)
         self.kubelet = Kubelet(self.ground, surroundings, cluster.run_pods)
+        self.proxy = Proxy(self.ground, self.kubelet)
         self.loop = Loop()
         self.loop.controllers += [
             NodeTaints(self.ground), TaintManager(self.ground), Deployments(self.ground), ReplicaSets(self.ground),
             StatefulSets(self.ground), DaemonSets(self.ground), Jobs(self.ground), Scheduler(self.ground),
-            self.kubelet, Collector(self.ground), Namespaces(self.ground),
+            self.kubelet, Collector(self.ground), Namespaces(self.ground), Budgets(self.ground),
+            Quotas(self.ground, cluster.registry), Endpoints(self.ground), self.proxy,
         ]  # fmt: skip
         self.kubelet.poke = lambda key: self.loop.poke(self.kubelet, key)
+        eviction.install(cluster.registry)
+        quotas.install(cluster.registry)
+        proxying.install(cluster.registry)
+        podcalls.install(cluster.registry, self.kubelet)
         streams.install(cluster.registry, self.kubelet)
-        self.closers: list[Callable[[], None]] = []
 
     def start(self) -> None:
         store = self.cluster.store
@@ -67,8 +75,7 @@ class Behaviour:
     def stop(self) -> None:
         """Nothing that was started is left; what a controller stumbled over is told."""
         self.loop.stop()
-        for close in reversed(self.closers):
-            close()
+        self.proxy.stop()
         self.kubelet.stop()
         shutil.rmtree(self.home, ignore_errors=True)
         if self.loop.problems:
