@@ -75,9 +75,14 @@ class Slots:
             return
         candidates = [(cluster, pod) for cluster, found in pods.items() for pod in found if alive(pod)]
         candidates.sort(key=lambda one: (one[1].metadata.creation_timestamp, one[1].metadata.name, one[1].metadata.uid))
+        carrying: dict[tuple[str, str], list[tuple[str, Pod]]] = {}
+        for one in candidates:
+            for label in one[1].metadata.labels.items():
+                carrying.setdefault(label, []).append(one)
         taken: dict[str, str] = {}
         for template in self._system.instances:
-            mine = [(cluster, pod) for cluster, pod in candidates if self._is_meant(template, cluster, pod)]
+            fewest = min((carrying.get(label, []) for label in template.select.items()), key=len, default=[])
+            mine = [(cluster, pod) for cluster, pod in fewest if self._is_meant(template, cluster, pod)]
             if not mine:
                 yield self._nobody(template)
             for number, (cluster, pod) in enumerate(mine, 1):
