@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -277,7 +277,7 @@ class _Session:
             watch.counted if observed else None,
         )
         host = HostWatch(
-            lambda: {**self.target.companions(), **self.conductor.processes},
+            lambda: {} if self._elsewhere else {**self.target.companions(), **self.conductor.processes},
             self._record,
             lambda reason: self.conductor.abort("machine", reason),
             run_dir=self.run_dir,
@@ -301,19 +301,21 @@ class _Session:
             ),
         )
 
+    @property
+    def _elsewhere(self) -> bool:
+        """Nothing of the system is on this machine, and what it lacks starves nobody there."""
+        return isinstance(self.target, Contacts)
+
     def _make_contact(self) -> tuple[Watcher, ...]:
         if not isinstance(self.target, Contacts):
             return ()
         from stormdrill.engine.contact import ContactWatch
 
-        return (
-            ContactWatch(
-                self.target.contacts,
-                self._record,
-                lambda by, reason: self.conductor.abort(by, reason),
-                on_defect=self._failed,
-            ),
-        )
+        abort = self._abort
+        return (ContactWatch(self.target.contacts, self._record, abort, on_defect=self._failed),)
+
+    def _abort(self, by: Literal["person", "cluster"], reason: str) -> None:
+        self.conductor.abort(by, reason)
 
     def _make_hops(self) -> HopWatch:
         from stormdrill.probes.hops import read_hops
