@@ -90,7 +90,9 @@ def pod_status(
         was = old.get(kind)
         at = was["lastTransitionTime"] if was and was["status"] == str(on) else now()
         conditions.append({"type": kind, "status": str(on), "lastProbeTime": None, "lastTransitionTime": at, **more})
-    status: Obj = {"phase": phase, "conditions": conditions, "hostIP": host_ip, "hostIPs": [{"ip": host_ip}]}
+    status: Obj = {"phase": phase, "conditions": conditions, "hostIP": host_ip}
+    if order == REAL:
+        status["hostIPs"] = [{"ip": host_ip}]
     if ip:
         status |= {"podIP": ip, "podIPs": [{"ip": ip}]}
     status["startTime"] = before.get("startTime") or now()
