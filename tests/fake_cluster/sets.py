@@ -116,10 +116,10 @@ class DaemonSets:
         self._tell(ds, wanted)
         return 0.5 if refused else None
 
-    def _belongs(self, ds: Obj, node: Obj) -> bool:
+    def _belongs(self, ds: Obj, node: Obj, effects: tuple[str, ...] = ("NoSchedule", "NoExecute")) -> bool:
         spec = ds["spec"]["template"]["spec"]
         tolerations = [*(spec.get("tolerations") or []), *_daemon_tolerations()]
-        hard = [one for one in node["spec"].get("taints") or [] if one["effect"] in ("NoSchedule", "NoExecute")]
+        hard = [one for one in node["spec"].get("taints") or [] if one["effect"] in effects]
         return node_fits(spec, node) and all(tolerates(tolerations, one) for one in hard)
 
     def _by_node(self, ds: Obj) -> dict[str, list[Obj]]:
@@ -130,7 +130,10 @@ class DaemonSets:
 
     def _step(self, ds: Obj, wanted: list[str]) -> None:
         there = self._by_node(ds)
-        for node in sorted(set(there) - set(wanted)):
+        # NoSchedule keeps new ones away; who runs already goes on
+        nodes = self.ground.all("nodes")
+        may_stay = {one["metadata"]["name"] for one in nodes if self._belongs(ds, one, ("NoExecute",))}
+        for node in sorted(set(there) - set(wanted) - may_stay):
             for pod in there[node]:
                 if not deleted_at(pod):
                     self.ground.delete("pods", pod)
