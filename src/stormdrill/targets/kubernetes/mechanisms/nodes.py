@@ -46,7 +46,8 @@ class Pod(NamedTuple):
     uid: str
     ready: bool
     goes: bool
-    """False: it stays whatever is done here (a DaemonSet's, a mirror of a static one, one that tolerates the taint)."""
+    """False: it stays whatever is done here (a mirror of a static one, one that tolerates the taint; where pods are
+    ended one by one, a DaemonSet's, which would make it anew at once, and whoever may not be drilled)."""
 
     @property
     def path(self) -> str:
@@ -244,10 +245,9 @@ def _well(pod: Pod, now: Object | None) -> bool:
 def _goes(pod: Object, how: Nodes) -> bool:
     if "kubernetes.io/config.mirror" in texts(at(pod, "metadata", "annotations")):
         return False
-    if any(owner.get("kind") == "DaemonSet" for owner in objects(at(pod, "metadata", "ownerReferences"))):
-        return False
-    tolerations = objects(at(pod, "spec", "tolerations"))
-    return how.empties != "taint" or not any(_tolerates(one) for one in tolerations)
+    if how.empties == "taint":  # a DaemonSet's pods tolerate a cordon by themselves, and our taint no more than others
+        return not any(_tolerates(one) for one in objects(at(pod, "spec", "tolerations")))
+    return not any(owner.get("kind") == "DaemonSet" for owner in objects(at(pod, "metadata", "ownerReferences")))
 
 
 def _tolerates(toleration: Object) -> bool:
