@@ -1,11 +1,11 @@
-"""`python -m stormdrill.beside leak|burn|flood …`: exit 0 at its deadline or after SIGTERM, 2 for bad arguments."""
+"""`python -m stormdrill.beside PROGRAM …`: exit 0 at its deadline or after SIGTERM, 2 for bad arguments."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-PROGRAMS = ("leak", "burn", "flood")
+PROGRAMS = ("leak", "burn", "flood", "tell")
 
 
 def main() -> int:

@@ -299,6 +299,34 @@ def test_what_bears_a_tag_is_counted_by_the_kernel_and_the_counter_itself_is_not
     assert (seen["count"], seen["mb"] > 1) == (2, True)
 
 
+@pytest.mark.parametrize("ended_by", ["a signal", "its deadline"])
+def test_what_a_system_is_told_is_taken_back(started: Callable[..., subprocess.Popen[bytes]], ended_by: str) -> None:
+    heard: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(500 if len(heard) == 1 else 204)  # the first one has to be repeated
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    words = ("--method", "PUT", "--path", "/lag", "--body", "old", "--undo-method", "PUT", "--undo-path", "/lag")
+    at = f"127.0.0.1:{server.server_address[1]}"
+    deadline_s = "60" if ended_by == "a signal" else "1"
+    told = started("tell", "--at", at, *words, "--undo-body", "new", "--deadline-s", deadline_s)
+    until(lambda: heard == ["old", "old"])
+    if ended_by == "a signal":
+        told.send_signal(signal.SIGTERM)
+    assert told.wait(timeout=20) == 0
+    assert heard == ["old", "old", "new"]
+    server.shutdown()
+    server.server_close()
+
+
 def test_a_flood_goes_beyond_loopback_only_to_an_address_that_is_named_twice() -> None:
     words = ("flood", "--entries", "http://192.0.2.1:80", "--rate", "1", "--deadline-s", "0.1")
     assert subprocess.run((*START, *words), capture_output=True, timeout=20, check=False).returncode == 2

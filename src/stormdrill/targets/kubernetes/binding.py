@@ -15,8 +15,6 @@ from stormdrill.targets.kubernetes.objects import Service
 from stormdrill.targets.kubernetes.view import View
 
 HALTS = ("freeze", "crash")
-PROXY_LIMIT_S = 40.0
-"""Until a proxy of ours runs and a Service leads through it."""
 KEEPERS = {
     "argocd.argoproj.io/tracking-id": "Argo CD",
     "argocd.argoproj.io/instance": "Argo CD",
@@ -203,8 +201,7 @@ def _on_service(view: View, key: tuple[str, str], names: tuple[str, ...], asked:
     subject = f"{cluster}.{service}" if cluster else service
     undo = f"lead Service {service} to its pods again"
     switches = (f"selector of Service {subject}",)
-    one = made(asked, subject, first.mechanism, how, undo, switches, instance=names[0])
-    return replace(one, inject_timeout_s=PROXY_LIMIT_S)
+    return made(asked, subject, first.mechanism, how, undo, switches, instance=names[0])
 
 
 # --- devices and releases ------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ from stormdrill.targets.kubernetes import view
 from stormdrill.targets.kubernetes.binding import bind, notes
 from stormdrill.targets.kubernetes.clusters import LiveClusters
 from stormdrill.targets.kubernetes.drilling import Drilling
-from stormdrill.targets.kubernetes.mechanisms import mechanisms
+from stormdrill.targets.kubernetes.entering import entered
+from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
 from stormdrill.targets.kubernetes.reach import Reach
 from stormdrill.targets.portable.telling import Telling
 
@@ -64,8 +65,14 @@ class KubernetesTarget:
         self._left = threading.Event()
         self._asked: tuple[Injection, ...] = ()
         self.mechanisms: dict[str, Mechanism] = {
-            "tell": Telling(self._reach.address),
             **mechanisms(self.clusters),
+            **pod_mechanisms(
+                self.clusters,
+                system.kubernetes.image,
+                lambda name: self._view.slots.bound(name),
+                lambda: entered(self._view, self._system),
+                Telling(self._reach.address),
+            ),
         }
         self._drilling = Drilling(self.clusters, self.mechanisms, injections, lasts_s=lasts_s)
         self.keeping, self.hands = self._drilling.keeping, self._drilling.hands

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from stormdrill.model.system import ImagePolicy
     from stormdrill.targets.kubernetes.mechanism import Clusters, KubeMechanism
+    from stormdrill.targets.kubernetes.mechanisms.telling import Asks
     from stormdrill.targets.kubernetes.mechanisms.within import WhichPod
 
 
@@ -32,12 +33,12 @@ def mechanisms(clusters: Clusters) -> dict[str, KubeMechanism]:
 
 
 def pod_mechanisms(
-    clusters: Clusters, image: ImagePolicy, which: WhichPod, entries: Callable[[], tuple[str, ...]]
+    clusters: Clusters, image: ImagePolicy, which: WhichPod, entries: Callable[[], tuple[str, ...]], asks: Asks
 ) -> dict[str, KubeMechanism]:
     """The words around Services, policies, quotas and what runs in or beside pods.
 
     `image`: of the suite's own pods. `which`: instance -> the pod that it is now. `entries`: base URLs where load
-    enters, as pods of the cluster reach them.
+    enters, as pods of the cluster reach them. `asks`: how the runner sees what the system was told (`Telling`).
     """
     from stormdrill.targets.kubernetes.mechanisms.beside import StandingBeside
     from stormdrill.targets.kubernetes.mechanisms.isolate import Isolating
@@ -45,7 +46,7 @@ def pod_mechanisms(
     from stormdrill.targets.kubernetes.mechanisms.quota import Quotas
     from stormdrill.targets.kubernetes.mechanisms.segment import Segmenting
     from stormdrill.targets.kubernetes.mechanisms.swap import Swapping
-    from stormdrill.targets.kubernetes.mechanisms.telling import NotTold
+    from stormdrill.targets.kubernetes.mechanisms.telling import TellingByPod
     from stormdrill.targets.portable.proxied import WORDS as TOXICS
 
     return {
@@ -55,5 +56,5 @@ def pod_mechanisms(
         "quota": Quotas(clusters),
         "beside": StandingBeside(clusters, image, which, entries),
         "pressure": PressingPods(clusters, which),
-        "tell": NotTold(),
+        "tell": TellingByPod(clusters, image, which, asks),
     }

@@ -56,17 +56,17 @@ class StandingBeside(Changing):
         if how.program == "flood":
             return (f"a pod of ours sends the flood to {', '.join(self._entries())}",)
         found = self._which(injection.instance)
-        place = f"the node of {injection.instance} ({found.name})" if found else "its node"
+        place = f"the node of {injection.instance} ({found.pod})" if found else "its node"
         return (f"a pod of ours burns cores on {place}: whoever runs there gets less, as far as their requests allow",)
 
     def changes(self, injection: Injection) -> tuple[Change, ...]:
         how, found = _beside(injection), self._which(injection.instance)
         if found is None:
             raise Unreachable(f"{injection.instance} has no pod now, and nothing can stand beside it")
-        victim = self.get(found.cluster, f"/api/v1/namespaces/{found.namespace}/pods/{found.name}")
+        victim = self.get(found.cluster, f"/api/v1/namespaces/{found.namespace}/pods/{found.pod}")
         node = at(victim, "spec", "nodeName")
         if not isinstance(node, str) or not node:
-            raise Unreachable(f"{found.name} is on no node, and nothing can stand beside it")
+            raise Unreachable(f"{found.pod} is on no node, and nothing can stand beside it")
         cores = how.cores if how.program == "burn" else 1
         body = pod(
             _name(injection),

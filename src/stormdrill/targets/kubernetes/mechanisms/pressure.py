@@ -192,7 +192,7 @@ class PressingPods(Changing):
 
     def _pod(self, instance: str) -> Object | None:
         bound = self._which(instance)
-        return self.get(bound.cluster, f"/api/v1/namespaces/{bound.namespace}/pods/{bound.name}") if bound else None
+        return self.get(bound.cluster, f"/api/v1/namespaces/{bound.namespace}/pods/{bound.pod}") if bound else None
 
     def _slot(self, instance: str, found: Object | None) -> Slot:
         bound = self._which(instance)

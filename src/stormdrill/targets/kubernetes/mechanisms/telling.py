@@ -1,45 +1,134 @@
-"""`tell`: requests to the system itself. Refused in a cluster, since nobody could take them back after the runner.
+"""`tell`: requests to the system itself, by a pod of ours that takes back what it asked for when it ends.
 
-The request that takes one back would go over the runner's own forwarded port. The watchdog changes objects and ends
-programs; it isn't in the system's network and holds none of its credentials.
+A request of the runner's own could be taken back by nobody else: the watchdog changes objects, and isn't in the
+system's network. So the undo is the deletion of that pod. Its kubelet tells it to end, it takes the request back, and
+only then is it gone. Its own deadline does the same.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
+from stormdrill.cluster.changes import Change
+from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Tell
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
+from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Effect
+from stormdrill.targets.kubernetes.mechanism import Changing, Clusters, Left, Object, at
+from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, created, name_of, pod, short
+from stormdrill.targets.kubernetes.mechanisms.within import WhichPod
 
-WHY = "what is told to a system in a cluster could not be taken back once the runner is gone"
+GRACE_S = 10.0
+"""After the planned end it takes back by itself what it asked for; so long it may also take for that at its end."""
+WHY = "to ask the system for something from inside of the cluster"
 
 
-class NotTold:
-    permission = ""
+class Asks(Protocol):
+    """What `portable.telling.Telling` does from outside: it looks, and sees whether the undo would put things right."""
+
+    def undo(self, injection: Injection) -> tuple[Undo, ...]: ...
+    def observe(self, injection: Injection) -> Effect: ...
+
+
+class TellingByPod(Changing):
+    """Witness: the system itself, asked by the runner, over another way than the one that told it."""
+
+    permission = "run pods of stormdrill's own in the system's namespace, which ask the system's admin interface"
+
+    def __init__(self, clusters: Clusters, image: ImagePolicy, which: WhichPod, asks: Asks) -> None:
+        super().__init__(clusters)
+        self._image = image
+        self._which = which
+        self._asks = asks
 
     def refusal(self, injection: Injection) -> str:
-        how = injection.how
-        if isinstance(how, Tell) and how.look.startswith(".version"):
-            return (
-                f"{WHY}; declare the release in the system file's kubernetes section: its template is changed instead"
-            )
-        return f"{WHY}; drill it on --target process or docker"
-
-    def undo(self, injection: Injection) -> tuple[Undo, ...]:
-        raise NotImplementedError(WHY)
-
-    def apply(self, injection: Injection) -> None:
-        raise NotImplementedError(WHY)
-
-    def observe(self, injection: Injection) -> Effect:
-        raise NotImplementedError(WHY)
-
-    def needs(self, injection: Injection) -> tuple[Need, ...]:
-        return ()
-
-    def dry_run(self, injection: Injection) -> tuple[str, ...]:
-        return ()
+        found = self._which(injection.instance)
+        if found is None:
+            return f"{injection.instance} has no pod now, and can be told nothing; choose one that runs"
+        if not found.port:
+            return f"nothing says on which port {injection.instance} listens; add port: to its service"
+        return ""
 
     def notes(self, injection: Injection) -> tuple[str, ...]:
-        return ()
+        how = _tell(injection)
+        said = (
+            f"{how.method} {how.path} is asked of {injection.instance} by a pod of ours, which takes it back at its end"
+        )
+        return (said, f"should that pod's node be lost meanwhile, nobody does: then ask for {injection.undo} yourself")
+
+    def undo(self, injection: Injection) -> tuple[Undo, ...]:
+        self._asks.undo(injection)  # for what it refuses: an undo that would leave things other than they are
+        return super().undo(injection)
+
+    def changes(self, injection: Injection) -> tuple[Change, ...]:
+        how, found = _tell(injection), self._which(injection.instance)
+        if found is None:
+            raise Unreachable(f"{injection.instance} has no pod now, and can be told nothing")
+        told = self.get(found.cluster, f"/api/v1/namespaces/{found.namespace}/pods/{found.pod}")
+        address = at(told, "status", "podIP")
+        if not isinstance(address, str) or not address:
+            raise Unreachable(f"{found.pod} has no address yet, and can be told nothing")
+        host = f"[{address}]" if ":" in address else address
+        argv = (
+            *("python3", "-m", "stormdrill.beside", "tell", "--at", f"{host}:{found.port}"),
+            *(f"--method={how.method}", f"--path={how.path}", f"--body={how.body}"),
+            *(f"--undo-method={how.undo_method}", f"--undo-path={how.undo_path}", f"--undo-body={how.undo_body}"),
+            *("--deadline-s", f"{injection.for_s + GRACE_S:g}", "--tag", self.marker(injection)),
+        )
+        body = pod(
+            _name(injection),
+            found.namespace,
+            self._image,
+            argv,
+            labels={OF_ONE: short(injection)},
+            requests={"cpu": "10m", "memory": "32Mi"},
+            limits={"cpu": "500m", "memory": "64Mi"},
+        )
+        spec = body["spec"]
+        assert isinstance(spec, dict)
+        spec["restartPolicy"] = "OnFailure"
+        spec["terminationGracePeriodSeconds"] = int(GRACE_S)
+        spec["activeDeadlineSeconds"] = int(injection.for_s + 2 * GRACE_S)
+        return (created(found.cluster, _path(found.namespace), self.clusters.run, body, WHY),)
+
+    def touches(self, injection: Injection) -> tuple[Change, ...]:
+        found = self._which(injection.instance)
+        body: Object = {"metadata": {"name": _name(injection)}}
+        return (created(found.cluster, _path(found.namespace), self.clusters.run, body, WHY),) if found else ()
+
+    def also(self, injection: Injection) -> tuple[Need, ...]:
+        found = self._which(injection.instance)
+        if found is None:
+            return ()
+        where = (found.namespace, "", "", found.cluster)
+        return (
+            Need("get", "", "pods", *where, "to see under which address an instance is told"),
+            Need("get", "", "pods", found.namespace, "", "portforward", found.cluster, "to see what it was told"),
+        )
+
+    def look(self, injection: Injection, left: Left) -> Effect:
+        seen = self._asks.observe(injection)
+        return Effect(seen.bit, False, seen.witness, seen.detail)
+
+    def lingers(self, injection: Injection) -> str:
+        """What nobody can see is no comfort; an instance that has gone was told nothing else."""
+        if self._which(injection.instance) is None:
+            return ""
+        seen = self._asks.observe(injection)
+        return "" if seen.gone else f"{seen.witness}: {seen.detail}"
+
+
+def _path(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
+
+
+def _name(injection: Injection) -> str:
+    return name_of(injection, "stormdrill-tell")
+
+
+def _tell(injection: Injection) -> Tell:
+    assert isinstance(injection.how, Tell)
+    return injection.how

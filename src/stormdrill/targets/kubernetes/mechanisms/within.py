@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import stormdrill
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.exec import Exec, Ran, Refusal
 from stormdrill.errors import Unreachable
 from stormdrill.targets.kubernetes.mechanism import Object, at, objects
+from stormdrill.targets.kubernetes.reach import Bound
 
 TEXTS = Path(stormdrill.__file__).parent / "beside"
 TRY_S = 1.0
@@ -54,21 +55,6 @@ class Slot(NamedTuple):
     uid: str
     container: str
     node: str
-
-
-class Bound(Protocol):
-    """The pod that an instance is now (`targets.kubernetes.reach.Bound`)."""
-
-    @property
-    def cluster(self) -> str: ...
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def uid(self) -> str: ...
-    @property
-    def port(self) -> int: ...
 
 
 WhichPod = Callable[[str], Bound | None]
