@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from fake_cluster import bootstrap, defaults, namespaces, reviews, scenes, validation
+from fake_cluster import bootstrap, defaults, identities, namespaces, reviews, scenes, validation
 from fake_cluster.access import TokenAccess, kubeconfig
 from fake_cluster.calls import Call, Reply, Request
 from fake_cluster.pipeline import Pipeline
@@ -53,6 +53,7 @@ class FakeCluster:
         defaults.install(self.registry)
         reviews.install(self.registry, self.rights, self.tokens)
         namespaces.install(self.registry)
+        identities.install(self.registry)
         validation.install(self.registry)
         bootstrap.fill(self.registry)
         self._server: Server | None = None

@@ -307,7 +307,7 @@ class Registry:
     def _remove(self, kind: Kind, before: Stored, dry_run: bool) -> Object:
         meta = before.obj["metadata"]
         if dry_run:
-            return before.obj
+            return _marked(kind, before.obj, 0, []) if kind.plural == "pods" else before.obj
         last = before.obj
         if kind.plural == "pods" and meta.get("deletionGracePeriodSeconds") != 0:
             # also what goes at once is seen terminating before

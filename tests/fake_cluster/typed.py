@@ -16,7 +16,16 @@ from typing import Any
 from fake_cluster.kinds import Kind
 from fake_cluster.store import Object
 
-POINTERS = {"holderIdentity", "storageClassName", "appProtocol", "runtimeClassName", "hostUsers", "effect", "operator"}
+POINTERS = {
+    "holderIdentity",
+    "storageClassName",
+    "appProtocol",
+    "runtimeClassName",
+    "hostUsers",
+    "effect",
+    "operator",
+    "imageID",
+}
 """Strings that are kept when they are empty."""
 ZERO_DROPPED = {
     "unschedulable", "hostNetwork", "hostPID", "hostIPC", "paused", "minReadySeconds", "stdin", "stdinOnce", "tty",

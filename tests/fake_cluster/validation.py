@@ -154,10 +154,19 @@ def workload(obj: Object, before: Object | None) -> list[Cause]:
 
 def deployment(obj: Object, before: Object | None) -> list[Cause]:
     causes = workload(obj, before)
-    spec = (obj.get("spec") or {}).get("template") or {}
-    if not (spec.get("spec") or {}).get("containers"):
-        causes.append(lacking("spec.template.spec.containers"))
-    return causes
+    template = (obj.get("spec") or {}).get("template") or {}
+    return causes + containers(template.get("spec") or {}, "spec.template.spec")
+
+
+def containers(spec: Object, where: str) -> list[Cause]:
+    if not spec.get("containers"):
+        return [lacking(f"{where}.containers")]
+    return [
+        lacking(f"{where}.containers[{place}].{field}")
+        for place, one in enumerate(spec["containers"])
+        for field in ("name", "image")
+        if not one.get(field)
+    ]
 
 
 def go_map(labels: dict[str, Any]) -> str:
@@ -180,11 +189,9 @@ POD_MAY = (
 
 def pod(obj: Object, before: Object | None) -> list[Cause]:
     spec = obj.get("spec") or {}
-    if not spec.get("containers"):
-        return [lacking("spec.containers")]
-    if before is None:
-        return []
-    causes: list[Cause] = []
+    causes = containers(spec, "spec")
+    if before is None or causes:
+        return causes
     old = before["spec"]
     kept, more = old.get("tolerations") or [], spec.get("tolerations") or []
     if kept != more:
