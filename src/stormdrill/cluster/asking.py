@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stormdrill.cluster.api import Answer, Api, Lost
 from stormdrill.errors import Unreachable
@@ -22,8 +22,8 @@ class Until:
     """A time that is shared by all requests of one thing to do."""
 
     limit_s: float
-    now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    now: Callable[[], float] = field(default_factory=lambda: time.monotonic)
+    sleep: Callable[[float], None] = field(default_factory=lambda: time.sleep)
     last: str = ""
     """What was heard last, for messages."""
     _end_s: float = 0.0

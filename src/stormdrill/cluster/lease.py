@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from stormdrill.cluster import naming
@@ -37,7 +37,7 @@ def micro(at: datetime | None = None) -> str:
 class Watch:
     """How long a Lease has not been renewed, as far as the watcher can prove."""
 
-    now: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = field(default_factory=lambda: time.monotonic)
     _seen: str | None = None
     _since_s: float = 0.0
 
@@ -58,7 +58,7 @@ class Lease:
     holder: str
     """`RUN/runner`, `RUN/watchdog`."""
     duration_s: float
-    clock: Callable[[], float] = awake
+    clock: Callable[[], float] = field(default_factory=lambda: awake)
     lost: str = ""
     """Why it is not ours any more; stays so."""
     _version: str = ""

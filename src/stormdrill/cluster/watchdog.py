@@ -45,7 +45,7 @@ class Watchdog:
     runs: Runs | None = None
     by: str = BY
     tell: Callable[[str], None] = lambda _: None
-    now: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = field(default_factory=lambda: time.monotonic)
     asked: str = ""
     """Why it is to revert at once; empty for waiting until that is called for."""
     book: Book | None = None
