@@ -97,6 +97,7 @@ class InClusterLoad(ClusterLoad):
 
         Raises Refused when the locustfile is at fault, SystemNotReady when somebody dies or is missing.
         """
+        (self._directory / "load").mkdir(exist_ok=True)
         try:
             self._pods.make((MASTER, *self._local))
             self._host = self._pods.pod_of(MASTER).ip

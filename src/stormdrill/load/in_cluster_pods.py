@@ -26,6 +26,8 @@ SPARE_S = 180
 KEPT_S = 60
 """Of a Job that has ended, until the cluster takes it away by itself."""
 CPU, MEMORY, MOST_MEMORY = "500m", "256Mi", "1Gi"
+REMOVE_LIMIT_S = 10.0
+"""For all of them, where the API server doesn't answer."""
 _LOOK_EVERY_S = 0.25
 _FATE_LIMIT_S = 2.0
 _HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"})
@@ -121,7 +123,11 @@ class Pods:
         with self._lock:
             names, self._made = self._made, []
         problems = []
+        until_s = time.monotonic() + REMOVE_LIMIT_S
         for name in names:
+            if time.monotonic() >= until_s:
+                problems.append(f"{name}: no time was left")
+                continue
             body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
             try:
                 answer = self.api.call("DELETE", f"{self._jobs()}/{name}", body)

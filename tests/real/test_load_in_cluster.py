@@ -1,0 +1,257 @@
+"""A load from inside: the same arrivals, records that came home whole, and nobody who goes on when it is over."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from load_crew import Counting, rows_of
+from load_in_cluster import IMAGE, Inside, runner
+
+from fake_cluster import FakeCluster
+from fake_cluster.processes import marked
+from stormdrill.errors import Refused, SystemNotReady
+from stormdrill.load.in_cluster_pods import Owner, needs
+from stormdrill.model.event import LoadClockCompared, LoadWorkerLost
+from stormdrill.model.profile import Profile, Stream, Trace
+from stormdrill.store.records import read_records
+from stormdrill.targets.kubernetes.rbac import rules
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def cluster():
+    with FakeCluster(run_images=(IMAGE,)) as cluster:
+        cluster.world()
+        yield cluster
+
+
+@pytest.fixture
+def inside(tmp_path, cluster):
+    inside = Inside(tmp_path, cluster)
+    yield inside
+    if inside.load is not None:
+        inside.load._stop_all(0.1)
+
+
+def until(what, within_s=10.0):
+    end_s = time.monotonic() + within_s
+    while time.monotonic() < end_s:
+        if what():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def replayed(trace):
+    stream = Stream("s", 1.0, {"tier": "1"}, 1.0)
+    return Profile("p", "http_user", "constant", (), (stream,), trace=trace)
+
+
+def grant(cluster, wanted):
+    """A Role of exactly these, to the account `loader`."""
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": rules(wanted)}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "loader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "loader", "namespace": "stormdrill"}],
+    }
+    meta = {"name": "loader", "namespace": "stormdrill"}
+    cluster.apply([{**role, "metadata": dict(meta)}, {**binding, "metadata": dict(meta)}])
+
+
+def worker_process(inside, instance):
+    """Its pid on this machine, by its pod's mark."""
+    uid = inside.load._pods.pod_of(instance).uid
+    for pid in marked([uid]):
+        with contextlib.suppress(OSError):
+            if b"--boot" in (Path("/proc") / str(pid) / "cmdline").read_bytes():
+                return pid
+    raise AssertionError(f"{instance} has no process")
+
+
+def test_two_workers_in_pods_send_what_was_asked_for_and_their_records_come_home(inside):
+    with Counting() as server:
+        inside.start(server.url, rate=200.0)
+        ended, closed = inside.end(2.0)
+        assert server.stands_still()
+        assert server.seen == 400
+    assert (ended.scheduled, ended.sent, ended.dropped, ended.lost_workers) == (400, 400, 0, 0)
+    assert ended.detail == ""
+    assert [(item.file, item.complete) for item in closed] == [
+        ("load/worker-0.records", True),
+        ("load/worker-1.records", True),
+    ]
+    assert sum(len(rows) for rows in rows_of(inside)) == 400
+    times = np.sort(np.concatenate([rows["intended_us"] for rows in rows_of(inside)]))
+    assert np.allclose(np.diff(times), 5000, atol=2)
+    assert inside.stopped == []
+    assert inside.left() == []
+    compared = [(item.worker, item.when) for item in inside.events(LoadClockCompared)]
+    assert sorted(compared) == [(f"generator-{n}", when) for n in (0, 1) for when in ("after", "before")]
+    header, _ = read_records(inside.load.records()[0])
+    assert header["epoch_mono_ns"] == pytest.approx(inside.epoch_s * 1e9, abs=1000)
+    assert header["clock_error_ms"] > 0
+
+
+def test_records_come_home_while_the_load_goes_on(inside):
+    with Counting() as server:
+        inside.start(server.url, rate=200.0).until(1.5)
+        assert sum(len(rows) for rows in rows_of(inside)) > 100
+        assert inside.load.live().sent == pytest.approx(200, abs=60)
+        inside.end(1.6)
+
+
+def test_a_profile_that_replays_a_recording_brings_it_along(inside, tmp_path):
+    moments = [0.1 * number for number in range(20)]
+    data = "".join(f"{moment:.3f}\n" for moment in moments).encode()
+    (tmp_path / "trace.times").write_bytes(data)
+    trace = Trace("trace.times", hashlib.sha256(data).hexdigest(), len(moments), moments[-1])
+    with Counting() as server:
+        inside.start(server.url, rate=trace.mean_per_s, profile=replayed(trace))
+        ended, _ = inside.end(3.0)
+        assert server.seen == ended.sent == 20
+
+
+def test_the_token_stands_in_no_object_and_is_no_argument(inside, cluster):
+    with Counting() as server:
+        inside.start(server.url)
+        token = inside.load._token
+        assert len(token) > 20
+        assert token not in json.dumps(cluster.snapshot())
+        assert not any(token in f"{request.path} {request.query} {request.body}" for request in cluster.requests)
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                assert token.encode() not in (process / "cmdline").read_bytes()
+                if process.name != str(os.getpid()):
+                    assert token.encode() not in (process / "environ").read_bytes()
+        inside.end(0.5)
+
+
+# --- who is lost -----------------------------------------------------------------------------------------------
+
+
+def test_a_workers_pod_that_is_deleted_is_named_and_nobody_goes_on(inside, cluster):
+    with Counting() as server:
+        inside.start(server.url, rate=100.0).until(0.7)
+        path = f"/api/v1/namespaces/stormdrill/pods/{inside.pod('generator-1')}"
+        assert inside.api.call("DELETE", path, {"gracePeriodSeconds": 0}).good
+        inside.wait_for(LoadWorkerLost)
+        ended, closed = inside.end(1.0)
+        assert server.stands_still()
+    (lost,) = inside.events(LoadWorkerLost)
+    assert lost.worker == "generator-1"
+    assert lost.file == "load/worker-1.records"
+    assert lost.detail
+    assert "load worker generator-1 was lost" in inside.stopped[0][1]
+    assert ended.lost_workers == 1
+    assert [item.complete for item in closed] == [True, False]
+    assert len(rows_of(inside)[1]) > 5  # what had arrived is kept
+    assert inside.left() == []
+
+
+def test_a_worker_that_is_killed_in_its_pod_is_named_with_its_exit_code(inside):
+    with Counting() as server:
+        inside.start(server.url, rate=100.0).until(0.5)
+        os.kill(worker_process(inside, "generator-0"), signal.SIGKILL)
+        inside.wait_for(LoadWorkerLost)
+        ended, _ = inside.end(0.8)
+        assert server.stands_still()
+    (lost,) = inside.events(LoadWorkerLost)
+    assert (lost.worker, lost.detail) == ("generator-0", "it ended with exit code 137")
+    assert ended.lost_workers == 1
+
+
+def test_a_master_whose_pod_is_gone_takes_all_with_it(inside):
+    with Counting() as server:
+        inside.start(server.url, rate=100.0).until(0.5)
+        path = f"/api/v1/namespaces/stormdrill/pods/{inside.pod('generator-master')}"
+        assert inside.api.call("DELETE", path, {"gracePeriodSeconds": 0}).good
+        inside.wait_for(LoadWorkerLost)
+        ended, _ = inside.end(0.8)
+        assert server.stands_still()
+    (lost,) = inside.events(LoadWorkerLost)
+    assert (lost.worker, lost.file) == ("generator-master", "")
+    assert ended.lost_workers == 2
+
+
+def test_when_the_api_server_goes_nobody_goes_on_sending(inside, cluster):
+    with Counting() as server:
+        inside.start(server.url, rate=100.0).until(0.7)
+        with cluster.outage():
+            inside.wait_for(LoadWorkerLost)
+            ended, _ = inside.end(1.0)
+            assert server.stands_still()
+    assert ended.lost_workers == 2
+    assert "was lost: its connection through the API server broke" in inside.stopped[0][1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_when_the_runner_goes_or_is_frozen_nobody_goes_on_sending(cluster, number):
+    with Counting() as server, runner(cluster, server.url) as process:
+        assert until(lambda: server.seen > 20)
+        process.send_signal(number)
+        assert until(server.stands_still, 15.0)
+        assert not process.poll() or number == signal.SIGKILL
+
+
+# --- what keeps it from beginning ------------------------------------------------------------------------------
+
+
+def test_a_locustfile_that_fails_when_it_is_imported_is_refused_with_its_line(inside, tmp_path):
+    bad = tmp_path / "bad.py"
+    bad.write_text("import os\n\nraise RuntimeError('not today')\n")
+    inside.make("http://127.0.0.1:9", locustfile=bad)
+    with pytest.raises(Refused, match=r"bad\.py: line 3: RuntimeError: not today"):
+        inside.load.prepare(inside.children)
+    assert inside.left() == []
+
+
+def test_an_image_that_is_not_there_is_told_at_once(inside):
+    inside.make("http://127.0.0.1:9", image="nowhere.invalid/x:1", pull="Never")
+    with pytest.raises(SystemNotReady, match="ErrImageNeverPull"):
+        inside.load.prepare(inside.children)
+    assert inside.left() == []
+
+
+def test_an_answer_that_is_lost_makes_no_second_job(inside, cluster):
+    cluster.trouble(("POST", "/jobs$"), "drop-after", times=1)
+    with Counting() as server:
+        inside.start(server.url, rate=100.0)
+        assert len(cluster.objects("jobs.batch", "stormdrill")) == 3
+        ended, _ = inside.end(0.5)
+        assert ended.sent == server.seen == 50
+    assert inside.left() == []
+
+
+def test_what_it_needs_is_enough_and_nothing_of_it_too_much(cluster, tmp_path):
+    token = cluster.account("stormdrill", "loader")
+    wanted = needs("stormdrill")
+    grant(cluster, wanted)
+    inside = Inside(tmp_path, cluster, cluster.access(token))
+    with Counting() as server:
+        inside.start(server.url, rate=100.0)
+        ended, _ = inside.end(0.5)
+        assert ended.sent == server.seen == 50
+    assert inside.left() == []
+    assert not [request for request in cluster.requests if request.status == 403]
+
+
+def test_its_pods_stay_off_nodes_that_are_harmed_and_go_with_the_ledger(inside, cluster):
+    ledger = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ledger", "namespace": "stormdrill"}}
+    cluster.apply(ledger)
+    uid = cluster.read("/api/v1/namespaces/stormdrill/configmaps/ledger")["metadata"]["uid"]
+    nodes = [node["metadata"]["name"] for node in cluster.objects("nodes")]
+    kept = nodes[-1]
+    inside.make("http://127.0.0.1:9", owner=Owner("ledger", uid), avoid=tuple(nodes[:-1]))
+    inside.load.prepare(inside.children)
+    assert {pod["spec"]["nodeName"] for pod in inside.pods()} == {kept}
+    assert inside.api.call("DELETE", "/api/v1/namespaces/stormdrill/configmaps/ledger").good
+    assert inside.left() == []
