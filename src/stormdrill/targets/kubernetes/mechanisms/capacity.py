@@ -41,9 +41,8 @@ class Withdrawing(Changing):
 
     permission = "change what nodes advertise through the cluster's API server"
 
-    def __init__(self, clusters: Clusters, sticks_s: float = STICKS_S) -> None:
+    def __init__(self, clusters: Clusters) -> None:
         super().__init__(clusters)
-        self._sticks_s = sticks_s
         self._since_s: dict[str, float] = {}
         """Injection → when it was applied; of those that no kubelet has contradicted since."""
         self._overwritten: dict[str, str] = {}
@@ -112,10 +111,10 @@ class Withdrawing(Changing):
         if injection.id in self._overwritten:
             return Effect(False, False, witness, self._overwritten[injection.id])
         since_s = self._since_s.get(injection.id)
-        if since_s is None or time.monotonic() < since_s + self._sticks_s:
-            wait = f"whether it sticks is seen {self._sticks_s:g} s after it was set"
+        if since_s is None or time.monotonic() < since_s + STICKS_S:
+            wait = f"whether it sticks is seen {STICKS_S:g} s after it was set"
             return Effect(False, False, witness, f"the nodes advertise 0 of {how.resource}; {wait}")
-        said = f"{', '.join(how.nodes)} advertise 0 of {how.resource}, {self._sticks_s:g} s after it was set too"
+        said = f"{', '.join(how.nodes)} advertise 0 of {how.resource}, {STICKS_S:g} s after it was set too"
         return Effect(True, False, witness, said, at_ms=since_s * 1000)
 
     def _zeroed(self, injection: Injection, how: Capacity, name: str) -> Change:

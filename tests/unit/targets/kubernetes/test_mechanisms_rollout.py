@@ -1,0 +1,192 @@
+"""Rollout: a template is changed place by place, seen by the pods that it made, and put back so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from msgspec.structs import replace
+
+from fake_cluster import FakeCluster
+from kube_rig import SLEEPS, Kube, Rig, a_cluster, injection
+from stormdrill.model.mechanism import Rollout
+from stormdrill.model.plan import Injection
+from stormdrill.targets.kubernetes.mechanism import Object, at, objects
+
+BAD = Rollout("deployments/web", "", "", image="stormdrill.invalid/bad:$run", broken=True)
+RELEASE = Rollout("deployments/web", "", "", env={"VERSION": "2"})
+
+
+@pytest.fixture
+def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
+    monkeypatch.delenv("STORMDRILL_TEST_KUBECONFIG", raising=False)
+    with a_cluster() as found:
+        yield found
+
+
+@pytest.fixture
+def fake(kube: Kube) -> FakeCluster:
+    assert kube.fake is not None
+    return kube.fake
+
+
+@pytest.fixture
+def rig(kube: Kube) -> Rig:
+    return Rig(kube)
+
+
+@pytest.fixture
+def web(kube: Kube) -> str:
+    """A Deployment of two pods that run. Its path."""
+    return kube.deployment(kube.namespace())
+
+
+def on(path: str, how: Rollout) -> Injection:
+    return injection("rollout", replace(how, namespace=path.split("/")[5]))
+
+
+def container(kube: Kube, path: str, name: str = "main") -> Object:
+    found = objects(at(kube.read(path), "spec", "template", "spec", "containers"))
+    return next(one for one in found if one["name"] == name)
+
+
+def template(kube: Kube, path: str) -> object:
+    return at(kube.read(path), "spec", "template")
+
+
+def reshape(kube: Kube, path: str, **changed: object) -> None:
+    """Somebody else writes the list of containers anew: this one changed so, a sidecar before it."""
+    sidecar = {"name": "sidecar", "image": kube.image, "command": SLEEPS}
+    whole = [sidecar, {**container(kube, path), **changed}]
+    kube.patch(path, {"spec": {"template": {"spec": {"containers": whole}}}})
+
+
+def test_the_rollout_stops_at_a_pod_that_is_not_ready_and_the_old_ones_stay(kube: Kube, rig: Rig, web: str) -> None:
+    one, before = on(web, BAD), template(kube, web)
+    rig.harm(one)
+    bitten = rig.seen(one, lambda effect: effect.bit and "ImagePullBackOff" in effect.detail)
+    assert bitten.detail.startswith("1 pods of the release, 0 of them ready")
+    assert kube.ready(web) == 2
+    assert container(kube, web)["image"] == f"stormdrill.invalid/bad:{rig.run}"
+    rig.revert(one)
+    rig.seen(one, lambda effect: effect.gone)
+    assert template(kube, web) == before
+    assert rig.marked(web) == []
+
+
+def test_it_has_bitten_only_once_a_pod_of_it_is_there(fake: FakeCluster, rig: Rig, web: str) -> None:
+    one = on(web, BAD)
+    fake.behaviour.loop.pause(True)
+    rig.harm(one)
+    assert not rig.mechanisms["rollout"].observe(one).bit
+    fake.behaviour.loop.pause(False)
+    rig.seen(one, lambda effect: effect.bit)
+
+
+def test_a_bad_release_whose_pod_gets_ready_has_not_bitten(rig: Rig, web: str) -> None:
+    one = on(web, replace(RELEASE, broken=True))
+    rig.harm(one)
+    rig.seen(one, lambda effect: "2 pods of the release, 2 of them ready" in effect.detail)
+    assert not rig.mechanisms["rollout"].observe(one).bit
+
+
+def test_it_is_gone_only_when_no_pod_of_it_is_left(fake: FakeCluster, rig: Rig, web: str) -> None:
+    one = on(web, BAD)
+    rig.harm(one)
+    rig.seen(one, lambda effect: effect.bit)
+    fake.behaviour.loop.pause(True)
+    rig.revert(one)
+    looked = rig.seen(one, lambda effect: not effect.bit)
+    assert not looked.gone
+    assert "1 pods of the release are still there" in looked.detail
+    fake.behaviour.loop.pause(False)
+    rig.seen(one, lambda effect: effect.gone)
+
+
+def test_a_variable_that_was_there_gets_its_value_back_and_a_new_one_goes(kube: Kube, rig: Rig) -> None:
+    spec = {
+        "containers": [{"name": "main", "image": kube.image, "command": SLEEPS, "env": [{"name": "A", "value": "1"}]}]
+    }
+    labels = {"app": "web"}
+    path = kube.deployment(kube.namespace(), template={"metadata": {"labels": labels}, "spec": spec})
+    one = on(path, replace(RELEASE, env={"A": "2", "B": "3"}))
+    rig.harm(one)
+    assert container(kube, path)["env"] == [{"name": "A", "value": "2"}, {"name": "B", "value": "3"}]
+    rig.revert(one)
+    assert container(kube, path)["env"] == [{"name": "A", "value": "1"}]
+
+
+def test_what_others_change_in_the_template_stays_and_ours_is_found_where_it_moved(
+    kube: Kube, rig: Rig, web: str
+) -> None:
+    one = on(web, replace(RELEASE, image="other:2"))
+    rig.harm(one)
+    reshape(kube, web, workingDir="/srv")
+    rig.revert(one)
+    rig.seen(one, lambda effect: effect.gone)
+    assert container(kube, web, "sidecar")["image"] == kube.image
+    assert (container(kube, web)["image"], container(kube, web)["workingDir"]) == (kube.image, "/srv")
+    assert not container(kube, web).get("env")
+
+
+def test_a_release_that_somebody_rolls_out_meanwhile_stays(kube: Kube, rig: Rig, web: str) -> None:
+    one = on(web, BAD)
+    rig.harm(one)
+    rig.seen(one, lambda effect: effect.bit)
+    reshape(kube, web, image="theirs:3")
+    (undone,) = rig.revert(one)
+    assert undone.word == "superseded"
+    rig.seen(one, lambda effect: effect.gone)
+    assert container(kube, web)["image"] == "theirs:3"
+    assert rig.marked(web) == []
+
+
+def test_a_person_may_roll_back_during_the_fault(kube: Kube, rig: Rig, web: str) -> None:
+    one = on(web, BAD)
+    before = template(kube, web)
+    rig.harm(one)
+    rig.seen(one, lambda effect: effect.bit)
+    answer = kube.api.call(
+        "PATCH",
+        web,
+        [{"op": "replace", "path": "/spec/template", "value": before}],
+        content_type="application/json-patch+json",
+    )
+    assert answer.good
+    assert {undone.word for undone in rig.revert(one)} <= {"done", "superseded"}
+    rig.seen(one, lambda effect: effect.gone)
+    assert template(kube, web) == before
+
+
+def test_one_that_is_deleted_during_the_fault_is_gone_when_its_pods_are(kube: Kube, rig: Rig, web: str) -> None:
+    one = on(web, BAD)
+    rig.harm(one)
+    rig.seen(one, lambda effect: effect.bit)
+    kube.do("DELETE", web)
+    rig.seen(one, lambda effect: effect.gone)
+    assert {undone.word for undone in rig.revert(one)} == {"superseded"}
+
+
+def test_what_would_show_nothing_or_never_come_back_is_refused(kube: Kube, rig: Rig, web: str) -> None:
+    def why(how: Rollout = BAD) -> str:
+        return rig.mechanisms["rollout"].refusal(on(web, how))
+
+    assert not why()
+    assert "a StatefulSet waits for ever for a broken pod" in why(replace(BAD, workload="statefulsets/web"))
+    assert "is not there; name one that is" in why(replace(BAD, workload="deployments/absent"))
+    assert "has no container side; name one of main" in why(replace(BAD, container="side"))
+    assert "is that release already" in why(Rollout("deployments/web", "", "", image=kube.image))
+    reshape(kube, web)
+    assert "has several containers; name one of sidecar, main" in why()
+    kube.patch(web, {"spec": {"paused": True}})
+    assert "is paused, and would roll nothing out" in why()
+    kube.patch(web, {"spec": {"paused": False, "replicas": 0}})
+    assert "has 0 replicas" in why()
+
+
+def test_the_plan_says_whether_old_pods_stay(kube: Kube, rig: Rig, web: str) -> None:
+    assert any(
+        "keeps old pods until new ones are ready" in note for note in rig.mechanisms["rollout"].notes(on(web, BAD))
+    )
+    other = kube.deployment(kube.namespace(), strategy={"type": "Recreate"})
+    assert any("ends all of its pods" in note for note in rig.mechanisms["rollout"].notes(on(other, BAD)))
