@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster_shop import NODES, Shop, outcome, shop
+from cluster_shop import NODES, STOP, Shop, outcome, shop
 
-from stormdrill.model.event import ClusterHeld, RevertVerified
-from stormdrill.targets.kubernetes.rbac import manifests  # noqa: F401
+from stormdrill.model.event import (
+    AbortRequested,
+    ClusterBack,
+    ClusterHeld,
+    ClusterLost,
+    EffectObserved,
+    KeeperStarted,
+    Reverted,
+    RevertVerified,
+    RunEnded,
+)
 
 LIMIT_S = 180.0
 pytestmark = [pytest.mark.real, pytest.mark.timeout(LIMIT_S)]
@@ -43,3 +57,117 @@ def test_a_region_of_nodes_is_lost_and_comes_back_and_the_run_is_judged(at: Shop
     assert at.of(ClusterHeld)
     assert all(item.gone for item in at.of(RevertVerified))
     assert {node["metadata"]["name"] for node in before} == {n["metadata"]["name"] for n in at.cluster.objects("nodes")}
+
+
+def begun(at: Shop) -> subprocess.Popen[str]:
+    """A drill that has just bitten."""
+    process = at.repository.start("run", "experiments/shop.yaml", "--target", "kubernetes", "--json")
+    at.eventually(lambda: at.of(EffectObserved) or process.poll() is not None, what="it never bit")
+    assert process.poll() is None, process.communicate()[1]
+    return process
+
+
+def kill_all_of(at: Shop, process: subprocess.Popen[str]) -> None:
+    """Everything of the run that is on the runner's machine: its keeper first, then itself."""
+    keeper = at.of(KeeperStarted)[0].pid
+    os.kill(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(keeper, signal.SIGKILL)
+    process.communicate()
+
+
+def test_everything_on_the_runners_machine_is_killed_and_the_cluster_mends_itself(at: Shop) -> None:
+    at.lay_out(NODES, fault="60s")
+    allow(at)
+    process = begun(at)
+    assert at.causes()
+    kill_all_of(at, process)
+    at.eventually(lambda: at.causes() == [])
+    at.eventually(lambda: at.ready("eu"))
+    recovered = at.repository.command("recover", at.run_dir.name)
+    assert recovered.returncode == 0, recovered.stderr + recovered.stdout
+    assert at.of(RunEnded)[-1].status == "aborted"
+    assert "by the watchdog" in at.of(Reverted)[-1].detail
+    assert at.left_behind() == []
+
+
+def test_the_runner_alone_is_killed_and_its_run_is_dirty_until_somebody_has_looked(at: Shop) -> None:
+    at.lay_out(NODES, fault="60s")
+    allow(at)
+    process = begun(at)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    at.eventually(lambda: at.of(RunEnded))
+    assert at.of(RunEnded)[-1].status == "dirty"
+    assert "left to the watchdog" in at.of(Reverted)[-1].detail
+    again = at.repository.command("run", "experiments/shop.yaml", "--target", "kubernetes", "--json")
+    assert again.returncode == 2
+    assert f"stormdrill recover {at.run_dir.name}" in again.stderr + again.stdout
+    with at.cluster.outage():
+        unreached = at.repository.command("recover", at.run_dir.name)
+        assert unreached.returncode == 5, unreached.stdout
+    recovered = at.repository.command("recover", at.run_dir.name)
+    assert recovered.returncode == 0, recovered.stderr + recovered.stdout
+    assert at.causes() == []
+    assert at.of(RunEnded)[-1].status == "aborted"
+
+
+def test_the_keeper_alone_is_killed_and_the_runner_reverts_and_ends_the_run(at: Shop) -> None:
+    at.lay_out(NODES, fault="60s")
+    allow(at)
+    process = begun(at)
+    os.kill(at.of(KeeperStarted)[0].pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert outcome(out)["status"] == "aborted"
+    assert at.causes() == []
+    assert at.left_behind() == []
+
+
+def test_a_person_stops_it_from_anywhere_by_an_annotation(at: Shop) -> None:
+    at.lay_out(NODES, fault="60s")
+    allow(at)
+    process = begun(at)
+    (held,) = at.of(ClusterHeld)
+    ledger = at.cluster.read(f"/api/v1/namespaces/{held.suite}/configmaps/{held.ledger}")
+    assert ledger is not None
+    ledger["metadata"].setdefault("annotations", {})[STOP] = "a customer calls"
+    at.cluster.apply(ledger)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 4, err
+    assert outcome(out)["status"] == "aborted"
+    (abort,) = at.of(AbortRequested)
+    assert (abort.by, abort.reason) == ("person", "stopped by a person: a customer calls")
+    assert at.causes() == []
+    assert at.left_behind() == []
+
+
+def test_an_outage_shorter_than_the_lease_is_in_the_record_and_the_run_goes_on(at: Shop) -> None:
+    at.lay_out(NODES, lease="8s", fault="8s")
+    allow(at)
+    process = begun(at)
+    with at.cluster.outage():
+        time.sleep(6)
+    out, err = process.communicate(timeout=90)
+    assert at.of(ClusterLost), err
+    assert at.of(ClusterBack)[0].away_ms > 0
+    assert at.of(AbortRequested) == []
+    assert outcome(out)["status"] == "completed", err
+    assert at.causes() == []
+    assert at.left_behind() == []
+
+
+def test_an_outage_longer_than_the_lease_ends_the_run_and_says_so(at: Shop) -> None:
+    at.lay_out(NODES, lease="4s", fault="60s")
+    allow(at)
+    process = begun(at)
+    with at.cluster.outage():
+        at.eventually(lambda: at.of(AbortRequested))
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 4, err
+    (abort,) = at.of(AbortRequested)
+    assert abort.by == "cluster"
+    assert "Lease" in abort.reason
+    assert "the cluster no longer was the run's" in outcome(out).get("verdict", "") + err
+    at.eventually(lambda: at.causes() == [])
+    assert at.of(RunEnded)[-1].status == "aborted"

@@ -22,6 +22,6 @@ def hands_for(run_dir: Path) -> Hands | None:
     if plan.target != "kubernetes" or plan.system.kubernetes is None:
         return None
     from stormdrill.targets.kubernetes.clusters import LiveClusters
-    from stormdrill.targets.kubernetes.keeping import ClusterHands
+    from stormdrill.targets.kubernetes.handing import ClusterHands
 
     return ClusterHands(LiveClusters(plan.system.kubernetes, run=run_dir.name, system=plan.system.name))

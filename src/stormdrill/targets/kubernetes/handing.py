@@ -1,0 +1,73 @@
+"""The hands of whoever ends a run whose runner is gone: from its directory and the kubeconfig, through the ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from stormdrill.cluster import recovering
+from stormdrill.cluster.exec import Exec
+from stormdrill.cluster.recovering import Account
+from stormdrill.cluster.undoing import DONE, SUPERSEDED, undo
+from stormdrill.errors import StormdrillError
+from stormdrill.keeper.outcome import FAILED, Outcome
+from stormdrill.model.undo import InCluster
+from stormdrill.targets.kubernetes.clusters import LiveClusters, named
+
+
+class ClusterHands:
+    """`keeper.far.Hands`. Each cluster is mended once: what its watchdog does is waited for, what it has done is
+    taken over."""
+
+    def __init__(self, clusters: LiveClusters, tell: Callable[[str], None] = lambda _: None) -> None:
+        self._clusters = clusters
+        self._tell = tell
+        self._accounts: dict[str, Account | StormdrillError] = {}
+
+    def undo(self, injection: str, words: Sequence[InCluster]) -> Sequence[Outcome]:
+        return [self._one(injection, word) for word in words]
+
+    def release(self, *, clean: bool) -> Sequence[str]:
+        """Ledger and watchdog go when nothing is left that they are needed for."""
+        left = []
+        for cluster in self._clusters.names if clean else ():
+            try:
+                account = self._account(cluster)
+                if account.left:
+                    left.append(f"{named(cluster)}: not known to be reverted: {', '.join(account.left)}")
+                    continue
+                recovering.forget(self._clusters.api(cluster), account.run, self._clusters.spec.suite)
+            except StormdrillError as error:
+                left.append(f"{named(cluster)}: what the run keeps there could not be removed: {error}")
+        return left
+
+    def _one(self, injection: str, word: InCluster) -> Outcome:
+        try:
+            account = self._account(word.cluster)
+            for ended in account.ended:
+                if ended.injection == injection and ended.undone.word in (DONE, SUPERSEDED):
+                    said = f"by the {ended.by} at {ended.at}: {ended.undone.detail}"
+                    return Outcome(ended.undone.word, said, ended.undone.witness)
+            # nothing in the cluster tells of it any more: the run's own record does, and an undo looks first
+            api = self._clusters.api(word.cluster)
+            undone = undo(api, word, Exec(api))
+        except StormdrillError as error:
+            return Outcome(FAILED, f"{named(word.cluster)}: {error}")
+        except Exception as error:  # the undos that follow must still be carried out
+            return Outcome(FAILED, f"{named(word.cluster)}: {type(error).__name__}: {error}")
+        return Outcome(undone.word, undone.detail, undone.witness)
+
+    def _account(self, cluster: str) -> Account:
+        """Raises what was met the first time, so that a cluster that doesn't answer is waited for once."""
+        if cluster not in self._accounts:
+            try:
+                self._accounts[cluster] = self._mended(cluster)
+            except StormdrillError as error:
+                self._accounts[cluster] = error
+        found = self._accounts[cluster]
+        if isinstance(found, StormdrillError):
+            raise found
+        return found
+
+    def _mended(self, cluster: str) -> Account:
+        api = self._clusters.api(cluster)
+        return recovering.mend(api, self._clusters.run, self._clusters.spec.suite, runs=Exec(api), tell=self._tell)
