@@ -14,9 +14,10 @@ from dataclasses import replace
 
 import msgspec
 
+from stormdrill.cluster import naming
 from stormdrill.cluster.api import Lost
 from stormdrill.cluster.changes import Change
-from stormdrill.cluster.exec import Exec, Refusal
+from stormdrill.cluster.exec import Exec, Ran, Refusal
 from stormdrill.cluster.naming import LABEL
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Toxic
@@ -39,19 +40,21 @@ from stormdrill.targets.kubernetes.mechanism import (
 )
 from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, created, name_of, pod, short
 from stormdrill.targets.kubernetes.mechanisms.policies import closed_to, confining
+from stormdrill.targets.kubernetes.mechanisms.within import is_ready
 from stormdrill.targets.portable.proxied import EXPIRY_GRACE_S, FIELDS, RATED, Listed, beyond
 
 READY_S = 30.0
 """From the pod's creation until it is ready: an image that has to be pulled takes longer, and is refused by that."""
 LOOK_EVERY_S = 0.2
 EXEC_LIMIT_S = 3.0
-CONTROL = 15_987
-"""On loopback of the pod. The next port that the Service doesn't use."""
+CONTROL, CONTROLS = 16_000, 2000
+"""Ports on loopback of the pod: one of them, the next that the Service doesn't use."""
 LOWEST_OF_ALL = 1024
 """Ports below are for root alone, unless the pod says otherwise."""
 NAMED_FROM = 20_000
 """Where the proxy listens for ports that pods are asked for by name."""
 WITNESS = "the fault proxy"
+READY = ("python3", "-m", "stormdrill.proxy.ready")
 _LISTED = msgspec.json.Decoder(list[Listed])
 WHY = "to lead a Service through a fault proxy, and back"
 
@@ -173,10 +176,14 @@ class Swapping(Changing):
         how = _toxic(injection)
         while True:
             found = self.get(how.cluster, self._pod_path(injection))
-            if _is_ready(found):
-                return
+            why = _state(found)
+            if is_ready(found):
+                ran = self._run(injection, READY)
+                if not ran.code:
+                    return
+                why = ran.err.decode("utf-8", "replace").strip()[-200:]
             if self._clock() >= end_s:
-                raise Unreachable(f"the fault proxy was not ready in time: {_state(found)}")
+                raise Unreachable(f"the fault proxy was not ready in time: {why}")
             self.clusters.hold(how.cluster).check()
             time.sleep(LOOK_EVERY_S)
 
@@ -201,17 +208,23 @@ class Swapping(Changing):
         left = [one for one in slices if at(one, "targetRef", "name") == named and _serves(one)]
         return f"{how.service} still leads to the fault proxy" if left else ""
 
+    def _run(self, injection: Injection, argv: tuple[str, ...]) -> Ran:
+        """A program beside the proxy, in its container. Raises Unreachable."""
+        how = _toxic(injection)
+        inside = Exec(self.clusters.api(how.cluster))
+        namespace = how.service.partition("/")[0]
+        try:
+            return inside.run(namespace, _proxy_name(injection), "stormdrill", argv, limit_s=EXEC_LIMIT_S)
+        except (Lost, Refusal) as error:
+            raise Unreachable(f"the fault proxy can't be asked: {error}") from error
+
     def _touched(self, injection: Injection) -> Effect:
         how = _toxic(injection)
-        namespace = how.service.partition("/")[0]
-        argv = ("python3", "-m", "stormdrill.proxy.ready", "--toxics")
+        ran = self._run(injection, (*READY, "--toxics"))
         try:
-            ran = Exec(self.clusters.api(how.cluster)).run(
-                namespace, _proxy_name(injection), "stormdrill", argv, limit_s=EXEC_LIMIT_S
-            )
             listed = _LISTED.decode(ran.out) if not ran.code else []
-        except (Lost, Refusal, msgspec.MsgspecError) as error:
-            return Effect(False, False, WITNESS, f"it can't be asked: {error}")
+        except msgspec.MsgspecError as error:
+            return Effect(False, False, WITNESS, f"it answered something else: {error}")
         if ran.code:
             return Effect(False, False, WITNESS, ran.err.decode("utf-8", "replace").strip()[-200:])
         found = next((one for one in listed if one.tag == injection.id), None)
@@ -268,20 +281,22 @@ class Swapping(Changing):
             self._image,
             ("python3", "-m", "stormdrill.proxy"),
             labels=self._labels(injection),
-            env={"STORMDRILL_PROXY": _configuration(injection, service, address, ports)},
+            env={"STORMDRILL_PROXY": self._configuration(injection, service, address)},
             requests={"cpu": "50m", "memory": "48Mi"},
             limits={"cpu": "1", "memory": "256Mi"},
         )
         spec = body["spec"]
         assert isinstance(spec, dict)
         container = spec["containers"][0]
+        ip = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+        container["env"].insert(0, ip)  # what follows may speak of it
         container["ports"] = [
             {"containerPort": number, "protocol": "TCP", **({"name": str(target)} if named else {})}
             for target, (number, named) in ports.items()
         ]
         # asked until it succeeds once; before that no Service leads here
         container["startupProbe"] = {
-            "exec": {"command": ["python3", "-m", "stormdrill.proxy.ready"]},
+            "exec": {"command": list(READY)},
             "periodSeconds": 1,
             "timeoutSeconds": 5,
             "failureThreshold": int(READY_S),
@@ -290,6 +305,29 @@ class Swapping(Changing):
             allowed = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}
             spec["securityContext"]["sysctls"] = [allowed]
         return created(how.cluster, f"/api/v1/namespaces/{namespace}/pods", self.clusters.run, body, WHY)
+
+    def _configuration(self, injection: Injection, service: Object, address: str) -> str:
+        """A route for each port that is listened on, to the second Service's port for the same."""
+        how, ports = _toxic(injection), listening(service)
+        families = at(service, "spec", "ipFamilies")
+        both = isinstance(families, list) and len(families) > 1
+        routes: dict[str, dict[str, object]] = {}
+        for port in objects(at(service, "spec", "ports")):
+            target = port.get("targetPort", port.get("port"))
+            assert isinstance(target, int | str)
+            name = f"{how.service}:{target}"
+            routes.setdefault(name, {"name": name, "listen": ports[target][0], "to": f"{address}:{port['port']}"})
+        taken = {number for number, _ in ports.values()}
+        first = CONTROL + int(naming.short(f"{self.clusters.run}/{injection.id}"), 16) % CONTROLS
+        control = next(number for number in range(first, first + len(taken) + 1) if number not in taken)
+        toxic = {
+            "routes": list(routes),
+            "kind": how.kind,
+            "expires_in_s": injection.for_s + EXPIRY_GRACE_S,
+            **{name: getattr(how, name) for name in FIELDS[how.kind]},
+        }
+        where = {"host": "::" if both else "$(POD_IP)", "control": control}
+        return json.dumps({**where, "routes": list(routes.values()), "toxics": {injection.id: toxic}}, sort_keys=True)
 
 
 def unfit(service: Object) -> str:
@@ -330,32 +368,6 @@ def listening(service: Object) -> dict[int | str, tuple[int, bool]]:
     return found
 
 
-def _configuration(
-    injection: Injection, service: Object, address: str, ports: Mapping[int | str, tuple[int, bool]]
-) -> str:
-    """A route for each port that is listened on, to the second Service's port for the same."""
-    how = _toxic(injection)
-    families = at(service, "spec", "ipFamilies")
-    six = isinstance(families, list) and "IPv6" in families
-    routes: dict[str, dict[str, object]] = {}
-    for port in objects(at(service, "spec", "ports")):
-        target = port.get("targetPort", port.get("port"))
-        assert isinstance(target, int | str)
-        name = f"{how.service}:{target}"
-        routes.setdefault(name, {"name": name, "listen": ports[target][0], "to": f"{address}:{port['port']}"})
-    taken = {number for number, _ in ports.values()}
-    control = next(number for number in range(CONTROL, CONTROL + len(taken) + 1) if number not in taken)
-    toxic = {
-        "routes": list(routes),
-        "kind": how.kind,
-        "expires_in_s": injection.for_s + EXPIRY_GRACE_S,
-        **{name: getattr(how, name) for name in FIELDS[how.kind]},
-    }
-    anywhere = "::" if six else "0.0.0.0"  # noqa: S104  (of the pod's own network)
-    whole = {"host": anywhere, "control": control, "routes": list(routes.values()), "toxics": {injection.id: toxic}}
-    return json.dumps(whole, sort_keys=True)
-
-
 def _behind(injection: Injection, service: Object) -> Object:
     """A Service with the first one's selector and ports, and nothing by which anybody else would find it."""
     spec = service["spec"]
@@ -385,11 +397,6 @@ def _path(how: Toxic) -> str:
 def _serves(end: Object) -> bool:
     """Ready, or left out, which means the same."""
     return at(end, "conditions", "ready") in (None, True)
-
-
-def _is_ready(found: Object | None) -> bool:
-    conditions = objects(at(found, "status", "conditions"))
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
 
 
 def _state(found: Object | None) -> str:
