@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from fake_cluster.calls import Call, Reply
 from fake_cluster.kinds import Kind
 from fake_cluster.options import continued, exact, list_options, token, wait_for
@@ -31,16 +33,18 @@ def listed(call: Call) -> Reply:
             version = exact(store, int(options.version))
         elif options.version == "0":
             limit = 0  # answered from what is at hand: whole
-        found = select(call, kind, store.list_at(kind, call.namespace if kind.namespaced else "", version))
+        keys, rows = store.list_at(kind, call.namespace if kind.namespaced else "", version)
     if start is not None:
-        found = [(key, stored) for key, stored in found if list(key) > start]
+        place = bisect_right(keys, (start[0], start[1]))
+        rows = rows[place:]
+    found = select(call, kind, rows)
     meta: dict[str, object] = {"resourceVersion": str(version)}
     if limit and len(found) > limit:
-        meta["continue"] = token(version, found[limit - 1][0])
+        meta["continue"] = token(version, key_of(found[limit - 1]))
         if not call.query.get("labelSelector") and not call.query.get("fieldSelector"):
             meta["remainingItemCount"] = len(found) - limit
         found = found[:limit]
-    return Reply(200, whole_list(kind, meta, [stored for _, stored in found]))
+    return Reply(200, whole_list(kind, meta, found))
 
 
 def whole_list(kind: Kind, meta: dict[str, object], items: list[Stored]) -> bytes:
@@ -48,15 +52,20 @@ def whole_list(kind: Kind, meta: dict[str, object], items: list[Stored]) -> byte
     return b"".join((head, dump(meta), b',"items":[', b",".join([stored.item for stored in items]), b"]}"))
 
 
-def select(call: Call, kind: Kind, found: list[tuple[Key, Stored]]) -> list[tuple[Key, Stored]]:
+def key_of(stored: Stored) -> Key:
+    meta = stored.obj["metadata"]
+    return meta.get("namespace", ""), meta["name"]
+
+
+def select(call: Call, kind: Kind, found: list[Stored]) -> list[Stored]:
     labels = label_selector(call.query.get("labelSelector", ""))
     fields = field_selector(call.query.get("fieldSelector", ""), kind.plural, kind.namespaced)
     if call.name:
         fields = (*fields, ("metadata.name", True, call.name))
     if labels:
-        found = [one for one in found if matches(labels, one[1].obj["metadata"].get("labels") or {})]
+        found = [one for one in found if matches(labels, one.obj["metadata"].get("labels") or {})]
     if fields:
-        found = [one for one in found if fields_match(fields, one[1].obj)]
+        found = [one for one in found if fields_match(fields, one.obj)]
     return found
 
 
@@ -68,9 +77,10 @@ def delete_many(call: Call) -> Reply:
     registry = call.registry
     with registry.store.lock:
         version = registry.store.version
-        found = select(call, kind, registry.store.list_at(kind, call.namespace if kind.namespaced else "", version))
+        _, rows = registry.store.list_at(kind, call.namespace if kind.namespaced else "", version)
+        found = select(call, kind, rows)
         options = Deletion(asked.grace, propagation=asked.propagation, dry_run=asked.dry_run)
-        for _, stored in found:
+        for stored in found:
             meta = stored.obj["metadata"]
             registry.delete(kind, meta.get("namespace", ""), meta["name"], options, user=call.user)
-    return Reply(200, whole_list(kind, {"resourceVersion": str(version)}, [stored for _, stored in found]))
+    return Reply(200, whole_list(kind, {"resourceVersion": str(version)}, found))

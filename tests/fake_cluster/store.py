@@ -98,15 +98,32 @@ class Event:
 
 @dataclass(slots=True)
 class Shelf:
-    """The objects of one kind."""
+    """The objects of one kind, and the same in the order of their keys."""
 
     objects: dict[Key, Stored] = field(default_factory=dict)
-    ordered: list[Key] | None = None
+    keys: list[Key] = field(default_factory=list)
+    rows: list[Stored] = field(default_factory=list)
 
-    def keys(self) -> list[Key]:
-        if self.ordered is None:
-            self.ordered = sorted(self.objects)
-        return self.ordered
+    def set(self, key: Key, stored: Stored) -> None:
+        place = bisect_left(self.keys, key)
+        if key in self.objects:
+            self.rows[place] = stored
+        else:
+            self.keys.insert(place, key)
+            self.rows.insert(place, stored)
+        self.objects[key] = stored
+
+    def pop(self, key: Key) -> Stored | None:
+        stored = self.objects.pop(key, None)
+        if stored is not None:
+            place = bisect_left(self.keys, key)
+            del self.keys[place], self.rows[place]
+        return stored
+
+    def part(self, namespace: str) -> slice:
+        if not namespace:
+            return slice(0, len(self.keys))
+        return slice(bisect_left(self.keys, (namespace, "")), bisect_left(self.keys, (namespace + "\0", "")))
 
 
 Subscriber = Callable[[Event], None]
@@ -155,9 +172,7 @@ class Store:
             shelf = self.shelf(kind)
             stored = Stored(kind, obj, self.version)
             before = shelf.objects.get(key)
-            shelf.objects[key] = stored
-            if before is None:
-                shelf.ordered = None
+            shelf.set(key, stored)
             self._tell(Event(self.version, "ADDED" if before is None else "MODIFIED", kind, key, before, stored))
             return stored
 
@@ -165,10 +180,9 @@ class Store:
         """Takes it away for good; the state at its end, None when it was not there."""
         with self.lock:
             shelf = self.shelf(kind)
-            before = shelf.objects.pop((namespace, name), None)
+            before = shelf.pop((namespace, name))
             if before is None:
                 return None
-            shelf.ordered = None
             self.version += 1
             last = {**before.obj, "metadata": {**before.obj["metadata"], "resourceVersion": str(self.version)}}
             stored = Stored(kind, last, self.version)
@@ -197,23 +211,22 @@ class Store:
         """In the order of their names, as they are now."""
         with self.lock:
             shelf = self.shelf(kind)
-            return iter([shelf.objects[key] for key in within(shelf.keys(), namespace)])
+            return iter(shelf.rows[shelf.part(namespace)])
 
-    def list_at(self, kind: Kind, namespace: str, version: int) -> list[tuple[Key, Stored]]:
-        """All of a kind as they were at a version that the history still reaches."""
+    def list_at(self, kind: Kind, namespace: str, version: int) -> tuple[list[Key], list[Stored]]:
+        """All of a kind, keys and states in their order, as they were at a version that the history still reaches."""
         with self.lock:
             shelf = self.shelf(kind)
-            if version >= self.version:
-                return [(key, shelf.objects[key]) for key in within(shelf.keys(), namespace)]
             was: dict[Key, Stored | None] = {}
             for event in reversed(self.history):
                 if event.version <= version:
                     break
-                if event.kind is kind or (event.kind.group, event.kind.plural) == (kind.group, kind.plural):
+                if (event.kind.group, event.kind.plural) == (kind.group, kind.plural):
                     was[event.key] = event.before
-            keys = shelf.keys() if not was else sorted({*shelf.objects, *was})
-            found = ((key, was[key] if key in was else shelf.objects[key]) for key in within(keys, namespace))
-            return [(key, stored) for key, stored in found if stored is not None]
+            if was:
+                shelf = _as_it_was(shelf, was)
+            part = shelf.part(namespace)
+            return shelf.keys[part], shelf.rows[part]
 
     def since(self, version: int) -> list[Event]:
         """The history after a version, oldest first."""
@@ -241,7 +254,8 @@ class Store:
             self._untold.clear()
 
 
-def within(keys: list[Key], namespace: str) -> list[Key]:
-    if not namespace:
-        return keys
-    return keys[bisect_left(keys, (namespace, "")) : bisect_left(keys, (namespace + "\0", ""))]
+def _as_it_was(shelf: Shelf, was: dict[Key, Stored | None]) -> Shelf:
+    states: dict[Key, Stored | None] = {**shelf.objects, **was}
+    held = {key: stored for key, stored in states.items() if stored is not None}
+    keys = sorted(held)
+    return Shelf(held, keys, [held[key] for key in keys])
