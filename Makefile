@@ -11,16 +11,20 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test check format bench detect kill-sweep base-image image lock clean
+.PHONY: help demo test test-cluster check format bench detect kill-sweep base-image image lock clean
 
 help: ## say what there is
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 demo: $(RUN) ## set everything up, then lose a region under load: about a minute and a half
 	@$(BIN)/stormdrill run experiments/region-loss.yaml
 
 test: $(DEV) ## set everything up and run the tests; what was left out is said at the end
 	@$(BIN)/python -m pytest $(PYTEST)
+
+test-cluster: $(DEV) ## hold the cluster of STORMDRILL_TEST_KUBECONFIG to the laws that the fake one keeps
+	@test -n "$${STORMDRILL_TEST_KUBECONFIG:-}" || { echo "name a kubeconfig in STORMDRILL_TEST_KUBECONFIG"; exit 2; }
+	@$(BIN)/python -m pytest -m cluster --timeout 300 $(PYTEST)
 
 check: $(DEV) ## format, lint, types, import contracts, dead code, docs
 	@$(BIN)/python dev/check.py

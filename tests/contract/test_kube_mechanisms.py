@@ -11,6 +11,7 @@ from stormdrill.model.mechanism import Capacity, How, Nodes, Rollout, Scale
 from stormdrill.targets.kubernetes.mechanism import at
 from stormdrill.targets.kubernetes.mechanisms import capacity
 
+pytestmark = pytest.mark.cluster
 RESOURCE = "stormdrill.dev/test-gpu"
 
 
