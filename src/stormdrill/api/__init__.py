@@ -256,8 +256,10 @@ def run(
     Raises Refused as long as nothing was touched.
     """
     from stormdrill.api.session import Inputs, conduct
+    from stormdrill.store import holds
 
     loaded = _read(path, settings, fast, target)
+    holds.refuse_held(loaded.system.name, target)  # what a run has left could not be planned on
     made = _plan_of(loaded, target, seed)
     _refuse_another(made, expected)
     roots = catalogue.roots_for(Path(path))

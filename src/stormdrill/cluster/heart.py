@@ -88,7 +88,7 @@ class Heart:
         while not self._over.is_set():
             good = self.lease.renew(quarter_s * 2)
             try:
-                book = self.ledger.read(Until(quarter_s))
+                book = self.ledger.read(Until(quarter_s if good else quarter_s / 4))  # the Lease is tried again soon
                 begun = begun or book is not None
                 if begun:
                     self.read(book)

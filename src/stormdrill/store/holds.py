@@ -106,6 +106,14 @@ def acquire(system: str, target: str, run: str, run_dir: Path) -> Hold:
     return hold
 
 
+def refuse_held(system: str, target: str) -> None:
+    """Raises Refused where `acquire` would, and takes nothing."""
+    with _locked():
+        held = _load(_file_of(system, target))
+    if held is not None and (reason := _reason_to_refuse(held)):
+        raise Refused(reason)
+
+
 def set_keeper(hold: Hold, keeper: Identity) -> Hold:
     """Note the keeper's identity in the hold."""
     return _change(hold, replace(hold, keeper=keeper))
