@@ -64,7 +64,7 @@ class Backoff:
 
     def after(self, key: Key) -> float:
         count = self._counts[key] = self._counts.get(key, 0) + 1
-        return min(0.02 * 2.0**count, 2.0)
+        return min(0.02 * 2.0 ** min(count, 10), 2.0)
 
     def good(self, key: Key) -> None:
         self._counts.pop(key, None)
@@ -77,6 +77,16 @@ def owners_key(change: Change, kind: str) -> Iterable[Key]:
             yield change.namespace, owner["name"]
 
 
+def only_status(change: Change) -> bool:
+    """Nothing but the status moved."""
+    before, after = change.before, change.after
+    if before is None or after is None:
+        return False
+    same = {key for key in {*before, *after} - {"status", "metadata"} if before.get(key) == after.get(key)}
+    meta = [{**one["metadata"], "resourceVersion": ""} for one in (before, after)]
+    return same == {*before, *after} - {"status", "metadata"} and meta[0] == meta[1]
+
+
 class ReplicaSets:
     """Keeps the number of Pods."""
 
@@ -86,7 +96,8 @@ class ReplicaSets:
 
     def concerns(self, change: Change) -> Iterable[Key]:
         if change.resource == "replicasets":
-            return [(change.namespace, change.name)]
+            # what it says of itself is no reason to try again
+            return [] if only_status(change) else [(change.namespace, change.name)]
         if change.resource == "pods":
             keys = list(owners_key(change, "ReplicaSet"))
             if not keys and change.after is not None and change.now["metadata"].get("labels"):

@@ -153,7 +153,19 @@ class Scheduler:
         if owner and "topology.kubernetes.io/zone" in labels_of(node):
             near = self._near(pod, node, "topology.kubernetes.io/zone")
             zone = sum((controller_of(one) or {}).get("uid") == owner for one in near)
-        return soft, kin, zone, len(here), node["metadata"]["name"]
+        return soft, self._crowd(pod, node), kin, zone, len(here), node["metadata"]["name"]
+
+    def _crowd(self, pod: Obj, node: Obj) -> int:
+        """How many of its own kind share the topologies over which it would like to be spread."""
+        rules = [
+            (one["topologyKey"], one.get("labelSelector")) for one in pod["spec"].get("topologySpreadConstraints") or []
+        ]
+        apart = ((pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}).get(
+            "preferredDuringSchedulingIgnoredDuringExecution"
+        )
+        for one in apart or []:
+            rules.append((one["podAffinityTerm"]["topologyKey"], one["podAffinityTerm"].get("labelSelector")))
+        return sum(_alike(pod, one, selector) for key, selector in rules for one in self._near(pod, node, key))
 
     def _bind(self, pod: Obj, node: Obj) -> None:
         self.ground.change("pods", *place_of(pod), _bound(node["metadata"]["name"]), uid=pod["metadata"]["uid"])

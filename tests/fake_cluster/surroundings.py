@@ -1,7 +1,8 @@
 """What a container finds when it starts: its environment, its files, its command with everything expanded.
 
 A process has no file system of its own: where a volume is mounted, the path in command, arguments and environment is
-replaced by the directory that stands for it. A program that knows the path by itself does not see the volume."""
+replaced by the directory that stands for it. A program that knows the path by itself does not see the volume. Nor
+has it a network of its own: a variable that says 0.0.0.0 says the address of its Pod instead."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from fake_cluster.ground import Ground
 from fake_cluster.matching import Obj
 from fake_cluster.processes import MARK, base_environment
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - replaced, never listened on
 _REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
 
 
@@ -76,14 +78,18 @@ class Surroundings:
     def _placed(
         self, pod: Obj, container: Obj, words: Sequence[str], environment: dict[str, str]
     ) -> tuple[list[str], dict[str, str]]:
-        places = self._mounts(pod, container)
+        places = {path: str(place) for path, place in self._mounts(pod, container).items()}
+        own = {one["name"] for one in container.get("env") or []}
+        # in one go: the directories lie below paths that may be mounted over themselves (/tmp)
+        listed = "|".join(re.escape(path) for path in sorted(places, key=len, reverse=True))
+        mounted = re.compile(rf"(?<![\w./-])(?:{listed})(?![\w.-])") if places else None
 
         def here(text: str) -> str:
-            for path in sorted(places, key=len, reverse=True):
-                text = text.replace(path, str(places[path]))
-            return text
+            return mounted.sub(lambda found: places[found.group(0)], text) if mounted else text
 
-        return [here(word) for word in words], {name: here(value) for name, value in environment.items()}
+        return [here(word) for word in words], {
+            name: here(value) if name in own else value for name, value in environment.items()
+        }
 
     def environment(self, pod: Obj, container: Obj, ip: str) -> dict[str, str]:
         meta = pod["metadata"]
@@ -105,7 +111,8 @@ class Surroundings:
             known |= {source.get("prefix", "") + key: value.decode() for key, value in found.items()}
         for one in container.get("env") or []:
             value = self._value(pod, one["valueFrom"], ip) if "valueFrom" in one else one.get("value", "")
-            known[one["name"]] = expanded(str(value), known) if "valueFrom" not in one else value
+            value = expanded(str(value), known) if "valueFrom" not in one else value
+            known[one["name"]] = ip if value == EVERYWHERE else value
         return known
 
     def _value(self, pod: Obj, source: Obj, ip: str) -> str:
