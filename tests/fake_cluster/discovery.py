@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fake_cluster.calls import Call, Reply
 from fake_cluster.kinds import Kind, Kinds, Sub
+from fake_cluster.openapi import ROOT, openapi
 from fake_cluster.problems import page_not_found, unknown_resource
 
 VERSION = {
@@ -27,6 +28,8 @@ def plain(call: Call) -> Reply:
         return Reply(200, "ok")
     if path == "/version":
         return Reply(200, dict(VERSION))
+    if path.startswith(ROOT):
+        return openapi(path, kinds)
     parts = path.strip("/").split("/")
     if path == "/api":
         served = [{"clientCIDR": "0.0.0.0/0", "serverAddress": "127.0.0.1:6443"}]
