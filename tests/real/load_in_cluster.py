@@ -15,6 +15,7 @@ from fake_cluster.access import TokenAccess
 from stormdrill.cluster.api import Api
 from stormdrill.load.cluster import Crew
 from stormdrill.load.in_cluster import InClusterLoad
+from stormdrill.load.in_cluster import Inside as InsideOf
 from stormdrill.load.in_cluster_pods import Owner, Place
 from stormdrill.load.messages import Generator
 from stormdrill.model.profile import Profile, Stream
@@ -64,8 +65,9 @@ class Inside(Crewed):
             self.directory,
             config,
             Crew(workers),
-            api=api or self.api,
-            place=Place("stormdrill", image, RUN, 60.0, pull=pull, owner=owner, avoid=avoid),
+            inside=InsideOf(
+                api or self.api, Place("stormdrill", image, RUN, 60.0, pull=pull, owner=owner, avoid=avoid)
+            ),
             tell=lambda event: self.told.append((time.monotonic(), event)),
             stop_run=lambda why: self.stopped.append((time.monotonic(), why)),
             announce=self._announce,

@@ -215,6 +215,7 @@ def _record_taints(
     compared = {event.file for _, event in all_of(events, ev.LoadClockCompared)}
     strangers = [record.file for record in records if record.boot_id not in boots and record.file not in compared]
     taints = [_lost(recorded, event) for recorded, event in all_of(events, ev.LoadWorkerLost)]
+    taints += [_led(recorded, event) for recorded, event in all_of(events, ev.LoadStarted) if event.through]
     if not records:
         taints.append(Taint("records", "there are no request records"))
     if strangers:
@@ -229,6 +230,11 @@ def _record_taints(
 def _lost(recorded: ev.Recorded, event: ev.LoadWorkerLost) -> Taint:
     who = f"load worker {event.worker} was" if event.file else f"{event.worker} and with it every load worker were"
     return Taint("records", f"{who} lost: {event.detail}", (recorded.seq,))
+
+
+def _led(recorded: ev.Recorded, event: ev.LoadStarted) -> Taint:
+    why = f"the load was sent through {event.through}, for looking only: what was measured is that way too"
+    return Taint("records", why, (recorded.seq,))
 
 
 def clock_errors_ms(events: Sequence[ev.Recorded], records: Sequence[RecordFile]) -> dict[str, float]:

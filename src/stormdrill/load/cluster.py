@@ -86,6 +86,7 @@ class ClusterLoad:
         stop_run: StopRun,
         announce: Callable[[str], object],
         hosts_limit_s: float = HOSTS_LIMIT_S,
+        through: str = "",
     ) -> None:
         """`announce` is told, for a person, how to start the workers of other machines; it holds the token."""
         check_locustfile(config.locustfile)
@@ -99,6 +100,7 @@ class ClusterLoad:
         self._token = crew.token or new_token()
         self._tell, self._stop_run, self._announce = tell, stop_run, announce
         self._hosts_limit_s = hosts_limit_s
+        self._through = through
         self._master = self._part(MASTER)
         self._workers = {name: self._part(name) for name in self._local}
         self._vigil = Vigil(self._silent, lambda: self._master.send(Alive()), self.silent_after_s)
@@ -248,7 +250,7 @@ class ClusterLoad:
         self._master.send(self._begin_at(epoch_mono_ms))
         self._vigil.heard(MASTER)
         self._vigil.start()
-        return started(self._names, self._config, epoch_mono_ms, self._crew.ceiling_per_s)
+        return started(self._names, self._config, epoch_mono_ms, self._crew.ceiling_per_s, self._through)
 
     def _begin_at(self, epoch_mono_ms: float) -> Begin:
         return Begin(epoch_mono_ms)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from stormdrill.errors import Refused
 from stormdrill.load.ceiling import CEILING_PER_S, peak_per_s, usable_per_s
 from stormdrill.model.experiment import LoadUse
@@ -15,7 +17,9 @@ from stormdrill.model.profile import Profile
 
 if TYPE_CHECKING:
     from stormdrill.load.cluster import ClusterLoad
+    from stormdrill.load.in_cluster import Inside
     from stormdrill.load.launcher import LocustLoad, StopRun, Tell
+    from stormdrill.load.messages import Generator
     from stormdrill.model.plan import Plan
 
 
@@ -50,7 +54,27 @@ def local_workers(
     return use.workers
 
 
-def make_load(
+def workers_inside(use: LoadUse, profile: Profile | None, least: int = 1) -> int:
+    """How many pods send a load from inside of a cluster. What one of them can send was measured nowhere: as little is
+    asked of it as any machine could do.
+
+    Raises Refused when they are too few for the profile's highest rate, and for hosts of other machines.
+    """
+    if use.hosts:
+        raise Refused(
+            f"load hosts: {', '.join(use.hosts)} are other machines, and on a cluster the load is sent from its pods; "
+            "leave hosts and listen out, and say workers"
+        )
+    if profile is None or use.closed_loop:
+        return use.workers or least
+    return local_workers(replace(use, workers=use.workers or max(least, _needed(use, profile))), profile, CEILING_PER_S)
+
+
+def _needed(use: LoadUse, profile: Profile) -> int:
+    return max(math.ceil(peak_per_s(profile, use.rate_per_s) / CEILING_PER_S), 1)
+
+
+def make_load(  # noqa: PLR0913  (what a load is made of)
     plan: Plan,
     *,
     directory: Path,
@@ -61,19 +85,26 @@ def make_load(
     stop_run: StopRun,
     announce: Callable[[str], object],
     ceiling_per_s: float | None = None,
+    inside: Inside | None = None,
+    through: str = "",
 ) -> LocustLoad | ClusterLoad:
     """One generator, or a master and its workers; by the ceiling that was measured here unless another is given.
 
-    Raises Refused for what can't be.
+    `inside`: in pods of a cluster, and not on this machine. `through`: what leads from here to the entries that users
+    don't pass. Raises Refused for what can't be.
     """
     from stormdrill.load.cluster import ClusterLoad, Crew
     from stormdrill.load.launcher import LocustLoad
-    from stormdrill.load.messages import Generator
-    from stormdrill.store.identity import boot_id
 
     use = plan.experiment.load
     assert use is not None
     profile = None if use.closed_loop else plan.profile
+    if inside is not None:
+        from stormdrill.load.in_cluster import InClusterLoad
+
+        crew = Crew(workers_inside(use, profile, inside.least_workers), use.hosts, use.listen)
+        config = _config(plan, directory, locustfile, entries)
+        return InClusterLoad(directory, config, crew, inside=inside, tell=tell, stop_run=stop_run, announce=announce)
     ceiling_per_s = ceiling_per_s or usable_per_s()
     local = local_workers(use, profile, ceiling_per_s)
     if local == 1 and not use.hosts:
@@ -91,13 +122,26 @@ def make_load(
             deadline_s=use.deadline_s,
             tell=tell,
             stop_run=stop_run,
+            through=through,
         )
-    config = Generator(
+    config = _config(plan, directory, locustfile, entries)
+    crew = Crew(local, use.hosts, use.listen, token, ceiling_per_s)
+    return ClusterLoad(directory, config, crew, tell=tell, stop_run=stop_run, announce=announce, through=through)
+
+
+def _config(plan: Plan, directory: Path, locustfile: Path, entries: Sequence[str]) -> Generator:
+    """Of each of several generators, but for its number."""
+    from stormdrill.load.messages import Generator
+    from stormdrill.store.identity import boot_id
+
+    use = plan.experiment.load
+    assert use is not None
+    return Generator(
         control="",
         run=directory.name,
         records="",
         locustfile=str(locustfile),
-        profile=profile,
+        profile=None if use.closed_loop else plan.profile,
         rate_per_s=use.rate_per_s,
         seed=plan.seed,
         entries=tuple(entry.rstrip("/") for entry in entries),
@@ -106,5 +150,3 @@ def make_load(
         spawn_per_s=use.spawn_per_s,
         deadline_s=use.deadline_s,
     )
-    crew = Crew(local, use.hosts, use.listen, token, ceiling_per_s)
-    return ClusterLoad(directory, config, crew, tell=tell, stop_run=stop_run, announce=announce)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from msgspec.structs import replace
 
@@ -51,6 +51,15 @@ LOOKS = 24
 _LOOK_LIMIT_S = 1.0
 
 
+class Inside(NamedTuple):
+    """From which cluster, and where in it."""
+
+    api: Api
+    place: Place
+    least_workers: int = 1
+    """Unless the experiment says how many."""
+
+
 class InClusterLoad(ClusterLoad):
     """Generators in pods of a cluster (`ports.Load`). `crew.local` says how many.
 
@@ -67,8 +76,7 @@ class InClusterLoad(ClusterLoad):
         config: Generator,
         crew: Crew,
         *,
-        api: Api,
-        place: Place,
+        inside: Inside,
         tell: Tell,
         stop_run: StopRun,
         announce: Callable[[str], object],
@@ -76,7 +84,7 @@ class InClusterLoad(ClusterLoad):
         if crew.hosts or crew.listen:
             raise Refused("load hosts: a load that is sent from the cluster has no workers on other machines; leave it")
         check_locustfile(config.locustfile)
-        self._pods = Pods(api, place)
+        self._pods = Pods(inside.api, inside.place)
         self._files = _files(Path(directory), config)
         self._answers: dict[int, float] = {}
         self._answered = threading.Condition()
@@ -261,4 +269,4 @@ def _file(name: str, path: Path) -> File:
     return File(name, data, hashlib.sha256(data).hexdigest())
 
 
-__all__ = ["InClusterLoad", "Place"]
+__all__ = ["InClusterLoad", "Inside", "Place"]

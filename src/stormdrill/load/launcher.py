@@ -65,6 +65,7 @@ class LocustLoad:
         deadline_s: float = 0.0,
         tell: Tell = _nobody,
         stop_run: StopRun = _nobody,
+        through: str = "",
     ) -> None:
         check_locustfile(locustfile)
         if ceiling_per_s is not None and profile is not None:
@@ -91,6 +92,7 @@ class LocustLoad:
         )
         self._ceiling_per_s = ceiling_per_s or 0.0
         self._tell, self._stop_run = tell, stop_run
+        self._through = through
         self._vigil = Vigil(self._silent, lambda: self._process.send(Alive()))
         self._heard = threading.Condition()
         self._begun = False
@@ -131,7 +133,7 @@ class LocustLoad:
         self._process.send(Begin(epoch_mono_ms))
         self._vigil.heard(INSTANCE)
         self._vigil.start()
-        return started((INSTANCE,), self._config, epoch_mono_ms, self._ceiling_per_s)
+        return started((INSTANCE,), self._config, epoch_mono_ms, self._ceiling_per_s, self._through)
 
     def live(self) -> LiveLoad:
         """Counts of the generator's last second. All zero while it is silent."""
@@ -224,7 +226,9 @@ class LocustLoad:
         return f"the load generator was not ready within {READY_LIMIT_S:g} s; {self._process.last_lines()}"
 
 
-def started(names: Sequence[str], config: Generator, epoch_mono_ms: float, ceiling_per_s: float) -> LoadStarted:
+def started(
+    names: Sequence[str], config: Generator, epoch_mono_ms: float, ceiling_per_s: float, through: str = ""
+) -> LoadStarted:
     return LoadStarted(
         profile=config.profile.name if config.profile else "",
         workers=len(names),
@@ -232,6 +236,7 @@ def started(names: Sequence[str], config: Generator, epoch_mono_ms: float, ceili
         loop="open" if config.profile else "closed",
         ceiling_per_s=ceiling_per_s,
         names=list(names),
+        through=through,
     )
 
 

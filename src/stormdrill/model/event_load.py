@@ -21,6 +21,8 @@ class LoadStarted(Event):
     """What one worker was found to send on time; 0: not known, or not asked."""
     names: list[str] = field(default_factory=list)
     """Of the workers, in the order of their record files; empty in older records."""
+    through: str = ""
+    """What the requests pass on their way that users don't: then they are for looking only. Empty: nothing."""
 
 
 @_event("load-worker-lost", durable=True)

@@ -48,6 +48,8 @@ class LoadUse(Struct, frozen=True):
     spawn_per_s: float = 0.0
     deadline_s: float = 0.0
     """After which an answer to one of its requests is no success."""
+    here: bool = False
+    """On a cluster: sent from the runner's machine through port-forwards, for looking only."""
 
     @property
     def closed_loop(self) -> bool:

@@ -35,6 +35,10 @@ class LoadFile(FileModel, frozen=True, kw_only=True):
     ) = None
     hosts: Annotated[list[Word], Meta(description="Workers that a person starts on other machines, by name.")] = []
     listen: Annotated[Text, Meta(description="host:port at which the workers of other machines report.")] | None = None
+    from_: Annotated[
+        Literal["here"] | None,
+        Meta(description="Of a cluster: sent from this machine, for looking only: its evidence is INVALID."),
+    ] = field(name="from", default=None)
     locustfile: Annotated[Text, Meta(description="A locustfile of your own, run unchanged: closed loop.")] | None = None
     users: Annotated[int, Meta(ge=1, le=100_000, description="Of the locustfile.")] | None = None
     spawn: Annotated[Rate, Meta(description="How fast the users come; all within a second by default.")] | None = None

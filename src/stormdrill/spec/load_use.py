@@ -154,7 +154,8 @@ class LoadReading:
 
     def use(self, profile: str, rate_per_s: float) -> LoadUse:
         file = self.file
-        return LoadUse(profile, rate_per_s, file.workers or 0, tuple(file.hosts), file.listen or "")
+        here = file.from_ is not None
+        return LoadUse(profile, rate_per_s, file.workers or 0, tuple(file.hosts), file.listen or "", here=here)
 
     def check_machines(self) -> None:
         file, document = self.file, self.document

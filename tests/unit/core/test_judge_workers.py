@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replace_event
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def test_a_lost_master_takes_every_workers_records_with_it(tmp_path: Path) -> No
     verdict = judged(_added(evidence(tmp_path), ev.LoadWorkerLost("generator-master", "", "killed by SIGKILL")))
     assert verdict.verdict == "INVALID"
     assert "generator-master and with it every load worker were lost" in verdict.sentence
+
+
+def test_a_load_that_was_led_through_something_is_for_looking_only(tmp_path: Path) -> None:
+    found = evidence(tmp_path)
+    led = tuple(
+        ev.Recorded(item.seq, item.at, item.mono_ms, replace_event(item.event, through="a port-forward"))
+        if isinstance(item.event, ev.LoadStarted)
+        else item
+        for item in found.events
+    )
+    verdict = judged(replace(found, events=led))
+    assert verdict.verdict == "INVALID"
+    assert "the load was sent through a port-forward, for looking only" in verdict.sentence
 
 
 def test_a_run_that_its_lost_load_ended_is_invalid_even_where_no_phase_was_judged(tmp_path: Path) -> None:
