@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from msgspec.structs import replace
 
 from stormdrill.errors import Problem, Refused, Unreachable
-from stormdrill.model.mechanism import Capacity, Device, Isolate, Nodes, Rollout, Scale, Sever, Tell, Toxic
+from stormdrill.model.mechanism import Capacity, Device, Isolate, Nodes, Rollout, Scale, Sever, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes.emptying import Emptied, emptied
 from stormdrill.targets.kubernetes.losing import Refusing, lost, made
@@ -54,8 +54,8 @@ def _bound(view: View, group: Sequence[Injection], refuse: Refusing) -> list[Inj
     cuts = [one for one in group if _cuts(one)]
     toxics = [one for one in group if isinstance(one.how, Toxic) and not _cuts(one) and not one.how.service]
     devices = [one for one in group if isinstance(one.how, Device)]
-    told = [one for one in group if isinstance(one.how, Tell)]
-    apart = {id(one) for part in (halts, cuts, toxics, devices, told) for one in part}
+    releases = [one for one in group if isinstance(one.how, Rollout) and not one.how.workload]
+    apart = {id(one) for part in (halts, cuts, toxics, devices, releases) for one in part}
     found = []
     if any(one.mechanism == "freeze" for one in halts) and view.spec.stands_for.get("freeze") != "crash":
         refuse(
@@ -67,8 +67,7 @@ def _bound(view: View, group: Sequence[Injection], refuse: Refusing) -> list[Inj
     found += _isolated(view, cuts, refuse) if cuts else []
     found += _fronted(view, toxics, refuse) if toxics else []
     found += _withdrawn(view, devices, refuse) if devices else []
-    for one in told:
-        found += _told(view, one)
+    found += _rolled_out(view, releases, refuse) if releases else []
     for one in group:
         if one.mechanism == "cpu-limit":
             refuse("the cores of a pod that runs can't be limited", "use noisy-neighbour with mode: cpu beside it")
@@ -215,9 +214,10 @@ def _withdrawn(view: View, asked: Sequence[Injection], refuse: Refusing) -> list
         return []
     hit = {(one.instance, one.how.device) for one in asked if isinstance(one.how, Device)}
     workers = dict.fromkeys(one.instance for one in asked)
+    beside = [name for one in workers for name in view.on_nodes[view.slot(one).cluster, view.slot(one).node]]
     kept = [
         f"{device} of {name}"
-        for name in workers
+        for name in dict.fromkeys(beside)
         for device in view.slot(name).instance.devices
         if (name, device) not in hit
     ]
@@ -243,35 +243,23 @@ def _withdrawn(view: View, asked: Sequence[Injection], refuse: Refusing) -> list
     return found
 
 
-def _told(view: View, one: Injection) -> list[Injection]:
-    """A release that the cluster itself knows is rolled out there; any other request stays one."""
-    assert isinstance(one.how, Tell)
-    how = one.how
-    names = {name for name, release in view.system.releases.items() if release.path == how.path}
-    release = next((item for item in view.spec.releases if item.name in names), None)
-    if release is None:
-        return [one]
-    reached = set(how.reaches)
+def _rolled_out(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[Injection]:
+    """Each workload once, with all whose template it is."""
+    groups: dict[tuple[str, str], list[Injection]] = {}
+    for one in asked:
+        groups.setdefault(view.made_by[one.instance], []).append(one)
     found = []
-    for (cluster, workload), known in view.workloads.items():
-        mine = tuple(
-            name
-            for name in known.instances
-            if view.slot(name).instance.service == release.service and (not reached or name in reached)
-        )
-        if mine:
-            rollout = Rollout(
-                workload,
-                known.namespace,
-                "",
-                release.image,
-                release.env,
-                release.command,
-                reaches=mine,
-                cluster=cluster,
-            )
-            short = workload.partition("/")[2]
-            subject = f"{cluster}.{short}" if cluster else short
-            switches = (f"template of {workload}",)
-            found.append(made([one], subject, "rollout", rollout, "put the template back", switches, instance=short))
+    for (cluster, workload), mine in groups.items():
+        known = view.workloads.get((cluster, workload))
+        if known is None:
+            names = ", ".join(one.instance for one in mine)
+            refuse(f"nothing rolls a release out to {names}", "let a Deployment run it")
+            continue
+        first = mine[0].how
+        assert isinstance(first, Rollout)
+        how = replace(first, workload=workload, namespace=known.namespace, reaches=known.instances, cluster=cluster)
+        short = workload.partition("/")[2]
+        subject = f"{cluster}.{short}" if cluster else short
+        switches = (f"template of {workload}",)
+        found.append(made(mine, subject, "rollout", how, "put the template back", switches, instance=short))
     return found

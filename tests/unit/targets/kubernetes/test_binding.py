@@ -1,0 +1,270 @@
+"""What faults ask of instances, as a cluster does it; and what it can't do, with what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_cluster import FakeCluster, scenes
+from shop_cluster import SYSTEM, bound, deployment, pod, service, shop, system_of, target_of
+from stormdrill.core.reach import touched
+from stormdrill.errors import Refused
+from stormdrill.model.mechanism import Capacity, Isolate, Nodes, Rollout, Scale, Tell, Toxic
+from stormdrill.targets.kubernetes.target import KubernetesTarget
+
+EU = ("worker-eu-1", "worker-eu-2")
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    with FakeCluster(world=False) as made:
+        shop(made)
+        yield made
+
+
+def target(cluster: FakeCluster, tmp_path: Path, text: str = SYSTEM, **section: str) -> KubernetesTarget:
+    return target_of(cluster, system_of(tmp_path, text, **section), tmp_path)
+
+
+def refusal(one: KubernetesTarget, word: str, **parameters: Any) -> str:
+    with pytest.raises(Refused) as caught:
+        bound(one, word, **parameters)
+    return str(caught.value)
+
+
+# --- regions and nodes
+
+
+@pytest.mark.parametrize("mode", ["crash", "freeze"])
+def test_a_region_is_lost_by_all_of_its_nodes(cluster: FakeCluster, tmp_path: Path, mode: str) -> None:
+    cluster.apply(scenes.node("eu-3", "eu"))
+    found = bound(target(cluster, tmp_path), "region-loss", region="eu", mode=mode)
+    assert [(one.id, one.mechanism, one.how) for one in found] == [
+        ("region-loss/eu-1", "nodes", Nodes(("eu-1",), "taint", ("web-1",), pods=1)),
+        ("region-loss/eu-2", "nodes", Nodes(("eu-2",), "taint", EU, pods=2)),
+        ("region-loss/eu-3", "nodes", Nodes(("eu-3",), "taint", ())),
+    ]
+    assert {name for one in found for name in touched(one)} == {"web-1", *EU}
+    assert found[0].switches == ("node eu-1",)
+
+
+def test_a_freeze_is_done_by_nothing_unless_the_file_says_what_stands_for_it(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    strict = target(cluster, tmp_path, SYSTEM.replace("  stands_for: {freeze: crash}\n", ""))
+    said = refusal(strict, "region-loss", region="eu", mode="freeze")
+    assert said == (
+        "region-loss: a pod can't be frozen from outside; let it crash, or say in the system file what stands for it: "
+        "kubernetes: {stands_for: {freeze: crash}}"
+    )
+
+
+def test_what_stands_for_a_freeze_is_said_aloud(cluster: FakeCluster, tmp_path: Path) -> None:
+    one = target(cluster, tmp_path)
+    told = one.aloud(bound(one, "region-loss", region="eu", mode="freeze"))
+    assert "a pod can't be frozen: crash stands for freeze here, so that connections break and memory is lost" in told
+    told = one.aloud(bound(one, "region-loss", region="eu", mode="crash"))
+    assert not any("freeze" in text for text in told)
+
+
+def test_a_share_of_a_region_takes_nodes_only_where_nobody_else_is_on_them(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    found = bound(target(cluster, tmp_path), "region-loss", region="eu", mode="crash", share="34%")
+    assert len({name for one in found for name in touched(one)}) == 1
+    assert found[0].mechanism in ("nodes", "scale")
+
+
+def test_a_node_is_lost_by_its_name_with_all_that_is_on_it(cluster: FakeCluster, tmp_path: Path) -> None:
+    (one,) = bound(target(cluster, tmp_path, empties="delete"), "node-loss", node="eu-2")
+    assert one.how == Nodes(("eu-2",), "delete", EU, pods=2)
+
+
+def test_one_instance_of_several_on_a_node_is_scaled_away_instead(cluster: FakeCluster, tmp_path: Path) -> None:
+    one = target(cluster, tmp_path)
+    (found,) = bound(one, "node-loss", instance="worker-eu-1")
+    assert found.how == Scale("deployments/worker-eu", "shop", 1, ("worker-eu-1",))
+    assert found.undo == "scale worker-eu back to 2"
+    told = one.aloud([found])
+    assert "which 1 of the 2 pods of deployments/worker-eu go is its controller's choice" in told
+
+
+def test_in_several_clusters_a_region_is_lost_by_the_nodes_on_which_the_system_is(tmp_path: Path) -> None:
+    with FakeCluster(world=False) as eu, FakeCluster(world=False) as us:
+        shop(eu)
+        shop(us)
+        eu.apply(scenes.node("eu-9", "eu"))
+        one = target(eu, tmp_path, contexts="{eu: one, us: two}")
+        one.clusters._connect = lambda context: eu.admin if context == "one" else us.admin
+        found = bound(one, "region-loss", region="eu", mode="crash")
+    assert [(item.id, item.how.cluster) for item in found if isinstance(item.how, Nodes)] == [
+        ("region-loss/eu.eu-1", "eu"),
+        ("region-loss/eu.eu-2", "eu"),
+        ("region-loss/eu.us-1", "eu"),
+    ]
+
+
+# --- pools and workers
+
+
+def test_a_pool_is_withdrawn_with_its_nodes_where_nothing_else_goes_with_them(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    (found,) = bound(target(cluster, tmp_path), "gpu-pool-outage", pool="", service="worker", region="eu")
+    assert found.how == Nodes(("eu-2",), "taint", EU, pods=2)
+
+
+def test_a_pool_whose_nodes_others_share_is_scaled_away(cluster: FakeCluster, tmp_path: Path) -> None:
+    cluster.apply(scenes.namespace("others"))
+    cluster.apply(pod("theirs", "eu-2", {"app": "theirs"}, where="others"))
+    (found,) = bound(target(cluster, tmp_path), "gpu-pool-outage", pool="", service="worker", region="eu")
+    assert found.how == Scale("deployments/worker-eu", "shop", 2, EU)
+
+
+def test_workers_are_scaled_away_each_workload_by_as_many_as_are_hit(cluster: FakeCluster, tmp_path: Path) -> None:
+    found = bound(target(cluster, tmp_path), "queue-backlog", service="worker")
+    assert [one.how for one in found] == [
+        Scale("deployments/worker-eu", "shop", 2, EU),
+        Scale("deployments/worker-us", "shop", 2, ("worker-us-1", "worker-us-2")),
+    ]
+    assert found[0].id == "queue-backlog/worker-eu"
+
+
+def test_a_pod_that_nothing_makes_again_is_not_scaled(cluster: FakeCluster, tmp_path: Path) -> None:
+    bare: dict[str, Any] = pod("worker-eu", "eu-2", {"app": "worker", "region": "eu"}, 9)
+    del bare["metadata"]["ownerReferences"]
+    cluster.apply(bare)
+    said = refusal(target(cluster, tmp_path), "queue-backlog", service="worker", region="eu")
+    assert "worker-eu-3 is a pod that nothing would make again; let a Deployment or a StatefulSet run it" in said
+
+
+def test_lost_devices_are_capacity_that_nodes_advertise_no_more(cluster: FakeCluster, tmp_path: Path) -> None:
+    one = target(cluster, tmp_path, gpu="{plugin: devices/plugin}")
+    (found,) = bound(one, "gpu-pool-outage", pool="", service="worker", region="eu", mode="devices")
+    assert found.how == Capacity(("eu-2",), "nvidia.com/gpu", "devices/plugin", EU)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "what"),
+    [
+        ({"mode": "slow"}, "devices can't be made slow, hang or run cold from outside"),
+        ({"mode": "devices", "share": "50%"}, "a node advertises all of its devices or none"),
+        ({"mode": "gone", "how": "crash", "share": "100%", "over": "10s", "region": "us"}, ""),
+    ],
+)
+def test_what_can_not_be_done_to_devices_is_refused(
+    cluster: FakeCluster, tmp_path: Path, parameters: dict[str, Any], what: str
+) -> None:
+    asked = {"pool": "", "service": "worker", "region": "eu", **parameters}
+    if what:
+        assert what in refusal(target(cluster, tmp_path), "gpu-pool-outage", **asked)
+    else:  # their node goes with the first of them
+        (found,) = bound(target(cluster, tmp_path), "gpu-pool-outage", **asked)
+        assert (found.start_s, found.for_s) == (0.0, 30.0)
+
+
+# --- ways between
+
+
+def test_a_region_is_isolated_by_the_labels_of_its_workloads(cluster: FakeCluster, tmp_path: Path) -> None:
+    assert cluster.registry.end("pods", "shop", "web-abc-1", grace=0)  # so that all of web is in us
+    found = bound(target(cluster, tmp_path), "region-loss", region="eu", mode="isolate")
+    labels = {"app": "worker", "region": "eu"}
+    assert [one.how for one in found] == [Isolate("shop", labels, (labels,), EU)]
+    assert found[0].mechanism == "isolate"
+
+
+def test_a_workload_of_which_only_a_part_is_hit_can_not_be_isolated(cluster: FakeCluster, tmp_path: Path) -> None:
+    said = refusal(target(cluster, tmp_path), "region-loss", region="eu", mode="isolate")
+    assert "web-2 have the same labels as web-1 (deployments/web), and would be cut off too; hit all of them" in said
+
+
+def test_one_part_is_not_cut_off_from_one_other_alone(cluster: FakeCluster, tmp_path: Path) -> None:
+    said = refusal(target(cluster, tmp_path), "partition", **{"from": "eu", "to": "us"})
+    assert "NetworkPolicies say who may be heard, not who may not" in said
+
+
+def test_a_late_dependency_is_late_by_each_service_that_leads_to_it(cluster: FakeCluster, tmp_path: Path) -> None:
+    found = bound(target(cluster, tmp_path), "late-dependency", name="worker", delay="2s")
+    hows = [one.how for one in found]
+    assert [one.service for one in hows if isinstance(one, Toxic)] == ["shop/worker-eu", "shop/worker-us"]
+    assert next(one.hops for one in hows if isinstance(one, Toxic)) == (
+        "web-1>worker-eu-1", "web-1>worker-eu-2", "web-2>worker-eu-1", "web-2>worker-eu-2",
+    )  # fmt: skip
+    assert found[0].id == "late-dependency/worker-eu"
+    assert touched(found[0]) == set(EU)
+    assert found[0].inject_timeout_s > 30.0  # as long as a proxy takes to get ready
+
+
+def test_a_service_that_leads_to_others_too_is_not_taken(cluster: FakeCluster, tmp_path: Path) -> None:
+    for region in ("eu", "us"):
+        assert cluster.registry.end("services", "shop", f"worker-{region}")
+    cluster.apply(service("all", {}))
+    said = refusal(target(cluster, tmp_path), "late-dependency", name="worker", delay="2s")
+    assert "no Service leads to worker-eu-1 and nobody else" in said
+
+
+def test_callers_can_not_be_told_apart_behind_a_service(cluster: FakeCluster, tmp_path: Path) -> None:
+    text = SYSTEM.replace("from: [web]", "from: [web, worker]")
+    said = refusal(target(cluster, tmp_path, text), "late-dependency", name="worker", delay="2s", callers="web")
+    assert "a Service can't tell its callers apart" in said
+
+
+# --- releases and the rest
+
+
+def test_a_release_that_the_cluster_knows_is_rolled_out_there(cluster: FakeCluster, tmp_path: Path) -> None:
+    one = target(cluster, tmp_path, releases="{worker: {env: {LEAK: 4}}}")
+    found = bound(one, "memory-leak", mode="release", release="worker", region="eu")
+    assert [item.how for item in found] == [Rollout("deployments/worker-eu", "shop", "", env={"LEAK": "4"}, reaches=EU)]
+    assert found[0].undo == "put the template back"
+
+
+def test_who_shares_a_workload_with_whom_a_release_is_meant_for_gets_it_too(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    (one,) = bound(target(cluster, tmp_path), "bad-release", mode="crash", instance="worker-eu-1")
+    assert (one.id, touched(one)) == ("bad-release/worker-eu", set(EU))
+
+
+def test_any_other_release_stays_a_request_to_the_system(cluster: FakeCluster, tmp_path: Path) -> None:
+    found = bound(target(cluster, tmp_path), "memory-leak", mode="release", release="worker", region="eu")
+    assert all(isinstance(one.how, Tell) for one in found)
+
+
+def test_pressure_stays_on_its_own_pod(cluster: FakeCluster, tmp_path: Path) -> None:
+    found = bound(target(cluster, tmp_path), "memory-leak", mode="pressure", service="worker", region="eu")
+    assert [(one.instance, one.mechanism) for one in found] == [
+        ("worker-eu-1", "pressure"),
+        ("worker-eu-2", "pressure"),
+    ]
+
+
+def test_cores_can_not_be_limited(cluster: FakeCluster, tmp_path: Path) -> None:
+    said = refusal(target(cluster, tmp_path), "cpu-starvation", service="worker", cpus=0.1)
+    assert "the cores of a pod that runs can't be limited; use noisy-neighbour with mode: cpu" in said
+
+
+def test_who_else_keeps_a_workload_is_said_aloud(cluster: FakeCluster, tmp_path: Path) -> None:
+    kept: dict[str, Any] = deployment("worker-eu", {"app": "worker", "region": "eu"}, 2)
+    kept["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment:shop/worker-eu"}
+    cluster.apply(kept)
+    one = target(cluster, tmp_path)
+    told = one.aloud(bound(one, "queue-backlog", service="worker", region="eu"))
+    assert "Argo CD keeps deployments/worker-eu as it is in its repository, and may put the change back" in told
+
+
+def test_planning_costs_no_more_calls_for_more_targets(cluster: FakeCluster, tmp_path: Path) -> None:
+    def asked() -> int:
+        cluster.requests.clear()
+        bound(target(cluster, tmp_path), "region-loss", region="eu", mode="crash")
+        return len(cluster.requests)
+
+    few = asked()
+    for number in range(3, 40):
+        cluster.apply(scenes.node(f"eu-x{number}", "eu"))
+        cluster.apply(pod("web", f"eu-x{number}", {"app": "web"}, number, nodeSelector={"kubernetes.io/os": "none"}))
+    assert asked() == few
