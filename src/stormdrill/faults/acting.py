@@ -29,6 +29,7 @@ UNDO_WORDS = {
     "cpu-limit": "give the CPU back",
     "device": "put the device back",
     "beside": "end it",
+    "rollout": "put the template back",
 }
 """What reverts each mechanism, in people's words; what is told is taken back by a request of its own."""
 FROM_READY = 0.0

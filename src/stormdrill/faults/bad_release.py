@@ -25,7 +25,7 @@ from stormdrill.model.experiment import FaultUse
 from stormdrill.model.mechanism import Rollout
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import KubernetesSpec
-from stormdrill.ports import Instance, World
+from stormdrill.ports import Instance, Workload, World
 
 UNPULLABLE = "stormdrill.invalid/bad:$run"
 """A name that no registry can ever have, and that says whose it is."""
@@ -56,8 +56,7 @@ class BadRelease(ThroughMechanisms):
             return release(asked, wanted, world, wanted.release)
         # what is declared for clusters is not known where another target is meant, which refuses the mechanism
         hit = world.instances[:1] if wanted.mode == "release" else chosen(use, wanted, world)
-        how = MODES.get(wanted.mode, Rollout("", "", ""))
-        return rolled_out(asked, hit, replace(how, namespace=spec.namespace if spec else ""))
+        return rolled_out(asked, hit, MODES.get(wanted.mode, Rollout("", "", "")), world)
 
 
 def release(asked: Asked, wanted: Chosen, world: World, name: str) -> tuple[Injection, ...]:
@@ -72,20 +71,35 @@ def release(asked: Asked, wanted: Chosen, world: World, name: str) -> tuple[Inje
     if strange := [one.name for one in hit if one.service != found.service]:
         why = f"release {name} is one of {found.service}, and {', '.join(strange)} run something else"
         raise Refused(f"{asked.use.word}: {why}; choose instances of {found.service}")
-    how = Rollout("", spec.namespace, "", image=found.image, env=found.env, command=found.command)
-    return rolled_out(asked, hit, how)
+    how = Rollout("", "", "", image=found.image, env=found.env, command=found.command)
+    return rolled_out(asked, hit, how, world)
 
 
-def rolled_out(asked: Asked, hit: tuple[Instance, ...], how: Rollout) -> tuple[Injection, ...]:
-    """For each instance; which workload that is, and who shares it, is bound where they are known."""
+def rolled_out(asked: Asked, hit: tuple[Instance, ...], how: Rollout, world: World) -> tuple[Injection, ...]:
+    """On each workload that one of them is of: all of its pods get the release."""
+    names = {one.name for one in hit}
+    found = [one for one in world.workloads if names & set(one.instances)]
+    alone = sorted(names - {name for one in found for name in one.instances})
+    if world.workloads and alone:
+        what = f"{', '.join(alone)} are of no Deployment, and nothing would roll a release out on them"
+        raise Refused(f"{asked.use.word}: {what}; choose others")
     return tuple(
         injection(
             asked,
-            one.name,
+            f"{one.cluster}.{short}" if one.cluster else short,
             "rollout",
-            how=replace(how, reaches=(one.name,)),
-            switches=(f"release of {one.name}",),
+            instance=short,
+            how=replace(
+                how,
+                workload=one.name,
+                namespace=one.namespace,
+                container=one.containers[0],
+                reaches=one.instances,
+                cluster=one.cluster,
+            ),
+            switches=(f"template of {one.name}",),
             verify_timeout_s=FROM_READY,
         )
-        for one in hit
+        for one in found or [Workload(name, "", (name,), 0, ("",), {}) for name in sorted(names)]
+        for short in [one.name.rpartition("/")[2]]
     )

@@ -142,7 +142,7 @@ class Rollout(Struct, frozen=True, tag="rollout"):
     workload: str
     namespace: str
     container: str
-    """Empty: the only one."""
+    """Empty: the first one."""
     image: str = ""
     """Instead of its own; `$run` stands for the run's id."""
     env: dict[str, str] = {}
@@ -192,7 +192,7 @@ class Segment(Struct, frozen=True, tag="segment"):
     to: str
     """HOST:PORT, as they would write it."""
     allowed: str = ""
-    """HOST:PORT that they may reach: it shows that the tries are real. Empty: the API server, as pods are told of it."""
+    """HOST:PORT that they may reach: it shows that the tries are real. Empty: the API server, as pods know it."""
     reaches: tuple[str, ...] = ()
     cluster: str = ""
 

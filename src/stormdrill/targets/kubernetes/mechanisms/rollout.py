@@ -6,6 +6,7 @@ Deployments alone: a StatefulSet waits for ever for its broken pod, even when it
 from __future__ import annotations
 
 from stormdrill.cluster.changes import Change
+from stormdrill.cluster.elements import OURS, state
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Rollout
 from stormdrill.model.permission import Need
@@ -109,11 +110,7 @@ class RollingOut(Changing):
         how = _how(injection)
         base = f"namespaces/{how.namespace}"
         sets = self.items(how.cluster, f"/apis/apps/v1/{base}/replicasets")
-        ours = {
-            str(at(one, "metadata", "uid"))
-            for one in sets
-            if _owned(one, {undo.uid}) and _carries(one, how, self.clusters.run)
-        }
+        ours = {str(at(one, "metadata", "uid")) for one in sets if _owned(one, {undo.uid}) and _carries(one, undo)}
         if not ours:
             return []
         return [pod for pod in self.items(how.cluster, f"/api/v1/{base}/pods") if _owned(pod, ours)]
@@ -123,9 +120,8 @@ def _elements(found: Object, how: Rollout, run: str) -> tuple[Element, ...]:
     """Raises Unreachable where there is nothing to change, or no such container."""
     containers = objects(at(found, *TEMPLATE, "containers"))
     names = [str(one.get("name")) for one in containers]
-    if how.container not in names and (how.container or len(names) != 1):
-        said = f"has no container {how.container}" if how.container else "has several containers"
-        raise Unreachable(f"{_named(how)} {said}; name one of {', '.join(names)}")
+    if how.container and how.container not in names:
+        raise Unreachable(f"{_named(how)} has no container {how.container}; name one of {', '.join(names)}")
     container = containers[names.index(how.container or names[0])]
     place = (*TEMPLATE, "containers", f"[name={container['name']}]")
     elements = [
@@ -156,17 +152,9 @@ def _set(container: Object, place: tuple[str, ...], name: str, value: str) -> li
     return [] if known == ours else [Element((*place, "env", f"[name={name}]"), text(ours), text(known))]
 
 
-def _carries(made: Object, how: Rollout, run: str) -> bool:
+def _carries(made: Object, undo: KubePatch) -> bool:
     """Whether a ReplicaSet's template is the changed one, wherever in the list its container stands by now."""
-    containers = objects(at(made, *TEMPLATE, "containers"))
-    container = next((one for one in containers if not how.container or one.get("name") == how.container), {})
-    env = {str(one.get("name")): one.get("value") for one in objects(container.get("env"))}
-    return (
-        (not how.image or container.get("image") == how.image.replace("$run", run))
-        and (not how.command or container.get("command") == list(how.command))
-        and how.env.items() <= env.items()
-        and (not how.unready or GATE in objects(at(made, *TEMPLATE, "readinessGates")))
-    )
+    return all(state(element, made) == OURS for element in undo.elements)
 
 
 def _owned(found: Object, by: set[str]) -> bool:
