@@ -5,12 +5,15 @@ What it answers is held against exchanges recorded from a real server (tests/con
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from fake_cluster import bootstrap, defaults, identities, namespaces, reviews, scenes, validation
+from fake_cluster import world as worlds
 from fake_cluster.access import TokenAccess, kubeconfig
 from fake_cluster.calls import Call, Reply, Request
 from fake_cluster.pipeline import Pipeline
@@ -18,6 +21,7 @@ from fake_cluster.problems import Problem
 from fake_cluster.rbac import Rights, account_user
 from fake_cluster.registry import Registry
 from fake_cluster.routing import is_resource, resolve
+from fake_cluster.secure import certificate
 from fake_cluster.server import Server
 from fake_cluster.snapshot import CHANGING, snapshot
 from fake_cluster.store import Object, clone
@@ -33,7 +37,9 @@ __all__ = ["Call", "FakeCluster", "Problem", "Registry", "Reply", "Request"]
 class FakeCluster:
     """One API server. `registry` is the way in for controllers: reads, writes and hooks without HTTP."""
 
-    def __init__(self, *, world: bool = True, run_images: Iterable[str] | Mapping[str, list[str]] = ()) -> None:
+    def __init__(
+        self, *, world: bool = True, run_images: Iterable[str] | Mapping[str, list[str]] = (), tls: bool = False
+    ) -> None:
         """`world=False`: nothing acts but the server; what is created stays as it is. Pods of `run_images` run as
         local processes (with an entrypoint for containers without a command, where a mapping is given)."""
         self.registry = Registry()
@@ -47,6 +53,8 @@ class FakeCluster:
         self.behaviour: Behaviour | None = None
         """What acts by itself; None where nothing does."""
         self._world = world
+        self._tls = tls
+        self._ca: Path | None = None
         self._on_stop: list[Callable[[], None]] = []
         self._pipeline = Pipeline(self.registry, self.rights, self.tokens, self.troubles)
         bootstrap.install(self.registry)
@@ -59,7 +67,12 @@ class FakeCluster:
         self._server: Server | None = None
 
     def __enter__(self) -> Self:
-        self._server = Server(self._pipeline.answer)
+        context = None
+        if self._tls:
+            place = Path(tempfile.mkdtemp(prefix="fake-cluster-tls-"))
+            self.on_stop(lambda: shutil.rmtree(place, ignore_errors=True))
+            context, self._ca = certificate(place)
+        self._server = Server(self._pipeline.answer, context)
         if self._world:
             self._start_world()
         return self
@@ -101,14 +114,14 @@ class FakeCluster:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def admin(self) -> TokenAccess:
         return self.access(ADMINISTRATOR)
 
     def access(self, token: str) -> TokenAccess:
-        return TokenAccess(self.url, token)
+        return TokenAccess(self.url, token, self._ca)
 
     def account(self, namespace: str, name: str) -> str:
         """A token for a ServiceAccount; it and its namespace are created when absent."""
@@ -124,7 +137,7 @@ class FakeCluster:
     def kubeconfig(
         self, path: Path, token: str = ADMINISTRATOR, namespace: str = "default", context: str = "fake"
     ) -> Path:
-        return kubeconfig(path, self.url, token, namespace, context)
+        return kubeconfig(path, self.url, token, namespace, context, self._ca)
 
     # -- content
 
@@ -173,9 +186,11 @@ class FakeCluster:
         self.apply([scenes.node(name, region, pool, **more) for name in names])
         return names
 
-    def world(self) -> None:
-        """Two regions with nodes, the namespace `platform` that opted in, `stormdrill`, deployments and Services."""
-        self.apply(scenes.world())
+    def world(self, *, bystander: bool = False) -> None:
+        """Two regions with nodes, the reference platform's shape in the namespace `platform` that opted in,
+        `stormdrill`, what a cluster has besides (fake_cluster.world); somebody who did not opt in, on a node."""
+        self.apply(worlds.world(bystander))
+        self.settle()
 
     # -- what was asked, and what goes wrong
 

@@ -6,6 +6,18 @@ from typing import Any
 
 from fake_cluster.store import Object, now
 
+NODE_INFO = {
+    "machineID": "",
+    "systemUUID": "",
+    "bootID": "",
+    "kernelVersion": "6.18",
+    "osImage": "fake",
+    "containerRuntimeVersion": "fake://0",
+    "kubeletVersion": "v1.32.1-fake",
+    "kubeProxyVersion": "",
+    "operatingSystem": "linux",
+    "architecture": "amd64",
+}
 PLATFORM = (
     # service, replicas a region, pool
     ("gateway", 2, "cpu"),
@@ -48,7 +60,7 @@ def node(name: str, region: str, pool: str = "cpu", cpus: int = 8, gpus: int = 0
                     "lastTransitionTime": stamp,
                 }
             ],
-            "nodeInfo": {"kubeletVersion": "v1.32.1", "operatingSystem": "linux", "architecture": "amd64"},
+            "nodeInfo": dict(NODE_INFO),
         },
     }
 
