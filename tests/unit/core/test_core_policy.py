@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from stormdrill.core.policy import violations
 from stormdrill.model.experiment import Experiment, FaultUse, LoadUse, Phases
+from stormdrill.model.mechanism import How, Nodes, Scale
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Piece, Profile
@@ -158,3 +159,36 @@ def test_a_plan_without_load_has_no_rate() -> None:
 def test_a_time_without_an_offset_is_a_defect_of_the_caller() -> None:
     with pytest.raises(ValueError, match="offset"):
         violations(Policy(), plan_of(), datetime(2026, 11, 18))  # noqa: DTZ001
+
+
+def on_cluster(name: str, how: How, start_s: float = 0.0) -> Injection:
+    word = "nodes" if isinstance(how, Nodes) else "scale"
+    return replace(injection(name, start_s), mechanism=word, how=how)
+
+
+def test_nodes_and_pods_of_a_cluster_are_capped_with_all_that_goes_with_them() -> None:
+    """Pods of bystanders that opted in count, though they are no instances."""
+    plan = plan_of(
+        on_cluster("n1", Nodes(("n1",), "taint", ("i-0",), pods=9)),
+        on_cluster("n2", Nodes(("n2",), "taint", (), pods=2)),
+        on_cluster("web", Scale("deployments/web", "shop", 3, ("i-1",))),
+    )
+    assert said(Policy(max_nodes=2, max_pods=14), plan) == []
+    assert said(Policy(max_nodes=1, max_pods=13), plan) == [
+        "2 nodes are out of service at once, 1 is the most",
+        "14 pods are taken away at once, 13 is the most",
+    ]
+
+
+def test_nodes_that_are_lost_one_after_the_other_are_never_out_together() -> None:
+    first = replace(on_cluster("n1", Nodes(("n1",), "taint", (), pods=1)), for_s=10.0)
+    then = replace(on_cluster("n2", Nodes(("n2",), "taint", (), pods=1), 10.0), for_s=10.0)
+    assert said(Policy(max_nodes=1, max_pods=1), plan_of(first, then)) == []
+
+
+def test_going_past_disruption_budgets_needs_the_policy_s_word() -> None:
+    plan = plan_of(on_cluster("n1", Nodes(("n1",), "taint", ("i-0",), pods=1, budgets=("shop/web",))))
+    (found,) = violations(Policy(), plan, NOON)
+    assert (found.key, found.what) == ("disruption_budgets", "more pods go than disruption budgets allow: shop/web")
+    assert "write empties: evict in the system file" in found.fix
+    assert said(Policy(disruption_budgets="ignore"), plan) == []

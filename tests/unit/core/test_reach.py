@@ -11,7 +11,21 @@ from stormdrill.core.measure import numbers
 from stormdrill.core.policy import violations
 from stormdrill.core.reach import out, touched, worst_case
 from stormdrill.model.experiment import Experiment, Phases
-from stormdrill.model.mechanism import Beside, How, Pressure, Sever, Tell, Toxic
+from stormdrill.model.mechanism import (
+    Beside,
+    Capacity,
+    How,
+    Isolate,
+    Nodes,
+    Pressure,
+    Quota,
+    Rollout,
+    Scale,
+    Segment,
+    Sever,
+    Tell,
+    Toxic,
+)
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.system import ServiceInstance, System
@@ -223,3 +237,51 @@ def test_a_system_that_is_told_or_given_something_else_is_another_world(change: 
     first, *others = before.system.instances
     now = replace(before, system=replace(before.system, instances=(replace(first, **change), *others)))
     assert digest(facts(now)) != digest(facts(before))
+
+
+GONE = Nodes(("n1",), "taint", ("gateway-eu", "cpu-eu"), pods=3)
+AWAY = Scale("deployments/cpu", "shop", 2, ("cpu-eu", "cpu-us"))
+ALONE = Isolate("shop", {"app": "cpu"}, ({"app": "cpu"},), ("cpu-eu",))
+WHOM: tuple[tuple[str, How, set[str]], ...] = (
+    ("nodes", GONE, {"gateway-eu", "cpu-eu"}),
+    ("nodes", Nodes(("n2",), "taint"), set()),
+    ("scale", AWAY, {"cpu-eu", "cpu-us"}),
+    ("isolate", ALONE, {"cpu-eu"}),
+    ("rollout", Rollout("deployments/cpu", "shop", "", reaches=("cpu-eu",)), {"cpu-eu"}),
+    ("capacity", Capacity(("n1",), "nvidia.com/gpu", reaches=("cpu-eu",)), {"cpu-eu"}),
+)
+
+
+@pytest.mark.parametrize(("word", "how", "whom"), WHOM)
+def test_what_is_done_in_a_cluster_hits_whom_it_reaches_and_no_node(word: str, how: How, whom: set[str]) -> None:
+    assert touched(one("n1", word, how)) == whom
+
+
+def test_who_goes_with_a_node_is_out_and_who_gets_another_release_is_not() -> None:
+    assert out([one("n1", "nodes", GONE)], WORLD) == {"gateway-eu", "cpu-eu"}
+    assert "NO INSTANCE of cpu left (2 of 2 out)" in worst_case([one("cpu", "scale", AWAY)], WORLD)
+    assert out([one("cpu", "isolate", ALONE)], WORLD) == {"cpu-eu"}
+    rolled = one("cpu", "rollout", Rollout("deployments/cpu", "shop", "", reaches=("cpu-eu",)))
+    assert worst_case([rolled], WORLD) == "cpu 1 of 2 on another release; for 30 s"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (GONE, "n1: cordoned and tainted; 3 pods would go"),
+        (Nodes(("n1",), "evict"), "n1: cordoned and emptied by evictions; no pod would go"),
+        (AWAY, "2 pods of deployments/cpu taken away"),
+        (ALONE, "pods with app=cpu from everybody; still heard by app=cpu"),
+        (Rollout("deployments/cpu", "shop", "", env={"LEAK": "4"}), "deployments/cpu: LEAK=4"),
+        (Rollout("deployments/cpu", "shop", "", unready=True), "deployments/cpu: a release that never gets ready"),
+        (Capacity(("n1",), "x/gpu", "a/b"), "no x/gpu on n1, whose device plugin a/b is moved away"),
+        (Quota("shop", {"pods": ""}), "namespace shop limited: pods to what is used now"),
+        (Segment("shop", {"app": "web"}, "db:5432"), "from pods with app=web to db:5432, which policy forbids"),
+        (
+            Toxic(("web-1>db",), "delay", delay_ms=300, direction="down", service="shop/db"),
+            "300 ms, answers only, on all that calls Service shop/db",
+        ),
+    ],
+)
+def test_what_is_done_in_a_cluster_is_told_in_its_own_words(how: How, said: str) -> None:
+    assert numbers(one("n1", "word", how)) == said

@@ -68,8 +68,8 @@ class Emptied:
         """What the plan says aloud of it."""
         for budget, count in self.budgets:
             allowed = budget.status.disruptions_allowed
-            kept = "evictions wait for it" if self.empties == "evict" else "it is not asked"
-            yield f"disruption budget {_named(budget)} allows {allowed} to be missing, and {count} go: {kept}"
+            kept = "the others stay until it lets them" if self.empties == "evict" else "they go past it"
+            yield f"disruption budget {_named(budget)} allows {allowed} to be missing, and {count} would go: {kept}"
         away = self.room().stay_away
         if away:
             yield f"no other node is meant for {_pods(away)}: they stay away until the revert"

@@ -127,7 +127,7 @@ def test_what_goes_past_a_budget_is_known_to_the_policy_and_said(
     one = target(cluster, tmp_path, empties=empties)
     made = bound(one, "region-loss", region="eu")
     assert [item.how.budgets for item in made if isinstance(item.how, Nodes)] == [(), ("shop/worker",)]
-    assert "disruption budget shop/worker allows 1 to be missing, and 2 go: it is not asked" in one.aloud(made)
+    assert "disruption budget shop/worker allows 1 to be missing, and 2 would go: they go past it" in one.aloud(made)
 
 
 def test_no_room_for_the_evicted_is_refused(cluster: FakeCluster, tmp_path: Path) -> None:
