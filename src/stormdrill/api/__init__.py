@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 from msgspec import Struct
 
-from stormdrill.errors import DiskFull, JournalBroken, Problem, Refused, StormdrillError
+from stormdrill.errors import DiskFull, JournalBroken, Problem, Refused, StormdrillError, Unreachable
 from stormdrill.spec import catalogue
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _planned(loaded: Loaded, target: str, seed: int | None) -> tuple[Plan, Drill
 
         metrics = [metric.name for metric in loaded.system.metrics]
         read_runbook(loaded.runbook, metrics=metrics)  # which `validate` leaves out, to stay fast
-    here = targets.make(target, loaded.system, Path())
+    here = targets.make(target, loaded.system, Path(), load=loaded.experiment.load)
     world, faults = here.world(), _faults()
     try:
         made = make_plan(
@@ -207,6 +207,9 @@ def _planned(loaded: Loaded, target: str, seed: int | None) -> tuple[Plan, Drill
         )
     except Refused as refused:
         raise placed(refused.problems, Places(loaded, world, faults)) from None
+    except Unreachable as error:
+        what = f"what would be hit can't be looked at: {error}; on a cluster stormdrill plan --rbac prints what it takes"
+        raise Refused(what) from error
     broken = violations(loaded.policy, made, datetime.now(UTC))
     if broken:
         raise forbidden(loaded.sources["policy.yaml"], broken)
@@ -324,7 +327,7 @@ def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
     if load is None or (made.profile is None and not load.closed_loop):
         return None
     from stormdrill.load.ceiling import ceiling_for
-    from stormdrill.load.crew import local_workers
+    from stormdrill.load.crew import local_workers, workers_inside
     from stormdrill.load.launcher import check_locustfile
     from stormdrill.load.trial import try_locustfile
 
@@ -336,7 +339,10 @@ def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
     path = found.absolute()
     if not path.is_relative_to(catalogue.root()):  # what we ship is known to work
         try_locustfile(path, closed_loop=load.closed_loop)
-    local_workers(load, made.profile, ceiling_for(load, made.profile, _to_a_person))
+    if made.target == "kubernetes" and made.system.kubernetes is not None and not load.here:
+        workers_inside(load, made.profile, made.system.kubernetes.load_workers)
+    else:
+        local_workers(load, made.profile, ceiling_for(load, made.profile, _to_a_person))
     return path
 
 

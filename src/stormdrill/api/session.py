@@ -91,6 +91,7 @@ def conduct(inputs: Inputs, observer: Observer) -> Ended:
             injections=plan.injections,
             lasts_s=plan.duration_s + plan.system.ready_timeout_s,
             secrets=found,
+            load=plan.experiment.load,
         )
         target.preflight()
         hold = holds.acquire(plan.system.name, plan.target, run_dir.name, run_dir)
@@ -330,6 +331,7 @@ class _Session:
         )
 
     def _make_load(self) -> LocustLoad | ClusterLoad:
+        from stormdrill.api.sending import sending
         from stormdrill.load.ceiling import usable_per_s
         from stormdrill.load.crew import make_load
         from stormdrill.load.sealed import LEAST_TOKEN
@@ -339,16 +341,19 @@ class _Session:
         if len(token) >= LEAST_TOKEN:  # else it is refused
             self.redactor.register(token)
             self.keeper.secret(TOKEN_VARIABLE, token)
+        sent = sending(self.plan, self.target, self.target.entries, self.run_dir)
         self.load = make_load(
             self.plan,
             directory=self.run_dir,
             locustfile=self.inputs.locustfile,
-            entries=self.target.entries(),
+            entries=sent.entries,
             token=token,
             tell=self._record,
             stop_run=lambda reason: self.conductor.abort("load", reason),
             announce=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201  (to a person, and to no record)
             ceiling_per_s=usable_per_s(),
+            inside=sent.inside,
+            through=sent.through,
         )
         return self.load
 

@@ -12,6 +12,7 @@ from stormdrill.ports import Keeper, Mechanisms, Target
 if TYPE_CHECKING:
     from stormdrill.keeper.client import KeeperClient
     from stormdrill.keeper.far import Hands
+    from stormdrill.model.experiment import LoadUse
     from stormdrill.model.plan import Injection
     from stormdrill.model.system import System
 
@@ -74,17 +75,22 @@ def make(
     injections: Sequence[Injection] = (),
     lasts_s: float = 0.0,
     secrets: Mapping[str, str] | None = None,
+    load: LoadUse | None = None,
 ) -> DrillTarget:
-    """`injections`: what is planned, since some of it has to be prepared when the system starts."""
+    """`injections`: what is planned, since some of it has to be prepared when the system starts. `load`: what it takes
+    to send it is asked for too."""
     refuse_unknown(target)
     if target == "docker":
         from stormdrill.targets.docker.target import DockerTarget
 
         return DockerTarget(system, run_dir, injections=injections, lasts_s=lasts_s, secrets=secrets)
     if target == "kubernetes":
+        from stormdrill.api.sending import needs
         from stormdrill.targets.kubernetes.target import KubernetesTarget
 
-        return KubernetesTarget(system, run_dir, injections=injections, lasts_s=lasts_s, secrets=secrets)
+        return KubernetesTarget(
+            system, run_dir, injections=injections, lasts_s=lasts_s, secrets=secrets, also=needs(system, load)
+        )
     from stormdrill.targets.process.target import ProcessTarget
 
     return ProcessTarget(system, run_dir)

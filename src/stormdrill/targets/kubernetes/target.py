@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from stormdrill.cluster.api import Api
 from stormdrill.errors import Refused, StormdrillError
 from stormdrill.keeper.limited import request
 from stormdrill.model.event import Event, Warned
@@ -52,7 +53,9 @@ class KubernetesTarget:
         lasts_s: float = 0.0,
         secrets: Mapping[str, str] | None = None,
         clusters: LiveClusters | None = None,
+        also: Callable[[str], Sequence[Need]] = lambda _: (),
     ) -> None:
+        """`also`: what else is needed in the cluster of that name, for load."""
         if system.kubernetes is None:
             raise Refused(f"system {system.name} has no section kubernetes")
         self._system = system
@@ -74,7 +77,8 @@ class KubernetesTarget:
                 Telling(self._reach.address),
             ),
         }
-        self._drilling = Drilling(self.clusters, self.mechanisms, injections, lasts_s=lasts_s)
+        self._also = also
+        self._drilling = Drilling(self.clusters, self.mechanisms, injections, also=also, lasts_s=lasts_s)
         self.keeping, self.hands = self._drilling.keeping, self._drilling.hands
         self.contacts = self._drilling.contacts
 
@@ -110,7 +114,7 @@ class KubernetesTarget:
 
     def needs(self, planned: Sequence[Injection], *, outside: bool | None = None) -> tuple[Need, ...]:
         """What it takes to have planned this, to do it, to revert it and to watch over it."""
-        return Drilling(self.clusters, self.mechanisms, planned).needs(outside=outside)
+        return Drilling(self.clusters, self.mechanisms, planned, also=self._also).needs(outside=outside)
 
     # --- the run ---------------------------------------------------------------------------------------------
 
@@ -202,6 +206,13 @@ class KubernetesTarget:
         """Base URLs of the entry's instances, for looking."""
         entry = self._system.entry
         return tuple(f"http://{one.address}" for one in self.inventory() if one.service == entry)
+
+    def entered(self) -> tuple[str, ...]:
+        """Base URLs by which load enters from inside of the cluster. Raises Refused, Unreachable."""
+        return entered(self._view, self._system)
+
+    def api(self, cluster: str) -> Api:
+        return self.clusters.api(cluster)
 
     def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
         return self.mechanisms[injection.mechanism].undo(injection)
