@@ -8,10 +8,15 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cluster_shop import NODES, STOP, Shop, outcome, shop
+import yaml
+from cluster_shop import NODES, PODS, STOP, Shop, outcome, shop
 
+from stormdrill import api
+from stormdrill.api import targets
+from stormdrill.errors import Refused
 from stormdrill.model.event import (
     AbortRequested,
     ClusterBack,
@@ -35,13 +40,9 @@ def at(tmp_path: Path) -> Iterator[Shop]:
         yield found
 
 
-def allow(at: Shop, *arguments: str) -> None:
+def allow(at: Shop) -> None:
     """What `plan --rbac` prints, applied."""
-    import yaml
-
-    printed = at.repository.command("plan", "experiments/shop.yaml", "--rbac", *arguments)
-    assert printed.returncode == 0, printed.stderr
-    at.cluster.apply(list(yaml.safe_load_all(printed.stdout)))
+    at.cluster.apply(printed_rules(at))
 
 
 def test_a_region_of_nodes_is_lost_and_comes_back_and_the_run_is_judged(at: Shop) -> None:
@@ -170,3 +171,57 @@ def test_an_outage_longer_than_the_lease_ends_the_run_and_says_so(at: Shop) -> N
     assert "the cluster no longer was the run's" in outcome(out).get("verdict", "") + err
     at.eventually(lambda: at.causes() == [])
     assert at.of(RunEnded)[-1].status == "aborted"
+
+
+def printed_rules(at: Shop) -> list[Any]:
+    printed = at.repository.command("plan", "experiments/shop.yaml", "--rbac")
+    assert printed.returncode == 0, printed.stderr
+    return list(yaml.safe_load_all(printed.stdout))
+
+
+def refusal(at: Shop, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a run would be refused for before anything is touched; empty when it would begin."""
+    monkeypatch.setenv("KUBECONFIG", at.repository.environment["KUBECONFIG"])
+    try:
+        made = api.plan(at.root / "experiments" / "shop.yaml", "kubernetes")
+        run_dir = at.root / "20260101T000000Z-shop-0000"
+        targets.make("kubernetes", made.system, run_dir, injections=made.injections).preflight()
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+@pytest.mark.parametrize("use", [NODES, PODS], ids=["nodes", "pods"])
+def test_without_any_one_of_the_printed_rules_a_run_is_refused_by_that_rules_name(
+    at: Shop, use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at.lay_out(use)
+    made = printed_rules(at)
+    at.cluster.apply(made)
+    at.as_user(at.cluster.account("stormdrill", "stormdrill"))
+    before = at.cluster.snapshot()
+    assert refusal(at, monkeypatch) == "", "with all of them it would begin"
+    places = [(number, rule) for number, item in enumerate(made) for rule in range(len(item.get("rules", ())))]
+    assert len(places) > 8
+    for number, rule in places:
+        gone = made[number]["rules"][rule]
+        rest = [one for place, one in enumerate(made[number]["rules"]) if place != rule]
+        at.cluster.apply({**made[number], "rules": rest})
+        said = refusal(at, monkeypatch)
+        assert any(verb in said for verb in gone["verbs"]), (gone, said)
+        assert gone["resources"][0].partition("/")[0] in said, (gone, said)
+        assert "--rbac" in said, (gone, said)
+        at.cluster.apply(made[number])
+    assert at.cluster.snapshot() == before, "nothing was touched"
+
+
+def test_with_the_printed_rules_alone_the_run_works(at: Shop) -> None:
+    at.lay_out(PODS)
+    at.cluster.apply(printed_rules(at))
+    at.as_user(at.cluster.account("stormdrill", "stormdrill"))
+    asked = len(at.cluster.requests)
+    done = at.repository.command("run", "experiments/shop.yaml", "--target", "kubernetes", "--json", limit_s=120)
+    assert outcome(done.stdout).get("verdict") == "PASS", f"{done.stderr}\n{done.stdout}"
+    assert [(one.method, one.path) for one in at.cluster.requests[asked:] if one.status == 403] == []
+    assert at.causes() == []
+    assert at.left_behind() == []

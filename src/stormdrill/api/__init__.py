@@ -208,7 +208,7 @@ def _planned(loaded: Loaded, target: str, seed: int | None) -> tuple[Plan, Drill
     except Refused as refused:
         raise placed(refused.problems, Places(loaded, world, faults)) from None
     except Unreachable as error:
-        what = f"what would be hit can't be looked at: {error}; on a cluster stormdrill plan --rbac prints what it takes"
+        what = f"what would be hit can't be looked at: {error}; on a cluster plan --rbac prints what it takes"
         raise Refused(what) from error
     broken = violations(loaded.policy, made, datetime.now(UTC))
     if broken:

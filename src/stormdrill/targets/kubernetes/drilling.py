@@ -29,6 +29,7 @@ MARGIN_S = 600.0
 """Beyond twice what is planned: after that the watchdog ends what a runner still holds."""
 LOST_SHARE = 0.6
 """Of the Lease's time without a renewal, from which on the API server counts as lost. It is renewed each quarter."""
+LOOK = f"it takes the right to look at what is harmed, and an answer; {preflight.PRINTS}"
 STOPPED = "stopped by a person"
 HELD = "to hold the cluster for the run: Lease, ledger, watchdog"
 WATCHED = "for the watchdog to revert what the runner can't"
@@ -66,9 +67,13 @@ class Drilling:
     # --- what it takes ---------------------------------------------------------------------------------------
 
     def needs(self, *, outside: bool | None = None) -> tuple[Need, ...]:
-        """Everything: what the plan has read, harm, revert, watchdog, load. `outside`: the run is no pod of it."""
+        """Everything: what the plan has read, harm, revert, watchdog, load. `outside`: the run is no pod of it. Raises
+        Refused where that takes a look that isn't allowed, or isn't answered."""
         outside = not in_a_pod() if outside is None else outside
-        harm = self.of_injections()
+        try:
+            harm = self.of_injections()
+        except Unreachable as error:
+            raise Refused([Problem("", 0, 0, f"what the drill takes can't be found out: {error}", LOOK)]) from error
         found = [*self.clusters.read(), *harm]
         for cluster in self.clusters.names:
             found += self._held(cluster, harm)
@@ -137,7 +142,7 @@ class Drilling:
             harm = self.of_injections()
             watchdog = rights.of_watchdog(spec.suite, self.lease, self.anchored(cluster, harm))
             of_account = [*(_need(right, cluster, WATCHED) for right in watchdog), *self.of_undos(cluster)]
-            with contextlib.suppress(preflight.Unasked):  # then the watchdog asks, and says so before the first fault
+            if not preflight.not_allowed(api, [preflight.MAY_ASK]):  # else the watchdog does, before the first fault
                 problems += preflight.not_allowed(api, of_account, account)
         return [*problems, *missing]
 

@@ -79,11 +79,16 @@ def ask(api: Api, path: str, query: Mapping[str, str]) -> bytes | None:
     if answer.status == 410:
         return None
     if answer.status in (401, 403):
-        how = "log in anew" if answer.status == 401 else "ask for this right: stormdrill plan --rbac prints all of them"
-        raise Refused(f"{named(api)}: {answer.said}; {how}")
+        raise Refused(f"{named(api)}: {answer.said}{allowing(answer.status)}")
     if not answer.good:
         raise Unreachable(f"{named(api)}: GET {path}: {answer.said}")
     return answer.body
+
+
+def allowing(status: int) -> str:
+    """What helps where it is a right that is missing."""
+    rights = "; ask for this right: stormdrill plan EXPERIMENT --rbac prints all of them"
+    return {401: "; log in anew", 403: rights}.get(status, "")
 
 
 def named(api: Api) -> str:
@@ -144,7 +149,7 @@ class Cluster:
         if answer.status == 404:
             return None
         if not answer.good:
-            raise Refused(f"{named(self.api)}: namespace {self.spec.namespace}: {answer.said}")
+            raise Refused(f"{named(self.api)}: namespace {self.spec.namespace}: {answer.said}{allowing(answer.status)}")
         return msgspec.json.decode(answer.body, type=Namespace)
 
     @cached_property

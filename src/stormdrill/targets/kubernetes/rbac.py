@@ -21,7 +21,7 @@ def manifests(needs: Iterable[Need], *, name: str, suite: str, account: str, nam
     """The account with all that these needs take, and nothing else. `name`: of the roles. `namespace`: with the suite's
     own namespace, which whoever applies this may create or has already."""
     scoped: dict[str, list[Need]] = {}
-    for need in needs:
+    for need in least(needs):
         scoped.setdefault(need.namespace, []).append(need)
     name = role_name(name)
     made: list[Manifest] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": suite}}] if namespace else []
@@ -42,6 +42,18 @@ def manifests(needs: Iterable[Need], *, name: str, suite: str, account: str, nam
             }
         )
     return made
+
+
+def least(needs: Iterable[Need]) -> list[Need]:
+    """Without what is allowed in a namespace already because it is in all of them."""
+    found = list(map(normal, needs))
+    everywhere = {(need.verb, need.group, kind_of(need), need.name) for need in found if not need.namespace}
+
+    def covered(need: Need) -> bool:
+        alike = (need.verb, need.group, kind_of(need))
+        return bool(need.namespace) and bool({(*alike, ""), (*alike, need.name)} & everywhere)
+
+    return [need for need in found if not covered(need)]
 
 
 def rules(needs: Iterable[Need]) -> list[Manifest]:

@@ -219,7 +219,9 @@ def test_callers_can_not_be_told_apart_behind_a_service(cluster: FakeCluster, tm
 def test_a_release_that_the_cluster_knows_is_rolled_out_there(cluster: FakeCluster, tmp_path: Path) -> None:
     one = target(cluster, tmp_path, releases="{worker: {env: {LEAK: 4}}}")
     found = bound(one, "memory-leak", mode="release", release="worker", region="eu")
-    assert [item.how for item in found] == [Rollout("deployments/worker-eu", "shop", "main", env={"LEAK": "4"}, reaches=EU)]
+    assert [item.how for item in found] == [
+        Rollout("deployments/worker-eu", "shop", "main", env={"LEAK": "4"}, reaches=EU)
+    ]
     assert found[0].undo == "put the template back"
 
 

@@ -10,7 +10,7 @@ import pytest
 from fake_cluster import FakeCluster
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.model.permission import Need
-from stormdrill.targets.kubernetes.preflight import MANY, Asker, Unasked, not_allowed
+from stormdrill.targets.kubernetes.preflight import MANY, MAY_ASK, Asker, not_allowed
 from stormdrill.targets.kubernetes.rbac import manifests
 
 ACCOUNT = Asker("stormdrill/stormdrill")
@@ -87,9 +87,11 @@ def test_many_names_cost_one_question_where_any_is_allowed(cluster: FakeCluster)
     assert len(not_allowed(api, needs)) == len(needs)
 
 
-def test_who_may_not_ask_for_others_is_told_so(cluster: FakeCluster) -> None:
+def test_what_others_may_do_is_not_for_everybody_to_ask(cluster: FakeCluster) -> None:
     api = Api(cluster.access(cluster.account("stormdrill", "nobody")))
-    with pytest.raises(Unasked):
+    assert not_allowed(api, [MAY_ASK])
+    assert not_allowed(Api(cluster.admin), [MAY_ASK]) == []
+    with pytest.raises(Lost, match="can't be asked"):
         not_allowed(api, NEEDS, ACCOUNT)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stormdrill.model.permission import Need
 from stormdrill.targets.kubernetes.rbac import NAMELESS, kind_of, manifests, normal, role_name, rules, said
@@ -37,6 +38,10 @@ def allowed(made: Iterable[dict[str, Any]], need: Need) -> bool:
     )
 
 
+def works(made: dict[str, list[Any]], needs: Iterable[Need]) -> bool:
+    return all(allowed([*made.get("", []), *made.get(need.namespace, [])], normal(need)) for need in needs)
+
+
 def roles(made: Iterable[Any]) -> dict[str, list[Any]]:
     return {
         item["metadata"].get("namespace", ""): item["rules"] for item in made if item["kind"] in ("Role", "ClusterRole")
@@ -47,6 +52,7 @@ def roles(made: Iterable[Any]) -> dict[str, list[Any]]:
 def test_they_allow_what_is_needed_and_nothing_else(needs: list[Need]) -> None:
     made = roles(manifests(needs, name="x", suite="stormdrill", account="stormdrill"))
     wanted = {normal(need) for need in needs}
+    everywhere = made.pop("", [])
     free = {(n.namespace, n.group, kind_of(n), n.verb) for n in wanted if not n.name}
     for verb, group, resource, namespace, name, sub in itertools.product(
         ["get", "list", "create", "patch", "delete"],
@@ -57,19 +63,21 @@ def test_they_allow_what_is_needed_and_nothing_else(needs: list[Need]) -> None:
         ["", "status"],
     ):
         need = Need(verb, group, resource, namespace, name, sub)
-        meant = normal(need) in wanted or (namespace, group, kind_of(need), verb) in free
-        assert allowed(made.get(namespace, []), normal(need)) is meant, need
+        meant = any(
+            normal(replace(need, namespace=where)) in wanted or (where, group, kind_of(need), verb) in free
+            for where in ("", namespace)
+        )
+        assert allowed([*everywhere, *made.get(namespace, [])], normal(need)) is meant, need
 
 
 @given(NEEDS)
 def test_without_any_one_rule_something_is_missing(needs: list[Need]) -> None:
-    for namespace in {need.namespace for need in needs}:
-        asked = [normal(need) for need in needs if need.namespace == namespace]
-        made = rules(asked)
-        assert all(allowed(made, need) for need in asked)
-        for left_out in range(len(made)):
-            rest = [rule for number, rule in enumerate(made) if number != left_out]
-            assert not all(allowed(rest, need) for need in asked)
+    made = roles(manifests(needs, name="x", suite="stormdrill", account="stormdrill"))
+    assert works(made, needs)
+    for namespace, found in made.items():
+        for left_out in range(len(found)):
+            rest = [rule for number, rule in enumerate(found) if number != left_out]
+            assert not works({**made, namespace: rest}, needs)
 
 
 @given(NEEDS)
