@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import pytest
 
@@ -21,18 +22,24 @@ from stormdrill.cluster.api import JSON, MERGE_PATCH, Api
 from stormdrill.cluster.asking import under
 from stormdrill.cluster.changes import Change, Undone
 from stormdrill.cluster.changing import apply
+from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.undoing import undo
-from stormdrill.model.mechanism import How
+from stormdrill.model.mechanism import How, Toxic
 from stormdrill.model.plan import Injection
+from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import KubeDelete, KubeEndExec, KubePatch
 from stormdrill.ports import Effect
 from stormdrill.targets.kubernetes.mechanism import OPTED_IN, KubeMechanism, Object, at, objects
-from stormdrill.targets.kubernetes.mechanisms import mechanisms
+from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
+from stormdrill.targets.kubernetes.reach import Bound, Reach
+from stormdrill.targets.portable.telling import Telling
 
 VARIABLE, IMAGE = "STORMDRILL_TEST_KUBECONFIG", "STORMDRILL_TEST_IMAGE"
 NODE_LABEL = "stormdrill.dev/test-node"
 WAIT_S = 60.0 if os.environ.get("STORMDRILL_TEST_KUBECONFIG") else 20.0
 """The longest that a cluster may take for anything here; the fake one takes milliseconds."""
+ANCHOR = "/stormdrill-run-"
+"""Begins the name of what a rig's run owns its creations by: it stays until the namespace goes."""
 SLEEPS = ["python3", "-c", "import time; time.sleep(3600)"]
 KINDS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
@@ -147,7 +154,7 @@ class Kube:
             return {
                 name: lasting(value)
                 for name, value in taken.items()
-                if name.split("/")[0].split(".")[0] not in REPLACED
+                if name.split("/")[0].split(".")[0] not in REPLACED and ANCHOR not in name
             }
         found = {
             f"{path}/{at(one, 'metadata', 'name')}": lasting(one)
@@ -156,6 +163,7 @@ class Kube:
             if kind != "Pod"
             for path in [template.format(namespace)]
             for one in self.all(path)
+            if not str(at(one, "metadata", "name")).startswith(ANCHOR.strip("/"))
         }
         nodes = self.all("/api/v1/nodes", labelSelector=NODE_LABEL)
         return {**found, **{f"nodes/{at(one, 'metadata', 'name')}": lasting(one) for one in nodes}}
@@ -212,7 +220,26 @@ class Rig:
     mechanisms: dict[str, KubeMechanism] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.mechanisms = mechanisms(self)
+        image = ImagePolicy(self.kube.image, "IfNotPresent")
+        reach = Reach(self.api, self.which)
+        self.kube.cleaning.append(reach.close)
+        self.mechanisms = {
+            **mechanisms(self),
+            **pod_mechanisms(self, image, self.which, self.entries, Telling(reach.address)),
+        }
+
+    def which(self, instance: str) -> Bound | None:
+        """Of `web-1` the first pod that runs with the label app=web, in the namespace that was made last."""
+        namespace, app = self.kube.namespaces[-1], instance.rpartition("-")[0]
+        for pod in self.kube.all(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"app={app}"):
+            if at(pod, "status", "phase") == "Running" and not at(pod, "metadata", "deletionTimestamp"):
+                name, uid = str(at(pod, "metadata", "name")), str(at(pod, "metadata", "uid"))
+                return Bound("", namespace, name, uid, 8080, str(at(pod, "status", "podIP")))
+        return None
+
+    def entries(self) -> tuple[str, ...]:
+        web = self.kube.read(f"/api/v1/namespaces/{self.kube.namespaces[-1]}/services/web")
+        return (f"http://{at(web, 'spec', 'clusterIP')}:80",)
 
     def api(self, cluster: str) -> Api:
         return self.kube.api
@@ -240,13 +267,16 @@ class Rig:
         words = self.mechanisms[one.mechanism].undo(one)
         assert all(isinstance(word, KubePatch | KubeDelete | KubeEndExec) for word in words)
         self.words[one.id] = words  # type: ignore[assignment]
+        for namespace in {word.path.split("/namespaces/")[1].split("/")[0] for word in words if _creates(word)}:
+            if self.kube.read(f"/api/v1/namespaces/{namespace}/configmaps/{naming.ledger(self.run)}") is None:
+                self.anchor(namespace)
 
     def harm(self, one: Injection) -> None:
         self.arm(one)
         self.mechanisms[one.mechanism].apply(one)
 
     def revert(self, one: Injection) -> list[Undone]:
-        return [undo(self.kube.api, word) for word in reversed(self.words[one.id])]
+        return [undo(self.kube.api, word, Exec(self.kube.api)) for word in self.words[one.id]]
 
     def seen(self, one: Injection, wanted: Callable[[Effect], bool]) -> Effect:
         """The first look that shows it, within a limit."""
@@ -267,7 +297,13 @@ class Rig:
         return [name for name in under(self.kube.read(path), "metadata", "annotations") if naming.is_marker(name)]
 
 
+def _creates(word: object) -> TypeGuard[KubeDelete]:
+    return isinstance(word, KubeDelete)
+
+
 def injection(word: str, how: How | None, name: str = "one", inject_timeout_s: float = 5.0) -> Injection:
+    if isinstance(how, Toxic):
+        inject_timeout_s = 40.0  # until its proxy is there, as the target has it
     return Injection(
         id=f"fault/{name}", fault="fault", use=0, instance="web-1", mechanism=word, undo="revert",
         start_s=0.0, for_s=30.0, inject_timeout_s=inject_timeout_s, how=how,

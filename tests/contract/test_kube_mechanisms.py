@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import kube_scenes
 from kube_rig import NODE_LABEL, Kube, Rig, Scene, a_cluster, injection
 from stormdrill.model.mechanism import Capacity, How, Nodes, Rollout, Scale
 from stormdrill.targets.kubernetes.mechanism import at
@@ -65,6 +66,7 @@ SCENES: dict[str, tuple[str, Scene]] = {
     "rollout never ready": ("rollout", lambda kube: released(kube, Rollout("", "", "", unready=True, broken=True))),
     "rollout of a release": ("rollout", lambda kube: released(kube, Rollout("", "", "", env={"VERSION": "2"}))),
     "capacity": ("capacity", advertised),
+    **kube_scenes.SCENES,
 }
 """What is harmed → its word, and how. A new word needs a scene here."""
 
@@ -128,6 +130,7 @@ def test_every_request_is_one_that_was_asked_leave_for(name: str, kube: Kube, ri
     word, scene = SCENES[name]
     one = injection(word, scene(kube))
     needs = {(need.verb, need.resource, need.subresource) for need in rig.mechanisms[word].needs(one)}
+    needs |= {("get", "configmaps", ""), ("create", "configmaps", "")}  # the anchor, which every run has leave for
     sent = len(kube.fake.requests)
     rig.harm(one)
     rig.seen(one, lambda effect: effect.bit)
