@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from fake_cluster.applying import apply
 from fake_cluster.calls import Call, Reply
 from fake_cluster.decoding import body_object, dry_run, patched_object
 from fake_cluster.kinds import Kind
@@ -140,7 +141,10 @@ def patch(call: Call) -> Reply:
     if call.content_type not in accepted:
         raise unsupported(call, accepted)
     if call.content_type == APPLY:
-        raise problem(415, "the fake cluster carries no server-side apply out", "UnsupportedMediaType")
+        return apply(call)
+    if call.query.get("force"):
+        cause = ("force", "FieldValueForbidden", "Forbidden: may not be specified for non-apply patch")
+        raise invalid("PatchOptions", "meta.k8s.io", "", [cause])
     asked = patch_body(call)
     registry = call.registry
     with registry.store.lock:

@@ -9,6 +9,7 @@ from fake_cluster.calls import Call, Reply, Request, User
 from fake_cluster.decoding import BODIES
 from fake_cluster.discovery import plain
 from fake_cluster.handling import dispatch
+from fake_cluster.ownership import Manager
 from fake_cluster.problems import Problem, page_not_found, problem
 from fake_cluster.rbac import Asked, Rights, asked_by, denied
 from fake_cluster.registry import Registry
@@ -76,11 +77,20 @@ class Pipeline:
         wanted = call.kind and (call.kind.resource, call.sub) in self._registry.upgrades
         if wanted and "upgrade" in call.headers.get("connection", "").lower():
             return call
-        return dispatch(call)
+        self._registry.writing.manager = _manager(call)
+        try:
+            return dispatch(call)
+        finally:
+            self._registry.writing.manager = None
 
     def _check(self, user: User, asked: Asked) -> None:
         if self._rights.allows(user, asked) is None:
             raise denied(user, asked)
+
+
+def _manager(call: Call) -> Manager:
+    told = call.query.get("fieldManager", "")
+    return Manager(told or call.headers.get("user-agent", "").partition("/")[0] or "unknown", call.sub, bool(told))
 
 
 def _call_back(moments: list[Moment], when: str, request: Request) -> None:

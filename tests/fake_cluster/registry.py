@@ -13,6 +13,7 @@ from typing import Any
 
 from fake_cluster.calls import ADMIN, Handler, Upgrade, User
 from fake_cluster.kinds import Kind, Kinds
+from fake_cluster.ownership import Writing, updated
 from fake_cluster.problems import (
     Cause,
     Problem,
@@ -72,6 +73,8 @@ class Registry:
         self.admissions: list[Admission] = []
         self.defaults: dict[str, list[Default]] = {}
         self.validations: dict[str, list[Validate]] = {}
+        self.writing = Writing()
+        """Who writes in this thread, for managedFields."""
         self.patience_s = 3.0
         """How long a list waits for a version that is not there yet."""
         self.closed = False
@@ -192,6 +195,8 @@ class Registry:
             for admission in self.admissions:
                 admission(admitted)
             self._validate(kind, obj, None)
+            if not meta.get("managedFields"):
+                updated(kind, None, obj, self.writing.manager)
             if dry_run:
                 meta.update(uid=new_uid(), creationTimestamp=now())
                 return obj
@@ -243,6 +248,8 @@ class Registry:
         for admission in self.admissions:
             admission(admitted)
         self._validate(kind, obj, old)
+        if self.writing.manager is not None:
+            updated(kind, old, obj, self.writing.manager)
         return self.save(kind, before, obj, dry_run=dry_run)
 
     def save(self, kind: Kind, before: Stored, obj: Object, *, dry_run: bool = False) -> Object:

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from fake_cluster import FakeCluster
+from fake_cluster.store import now
 
 CORPUS = Path(__file__).resolve().parents[1] / "corpus" / "kubernetes"
 PLACE = re.compile(r"<(uid|ip|digest|gen|hash|event|token|continue|rv|time|microtime):(\d+)>")
@@ -145,6 +146,8 @@ class Replay:
         cluster.registry.patience_s = 0.1
         self.bindings = Bindings()
         self.patience_s = patience_s
+        self.managed = name == "apply"
+        """managedFields are left out of the other files."""
         self._open: list[Open] = []
 
     def run(self) -> dict[str, list[Difference]]:
@@ -184,7 +187,11 @@ class Replay:
         finally:
             connection.close()
         headers = {name: value for name, value in response.getheaders()}
-        return Told(response.status, headers, _parsed(raw, headers.get("Content-Type", "")))
+        return Told(response.status, headers, self._parsed(raw, headers.get("Content-Type", "")))
+
+    def _parsed(self, raw: bytes, content_type: str) -> Any:
+        read = _parsed(raw, content_type)
+        return read if self.managed else _unmanaged(read)
 
     def send(
         self, exchange: dict[str, Any], limit_s: float | None = None
@@ -322,7 +329,7 @@ def _counted(lines: list[Any]) -> list[Any]:
 def _read_lines(answer: http.client.HTTPResponse, told: Told) -> None:
     try:
         while line := answer.readline():
-            told.lines.append(_parsed(line, "application/json"))
+            told.lines.append(_unmanaged(_parsed(line, "application/json")))
     except (OSError, ValueError, AttributeError, http.client.HTTPException):
         return
 
@@ -342,7 +349,7 @@ def _lists(request: dict[str, Any]) -> bool:
 def _parsed(raw: bytes, content_type: str) -> Any:
     if "json" not in content_type:
         return raw.decode("utf-8", "replace")
-    return _unmanaged(json.loads(raw)) if raw.strip() else None
+    return json.loads(raw) if raw.strip() else None
 
 
 def _unmanaged(value: Any) -> Any:
@@ -421,12 +428,20 @@ def _compaction(replay: Replay) -> None:
     replay.cluster.store.compact()
 
 
+def _next_second(replay: Replay) -> None:
+    """Managers are listed in the order of their times, which are whole seconds."""
+    start = now()
+    while now() == start:
+        time.sleep(0.01)
+
+
 MEANWHILE: dict[str, Callable[[Replay], None]] = {
     "After twelve simultaneous PUTs with one version: one 200, eleven 409": _twelve_puts,
     "After twelve simultaneous merge patches without a version: all 200, the last holds": _twelve_patches,
     "continue with a token whose version was compacted: 410 Expired, with a new token in metadata.continue": (
         _compaction
     ),
+    "Apply with dryRun=All: 200 with the merged object": _next_second,
 }
 
 
