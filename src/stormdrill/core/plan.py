@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from stormdrill.core.backpressure.asked import ASKED
 from stormdrill.core.backpressure.needs import missing
 from stormdrill.core.digest import digest, facts
-from stormdrill.core.reach import touched, worst_case
+from stormdrill.core.reach import TAKING, touched, worst_case
 from stormdrill.core.sampling import enough_planned
 from stormdrill.errors import Problem, Refused
 from stormdrill.model.experiment import Experiment
@@ -139,14 +139,21 @@ def _asked_while_halted(experiment: Experiment, offers: object, injections: Sequ
     for told in (item for item in injections if item.mechanism in {"tell", *inside}):
         begin, end = told.start_s, told.start_s + told.for_s
         for halt in injections:
-            if halt.instance != told.instance or halt.mechanism not in (HALTS if told.mechanism == "tell" else STOPS):
+            if not _halts(halt, told):
                 continue
             since, until = halt.start_s, halt.start_s + halt.for_s
-            last = until + MOMENT_S if halt.mechanism == "crash" else until - MOMENT_S
+            back_later = halt.mechanism == "crash" or isinstance(halt.how, TAKING)
+            last = until + MOMENT_S if back_later else until - MOMENT_S
             if since <= begin < until or since < end < last:
                 what = f"{told.id} would begin or end while {halt.id} lasts, and {told.instance} does not answer then"
                 fix = "let it begin before and end after it (start, for)"
                 yield Problem(f"experiment {experiment.name}", 0, 0, what, fix)
+
+
+def _halts(halt: Injection, told: Injection) -> bool:
+    if isinstance(halt.how, TAKING):
+        return told.instance in halt.how.reaches
+    return halt.instance == told.instance and halt.mechanism in (HALTS if told.mechanism == "tell" else STOPS)
 
 
 def _cannot(experiment: Experiment, target: str, offers: object, injections: Sequence[Injection]) -> Iterator[Problem]:

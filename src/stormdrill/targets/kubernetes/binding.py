@@ -10,7 +10,7 @@ from stormdrill.errors import Problem, Refused, Unreachable
 from stormdrill.model.mechanism import Capacity, Device, Isolate, Nodes, Rollout, Scale, Sever, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes.emptying import Emptied, emptied
-from stormdrill.targets.kubernetes.losing import Refusing, lost, made
+from stormdrill.targets.kubernetes.losing import Refusing, lost, made, placed
 from stormdrill.targets.kubernetes.objects import Service
 from stormdrill.targets.kubernetes.view import View
 
@@ -149,7 +149,7 @@ def _isolation(
     how = Isolate(known.namespace, known.labels, among, names, cluster)
     mine = [one for one in asked if one.instance in names]
     switches = tuple(f"net of {name}" for name in names)
-    subject = f"{cluster}.{short}" if cluster else short
+    subject = placed(cluster, short)
     return made(mine, subject, "isolate", how, "delete the NetworkPolicy", switches, instance=short)
 
 
@@ -197,7 +197,7 @@ def _on_service(view: View, key: tuple[str, str], names: tuple[str, ...], asked:
     wanted = {hop for one in asked if isinstance(one.how, Toxic) for hop in one.how.hops}
     hops = tuple(hop.name for hop in view.world.hops if hop.name in wanted and hop.callee in names)
     how = replace(first.how, hops=hops, service=f"{view.spec.namespace}/{service}", cluster=cluster)
-    subject = f"{cluster}.{service}" if cluster else service
+    subject = placed(cluster, service)
     undo = f"lead Service {service} to its pods again"
     switches = (f"selector of Service {subject}",)
     return made(asked, subject, first.mechanism, how, undo, switches, instance=names[0])
@@ -238,7 +238,7 @@ def _withdrawn(view: View, asked: Sequence[Injection], refuse: Refusing) -> list
         reaches = tuple(name for name in workers if view.slot(name).cluster == cluster)
         how = Capacity(tuple(names), resource, plugin, reaches, cluster)
         subject = cluster or (names[0] if len(names) == 1 else f"{len(names)}-nodes")
-        switches = tuple(f"{resource} of {name}" for name in names)
+        switches = tuple(f"{resource} of {placed(cluster, name)}" for name in names)
         found.append(made(asked, subject, "capacity", how, f"advertise {resource} again", switches))
     return found
 
@@ -259,7 +259,7 @@ def _rolled_out(view: View, asked: Sequence[Injection], refuse: Refusing) -> lis
         assert isinstance(first, Rollout)
         how = replace(first, workload=workload, namespace=known.namespace, reaches=known.instances, cluster=cluster)
         short = workload.partition("/")[2]
-        subject = f"{cluster}.{short}" if cluster else short
-        switches = (f"template of {workload}",)
+        subject = placed(cluster, short)
+        switches = (f"template of {placed(cluster, workload)}",)
         found.append(made(mine, subject, "rollout", how, "put the template back", switches, instance=short))
     return found

@@ -131,9 +131,16 @@ class Cluster:
     def nodes(self) -> dict[str, Node]:
         return {one.name: one for one in listed(self.api, "/api/v1/nodes", Node)}
 
+    def on_node(self, name: str) -> tuple[Pod, ...]:
+        """Of all namespaces, read anew."""
+        return listed(self.api, "/api/v1/pods", Pod, fieldSelector=f"{ALIVE},spec.nodeName={name}")
+
     @cached_property
     def opted_in(self) -> frozenset[str]:
-        """The namespaces that let themselves be drilled."""
+        return self.opted()
+
+    def opted(self) -> frozenset[str]:
+        """The namespaces that let themselves be drilled, read anew."""
         wanted = "=".join(OPTED_IN)
         found = listed(self.api, "/api/v1/namespaces", Namespace, labelSelector=wanted)
         return frozenset(one.metadata.name for one in found)

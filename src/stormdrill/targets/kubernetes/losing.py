@@ -103,7 +103,7 @@ def _on_node(view: View, node: NodeId, hit: Mapping[str, Injection], asked: Sequ
     cluster, name = node
     reaches = view.on_nodes.get(node, ())
     mine = [hit[one] for one in reaches if one in hit] or list(asked)
-    subject = f"{cluster}.{name}" if cluster else name
+    subject = placed(cluster, name)
     how = Nodes((name,), view.spec.empties, reaches, cluster)
     return made(mine, subject, "nodes", how, UNDO_NODES, (f"node {subject}",), instance=name)
 
@@ -132,9 +132,16 @@ def scaled(view: View, hit: Mapping[str, Injection], refuse: Refusing) -> list[I
         how = Scale(workload, known.namespace, away, tuple(names), cluster)
         short = workload.partition("/")[2]
         undo = f"scale {short} back to {known.replicas}"
-        subject = f"{cluster}.{short}" if cluster else short
-        found.append(made(mine, subject, "scale", how, undo, (f"replicas of {workload}",), instance=short))
+        subject = placed(cluster, short)
+        found.append(
+            made(mine, subject, "scale", how, undo, (f"replicas of {placed(cluster, workload)}",), instance=short)
+        )
     return found
+
+
+def placed(cluster: str, name: str) -> str:
+    """Told apart from what bears its name in another cluster."""
+    return f"{cluster}.{name}" if cluster else name
 
 
 def made(

@@ -81,7 +81,7 @@ def test_a_list_that_is_never_whole_is_given_up_in_the_end(cluster: FakeCluster,
 
 def test_who_may_not_read_is_told_what_and_what_to_do(cluster: FakeCluster) -> None:
     api = Api(cluster.access(cluster.account("other", "nobody")))
-    with pytest.raises(Refused, match=r'cannot list resource "pods".*stormdrill plan --rbac'):
+    with pytest.raises(Refused, match=r'cannot list resource "pods".*stormdrill plan EXPERIMENT --rbac'):
         listed(api, PODS, Pod)
     api.close()
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from fake_cluster import FakeCluster, scenes
 from shop_cluster import bound, budget, pod, shop, system_of, target_of
-from stormdrill.errors import Refused
+from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.mechanism import Nodes
 from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
 from stormdrill.targets.kubernetes.objects import Toleration
@@ -180,3 +180,23 @@ def daemon(name: str, **spec: object) -> dict[str, Any]:
 
 def asking(**requests: str) -> dict[str, Any]:
     return {"containers": [{"name": "main", "image": "shop:1", "resources": {"requests": requests}}]}
+
+
+def test_who_came_since_it_was_planned_and_did_not_opt_in_keeps_a_node_from_being_taken(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    one = target(cluster, tmp_path)
+    (first, *_) = bound(one, "region-loss", region="eu")
+    assert one.undo_of(first)
+    cluster.apply(scenes.namespace("others", drill=False))
+    cluster.apply(pod("theirs", "eu-1", {"app": "theirs"}, where="others"))
+    with pytest.raises(Unreachable, match="not as planned any more: namespace others did not opt in: theirs-abc-1"):
+        one.undo_of(first)
+
+
+def test_a_namespace_that_takes_its_word_back_is_heard(cluster: FakeCluster, tmp_path: Path) -> None:
+    one = target(cluster, tmp_path)
+    (first, *_) = bound(one, "region-loss", region="eu")
+    cluster.apply(scenes.namespace("shop", drill=False))
+    with pytest.raises(Unreachable, match="namespace shop did not opt in"):
+        one.undo_of(first)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
 
-from fake_cluster import FakeCluster
-from shop_cluster import SYSTEM, pod, shop, system_of, target_of
+from fake_cluster import FakeCluster, scenes
+from shop_cluster import SYSTEM, deployment, pod, shop, system_of, target_of
 from stormdrill.errors import Refused
-from stormdrill.model.event import PodBound
+from stormdrill.model.event import Event, PodBound
 from stormdrill.model.system import KubernetesSpec, ServiceInstance, System
+from stormdrill.ports import Keeper
 from stormdrill.targets.kubernetes.objects import Meta, Owner, Pod, PodStatus
 from stormdrill.targets.kubernetes.slots import Slots
 
@@ -140,3 +142,37 @@ def test_a_planned_pod_for_which_no_other_came_is_refused(cluster: FakeCluster, 
     assert cluster.registry.end("pods", "shop", "web-abc-1", grace=0)
     with pytest.raises(Refused, match="web-1 was planned for pod web-abc-1, which is there no more"):
         target_of(cluster, planned, tmp_path).world()
+
+
+class Notes:
+    """A keeper that only remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+
+    def record(self, event: Event, mono_ms: float | None = None) -> int:
+        self.told.append(event)
+        return len(self.told)
+
+
+def test_what_a_controller_makes_for_an_evicted_pod_is_the_same_instance(tmp_path: Path) -> None:
+    """With controllers and a scheduler that act by themselves; the journal tells who it is from now on."""
+    with FakeCluster() as cluster:
+        cluster.apply([scenes.namespace("shop"), scenes.node("eu-1", "eu"), scenes.node("us-1", "us")])
+        for region in ("eu", "us"):
+            cluster.apply(deployment(f"worker-{region}", {"app": "worker", "region": region}, 1))
+        cluster.apply(deployment("web", {"app": "web"}, 2))
+        cluster.settle()
+        target, notes = target_of(cluster, system_of(tmp_path), tmp_path), Notes()
+        target.world()
+        target._keeper = cast("Keeper", notes)
+        before = target._view.slots.bound("web-1")
+        assert before is not None
+        assert cluster.registry.end("pods", "shop", before.pod, grace=0)
+        cluster.settle()
+        target.look()
+        (event,) = notes.told
+        assert isinstance(event, PodBound)
+        assert (event.instance, event.instead_of) == ("web-1", before.uid)
+        assert event.uid != before.uid
+        assert event.node in ("eu-1", "us-1")
