@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -19,6 +18,7 @@ from stormdrill.errors import DiskFull, JournalBroken, Problem, Refused, Stormdr
 from stormdrill.spec import catalogue
 
 if TYPE_CHECKING:
+    from stormdrill.api.far import ClusterPlace
     from stormdrill.api.targets import DrillTarget
     from stormdrill.keeper.actions import Aborted, RunLine
     from stormdrill.keeper.sweep import Swept
@@ -258,6 +258,7 @@ def run(
 
     Raises Refused as long as nothing was touched.
     """
+    from stormdrill.api.announcing import Announcing
     from stormdrill.api.session import Inputs, conduct
     from stormdrill.store import holds
 
@@ -275,7 +276,7 @@ def run(
         settings=settings or {},
         runs_dir=runs_dir,
     )
-    ended = conduct(inputs, _Announcing(made, announce, observer))
+    ended = conduct(inputs, Announcing(made, announce, observer))
     try:
         verdict = judge(ended.run_dir)
     except (Refused, JournalBroken) as error:  # the harm is done and undone: this is no refusal any more
@@ -292,23 +293,6 @@ def run(
         head=ended.head,
         note=note,
     )
-
-
-class _Announcing:
-    """Shows the plan when the first event is told: a run that is refused says why, and nothing else."""
-
-    def __init__(self, made: Plan, announce: Callable[[Plan], None], observer: Observer) -> None:
-        self._made: Plan | None = made
-        self._announce = announce
-        self._observer = observer
-        self._first = Lock()
-
-    def __call__(self, what: Recorded | LiveLoad | None, gauges: Mapping[str, float] | None = None) -> None:
-        with self._first:
-            if self._made is not None:
-                made, self._made = self._made, None
-                self._announce(made)
-        self._observer(what, gauges)
 
 
 def _render(run_dir: Path) -> tuple[RenderedReview | None, str]:
@@ -442,9 +426,10 @@ def recover(
     return actions.recover(run, runs_dir, accept_left=accept_left, hands_for=hands_for)
 
 
-def sweep(run: str = "", *, dry_run: bool = False) -> Swept:
-    """What is ours on this machine, and the removal of what is stale."""
-    from stormdrill.api.far import hands_for
+def sweep(run: str = "", *, dry_run: bool = False, cluster: ClusterPlace | None = None) -> Swept:
+    """What is ours on this machine, and in a cluster where one is named, and the removal of what is stale."""
+    from stormdrill.api import far
     from stormdrill.keeper import sweep as broom
 
-    return broom.sweep(run, dry_run=dry_run, hands_for=hands_for)
+    swept = broom.sweep(run, dry_run=dry_run, hands_for=far.hands_for)
+    return far.swept_too(swept, cluster, run, dry_run=dry_run) if cluster is not None else swept

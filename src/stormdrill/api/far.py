@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from stormdrill.keeper.far import Hands
+    from stormdrill.keeper.sweep import Swept
+
+
+class ClusterPlace(NamedTuple):
+    """Where runs keep something in a cluster."""
+
+    context: str = ""
+    """Of the kubeconfig; empty: the current one, or the cluster that this process is in."""
+    suite: str = "stormdrill"
+    """The suite's own namespace."""
 
 
 def hands_for(run_dir: Path) -> Hands | None:
@@ -25,3 +35,15 @@ def hands_for(run_dir: Path) -> Hands | None:
     from stormdrill.targets.kubernetes.handing import ClusterHands
 
     return ClusterHands(LiveClusters(plan.system.kubernetes, run=run_dir.name, system=plan.system.name))
+
+
+def swept_too(swept: Swept, place: ClusterPlace, run: str, *, dry_run: bool) -> Swept:
+    """With what is in that cluster. Raises Refused where there is no way to it, Unreachable."""
+    from dataclasses import replace
+
+    from stormdrill.cluster.api import Api
+    from stormdrill.targets.kubernetes.kubeconfig import access_for
+    from stormdrill.targets.kubernetes.sweeping import sweep
+
+    found = sweep(Api(access_for(place.context)), place.suite, run, dry_run=dry_run)
+    return replace(swept, things=(*swept.things, *found))

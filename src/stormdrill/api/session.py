@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import platform
 import sys
@@ -13,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import msgspec
 from msgspec import Struct
 
 from stormdrill import __version__
 from stormdrill.api import targets
+from stormdrill.api.copies import copied, remove_empty, texts
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.engine.conductor import Conductor, Parts, Watcher
 from stormdrill.engine.gate import gate
@@ -81,7 +80,7 @@ class Inputs(Struct, frozen=True):
 def conduct(inputs: Inputs, observer: Observer) -> Ended:
     """The run, from taking the system to giving it back. Raises Refused before anything is touched."""
     plan = inputs.plan
-    found = secrets.values(plan, _texts(inputs))
+    found = secrets.values(plan, texts(inputs))
     run_dir = rundir.create(inputs.runs_dir, plan.experiment.name)
     try:
         target = targets.make(
@@ -96,10 +95,10 @@ def conduct(inputs: Inputs, observer: Observer) -> Ended:
         target.preflight()
         hold = holds.acquire(plan.system.name, plan.target, run_dir.name, run_dir)
     except Refused:
-        _remove_empty(run_dir)
+        remove_empty(run_dir)
         raise
     try:
-        session = _Session(inputs, run_dir, target, hold, _copy_inputs(inputs, run_dir), observer, found)
+        session = _Session(inputs, run_dir, target, hold, copied(inputs, run_dir), observer, found)
     except Refused:
         holds.release(hold)
         raise
@@ -107,37 +106,6 @@ def conduct(inputs: Inputs, observer: Observer) -> Ended:
         take_over(run_dir, by="runner")
         raise
     return session.run()
-
-
-def _texts(inputs: Inputs) -> dict[str, str]:
-    """Every text that is copied into the run directory: no secret may stand in one of them."""
-    texts = {name: source.text for name, source in inputs.sources.items()}
-    if inputs.templates is not None:
-        for path in sorted(inputs.templates.iterdir()):
-            if path.is_file():
-                texts[f"templates/{path.name}"] = path.read_text(errors="replace")
-    return texts
-
-
-def _remove_empty(run_dir: Path) -> None:
-    for sub in ("load", "logs"):
-        (run_dir / sub).rmdir()
-    run_dir.rmdir()
-
-
-def _copy_inputs(inputs: Inputs, run_dir: Path) -> dict[str, str]:
-    """Copies of everything that the run depends on; returns their SHA-256."""
-    files = {name: source.text.encode() for name, source in inputs.sources.items()}
-    files["plan.json"] = msgspec.json.format(msgspec.json.encode(inputs.plan), indent=1) + b"\n"
-    if inputs.templates is not None:
-        for path in sorted(inputs.templates.iterdir()):
-            if path.is_file():
-                files[f"templates/{path.name}"] = path.read_bytes()
-    for name, data in files.items():
-        place = run_dir / name
-        place.parent.mkdir(exist_ok=True)
-        place.write_bytes(data)
-    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
 @contextlib.contextmanager

@@ -105,3 +105,13 @@ same_plan = click.option(
     metavar="DIGEST",
     help="Refuse unless the plan is still the one with this digest.",
 )
+
+
+def one_cluster(command: Command) -> Command:
+    """Which cluster is meant by a command that looks at one without a system file."""
+    command = click.option("--suite", metavar="NAMESPACE", default="stormdrill", show_default=True, help=SUITE)(command)
+    return click.option("--context", metavar="NAME", default="", help=CONTEXT)(command)
+
+
+CONTEXT = "With --target kubernetes: a context of the kubeconfig; the current one when left out."
+SUITE = "With --target kubernetes: the suite's own namespace."

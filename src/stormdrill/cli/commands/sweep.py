@@ -17,13 +17,18 @@ DIRTY = 5
 @click.command("sweep")
 @click.argument("run", metavar="[RUN]", required=False)
 @click.option("--dry-run", is_flag=True, help="List it, and touch nothing.")
+@click.option("--target", type=click.Choice(["kubernetes"]), help="Look into a cluster, too.")
+@options.one_cluster
 @options.as_json
 @click.pass_context
-def sweep(ctx: click.Context, run: str | None, dry_run: bool, as_json: bool) -> None:
+def sweep(
+    ctx: click.Context, run: str | None, dry_run: bool, target: str | None, context: str, suite: str, as_json: bool
+) -> None:
     """List what runs, or RUN alone, have on this machine, and remove what is stale: what no living run owns."""
     from stormdrill import api
+    from stormdrill.api.far import ClusterPlace
 
-    swept = api.sweep(run or "", dry_run=dry_run)
+    swept = api.sweep(run or "", dry_run=dry_run, cluster=ClusterPlace(context, suite) if target else None)
     if as_json:
         import dataclasses
         import json
@@ -50,7 +55,7 @@ def _show(swept: Swept) -> None:
         click.echo(f"  {note}")
     stale = sum(thing.stale for thing in things)
     if not things:
-        click.echo("  nothing of ours is on this machine")
+        click.echo("  nothing of ours is here")
     elif swept.dry_run:
         click.echo(f"\n  {len(things)} things, {stale} of them stale: stormdrill sweep removes those")
     else:
