@@ -117,6 +117,11 @@ class FakeCluster:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
+    def ca(self) -> bytes:
+        """In PEM; empty without TLS."""
+        return self._ca.read_bytes() if self._ca is not None else b""
+
+    @property
     def admin(self) -> TokenAccess:
         return self.access(ADMINISTRATOR)
 

@@ -36,7 +36,7 @@ class Behaviour:
         self.cluster = cluster
         self.home = Path(tempfile.mkdtemp(prefix="fake-cluster-"))
         self.ground = Ground(Writer(cluster.registry))
-        surroundings = Surroundings(self.ground, self.home, cluster.url, cluster.account)
+        surroundings = Surroundings(self.ground, self.home, cluster.url, cluster.account, cluster.ca)
         self.kubelet = Kubelet(self.ground, surroundings, cluster.run_pods)
         self.proxy = Proxy(self.ground, self.kubelet)
         self.loop = Loop()

@@ -54,11 +54,15 @@ def data_of(thing: Obj | None) -> dict[str, bytes]:
 
 
 class Surroundings:
-    def __init__(self, ground: Ground, home: Path, server: str, token_for: Callable[[str, str], str]) -> None:
+    def __init__(
+        self, ground: Ground, home: Path, server: str, token_for: Callable[[str, str], str], ca: bytes = b""
+    ) -> None:
+        """`ca`: the certificate that signed the server's, in PEM; empty for a server without TLS."""
         self.ground = ground
         self.home = home
         self.server = server
         self.token_for = token_for
+        self.ca = ca
 
     def directory(self, pod: Obj) -> Path:
         made = self.home / str(pod["metadata"]["uid"])
@@ -144,7 +148,7 @@ class Surroundings:
         if not place.exists():
             namespace = pod["metadata"]["namespace"]
             token = self.token_for(namespace, pod["spec"].get("serviceAccountName") or "default")
-            _write(place, {"token": token.encode(), "namespace": namespace.encode(), "ca.crt": b""})
+            _write(place, {"token": token.encode(), "namespace": namespace.encode(), "ca.crt": self.ca})
         return place
 
     def _mounts(self, pod: Obj, container: Obj) -> dict[str, Path]:
@@ -153,11 +157,19 @@ class Surroundings:
         for mount in container.get("volumeMounts") or []:
             place = self.directory(pod) / "volumes" / mount["name"]
             volume = volumes.get(mount["name"])
-            if volume is None or "hostPath" in volume:
+            if volume is None:
                 continue
+            if "hostPath" in volume:  # outlives the Pod, on its node
+                place = self.home / "nodes" / str(pod["spec"]["nodeName"]) / volume["hostPath"]["path"].lstrip("/")
             if not place.exists():
                 _write(place, dict(self._files(pod, volume)))
             found[mount["mountPath"].rstrip("/")] = place / mount["subPath"] if mount.get("subPath") else place
+        for inner, place in found.items():
+            outer = next((one for one in found if inner.startswith(f"{one}/")), None)
+            if outer is not None:
+                link = found[outer] / inner[len(outer) + 1 :]
+                link.unlink(missing_ok=True)
+                link.symlink_to(place)
         return found
 
     def _files(self, pod: Obj, volume: Obj) -> Iterable[tuple[str, bytes]]:

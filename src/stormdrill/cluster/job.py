@@ -23,7 +23,7 @@ def manifest(
     container: dict[str, object] = {
         "name": "watchdog",
         "image": image,
-        "command": ["python", "-m", "stormdrill.cluster", "--run", run, "--suite", suite],
+        "command": ["python3", "-m", "stormdrill.cluster", "--run", run, "--suite", suite],
         "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}, {"name": "PYTHONUNBUFFERED", "value": "1"}],
         "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "192Mi"}},
         "securityContext": CONFINED,

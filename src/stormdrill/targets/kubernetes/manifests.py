@@ -23,6 +23,8 @@ CALLS_FEED = ("gateway", "cpu", "gpu")
 DRAIN_S = 2
 """Between leaving the endpoints and the end: callers that still know the address are served."""
 KEPT_AT = "/var/lib/stormdrill-platform"
+KEEPER = "stormdrill.dev/keeps-queue"
+"""Label of the node in each region that its gateway comes back to, where its queue is a directory of the node."""
 
 
 class Layout(Struct, frozen=True):
@@ -211,8 +213,10 @@ def _pod(layout: Layout, part: Part) -> dict[str, object]:
     where = {**({REGION: part.region} if part.region else {}), **layout.nodes}
     if where:
         pod["nodeSelector"] = where
-    if part.pool:
-        pod["affinity"] = _prefers_pool(part.pool)
+    if part.pool:  # a cluster without GPU nodes runs the simulated ones elsewhere
+        pod["affinity"] = _prefers({"key": "pool", "operator": "In", "values": [part.pool]})
+    if rooted:
+        pod["affinity"] = _prefers({"key": KEEPER, "operator": "Exists"})
     if part.replicas > 1:  # over regions first, so that the loss of one leaves somebody
         spread = {"maxSkew": 1, "topologyKey": REGION, "whenUnsatisfiable": "ScheduleAnyway"}
         pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": part.selector}}]
@@ -297,10 +301,9 @@ def _volumes(layout: Layout, part: Part) -> list[dict[str, object]]:
     return made
 
 
-def _prefers_pool(pool: str) -> dict[str, object]:
-    """Its pool's nodes where there are some: a cluster without GPU nodes runs the simulated ones elsewhere."""
-    wanted = {"matchExpressions": [{"key": "pool", "operator": "In", "values": [pool]}]}
-    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 50, "preference": wanted}]}}
+def _prefers(wanted: dict[str, object]) -> dict[str, object]:
+    one = {"weight": 50, "preference": {"matchExpressions": [wanted]}}
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [one]}}
 
 
 def _peers_patch(layout: Layout, part: Part) -> Manifest:
