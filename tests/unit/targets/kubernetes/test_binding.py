@@ -10,9 +10,14 @@ import pytest
 
 from fake_cluster import FakeCluster, scenes
 from shop_cluster import SYSTEM, bound, deployment, pod, service, shop, system_of, target_of
+from stormdrill.core.plan import make_plan
 from stormdrill.core.reach import touched
 from stormdrill.errors import Refused
+from stormdrill.faults.builtin import BUILTIN
+from stormdrill.model.experiment import Experiment, FaultUse, Phases
 from stormdrill.model.mechanism import Capacity, Isolate, Nodes, Rollout, Scale, Tell, Toxic
+from stormdrill.model.plan import Plan
+from stormdrill.model.policy import Policy
 from stormdrill.targets.kubernetes.target import KubernetesTarget
 
 EU = ("worker-eu-1", "worker-eu-2")
@@ -270,3 +275,56 @@ def test_planning_costs_no_more_calls_for_more_targets(cluster: FakeCluster, tmp
         cluster.apply(scenes.node(f"eu-x{number}", "eu"))
         cluster.apply(pod("web", f"eu-x{number}", {"app": "web"}, number, nodeSelector={"kubernetes.io/os": "none"}))
     assert asked() == few
+
+
+# --- the whole plan
+
+
+def plan_of(one: KubernetesTarget, *uses: FaultUse) -> Plan:
+    world = one.world()
+    experiment = Experiment("x", "t", "h", "o", "shop", Phases(0, 1, 30, 1), uses, ())
+    known = {"policy": Policy(), "profile": None, "target": "kubernetes", "offers": one, "faults": BUILTIN}
+    return make_plan(experiment, world.system, world=world, seed=1, **known)  # type: ignore[arg-type]  # by name
+
+
+def test_a_plan_says_who_goes_with_which_node_and_what_has_to_be_minded(cluster: FakeCluster, tmp_path: Path) -> None:
+    made = plan_of(target(cluster, tmp_path), FaultUse("region-loss", {"region": "eu"}))
+    assert made.worst_case.startswith("3 of 6 instances out at once: web 1 of 2 left (50%), worker 2 of 4 left (50%)")
+    assert made.irreversible == (
+        "web-1, worker-eu-1, worker-eu-2: what pods on the nodes hold only in memory or in emptyDir volumes is lost",
+    )
+    assert any("crash stands for freeze" in text for text in made.notes)
+    assert sum("the taint on eu-1, eu-2" in text for text in made.notes) == 1  # said once for all nodes
+    assert len(made.digest) == 12
+
+
+def test_another_pod_behind_a_name_is_another_plan(cluster: FakeCluster, tmp_path: Path) -> None:
+    use = FaultUse("region-loss", {"region": "eu"})
+    before = plan_of(target(cluster, tmp_path), use)
+    assert plan_of(target(cluster, tmp_path), use).digest == before.digest
+    assert cluster.registry.end("pods", "shop", "web-abc-1", grace=0)
+    cluster.apply(pod("web", "eu-1", {"app": "web", "team": "shopping"}, 1))
+    assert plan_of(target(cluster, tmp_path), use).digest != before.digest
+
+
+def test_what_is_refused_while_binding_is_not_refused_again_in_other_words(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    with pytest.raises(Refused) as caught:
+        plan_of(target(cluster, tmp_path), FaultUse("cpu-starvation", {"service": "worker", "cpus": 0.1}))
+    assert [one.what for one in caught.value.problems] == [
+        "cpu-starvation: the cores of a pod that runs can't be limited"
+    ]
+
+
+def test_who_goes_with_its_node_can_be_told_nothing_meanwhile(cluster: FakeCluster, tmp_path: Path) -> None:
+    one = target(cluster, tmp_path, SYSTEM.replace("to: worker}", "to: worker, lag: /lag}"))
+    old = FaultUse("late-dependency", {"name": "worker", "data_lag": "5s"}, 0, 10)
+    with pytest.raises(Refused, match="worker-eu-1 does not answer then"):
+        plan_of(one, old, FaultUse("node-loss", {"node": "eu-2"}, 5, 10))
+
+
+def test_one_node_is_not_lost_twice_at_once(cluster: FakeCluster, tmp_path: Path) -> None:
+    lost = [FaultUse("node-loss", {"node": "eu-2"}, start_s, 10) for start_s in (0, 5)]
+    with pytest.raises(Refused, match="would hold the node eu-2 at the same time"):
+        plan_of(target(cluster, tmp_path), *lost)
