@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -225,3 +226,38 @@ def test_with_the_printed_rules_alone_the_run_works(at: Shop) -> None:
     assert [(one.method, one.path) for one in at.cluster.requests[asked:] if one.status == 403] == []
     assert at.causes() == []
     assert at.left_behind() == []
+
+
+def things(done: subprocess.CompletedProcess[str]) -> set[tuple[str, str]]:
+    return {(one["kind"], one["owner"]) for one in json.loads(done.stdout)["things"] if one["kind"] in CLUSTERED}
+
+
+CLUSTERED = ("ledger", "lease", "fault")
+
+
+def test_a_sweep_leaves_a_living_run_alone_and_mends_one_that_nobody_on_this_machine_knows(at: Shop) -> None:
+    at.lay_out(NODES, fault="60s")
+    allow(at)
+    process = begun(at)
+    living = at.repository.command("sweep", "--target", "kubernetes", "--json")
+    assert things(living) == {("ledger", "living"), ("lease", "living"), ("fault", "living")}
+    assert at.causes()
+    kill_all_of(at, process)
+    at.repository.environment["XDG_STATE_HOME"] = str(at.root / "another-machine")
+    swept = at.repository.command("sweep", "--target", "kubernetes", "--json")
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    assert at.causes() == []
+    assert at.left_behind() == []
+    assert things(at.repository.command("sweep", "--target", "kubernetes", "--json")) == set()
+
+
+def test_doctor_says_what_a_cluster_offers_and_who_holds_it(at: Shop) -> None:
+    seen = {
+        one["part"]: one
+        for one in json.loads(at.repository.command("doctor", "--target", "kubernetes", "--json").stdout)
+    }
+    assert seen["API server"]["state"] == "ok"
+    assert seen["account"]["state"] == "missing"
+    assert "--rbac" in seen["account"]["cost"]
+    assert seen["opted in"]["seen"] == "shop"
+    assert seen["runs"]["seen"] == "none is open"

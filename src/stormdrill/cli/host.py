@@ -84,6 +84,17 @@ def _kubernetes() -> Finding:
     return Finding("Kubernetes", "ok", "--target kubernetes; what a cluster offers, plan says")
 
 
+def of_cluster(context: str, suite: str) -> list[Finding]:
+    """What the cluster of that context offers. Asks it."""
+    from stormdrill.errors import Refused
+    from stormdrill.targets.kubernetes.look import findings
+
+    try:
+        return [Finding(one.part, one.state, one.seen, one.cost, "kubernetes") for one in findings(context, suite)]
+    except Refused as refused:
+        return [Finding("kubeconfig", "missing", str(refused), "--target kubernetes is refused", "kubernetes")]
+
+
 def _containers(lacking: Sequence[str]) -> Finding:
     what = f"no {', no '.join(lacking)}"
     refused = "--target docker is refused until then"

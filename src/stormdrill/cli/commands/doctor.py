@@ -20,17 +20,19 @@ MARKS = {"ok": "ok", "weak": "weak", "missing": "MISSING"}
 
 @click.command("doctor")
 @options.runs_dir
+@click.option("--target", type=click.Choice(["kubernetes"]), help="Look at a cluster, too.")
+@options.one_cluster
 @options.as_json
 @click.pass_context
-def doctor(ctx: click.Context, runs_dir: Path, as_json: bool) -> None:
+def doctor(ctx: click.Context, runs_dir: Path, target: str | None, context: str, suite: str, as_json: bool) -> None:
     """Say what this machine offers to a drill, which mechanisms work on each target, and what a missing part costs.
 
     Exit code 2 when drills on processes cannot run here, else 0.
     """
-    from stormdrill.cli.host import findings
+    from stormdrill.cli.host import findings, of_cluster
     from stormdrill.cli.screen import width_of
 
-    found = findings(runs_dir)
+    found = [*findings(runs_dir), *(of_cluster(context, suite) if target else ())]
     stops = [one for one in found if one.state == "missing" and one.part in NEEDED and not one.target]
     if as_json:
         import json

@@ -111,7 +111,9 @@ def _judged(api: Api, suite: str, found: Sequence[_Held]) -> Sequence[_Held]:
             there = read(api, f"{LEASES.format(suite)}/{name}", Until(LIMIT_S))
             version = text(there, "metadata", "resourceVersion")
             unchanged_s = watch.unchanged_s(version, asked_s)
-            if version != first.setdefault(name, version):
+            if text(there, "spec", "holderIdentity") != held.holder:
+                pass  # its watchdog has just taken it
+            elif version != first.setdefault(name, version):
                 alive.add(held.book.run)
             elif unchanged_s < held.lasts_s:
                 continue
