@@ -35,6 +35,8 @@ from stormdrill.targets.kubernetes.reach import Bound, Reach
 from stormdrill.targets.portable.telling import Telling
 
 VARIABLE, IMAGE = "STORMDRILL_TEST_KUBECONFIG", "STORMDRILL_TEST_IMAGE"
+OURS = "stormdrill-test-"
+"""What the names of the tests' namespaces begin with."""
 NODE_LABEL = "stormdrill.dev/test-node"
 WAIT_S = 60.0 if os.environ.get("STORMDRILL_TEST_KUBECONFIG") else 20.0
 """The longest that a cluster may take for anything here; the fake one takes milliseconds."""
@@ -55,7 +57,8 @@ KINDS = {
 }
 PASSING = {
     "resourceVersion", "managedFields", "generation", "observedGeneration", "lastUpdateTime", "lastTransitionTime",
-    "lastHeartbeatTime", "timeAdded", "deployment.kubernetes.io/revision", "conditions", "images",
+    "lastHeartbeatTime", "timeAdded", "deployment.kubernetes.io/revision", "conditions", "images", "volumesInUse",
+    "volumesAttached",
 }  # fmt: skip
 """Fields that change by themselves, or by a rollout there and back."""
 REPLACED = ("pods", "events", "replicasets", "endpoints", "endpointslices", "controllerrevisions", "leases")
@@ -78,7 +81,7 @@ class Kube:
 
     def namespace(self, *, drill: bool = True) -> str:
         """A new one, that lets itself be drilled; removed at the end."""
-        name = f"stormdrill-test-{uuid.uuid4().hex[:8]}"
+        name = f"{OURS}{uuid.uuid4().hex[:8]}"
         labels = {OPTED_IN[0]: OPTED_IN[1]} if drill else {}
         self.do("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
         self.namespaces.append(name)
@@ -97,7 +100,8 @@ class Kube:
             "containers": [{"name": "main", "image": self.image, "command": SLEEPS, "imagePullPolicy": "IfNotPresent"}],
         }
         if node:
-            pod["nodeSelector"] = {"kubernetes.io/hostname": node}
+            known = under(self.read(f"/api/v1/nodes/{node}"), "metadata", "labels")
+            pod["nodeSelector"] = {"kubernetes.io/hostname": known.get("kubernetes.io/hostname", node)}
         labels = {"app": name}
         template: Object = {"metadata": {"labels": labels}, "spec": pod}
         whole = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template, **spec}
@@ -123,7 +127,7 @@ class Kube:
     def _strangers(self, node: str) -> bool:
         pods = self.all("/api/v1/pods", fieldSelector=f"spec.nodeName={node}")
         owners = [[owner.get("kind") for owner in objects(at(pod, "metadata", "ownerReferences"))] for pod in pods]
-        ours = [at(pod, "metadata", "namespace") in self.namespaces for pod in pods]
+        ours = [str(at(pod, "metadata", "namespace")).startswith(OURS) for pod in pods]
         return any(not mine and "DaemonSet" not in kinds for kinds, mine in zip(owners, ours, strict=True))
 
     def do(self, method: str, path: str, body: object = None, content_type: str = JSON) -> Object:
@@ -222,6 +226,8 @@ class Rig:
     run: str = field(default_factory=lambda: f"run-{uuid.uuid4().hex[:8]}")
     over: str = ""
     """Why nothing may be changed any more."""
+    asks: Api | None = None
+    """As whom it asks, where that isn't the administrator."""
     words: dict[str, tuple[KubePatch | KubeDelete | KubeEndExec, ...]] = field(default_factory=dict)
     mechanisms: dict[str, KubeMechanism] = field(init=False)
 
@@ -250,13 +256,13 @@ class Rig:
         return (f"http://{at(web, 'spec', 'clusterIP')}:80",)
 
     def api(self, cluster: str) -> Api:
-        return self.kube.api
+        return self.asks or self.kube.api
 
     def hold(self, cluster: str) -> Rig:
         return self
 
     def apply(self, injection: str, change: Change) -> None:
-        apply(self.kube.api, change, self.run, injection, self.check)
+        apply(self.api(""), change, self.run, injection, self.check)
 
     def check(self) -> None:
         from stormdrill.errors import Unreachable
@@ -284,7 +290,8 @@ class Rig:
         self.mechanisms[one.mechanism].apply(one)
 
     def revert(self, one: Injection) -> list[Undone]:
-        return [undo(self.kube.api, word, Exec(self.kube.api)) for word in self.words[one.id]]
+        api = self.api("")
+        return [undo(api, word, Exec(api)) for word in self.words[one.id]]
 
     def seen(self, one: Injection, wanted: Callable[[Effect], bool]) -> Effect:
         """The first look that shows it, within a limit."""
@@ -299,6 +306,12 @@ class Rig:
             assert time.monotonic() < deadline_s, f"never seen: {looks[-1]}"
             time.sleep(0.05)
         return looks[-1]
+
+    def end(self) -> None:
+        """Nothing is left in place, however a test ended."""
+        for words in self.words.values():
+            for word in words:
+                undo(self.kube.api, word, Exec(self.kube.api))
 
     def marked(self, path: str) -> list[str]:
         """Markers on an object."""

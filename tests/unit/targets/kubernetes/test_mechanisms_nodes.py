@@ -155,7 +155,6 @@ def test_only_pods_that_may_be_drilled_are_ended_one_by_one(
     kube.until(lambda: agent_of(kube, namespace), "the DaemonSet never got its pod")
     goes = a_pod(kube, namespace, "goes")
     stay = [
-        a_pod(kube, kube.namespace(drill=False), "elsewhere"),
         a_pod(kube, namespace, "mirror", {"annotations": {"kubernetes.io/config.mirror": "x"}}),
         agent_of(kube, namespace),
     ]
@@ -163,6 +162,23 @@ def test_only_pods_that_may_be_drilled_are_ended_one_by_one(
     rig.seen(lost(empties), lambda effect: effect.bit)
     assert ended(kube, goes)
     assert [path for path in stay if ended(kube, path)] == []
+
+
+@pytest.mark.parametrize("empties", ["taint", "evict", "delete"])
+def test_nothing_is_armed_where_a_stranger_came_since_the_plan(
+    empties: Literal["taint", "evict", "delete"], kube: Kube, rig: Rig
+) -> None:
+    closed = kube.namespace(drill=False)
+    a_pod(kube, kube.namespace(), "goes")
+    stranger = a_pod(kube, closed, "stranger")
+    said = rf"test-1: {closed}/stranger would go too, and their namespaces didn't opt in: nothing was changed"
+    with pytest.raises(Unreachable, match=said):
+        rig.mechanisms["nodes"].undo(lost(empties))
+    kube.do("DELETE", stranger)
+    kube.until(lambda: kube.read(stranger) is None, "it was never gone")
+    a_pod(kube, closed, "tolerates", tolerations=[{"operator": "Exists"}])
+    if empties == "taint":
+        assert rig.mechanisms["nodes"].undo(lost(empties))
 
 
 @pytest.mark.parametrize("empties", ["evict", "delete"])

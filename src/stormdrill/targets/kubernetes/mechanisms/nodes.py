@@ -45,9 +45,13 @@ class Pod(NamedTuple):
     name: str
     uid: str
     ready: bool
+    meant: bool
+    """Whether its namespace lets itself be drilled."""
+    leaves: bool
+    """Whether it goes from the node sooner or later."""
     goes: bool
-    """False: it stays whatever is done here (a mirror of a static one, one that tolerates the taint; where pods are
-    ended one by one, a DaemonSet's, which would make it anew at once, and whoever may not be drilled)."""
+    """At once. A mirror of a static pod never does, nor does one that tolerates the taint; where pods are ended one by
+    one, one of a DaemonSet, which would make it anew there."""
 
     @property
     def path(self) -> str:
@@ -78,14 +82,13 @@ class LosingNodes(Changing):
 
     def also(self, injection: Injection) -> tuple[Need, ...]:
         how = _how(injection)
-        seeing = Need("list", "", "pods", cluster=how.cluster, why="to see what becomes of the pods on the nodes")
-        if how.empties == "taint":
-            return (seeing,)
-        return (
-            seeing,
+        seeing = (
+            Need("list", "", "pods", cluster=how.cluster, why="to see what becomes of the pods on the nodes"),
             Need("list", "", "namespaces", cluster=how.cluster, why="to end pods only where they may be drilled"),
-            *(self._ending(how, namespace) for namespace in sorted(self._opted_in(how.cluster))),
         )
+        if how.empties == "taint":
+            return seeing
+        return (*seeing, *(self._ending(how, namespace) for namespace in sorted(self._opted_in(how.cluster))))
 
     def loses(self, injection: Injection) -> str:
         return "what pods on the nodes hold only in memory or in emptyDir volumes"
@@ -100,7 +103,12 @@ class LosingNodes(Changing):
         return (f"pods on {who} are evicted within their disruption budgets: those that a budget keeps stay there",)
 
     def bound(self, injection: Injection) -> None:
-        self._there[injection.id] = tuple(self._pods(_how(injection)))
+        """Whoever came since the plan has to be asked too."""
+        there = tuple(self._pods(_how(injection)))
+        if strangers := [str(pod) for pod in there if pod.leaves and not pod.meant]:
+            said = f"{', '.join(_some(strangers))} would go too, and their namespaces didn't opt in"
+            raise Unreachable(f"{', '.join(_how(injection).nodes)}: {said}: nothing was changed")
+        self._there[injection.id] = there
         self._stayed[injection.id] = {}
 
     def after(self, injection: Injection) -> None:
@@ -202,13 +210,14 @@ class LosingNodes(Changing):
         return _kept(answer)
 
     def _pods(self, how: Nodes) -> Iterator[Pod]:
-        opted_in = None if how.empties == "taint" else self._opted_in(how.cluster)
+        opted_in = self._opted_in(how.cluster)
         for node in how.nodes:
             for uid, pod in self._on(how.cluster, node):
-                namespace = str(at(pod, "metadata", "namespace"))
-                goes = _goes(pod, how) and (opted_in is None or namespace in opted_in)
+                namespace, name = str(at(pod, "metadata", "namespace")), str(at(pod, "metadata", "name"))
+                meant, leaves = namespace in opted_in, _leaves(pod, how)
+                goes = meant and leaves and (how.empties != "taint" or not _tolerates(pod))
                 if at(pod, "status", "phase") not in ("Succeeded", "Failed"):
-                    yield Pod(namespace, str(at(pod, "metadata", "name")), uid, is_ready(pod), goes)
+                    yield Pod(namespace, name, uid, is_ready(pod), meant, leaves, goes)
 
     def _on(self, cluster: str, node: str) -> Iterator[tuple[str, Object]]:
         """Uid and object of each pod of a node."""
@@ -242,21 +251,22 @@ def _well(pod: Pod, now: Object | None) -> bool:
     return is_ready(now) or not pod.ready
 
 
-def _goes(pod: Object, how: Nodes) -> bool:
+def _leaves(pod: Object, how: Nodes) -> bool:
     if "kubernetes.io/config.mirror" in texts(at(pod, "metadata", "annotations")):
         return False
     if how.empties == "taint":  # a DaemonSet's pods tolerate a cordon by themselves, and our taint no more than others
-        return not any(_tolerates(one) for one in objects(at(pod, "spec", "tolerations")))
+        return not _tolerates(pod, for_ever=True)
     return not any(owner.get("kind") == "DaemonSet" for owner in objects(at(pod, "metadata", "ownerReferences")))
 
 
-def _tolerates(toleration: Object) -> bool:
-    """Our taint, for ever or for a time."""
-    if toleration.get("effect", "NoExecute") not in ("", "NoExecute"):
-        return False
-    if toleration.get("operator") == "Exists":
-        return toleration.get("key", "") in ("", TAINT)
-    return toleration.get("key") == TAINT
+def _tolerates(pod: Object, *, for_ever: bool = False) -> bool:
+    """Our taint, at least for a time."""
+    for one in objects(at(pod, "spec", "tolerations")):
+        meant = one.get("effect", "") in ("", "NoExecute") and one.get("key", "") in ("", TAINT)
+        # nobody can know the run, which is the value
+        if meant and one.get("operator") == "Exists" and not (for_ever and "tolerationSeconds" in one):
+            return True
+    return False
 
 
 def _kept(answer: Answer) -> tuple[str, float | None]:
