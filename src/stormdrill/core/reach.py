@@ -42,7 +42,7 @@ HURT = {
     "tell": "told to behave otherwise",
     "rollout": "on another release",
     "capacity": "on nodes that give out no devices",
-    "quota": "not made again once they end",
+    "quota": "without room to grow",
     "segment": "asked to try what is forbidden",
 }
 """What is left of an instance that is harmed and still answers."""

@@ -30,6 +30,8 @@ UNDO_WORDS = {
     "device": "put the device back",
     "beside": "end it",
     "rollout": "put the template back",
+    "quota": "take the quota away",
+    "segment": "nothing is left of it",
 }
 """What reverts each mechanism, in people's words; what is told is taken back by a request of its own."""
 FROM_READY = 0.0

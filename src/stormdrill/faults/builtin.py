@@ -22,7 +22,9 @@ CLASSES = {
     "noisy-neighbour": "NoisyNeighbour",
     "partition": "Partition",
     "queue-backlog": "QueueBacklog",
+    "quota-exhaustion": "QuotaExhaustion",
     "region-loss": "RegionLoss",
+    "segmentation": "Segmentation",
 }
 """Word → class. Its module is the word with underscores, and is imported when the word is asked for, no sooner."""
 

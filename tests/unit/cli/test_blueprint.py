@@ -52,7 +52,7 @@ def test_the_rest_is_said_in_a_fixed_order_and_fits_the_width(made: Plan) -> Non
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_every_shipped_plan_fits_the_width_and_names_all_who_are_hit(repository: Path, width: int) -> None:
     for path in sorted((repository / "experiments").glob("*.yaml")):
-        if path.stem in ("cpu-starvation", "bad-release"):
+        if path.stem in ("cpu-starvation", "bad-release", "quota-exhaustion", "segmentation"):
             continue  # which processes can't do
         made = api.plan(path, seed=7)
         lines = blueprint_lines(made, ["x.yaml"], width)

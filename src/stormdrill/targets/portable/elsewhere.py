@@ -28,4 +28,6 @@ class Elsewhere:
 
 ON_CLUSTERS: dict[str, Mechanism] = {
     "rollout": Elsewhere("nothing here has a template of which another version could be rolled out"),
+    "quota": Elsewhere("nothing here has a quota that could be used up"),
+    "segment": Elsewhere("nothing here forbids any traffic that could be tried"),
 }
