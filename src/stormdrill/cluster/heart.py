@@ -24,6 +24,8 @@ class Heart:
     """The watchdog has been there: from now on it must stay."""
     ending: bool = False
     """The runner closes the ledger itself."""
+    heard: str = ""
+    """What went wrong last."""
     _why: str = ""
     _book: Book | None = None
     _beat: object = None
@@ -79,19 +81,24 @@ class Heart:
         if self.lease.lost:
             return self.lease.lost
         if self.lease.age_s > self.lease.duration_s:
-            return f"the Lease {self.lease.name} could not be renewed for {self.lease.age_s:.1f} s"
+            return (
+                f"the Lease {self.lease.name} could not be renewed for {self.lease.age_s:.1f} s: {self.heard}".rstrip(
+                    ": "
+                )
+            )
         return ""
 
     def _go(self) -> None:
         quarter_s = self.lease.duration_s / 4
         begun = False
         while not self._over.is_set():
-            good = self.lease.renew(quarter_s * 2)
+            good = False
             try:
+                good = self.lease.renew(quarter_s * 2)
                 book = self.ledger.read(Until(quarter_s if good else quarter_s / 4))  # the Lease is tried again soon
                 begun = begun or book is not None
                 if begun:
                     self.read(book)
-            except Unreachable:
-                pass  # the Lease's age tells
+            except Exception as error:  # credentials that can't be renewed, too: the Lease's age tells in time
+                self.heard = str(error)
             self._over.wait(quarter_s if good else quarter_s / 4)

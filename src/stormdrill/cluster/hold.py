@@ -18,6 +18,7 @@ from stormdrill.cluster import changing, naming, objects, rights
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change, NotApplied, Undone
+from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.heart import Heart
 from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import CLOSED, OPEN, REVERTING, Armed, Closed, Ended, Ledger, now
@@ -29,6 +30,8 @@ from stormdrill.model.undo import InCluster
 
 LOOK_S = 0.05
 NOTE_S = 3.0
+ACQUIRE_S = 30.0
+"""To see that a Lease which somebody else has left is not renewed any more."""
 END_S = 10.0
 """How long the watchdog may take to end by itself once the ledger is closed."""
 
@@ -62,7 +65,7 @@ class Hold:
     """What the undos take: the watchdog checks that it is allowed to."""
     tell: Callable[[str], None] = lambda _: None
     runs: Runs | None = None
-    """For undos that run a program in a pod."""
+    """For undos that run a program in a pod; None: by exec."""
     ready_s: float = 60.0
     """How long the watchdog may take until it is there."""
     _lease: Lease = field(init=False)
@@ -86,6 +89,7 @@ class Hold:
         self._lease = Lease(self.api, self.suite, naming.lease(self.system), f"{self.run}/runner", self.lease_s)
         self._ledger = Ledger(self.api, self.suite, self.run)
         self._heart = Heart(self._lease, self._ledger)
+        self.runs = self.runs or Exec(self.api)
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -103,7 +107,7 @@ class Hold:
 
     def open(self) -> None:
         """Raises Refused (held, not ended, no watchdog, not allowed), Unreachable; nothing of it is left then."""
-        self._lease.acquire()
+        self._lease.acquire(Until(max(ACQUIRE_S, 3 * self.lease_s)))
         self._heart.start()
         setting = self._setting()
         try:

@@ -127,21 +127,15 @@ class Watchdog:
         unchanged_s = self._watch.unchanged_s(text(there, "metadata", "resourceVersion"), asked_s)
         holder = text(there, "spec", "holderIdentity")
         if there is not None and holder != self._runner:
-            return f"the Lease was taken by {holder or 'nobody'}"
+            return f"the Lease is {f'held by {holder}' if holder else 'released'}, and the ledger is open"
         lasts_s = _number(book.about, "lease_s", 10.0)
         if unchanged_s >= lasts_s:
-            return (
-                f"the Lease was not renewed for {unchanged_s:.1f} s"
-                if self._take(text(there, "metadata", "resourceVersion"))
-                else ""
-            )
+            # a runner that has renewed it just now is the first; the next round sees who has it
+            taken = self._lease().take_over(text(there, "metadata", "resourceVersion"), ASK_S)
+            return f"the Lease was not renewed for {unchanged_s:.1f} s" if taken else ""
         if self.now() - self._began_s > _number(book.about, "longest_s", 1e9) + lasts_s:
             return "the run takes longer than it said at most"
         return ""
-
-    def _take(self, version: str) -> bool:
-        """The Lease, from a runner that has not renewed it. False when it has, just now."""
-        return self._lease().take_over(version, ASK_S)
 
     @property
     def _runner(self) -> str:
