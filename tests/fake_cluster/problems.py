@@ -50,8 +50,8 @@ def not_found(kind: Kind, name: str) -> Problem:
     return problem(404, f'{kind.resource} "{name}" not found', "NotFound", named(name, kind.group, kind.plural))
 
 
-def already_exists(kind: Kind, name: str) -> Problem:
-    message = f'{kind.resource} "{name}" already exists'
+def already_exists(kind: Kind, name: str, ending: bool = False) -> Problem:
+    message = f'{"object is being deleted: " if ending else ""}{kind.resource} "{name}" already exists'
     return problem(409, message, "AlreadyExists", named(name, kind.group, kind.plural))
 
 

@@ -189,9 +189,10 @@ class Registry:
         self._fill(kind, obj)
         admitted = Admitted("CREATE", kind, namespace, meta.get("name", ""), None, obj, user, dry_run=dry_run)
         with self.store.lock:
-            if self.store.get(kind, namespace if kind.namespaced else "", meta.get("name", "")) is not None:
+            there = self.store.get(kind, namespace if kind.namespaced else "", meta.get("name", ""))
+            if there is not None:
                 self._validate(kind, obj, None)
-                raise already_exists(kind, meta["name"])
+                raise already_exists(kind, meta["name"], ending="deletionTimestamp" in there.obj["metadata"])
             for admission in self.admissions:
                 admission(admitted)
             self._validate(kind, obj, None)

@@ -141,13 +141,12 @@ def workload(obj: Object, before: Object | None) -> list[Cause]:
         causes.append(wrong("spec.replicas", spec["replicas"], "must be greater than or equal to 0"))
     if not spec.get("selector"):
         causes.append(lacking("spec.selector"))
-        return causes
     labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
-    if not spec_selector(spec["selector"])(labels):
+    if not spec_selector(spec.get("selector"))(labels):
         told = f"Invalid value: {go_map(labels)}: `selector` does not match template `labels`"
         causes.append(("spec.template.metadata.labels", "FieldValueInvalid", told))
-    if before is not None and before["spec"].get("selector") != spec["selector"]:
-        told = f"Invalid value: {go_selector(spec['selector'])}: {IMMUTABLE}"
+    if before is not None and before["spec"].get("selector") != spec.get("selector"):
+        told = f"Invalid value: {go_selector(spec.get('selector') or {})}: {IMMUTABLE}"
         causes.append(("spec.selector", "FieldValueInvalid", told))
     return causes
 
