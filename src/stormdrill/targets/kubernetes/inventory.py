@@ -62,12 +62,19 @@ def _pages(api: Api, path: str, kind: type[T], query: Mapping[str, str]) -> tupl
         body = ask(api, path, asked)
         if body is None:
             return None
-        page = decoder.decode(body)
+        page = _read(decoder, body, api, path)
         found += page.items  # type: ignore[attr-defined]  # made by defstruct
         more: str = page.metadata.more  # type: ignore[attr-defined]
         if not more:
             return tuple(found)
         asked["continue"] = more
+
+
+def _read(decoder: msgspec.json.Decoder[T], body: bytes, api: Api, path: str) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Unreachable(f"{named(api)}: what it answered to GET {path} can't be read: {error}") from error
 
 
 def ask(api: Api, path: str, query: Mapping[str, str]) -> bytes | None:
@@ -157,7 +164,7 @@ class Cluster:
             return None
         if not answer.good:
             raise Refused(f"{named(self.api)}: namespace {self.spec.namespace}: {answer.said}{allowing(answer.status)}")
-        return msgspec.json.decode(answer.body, type=Namespace)
+        return _read(msgspec.json.Decoder(Namespace), answer.body, self.api, path)
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fake_cluster import FakeCluster
@@ -13,8 +17,8 @@ from stormdrill.cluster.api import Answer, Api
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.system import KubernetesSpec, ServiceInstance
 from stormdrill.targets.kubernetes import inventory
-from stormdrill.targets.kubernetes.inventory import Cluster, Selectors, listed, selector
-from stormdrill.targets.kubernetes.objects import Node, Pod
+from stormdrill.targets.kubernetes.inventory import Cluster, Selectors, listed, page_type, selector
+from stormdrill.targets.kubernetes.objects import Budget, Controller, Namespace, Node, Pod, Service
 
 PODS = "/api/v1/namespaces/shop/pods"
 WEB = ServiceInstance("web", "web", (), select={"app": "web"})
@@ -130,3 +134,29 @@ def test_a_workload_is_told_by_the_template_s_hash_and_by_its_selector(cluster: 
     made = {one.metadata.name: view.workload(one) for one in view.pods}
     assert made["worker-eu-abc-1"] == "deployments/worker-eu"
     assert made["worker-eu-abc-7"] == "replicasets/worker-eu-abc"  # which worker-eu does not select
+
+
+KINDS = {
+    "Pod": Pod, "Node": Node, "Namespace": Namespace, "PodDisruptionBudget": Budget, "Deployment": Controller,
+    "Service": Service,
+}  # fmt: skip
+CORPUS = Path(__file__).parents[3] / "corpus" / "kubernetes"
+
+
+def test_what_a_real_server_answered_is_read() -> None:
+    read: Counter[str] = Counter()
+    for path in CORPUS.glob("*.json"):
+        for exchange in json.loads(path.read_text()):
+            body = exchange["response"].get("body")
+            kind = body.get("kind", "") if isinstance(body, dict) else ""
+            if (one := KINDS.get(kind.removesuffix("List"))) is not None:
+                shape = page_type(one) if kind.endswith("List") else one
+                msgspec.json.decode(json.dumps(body), type=shape)
+                read[kind] += 1
+    assert read.keys() == {*KINDS, "PodList", "NodeList"}
+
+
+def test_an_answer_that_is_none_is_no_empty_cluster(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Api, "call", lambda *_, **__: Answer(200, {}, b'{"items": 7}'))
+    with pytest.raises(Unreachable, match="can't be read"):
+        listed(api, PODS, Pod)
