@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster_shop import NODES, PODS, STOP, Shop, outcome, shop
+from drill import Repository
 
 from stormdrill import api
 from stormdrill.api import targets
@@ -261,3 +262,61 @@ def test_doctor_says_what_a_cluster_offers_and_who_holds_it(at: Shop) -> None:
     assert "--rbac" in seen["account"]["cost"]
     assert seen["opted in"]["seen"] == "shop"
     assert seen["runs"]["seen"] == "none is open"
+
+
+def test_a_runner_that_was_frozen_too_long_finds_everything_reverted_and_ends(at: Shop) -> None:
+    at.lay_out(NODES, lease="4s", fault="60s")
+    allow(at)
+    process = begun(at)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        at.eventually(lambda: at.causes() == [])
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 4, err
+    assert outcome(out)["status"] == "aborted"
+    (abort,) = at.of(AbortRequested)
+    assert abort.by == "cluster"
+    assert at.of(Reverted)[-1].outcome in ("done", "superseded")
+    assert at.causes() == []
+
+
+def test_what_a_person_changed_meanwhile_stays_and_the_record_says_so(at: Shop) -> None:
+    at.lay_out(PODS, fault="4s")
+    allow(at)
+    process = begun(at)
+    path = "/apis/apps/v1/namespaces/shop/deployments/web-eu"
+    scaled = at.cluster.read(path)
+    assert scaled is not None
+    assert scaled["spec"]["replicas"] == 0
+    scaled["spec"]["replicas"] = 2
+    at.cluster.apply(scaled)
+    _, err = process.communicate(timeout=90)
+    after = at.cluster.read(path)
+    assert after is not None
+    assert after["spec"]["replicas"] == 2, "nobody's change is overwritten"
+    told = at.of(Reverted)[-1]
+    assert told.outcome == "superseded", err
+    assert "neither what the fault left nor what was before" in told.detail
+    assert at.left_behind() == []
+    assert "stormdrill" not in str(after["metadata"].get("annotations", {}))
+
+
+def test_a_second_run_from_elsewhere_is_refused_and_told_who_holds_it(at: Shop) -> None:
+    at.lay_out(PODS, fault="60s")
+    allow(at)
+    process = begun(at)
+    first = at.run_dir.name
+    elsewhere = Repository(at.root, "shop", {**at.repository.environment, "XDG_STATE_HOME": str(at.root / "other")})
+    refused = elsewhere.command(
+        "run", "experiments/shop.yaml", "--target", "kubernetes", "--json", "--runs", "others", limit_s=90
+    )
+    assert refused.returncode == 2, refused.stderr
+    assert first in refused.stdout
+    assert at.of(AbortRequested) == []
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert at.causes() == []
+    assert at.left_behind() == []

@@ -8,8 +8,11 @@ from typing import Protocol, runtime_checkable
 
 from stormdrill.cluster import naming, rights
 from stormdrill.cluster.api import Api, Lost
+from stormdrill.cluster.asking import Until
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.ledger import CLOSED
+from stormdrill.cluster.setting import books
 from stormdrill.errors import Problem, Refused, StormdrillError, SystemNotReady, Unreachable
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.model.event import ClusterHeld, Warned
@@ -133,6 +136,18 @@ class Drilling:
         if not problems:
             problems += self._dry_runs()
         preflight.refuse(problems)
+
+    def explained(self, refused: Refused) -> Refused:
+        """With who is at it, where a run on this system is open: what it harms can't be found whole."""
+        problems, suite, system = list(refused.problems), self.clusters.spec.suite, self.clusters.system
+        for cluster in self.clusters.names:
+            with contextlib.suppress(StormdrillError):
+                for one in books(self.clusters.api(cluster), suite, Until(3.0), system):
+                    if one.state != CLOSED and one.run != self.clusters.run:
+                        what = f"run {one.run} on this system has not ended in {named(cluster)} ({one.state})"
+                        fix = f"wait for it; where its runner is gone: stormdrill recover {one.run}"
+                        problems.insert(0, Problem("", 0, 0, what, fix))
+        return Refused(problems)
 
     def _check_cluster(self, cluster: str, needs: Sequence[Need]) -> list[Problem]:
         api, spec = self.clusters.api(cluster), self.clusters.spec

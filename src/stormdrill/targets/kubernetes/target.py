@@ -88,7 +88,10 @@ class KubernetesTarget:
 
     @cached_property
     def _view(self) -> view.View:
-        return view.read(self._system, self.clusters, self.clusters.names)
+        try:
+            return view.read(self._system, self.clusters, self.clusters.names)
+        except Refused as refused:
+            raise self._drilling.explained(refused) from None
 
     def world(self) -> World:
         return self._view.world
