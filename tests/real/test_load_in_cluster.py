@@ -5,17 +5,19 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from load_crew import Counting, rows_of
+from load_crew import Counting, clock_ahead_s, rows_of
 from load_in_cluster import IMAGE, Inside, runner
 
 from fake_cluster import FakeCluster
 from fake_cluster.processes import marked
 from stormdrill.errors import Refused, SystemNotReady
+from stormdrill.load import in_cluster_line
 from stormdrill.load.in_cluster_pods import Owner, needs
 from stormdrill.model.event import LoadClockCompared, LoadWorkerLost
 from stormdrill.model.profile import Profile, Stream, Trace
@@ -133,6 +135,37 @@ def test_the_token_stands_in_no_object_and_is_no_argument(inside, cluster):
                 if process.name != str(os.getpid()):
                     assert token.encode() not in (process / "environ").read_bytes()
         inside.end(0.5)
+
+
+CLOCK = """
+import os, sys
+ahead_s = 4000 + int(os.environ["FAKE_CLUSTER_POD"].replace("-", ""), 16) % 1000
+os.execvp("unshare", ["unshare", "--time", "--monotonic", str(ahead_s), *sys.argv[1:]])
+"""
+
+
+def test_pods_whose_clocks_are_all_others_send_at_the_same_moments(inside, monkeypatch):
+    if abs(clock_ahead_s(("unshare", "--time", "--monotonic", "5000")) - 5000) > 10:
+        pytest.skip("this kernel has no time namespaces: pods with another clock could not be tried")
+    argv = ("python3", "-c", CLOCK, sys.executable, *in_cluster_line.ARGV[1:])
+    monkeypatch.setattr(in_cluster_line, "ARGV", argv)
+    with Counting() as server:
+        inside.start(server.url, rate=50.0)
+        ended, closed = inside.end(1.5)
+        assert 0 <= server.first_s - inside.epoch_s < 0.3
+        assert server.seen == ended.sent == 75
+        assert server.stands_still()
+    assert all(item.complete for item in closed)
+    compared = {(item.worker, item.when): item for item in inside.events(LoadClockCompared)}
+    offsets = {worker: item.offset_ms for (worker, when), item in compared.items() if when == "before"}
+    assert all(4_000_000 <= offset <= 5_000_100 for offset in offsets.values())
+    assert len({round(offset) for offset in offsets.values()}) == 2
+    for worker, offset_ms in offsets.items():
+        again = compared[worker, "after"]
+        assert abs(again.offset_ms - offset_ms) <= again.error_ms
+        assert 0 < again.error_ms < 50
+    header, _ = read_records(inside.load.records()[1])
+    assert header["epoch_mono_ns"] == pytest.approx(inside.epoch_s * 1e9, abs=1000)
 
 
 # --- who is lost -----------------------------------------------------------------------------------------------

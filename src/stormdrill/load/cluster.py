@@ -103,7 +103,7 @@ class ClusterLoad:
         self._through = through
         self._master = self._part(MASTER)
         self._workers = {name: self._part(name) for name in self._local}
-        self._vigil = Vigil(self._silent, lambda: self._master.send(Alive()), self.silent_after_s)
+        self._vigil = Vigil(self._silent, self._show_life, self.silent_after_s)
         self._heard = threading.Condition()
         self._listening: Listening | None = None
         self._ready: set[str] = set()
@@ -114,6 +114,9 @@ class ClusterLoad:
         self._begun = self._ending = False
         self._over = False
         """All is told, or given up: ends are expected."""
+
+    def _show_life(self) -> None:
+        self._master.send(Alive())
 
     def _part(self, name: str) -> Part:
         return GeneratorProcess(name, self._directory)

@@ -8,6 +8,7 @@ on, so that guards see them, and are checked against the SHA-256 that each worke
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ from stormdrill.load.in_cluster_pods import Place, Pods
 from stormdrill.load.launcher import StopRun, Tell, check_locustfile
 from stormdrill.load.messages import (
     RUNNER_SILENT_AFTER_S,
+    Alive,
     Ask,
     Begin,
     Clock,
@@ -93,6 +95,7 @@ class InClusterLoad(ClusterLoad):
         self._after: list[Clock] = []
         """What the master found at the end, until its own clock is compared again."""
         self._homes: dict[str, BinaryIO] = {}
+        self._turns = itertools.cycle(f"generator-{number}" for number in range(crew.local))
         super().__init__(directory, config, crew, tell=tell, stop_run=stop_run, announce=announce)
 
     def _part(self, name: str) -> Part:
@@ -174,6 +177,11 @@ class InClusterLoad(ClusterLoad):
         why = _damage(self._homes.pop(message.worker, None), self._path(message.worker), message)
         if why:
             self.lost(message.worker, why)
+
+    def _show_life(self) -> None:
+        """To the workers too, one after the other: a stream on which nothing is said is cut by what lies on the way."""
+        super()._show_life()
+        self._workers[next(self._turns)].send(Alive())
 
     # --- clocks ------------------------------------------------------------------------------------------------
 

@@ -78,15 +78,18 @@ class Pods:
         self._pods: dict[str, Pod] = {}
         self._made: list[str] = []
         """Names of Jobs that are there, or may be."""
+        self._over = False
         self._lock = threading.Lock()
 
     def make(self, instances: Sequence[str]) -> None:
         """A pod for each, and wait until all run. Raises SystemNotReady, with what keeps one from it."""
         for instance in instances:
             self._create(instance)
+            self._not_over()
         until_s = time.monotonic() + PODS_LIMIT_S
         began_s = time.monotonic()
         while True:
+            self._not_over()
             troubles = self._look(instances, time.monotonic() - began_s)
             if not troubles:
                 return
@@ -122,6 +125,7 @@ class Pods:
         """Ends all of them. Never raises; what could not be asked for is told, and ends by its deadline."""
         with self._lock:
             names, self._made = self._made, []
+            self._over = True
         problems = []
         until_s = time.monotonic() + REMOVE_LIMIT_S
         for name in names:
@@ -140,13 +144,20 @@ class Pods:
 
     # --- inside ------------------------------------------------------------------------------------------------
 
+    def _not_over(self) -> None:
+        """Raises SystemNotReady, and takes away what was made since: the run was stopped meanwhile."""
+        if self._over:
+            self.remove()
+            raise SystemNotReady("the load was ended before it began")
+
     def _jobs(self) -> str:
         return f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
 
     def _create(self, instance: str) -> None:
         job = job_of(instance, self.place)
         name = job_name(self.place.run, instance)
-        self._made.append(name)
+        with self._lock:
+            self._made.append(name)
         for again in (True, False):
             try:
                 answer = self.api.call("POST", self._jobs(), job)
