@@ -14,7 +14,6 @@ from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.system import KubernetesSpec, ServiceInstance
 from stormdrill.targets.kubernetes.mechanism import OPTED_IN, PAGE
 from stormdrill.targets.kubernetes.objects import (
-    Autoscaler,
     Budget,
     Controller,
     Namespace,
@@ -138,16 +137,9 @@ class Cluster:
     def nodes(self) -> dict[str, Node]:
         return {one.name: one for one in listed(self.api, "/api/v1/nodes", Node)}
 
-    def on_node(self, name: str) -> tuple[Pod, ...]:
-        """Of all namespaces, read anew."""
-        return listed(self.api, "/api/v1/pods", Pod, fieldSelector=f"{ALIVE},spec.nodeName={name}")
-
     @cached_property
     def opted_in(self) -> frozenset[str]:
-        return self.opted()
-
-    def opted(self) -> frozenset[str]:
-        """The namespaces that let themselves be drilled, read anew."""
+        """The namespaces that let themselves be drilled."""
         wanted = "=".join(OPTED_IN)
         found = listed(self.api, "/api/v1/namespaces", Namespace, labelSelector=wanted)
         return frozenset(one.metadata.name for one in found)
@@ -182,10 +174,6 @@ class Cluster:
     @cached_property
     def services(self) -> tuple[Service, ...]:
         return listed(self.api, self._here("services"), Service)
-
-    @cached_property
-    def autoscalers(self) -> tuple[Autoscaler, ...]:
-        return listed(self.api, self._here("horizontalpodautoscalers", "/apis/autoscaling/v2"), Autoscaler)
 
     def workload(self, pod: Pod) -> str:
         """What keeps the pod running, `deployments/cpu-eu`; empty for a pod that nothing makes again.

@@ -192,20 +192,6 @@ class Service(Struct, frozen=True, gc=False):
     spec: ServiceSpec = ServiceSpec()
 
 
-class ScaleTarget(Struct, frozen=True, gc=False):
-    kind: str = ""
-    name: str = ""
-
-
-class AutoscalerSpec(Struct, frozen=True, rename="camel", gc=False):
-    scale_target_ref: ScaleTarget = ScaleTarget()
-
-
-class Autoscaler(Struct, frozen=True, gc=False):
-    metadata: Annotated = Annotated()
-    spec: AutoscalerSpec = AutoscalerSpec()
-
-
 def fits(one: Requirement, labels: dict[str, str]) -> bool:
     """Whether labels meet one requirement, as selectors and node affinities have it."""
     there = labels.get(one.key)

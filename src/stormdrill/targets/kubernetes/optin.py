@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 
 from stormdrill.errors import Problem
 from stormdrill.model.system import KubernetesSpec
@@ -47,8 +47,9 @@ def goes(pod: Pod, empties: str, key: str) -> bool:
     owner = pod.controller
     if owner is not None and owner.kind == "Node":
         return False
-    if empties == "taint":
-        return not any(tolerates(one, key) and one.toleration_seconds is None for one in pod.spec.tolerations)
+    if empties == "taint":  # its value is the run's, which nobody can know beforehand
+        lasting = (one for one in pod.spec.tolerations if one.operator == "Exists" and one.toleration_seconds is None)
+        return not any(tolerates(one, key) for one in lasting)
     return owner is None or owner.kind != "DaemonSet"
 
 
@@ -69,31 +70,24 @@ def node_problems(nodes: Iterable[Node], where: str) -> Iterator[Problem]:
         yield Problem(where, 0, 0, what, fix)
 
 
-def bystanders(opted_in: Set[str], spec: KubernetesSpec, going: Iterable[Pod]) -> dict[str, list[str]]:
+def bystanders(cluster: Cluster, going: Iterable[Pod]) -> dict[str, list[str]]:
     """Pods that would go with a node, of namespaces that didn't opt in: their names by namespace."""
     found: dict[str, list[str]] = {}
     for pod in going:
         namespace = pod.metadata.namespace
-        if namespace not in opted_in or protected(namespace, spec):
+        if namespace not in cluster.opted_in or protected(namespace, cluster.spec):
             found.setdefault(namespace, []).append(f"{pod.metadata.name} on {pod.spec.node_name}")
     return found
 
 
 def bystander_problems(cluster: Cluster, going: Iterable[Pod], where: str) -> Iterator[Problem]:
-    for namespace, names in sorted(bystanders(cluster.opted_in, cluster.spec, going).items()):
+    for namespace, names in sorted(bystanders(cluster, going).items()):
         what = f"pods of namespace {namespace}, which did not opt in, would go with their nodes: {_names(names)}"
         if protected(namespace, cluster.spec):
             fix = "choose nodes without them, or let them tolerate the taint stormdrill.dev/lost (operator Exists)"
         else:
             fix = f"label that namespace {LABELLED} if they may, move them away, or choose other nodes"
         yield Problem(where, 0, 0, what, fix)
-
-
-def since_arrived(cluster: Cluster, nodes: Iterable[str], empties: str, key: str) -> str:
-    """Who would go with these nodes now and did not opt in, or does so no more; empty when nobody would."""
-    going = [pod for name in nodes for pod in cluster.on_node(name) if goes(pod, empties, key)]
-    found = bystanders(cluster.opted(), cluster.spec, going)
-    return "; ".join(f"namespace {namespace} did not opt in: {_names(names)}" for namespace, names in found.items())
 
 
 def _names(names: list[str]) -> str:

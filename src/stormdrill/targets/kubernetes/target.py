@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from stormdrill.cluster.api import Api
-from stormdrill.errors import Refused, StormdrillError, Unreachable
+from stormdrill.errors import Refused, StormdrillError
 from stormdrill.keeper.limited import request
 from stormdrill.model.event import Event, Warned
 from stormdrill.model.mechanism import Nodes
@@ -27,8 +27,6 @@ from stormdrill.targets.kubernetes.clusters import LiveClusters
 from stormdrill.targets.kubernetes.drilling import Drilling
 from stormdrill.targets.kubernetes.entering import entered
 from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
-from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
-from stormdrill.targets.kubernetes.optin import since_arrived
 from stormdrill.targets.kubernetes.reach import Reach
 from stormdrill.targets.portable.telling import Telling
 
@@ -220,15 +218,6 @@ class KubernetesTarget:
         return self.clusters.api(cluster)
 
     def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
-        """Raises Unreachable where somebody has come since it was planned who must not be harmed."""
-        how = injection.how
-        if isinstance(how, Nodes):
-            try:
-                arrived = since_arrived(self._view.clusters[how.cluster], how.nodes, how.empties, TAINT)
-            except Refused as refused:
-                raise Unreachable(str(refused)) from refused
-            if arrived:
-                raise Unreachable(f"not as planned any more: {arrived}")
         return self.mechanisms[injection.mechanism].undo(injection)
 
     def _address(self, instance: str) -> str:
