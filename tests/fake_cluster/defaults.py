@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+from fake_cluster import refusals
 from fake_cluster.matching import Obj
 from fake_cluster.registry import Registry
 
@@ -25,6 +26,7 @@ def install(registry: Registry) -> None:
         ("nodes", _node),
     ):  # fmt: skip
         registry.default(resource)(_patiently(fill))
+    refusals.install(registry)
 
 
 def _patiently(fill: Callable[[Obj], object]) -> Callable[[Obj], None]:
@@ -232,6 +234,9 @@ def _node(node: Obj) -> None:
         spec.pop("taints", None)
     labels = node["metadata"].setdefault("labels", {})
     labels.setdefault("kubernetes.io/hostname", node["metadata"]["name"])
+    for one in (node.get("status") or {}).get("conditions") or []:
+        one.setdefault("lastHeartbeatTime", None)
+        one.setdefault("lastTransitionTime", None)
     for part in ("capacity", "allocatable"):
         for name, amount in ((node.get("status") or {}).get(part) or {}).items():
             node["status"][part][name] = str(amount)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fake_cluster.ground import Ground, Refused
+from fake_cluster.ground import Ground, Refused, now
 from fake_cluster.loop import Change, Key
-from fake_cluster.matching import Obj, deleted_at, ended, has_all, is_true, labels_of
+from fake_cluster.matching import Obj, condition, deleted_at, ended, has_all, is_true, labels_of
 
 TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 HEADLESS = "service.kubernetes.io/headless"
@@ -37,6 +37,8 @@ def target_port(port: Obj, pod: Obj) -> int | None:
 class Endpoints:
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
+        self._seen: dict[Key, dict[str, str]] = {}
+        """Service → uid of it and of its Pods → when they came, or their readiness last moved."""
 
     def concerns(self, change: Change) -> Iterable[Key]:
         if change.resource == "services":
@@ -63,12 +65,24 @@ class Endpoints:
         if deleted_at(service) or not service["spec"].get("selector"):
             return None  # without a selector they stay as they are
         pods = behind(self.ground, service)
+        at = self._trigger(service, pods)
         try:
-            self._put_slice(service, pods)
-            self._put_endpoints(service, [one for one in pods if not deleted_at(one)])
+            self._put_slice(service, pods, at)
+            self._put_endpoints(service, [one for one in pods if not deleted_at(one)], at)
         except Refused:
             return None  # the namespace ends
         return None
+
+    def _trigger(self, service: Obj, pods: list[Obj]) -> str:
+        """The time of what changed since the last look; empty where nothing did that has one."""
+        key = service["metadata"]["namespace"], service["metadata"]["name"]
+        before = self._seen.get(key, {})
+        times = {service["metadata"]["uid"]: service["metadata"]["creationTimestamp"]}
+        for pod in pods:
+            moved = condition(pod, "Ready") or {}
+            times[pod["metadata"]["uid"]] = moved.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"]
+        self._seen[key] = times
+        return min((at for uid, at in times.items() if before.get(uid) != at), default="")
 
     def _left(self, namespace: str, name: str) -> list[tuple[str, Obj]]:
         held = self.ground.get("endpoints", namespace, name)
@@ -83,12 +97,11 @@ class Endpoints:
         own = dict(service["metadata"].get("labels") or {})
         return own | ({HEADLESS: ""} if service["spec"].get("clusterIP") == "None" else {})
 
-    def _put_endpoints(self, service: Obj, pods: list[Obj]) -> None:
+    def _put_endpoints(self, service: Obj, pods: list[Obj], at: str) -> None:
         subsets = _subsets(service, pods)
         namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-        at = max((one["metadata"]["creationTimestamp"] for one in [service, *pods]), default="")
         body: Obj = {"subsets": subsets} if subsets else {}
-        notes = {TRIGGER: at} if subsets else {}
+        notes = {TRIGGER: at} if subsets and at else {}
         held = self.ground.get("endpoints", namespace, name)
         if held is None:
             meta: Obj = {"name": name, "namespace": namespace}
@@ -107,11 +120,10 @@ class Endpoints:
 
         self.ground.change("endpoints", namespace, name, put)
 
-    def _put_slice(self, service: Obj, pods: list[Obj]) -> None:
+    def _put_slice(self, service: Obj, pods: list[Obj], at: str) -> None:
         namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
         endpoints = [self._endpoint(one) for one in pods] or None
         ports = _slice_ports(service, pods) if pods else None
-        at = max((one["metadata"]["creationTimestamp"] for one in [service, *pods]), default="")
         held = self._slices(namespace, name)
         labels = {
             "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io", NAME_LABEL: name,
@@ -125,7 +137,7 @@ class Endpoints:
             }  # fmt: skip
             self.ground.create("endpointslices", namespace, {
                 "metadata": {
-                    "generateName": f"{name}-", "labels": labels, "annotations": {TRIGGER: at},
+                    "generateName": f"{name}-", "labels": labels, "annotations": {TRIGGER: at or now()},
                     "ownerReferences": [owner],
                 },
                 "addressType": "IPv4", "endpoints": endpoints, "ports": ports,
@@ -136,7 +148,7 @@ class Endpoints:
             if thing.get("endpoints") == endpoints and thing.get("ports") == ports:
                 return False
             thing.update(endpoints=endpoints, ports=ports)
-            _note(thing, {TRIGGER: at} if endpoints else {})
+            _note(thing, {TRIGGER: at} if endpoints and at else {})
             return True
 
         self.ground.change("endpointslices", namespace, held[0]["metadata"]["name"], put)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import threading
@@ -40,6 +41,8 @@ class Run:
     probes: dict[str, Probe] = field(default_factory=dict)
     again_at: dict[str, float] = field(default_factory=dict)
     """When a container that ended is started again."""
+    ephemeral: list[str] = field(default_factory=list)
+    """Containers that came later: they are started once, and nothing waits for them."""
     ends_at: float | None = None
     """Deadline of its grace; the first one holds, as with the kubelet that was recorded."""
 
@@ -87,9 +90,11 @@ class Kubelet:
             return None
         if run is None and not self._is_local(pod):
             self._simulate(pod)
+            self._simulate_beside(pod)
             return None
         if run is None:
             run = self.runs[pod["metadata"]["uid"]] = self._begin(pod)
+            self._tell(run, ip="")
         run.pod = pod
         again_s = self._run(run)
         self._tell(run)
@@ -114,6 +119,20 @@ class Kubelet:
         order = REAL if any(one.state.get("waiting") for one in states) else SIMULATED
         self.ground.set_status("pods", pod, pod_status(pod, states, ip, self._host(pod), order=order))
 
+    def _simulate_beside(self, pod: Obj) -> None:
+        """Ephemeral containers are said to run."""
+        told = [one["name"] for one in pod["status"].get("ephemeralContainerStatuses") or []]
+        new = [one for one in pod["spec"].get("ephemeralContainers") or [] if one["name"] not in told]
+        made = [Container(one["name"], one["image"], {"running": {"startedAt": now()}}) for one in new]
+
+        def put(thing: Obj) -> bool:
+            statuses = thing["status"].setdefault("ephemeralContainerStatuses", [])
+            statuses += [one.told_briefly() for one in made]
+            return True
+
+        if made:
+            self.ground.change("pods", pod["metadata"]["namespace"], pod["metadata"]["name"], put)
+
     def _host(self, pod: Obj) -> str:
         node = self.ground.get("nodes", "", pod["spec"]["nodeName"]) or {}
         addresses = (node.get("status") or {}).get("addresses") or []
@@ -128,6 +147,8 @@ class Kubelet:
     def _run(self, run: Run) -> float | None:
         """Start what is to run and does not; the seconds until the next restart."""
         policy, waits = run.pod["spec"].get("restartPolicy", "Always"), []
+        for spec in run.pod["spec"].get("ephemeralContainers") or []:
+            self._run_beside(run, spec)
         for spec in run.pod["spec"]["containers"]:
             container, process = run.containers[spec["name"]], run.processes.get(spec["name"])
             if process is None and "waiting" in container.state and spec["name"] not in run.again_at:
@@ -150,6 +171,16 @@ class Kubelet:
                 waits.append(left_s)
         return min(waits) if waits else None
 
+    def _run_beside(self, run: Run, spec: Obj) -> None:
+        name = spec["name"]
+        if name not in run.containers:
+            run.ephemeral.append(name)
+            run.containers[name] = Container(name, spec["image"])
+            self._start(run, spec)
+            run.containers[name].ready = False
+        elif (process := run.processes.get(name)) is not None and process.exit_code is not None:
+            self._note_end(run, name, process.exit_code)
+
     def _start(self, run: Run, spec: Obj) -> None:
         name, container = spec["name"], run.containers[spec["name"]]
         run.again_at.pop(name, None)
@@ -162,7 +193,9 @@ class Kubelet:
         argv, environment = self.surroundings.prepare(run.pod, whole, run.ip)
         key = run.pod["metadata"]["namespace"], run.pod["metadata"]["name"]
         log = self.log_of(run.pod, name, container.restarts)
-        container.id = f"local://{run.pod['metadata']['uid']}/{name}/{container.restarts}"
+        container.id = f"containerd://{_sha256(run.pod['metadata']['uid'], name, container.restarts)}"
+        container.image_id = f"sha256:{_sha256(spec['image'])}"
+        container.image = spec["image"] if "/" in spec["image"] else f"docker.io/library/{spec['image']}"
         try:
             process = LocalProcess(argv, environment, log, lambda: self.poke(key), self.surroundings.directory(run.pod))
         except OSError as error:
@@ -200,11 +233,15 @@ class Kubelet:
             run.again_at[container.name] = time.monotonic() + pause_s
         return run.again_at.get(container.name, 0.0) - time.monotonic()
 
-    def _tell(self, run: Run, *, ending: bool = False) -> None:
-        states = list(run.containers.values())
+    def _tell(self, run: Run, *, ending: bool = False, ip: str | None = None) -> None:
+        states = [one for name, one in run.containers.items() if name not in run.ephemeral]
         pod = self.ground.get("pods", run.pod["metadata"]["namespace"], run.pod["metadata"]["name"])
-        if pod is not None and pod["metadata"]["uid"] == run.pod["metadata"]["uid"]:
-            self.ground.set_status("pods", pod, pod_status(pod, states, run.ip, "127.0.0.1", ending=ending))
+        if pod is None or pod["metadata"]["uid"] != run.pod["metadata"]["uid"]:
+            return
+        status = pod_status(pod, states, run.ip if ip is None else ip, self._host(pod), ending=ending)
+        if run.ephemeral:
+            status["ephemeralContainerStatuses"] = [run.containers[name].told_briefly() for name in run.ephemeral]
+        self.ground.set_status("pods", pod, status)
 
     def _end(self, pod: Obj, run: Run | None) -> float | None:
         """SIGTERM, the grace, SIGKILL; then its end is told, and it is taken away."""
@@ -215,6 +252,7 @@ class Kubelet:
                     probe.stop()
                 for process in run.processes.values():
                     process.terminate()
+                self._tell(run, ending=True)
             left_s = run.ends_at - time.monotonic()
             if run.alive and left_s > 0:
                 return left_s
@@ -274,6 +312,10 @@ class Kubelet:
         for run in runs:
             for process in run.processes.values():
                 process.join(5)
+
+
+def _sha256(*parts: object) -> str:
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
 
 
 def _not_pulled(spec: Obj) -> Obj | None:

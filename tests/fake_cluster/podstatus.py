@@ -23,6 +23,7 @@ class Container:
     ready: bool = False
     restarts: int = 0
     id: str = ""
+    image_id: str = ""
 
     @property
     def running(self) -> bool:
@@ -35,10 +36,14 @@ class Container:
     def told(self) -> Obj:
         status = {
             "name": self.name, "state": copy.deepcopy(self.state), "lastState": copy.deepcopy(self.last),
-            "ready": self.ready, "restartCount": self.restarts, "image": self.image, "imageID": "",
+            "ready": self.ready, "restartCount": self.restarts, "image": self.image, "imageID": self.image_id,
             "started": self.running,
         }  # fmt: skip
         return status | ({"containerID": self.id} if self.id else {})
+
+    def told_briefly(self) -> Obj:
+        """As an ephemeral container's."""
+        return {key: value for key, value in self.told().items() if key != "started"}
 
 
 def terminated(exit_code: int, began: str, container_id: str) -> Obj:
@@ -73,7 +78,8 @@ def pod_status(
         why = {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
     if phase in ("Succeeded", "Failed"):
         why = {"reason": "PodCompleted" if phase == "Succeeded" else "PodFailed"}
-    started = any(one.id for one in containers) and phase not in ("Succeeded", "Failed")
+    creating = all(one.state.get("waiting", {}).get("reason") == "ContainerCreating" for one in containers)
+    started = not creating and phase not in ("Succeeded", "Failed")
     old = {one["type"]: one for one in before.get("conditions") or []}
     gates = [one["conditionType"] for one in pod["spec"].get("readinessGates") or []]
     shut = [name for name in gates if old.get(name, {}).get("status") != "True"]

@@ -51,6 +51,8 @@ class LocalProcess:
     ) -> None:
         """Raises OSError where there is no such program. `ended` is told from a thread of its own."""
         self._ended = ended
+        if not argv:
+            raise FileNotFoundError("no command specified")
         with log.open("ab") as into:
             self._process = subprocess.Popen(
                 argv_for(argv), env=dict(environment), stdin=subprocess.DEVNULL, stdout=into, stderr=into,

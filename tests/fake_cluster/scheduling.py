@@ -246,7 +246,7 @@ class Scheduler:
             },
             "involvedObject": _pointed_at(pod), "reason": reason, "message": message, "source": {},
             "firstTimestamp": None, "lastTimestamp": None, "type": kind, "eventTime": now()[:-1] + ".000000Z",
-            "action": action, "reportingComponent": NAME, "reportingInstance": f"{NAME}-fake",
+            "action": action, "reportingComponent": NAME, "reportingInstance": f"{NAME}-control-plane",
         }  # fmt: skip
         if related is not None:
             event["related"] = _pointed_at(related)
