@@ -7,11 +7,13 @@ import contextlib
 import logging
 import signal
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import TypeVar
 
 import aiohttp
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from msgspec import DecodeError, Struct, ValidationError
 from msgspec.json import decode, encode
 
@@ -90,13 +92,30 @@ def _end_loudly(task: asyncio.Task[None]) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
+def _closing_old(age_s: float) -> Middleware:
+    """Ends a connection with its first answer after `age_s`: callers that hold one for ever would not hear of a Service
+    that leads somewhere else by now."""
+    since: weakref.WeakKeyDictionary[asyncio.BaseTransport, float] = weakref.WeakKeyDictionary()
+
+    @web.middleware
+    async def ending(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        now_s = time.monotonic()
+        if request.transport is not None and now_s - since.setdefault(request.transport, now_s) > age_s:
+            response.force_close()
+        return response
+
+    return ending
+
+
 async def serve(wiring: Wiring, routes: Mapping[str, Handler], *works: Coroutine[None, None, None]) -> None:
     """Answer `"METHOD /path"` routes until SIGTERM or SIGINT."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    app = web.Application(client_max_size=BODY_LIMIT_BYTES)
+    aging = (_closing_old(wiring.connection_age_s),) if wiring.connection_age_s else ()
+    app = web.Application(client_max_size=BODY_LIMIT_BYTES, middlewares=aging)
     for route, handler in routes.items():
         method, path = route.split(" ", 1)
         app.router.add_route(method, path, handler)

@@ -45,6 +45,8 @@ class Wiring(Struct, frozen=True):
     """What a worker of the release `leaky` keeps."""
     memory_limit_mb: float = 0.0
     """A worker that holds more is killed; 0: never."""
+    connection_age_s: float = 0.0
+    """Older connections are closed with their next answer; 0: never."""
 
     def peers_of(self, dependency: str) -> tuple[Peer, ...]:
         """Raises WiringError when the system file declares no such dependency for this service."""
@@ -78,6 +80,7 @@ def read_wiring(environment: Mapping[str, str] = os.environ) -> Wiring:
         release=environment.get("STORMDRILL_RELEASE") or "stable",
         leak_mb_per_s=_number(environment, "STORMDRILL_LEAK_MB_PER_S", 4.0),
         memory_limit_mb=_number(environment, "STORMDRILL_MEMORY_LIMIT_MB", 0.0),
+        connection_age_s=_number(environment, "STORMDRILL_CONNECTION_AGE_S", 0.0),
     )
 
 
@@ -90,7 +93,7 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise WiringError(f"{name} is {written!r}; give a number of megabytes, 0 or more")
+        raise WiringError(f"{name} is {written!r}; give a number, 0 or more")
     return number
 
 

@@ -22,6 +22,8 @@ DEVICES = ("gpu0", "gpu1")
 CALLS_FEED = ("gateway", "cpu", "gpu")
 DRAIN_S = 2
 """Between leaving the endpoints and the end: callers that still know the address are served."""
+CONNECTION_AGE_S = 2
+"""A Service that leads somewhere else reaches new connections only: none is kept for longer."""
 KEPT_AT = "/var/lib/stormdrill-platform"
 KEEPER = "stormdrill.dev/keeps-queue"
 """Label of the node in each region that its gateway comes back to, where its queue is a directory of the node."""
@@ -267,6 +269,7 @@ def _environment(layout: Layout, part: Part) -> list[dict[str, object]]:
         "STORMDRILL_HOST": "0.0.0.0",  # noqa: S104  (of the pod's own network)
         "STORMDRILL_PORT": str(PORT),
         "STORMDRILL_DATA": "/data",
+        "STORMDRILL_CONNECTION_AGE_S": str(CONNECTION_AGE_S),
     }
     if part.role == "worker":
         told["STORMDRILL_MEMORY_LIMIT_MB"] = str(_memory_mb(part))
