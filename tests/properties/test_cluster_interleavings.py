@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cluster_rig as rig
-from cluster_stage import BUSY, GO, LATE, LOST_AFTER, LOST_BEFORE, Stage, StagedApi
+from cluster_stage import BUSY, GO, LATE, LOST_AFTER, LOST_BEFORE, Actor, Stage, StagedApi
 from fake_cluster import FakeCluster
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import MERGE_PATCH, Api
@@ -133,15 +133,17 @@ class Play:
             if waiting:
                 self._next(waiting)
 
-    def _next(self, waiting: list[object]) -> None:
+    def _next(self, waiting: list[Actor]) -> None:
         free = self.steps <= CHOSEN_STEPS
         pick = self.choose(11) if free else 0
-        if pick >= 10 and self.stage.late:
+        if pick >= 11 and self.stage.late:
             self.stage.deliver(self.choose(len(self.stage.late) - 1))
             return
         actor = waiting[self.choose(len(waiting) - 1) if pick >= 7 else 0]
-        fate = FATES[self.choose(len(FATES) - 1)] if free and pick in (6, 9) else GO
-        self.stage.give(actor, fate)  # type: ignore[arg-type]
+        fate = FATES[self.choose(len(FATES) - 1)] if free and pick in (5, 6, 9) else GO
+        self.stage.give(actor, fate)
+        if fate == LATE and actor.name == "r1" and self.choose(1):
+            self._kill("runner")  # with a request of its own still on the way
 
     def _kill(self, who: str) -> None:
         there = {actor.name for actor in self.stage.waiting()}
