@@ -19,6 +19,8 @@ OF_PROCESSES = "node"
 """The label that says on which machine processes pretend to be: pods are on nodes that have names of their own."""
 PROTECTED = "kube-"
 APP = "app"
+WORDS = ("freeze", "slow")
+"""What something else may stand for in a cluster."""
 REGION = "region"
 
 
@@ -97,7 +99,7 @@ def kubernetes_spec(file: SystemFile) -> KubernetesSpec | None:
         image=ImagePolicy(image.name, image.pull or "") if image else ImagePolicy(),
         lease_s=seconds(section.lease),
         node_labels=dict(section.node_labels),
-        stands_for={"freeze": stands.freeze} if stands and stands.freeze else {},
+        stands_for={key: value for key in WORDS if stands and (value := getattr(stands, key))},
         empties=section.empties,
         gpu_resource=gpu.resource if gpu else "nvidia.com/gpu",
         gpu_plugin=(gpu.plugin or "") if gpu else "",

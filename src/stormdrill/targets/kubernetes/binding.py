@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
+from stormdrill.core.reach import ends
 from stormdrill.errors import Problem, Refused, Unreachable
 from stormdrill.model.mechanism import Capacity, Device, Isolate, Nodes, Rollout, Scale, Sever, Toxic
 from stormdrill.model.plan import Injection
@@ -50,9 +51,11 @@ def _on(one: Emptied, item: Injection) -> bool:
 
 def _bound(view: View, group: Sequence[Injection], refuse: Refusing) -> list[Injection]:
     """One use of a fault: what it asks for by its words, each in its own way."""
-    halts = [one for one in group if one.mechanism in HALTS]
+    slow = view.spec.stands_for.get("slow") == "crash"
+    halts = [one for one in group if one.mechanism in HALTS or (slow and slows_caller(one))]
     cuts = [one for one in group if _cuts(one)]
     toxics = [one for one in group if isinstance(one.how, Toxic) and not _cuts(one) and not one.how.service]
+    toxics = [one for one in toxics if not (slow and slows_caller(one))]
     devices = [one for one in group if isinstance(one.how, Device)]
     releases = [one for one in group if isinstance(one.how, Rollout) and not one.how.workload]
     apart = {id(one) for part in (halts, cuts, toxics, devices, releases) for one in part}
@@ -80,6 +83,8 @@ def notes(view: View, bound: Sequence[Injection], asked: Sequence[Injection]) ->
     """What the plan says aloud of what was bound, beyond what each mechanism says."""
     if any(one.mechanism == "freeze" for one in asked):
         yield "a pod can't be frozen: crash stands for freeze here, so that connections break and memory is lost"
+    if view.spec.stands_for.get("slow") and any(map(slows_caller, asked)):
+        yield "one caller of a Service can't be slowed alone: crash stands for slow here: it does nothing at all"
     for one in emptied(view, bound):
         yield from one.notes()
     for item in bound:
@@ -97,6 +102,12 @@ def _kept_by(view: View, cluster: str, workload: str) -> Iterator[str]:
         marks = {*found.metadata.labels, *found.metadata.annotations}
         for keeper in sorted({name for mark, name in KEEPERS.items() if mark in marks}):
             yield f"{keeper} keeps {workload} as it is in its repository, and may put the change back"
+
+
+def slows_caller(one: Injection) -> bool:
+    """Whether the harm is meant for who calls, on its own ways alone."""
+    how = one.how
+    return isinstance(how, Toxic) and bool(how.delay_ms) and all(ends(hop)[0] == one.instance for hop in how.hops)
 
 
 # --- cut off from others -------------------------------------------------------------------------------------
@@ -163,8 +174,14 @@ def _fronted(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[I
     callees = dict.fromkeys(known[name].callee for name in wanted if name in known)
     others = sorted({hop.caller for hop in known.values() if hop.callee in callees and hop.name not in wanted})
     if others:
-        what = f"{', '.join(others)} call {', '.join(sorted(callees))} too, and a Service can't tell its callers apart"
-        refuse(what, "leave callers out, so that everybody who calls is meant")
+        led_to = ", ".join(sorted(callees))
+        what = f"{', '.join(others)} call {led_to} too, and a Service can't tell its callers apart"
+        fix = "leave callers out, so that everybody who calls is meant"
+        if any(map(slows_caller, asked)):
+            fix = (
+                "leave slow out, or say in the system file what stands for it: kubernetes: {stands_for: {slow: crash}}"
+            )
+        refuse(what, fix)
         return []
     led: dict[tuple[str, str], tuple[str, ...]] = {}
     for name, cluster in view.clusters.items():

@@ -138,6 +138,19 @@ def test_workers_are_scaled_away_each_workload_by_as_many_as_are_hit(cluster: Fa
     assert found[0].id == "queue-backlog/worker-eu"
 
 
+def test_workers_that_can_not_be_slowed_alone_are_taken_away_where_the_file_says_so(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    callers = SYSTEM.replace("{from: [web], to: worker}", "{from: [web, worker], to: web}")
+    said = refusal(target(cluster, tmp_path, callers), "queue-backlog", service="worker", region="eu", slow="80ms")
+    assert "web-1, web-2, worker-us-1, worker-us-2 call web-1, web-2 too" in said
+    assert "kubernetes: {stands_for: {slow: crash}}" in said
+    one = target(cluster, tmp_path, callers.replace("freeze: crash", "slow: crash"))
+    (found,) = made = bound(one, "queue-backlog", service="worker", region="eu", slow="80ms")
+    assert found.how == Scale("deployments/worker-eu", "shop", 2, EU)
+    assert any("crash stands for slow here" in text for text in one.aloud(made))
+
+
 def test_a_pod_that_nothing_makes_again_is_not_scaled(cluster: FakeCluster, tmp_path: Path) -> None:
     bare: dict[str, Any] = pod("worker-eu", "eu-2", {"app": "worker", "region": "eu"}, 9)
     del bare["metadata"]["ownerReferences"]
