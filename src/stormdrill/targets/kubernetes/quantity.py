@@ -28,7 +28,7 @@ def amount(written: str) -> Decimal:
 
 def shown(value: Decimal) -> str:
     """Exactly, as a whole number or in thousandths."""
-    return f"{value.to_integral_value()}" if value == value.to_integral_value() else f"{(value * 1000).__ceil__()}m"
+    return f"{int(value)}" if value == int(value) else f"{(value * 1000).__ceil__()}m"
 
 
 def megabytes(written: str) -> float:
