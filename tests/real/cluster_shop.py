@@ -62,8 +62,12 @@ kubernetes:
   lease: {lease}
   stands_for: {{freeze: crash}}
   node_labels: {{region: topology.kubernetes.io/region}}
+  empties: {empties}
   services:
     web: {{select: {{app: web, region: $region}}, each: regions, port: 8080, ready: GET /ready}}
+    front: {{select: {{app: front}}}}
+dependencies:
+  web: {{from: [front], to: web}}
 indicators: {{from: web, good: ok_total, total: all_total, histogram: took_seconds}}
 """
 EXPERIMENT = """
@@ -81,6 +85,34 @@ objectives:
 guards: []
 """
 NODES, PODS = "region-loss: {region: eu, mode: crash}", "queue-backlog: {service: web, region: eu}"
+
+
+def front() -> dict[str, Any]:
+    """Who calls the shop; it is only said to run."""
+    labels = {"app": "front"}
+    spec = {"nodeSelector": {REGION: "us"}, "containers": [{"name": "front", "image": "front:1"}]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "front", "namespace": "shop", "labels": labels},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+def service(region: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": f"web-{region}", "namespace": "shop"},
+        "spec": {
+            "selector": {"app": "web", "region": region},
+            "ports": [{"name": "http", "port": 8080, "targetPort": 8080}],
+        },
+    }
 
 
 def web(region: str) -> dict[str, Any]:
@@ -117,10 +149,12 @@ class Shop:
     def root(self) -> Path:
         return self.repository.root
 
-    def lay_out(self, use: str = NODES, *, lease: str = "4s", **phases: str) -> None:
+    def lay_out(self, use: str = NODES, *, lease: str = "4s", empties: str = "taint", **phases: str) -> None:
         times = {"baseline": "3s", "fault": "3s", "recovery": "1s", **phases}
         (self.root / "experiments" / "systems").mkdir(parents=True, exist_ok=True)
-        (self.root / "experiments" / "systems" / "shop.yaml").write_text(SYSTEM.format(image=SUITE, lease=lease))
+        (self.root / "experiments" / "systems" / "shop.yaml").write_text(
+            SYSTEM.format(image=SUITE, lease=lease, empties=empties)
+        )
         (self.root / "experiments" / "shop.yaml").write_text(EXPERIMENT.format(use=use, **times))
 
     def as_user(self, token: str) -> None:
@@ -166,7 +200,8 @@ class Shop:
             found += [f"{name}: {key}" for key in node["metadata"].get("annotations", {}) if "stormdrill" in key]
         for one in self.cluster.objects("deployments", "shop"):
             name = one["metadata"]["name"]
-            found += [f"{name}: {one['spec']['replicas']} replicas"] if one["spec"]["replicas"] != 1 else []
+            whole = 2 if name == "front" else 1
+            found += [f"{name}: {one['spec']['replicas']} replicas"] if one["spec"]["replicas"] != whole else []
             found += [f"{name}: {key}" for key in one["metadata"].get("annotations", {}) if "stormdrill" in key]
         return found
 
@@ -195,7 +230,7 @@ def shop(root: Path) -> Iterator[Shop]:
         for name in ("shop", "stormdrill"):
             meta = {"name": name, "labels": labels if name == "shop" else {}}
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
-        cluster.apply([web("eu"), web("us")])
+        cluster.apply([web("eu"), web("us"), front(), service("eu"), service("us")])
         found = Shop(cluster, Repository(root, "shop"))
         found.repository.environment["XDG_STATE_HOME"] = str(root / "state")
         (root / "state").mkdir()
@@ -203,7 +238,10 @@ def shop(root: Path) -> Iterator[Shop]:
         over = threading.Event()
         users = threading.Thread(target=_use, args=(found, over), daemon=True)
         try:
-            found.eventually(lambda: found.ready("eu") and found.ready("us"), what="the shop never got ready")
+            found.eventually(
+                lambda: found.ready("eu") and found.ready("us") and len(cluster.objects("pods", "shop")) == 4,
+                what="the shop never got ready",
+            )
             users.start()
             yield found
         finally:

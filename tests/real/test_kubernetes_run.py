@@ -193,11 +193,23 @@ def refusal(at: Shop, monkeypatch: pytest.MonkeyPatch) -> str:
     return ""
 
 
-@pytest.mark.parametrize("use", [NODES, PODS], ids=["nodes", "pods"])
+USES = {
+    "nodes": NODES,
+    "pods": PODS,
+    "isolate": "region-loss: {region: eu, mode: isolate}",
+    "release": "bad-release: {service: web, region: eu, mode: image}",
+    "late": "late-dependency: {name: web, delay: 200ms}",
+    "quota": "quota-exhaustion: {service: web, region: eu}",
+    "evict": NODES,
+    "delete": NODES,
+}
+
+
+@pytest.mark.parametrize("word", USES)
 def test_without_any_one_of_the_printed_rules_a_run_is_refused_by_that_rules_name(
-    at: Shop, use: str, monkeypatch: pytest.MonkeyPatch
+    at: Shop, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at.lay_out(use)
+    at.lay_out(USES[word], empties=word if word in ("evict", "delete") else "taint")
     made = printed_rules(at)
     at.cluster.apply(made)
     at.as_user(at.cluster.account("stormdrill", "stormdrill"))
