@@ -197,7 +197,7 @@ def unsupported(call: Call, accepted: tuple[str, ...]) -> Problem:
 def deletion(call: Call) -> Deletion:
     """What a DELETE asks: in its body, or in its query when it has none."""
     body: Object = call.json() if call.body else {}
-    if not body:
+    if not call.body:
         body = {
             "dryRun": call.values.get("dryRun"),
             "propagationPolicy": call.query.get("propagationPolicy"),

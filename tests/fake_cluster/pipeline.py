@@ -17,6 +17,7 @@ from fake_cluster.routing import ONE, is_resource, resolve
 from fake_cluster.server import LARGEST_BODY, Hangup, refused
 from fake_cluster.tokens import Tokens
 from fake_cluster.trouble import Moment, Troubles, refusal
+from fake_cluster.watching import too_old
 
 ACCEPTED = ("", "*/*", "application/*", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 
@@ -47,6 +48,8 @@ class Pipeline:
         request = call.request
         try:
             asked_for = refusal(what)
+            if what == "410" and request.query.get("watch", "").lower() in ("1", "true"):
+                return Reply(200, b"", {"Content-Type": "application/json"}, stream=too_old(self._registry.store))
             if asked_for is not None:
                 raise asked_for
             reply = self._allowed(call)

@@ -238,6 +238,9 @@ class Registry:
         if sub == "status":
             kept = {key: value for key, value in old.items() if key not in ("status", "metadata")}
             obj = {**kept, "metadata": meta, "status": obj.get("status", {})}
+            if kind.group == "apps":  # a status brings no labels
+                meta.pop("labels", None)
+                meta.update({"labels": was["labels"]} if "labels" in was else {})
         elif kind.sub("status") and not sub:
             obj.pop("status", None)
             if "status" in old:
@@ -321,7 +324,7 @@ class Registry:
             # also what goes at once is seen terminating before
             last = self.store.put(kind, _marked(kind, before.obj, 0, [])).obj
         over = self.store.remove(kind, meta.get("namespace", ""), meta["name"])
-        return over.obj if over is not None and kind.tells and kind.plural != "pods" else last
+        return over.obj if over is not None and kind.tells else last
 
     @staticmethod
     def _grace(kind: Kind, obj: Object, asked: int | None) -> int:

@@ -25,6 +25,14 @@ LABEL_VALUE = (
     "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
     "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 )
+DNS_1035 = (
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
+    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
+    "'[a-z]([-a-z0-9]*[a-z0-9])?')"
+)
+LONGEST_LABEL = 63
+LONGEST_CRON = 52
+TOO_LONG = "must be no more than 63 characters"
 LARGEST_DATA = 1_048_576
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 IMMUTABLE = "field is immutable"
@@ -32,6 +40,7 @@ IMMUTABLE = "field is immutable"
 
 def install(registry: Registry) -> None:
     registry.validation("*")(metadata)
+    registry.validation("*")(name_of)
     registry.default("leases.coordination.k8s.io")(lambda obj: obj.setdefault("spec", {}))
     for resource, validate in (
         ("configmaps", config_map),
@@ -86,12 +95,30 @@ def metadata(obj: Object, before: Object | None) -> list[Cause]:
     return [*causes, *causes]
 
 
+def name_of(obj: Object, before: Object | None) -> list[Cause]:
+    """Names that become labels or host names are shorter than others."""
+    name, kind = obj["metadata"].get("name", ""), obj.get("kind")
+    if before is not None or not name:
+        return []
+    if kind == "Job" and len(name) > LONGEST_LABEL:
+        return [wrong("spec.template.labels", name, TOO_LONG)]
+    if kind == "CronJob" and len(name) > LONGEST_CRON:
+        return [wrong("metadata.name", name, f"must be no more than {LONGEST_CRON} characters")]
+    if kind == "Service" and not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name):
+        return [wrong("metadata.name", name, DNS_1035)]
+    if kind in ("Service", "Namespace") and len(name) > LONGEST_LABEL:
+        return [wrong("metadata.name", name, TOO_LONG)]
+    return []
+
+
 def _labels(meta: Object) -> list[Cause]:
-    return [
-        wrong("metadata.labels", value, LABEL_VALUE)
-        for value in (meta.get("labels") or {}).values()
-        if len(value) > 63 or re.fullmatch(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?", value) is None
-    ]
+    causes = []
+    for value in (meta.get("labels") or {}).values():
+        if len(value) > LONGEST_LABEL:
+            causes.append(wrong("metadata.labels", value, TOO_LONG))
+        elif re.fullmatch(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?", value) is None:
+            causes.append(wrong("metadata.labels", value, LABEL_VALUE))
+    return causes
 
 
 def config_map(obj: Object, before: Object | None) -> list[Cause]:
@@ -210,8 +237,8 @@ def _tolerations(kept: list[Object], more: list[Object]) -> list[Cause]:
 
 
 def _fixed(spec: Object) -> Object:
-    """What may not change, but for the node: that is bound once."""
-    free = ("tolerations", "activeDeadlineSeconds", "ephemeralContainers", "containers", "initContainers", "nodeName")
+    """What a client may not change (a binding sets the node)."""
+    free = ("tolerations", "activeDeadlineSeconds", "containers", "initContainers")
     fixed = {key: value for key, value in spec.items() if key not in free}
     for part in ("containers", "initContainers"):
         fixed[part] = [{k: v for k, v in one.items() if k != "image"} for one in spec.get(part) or []]

@@ -11,7 +11,7 @@ from fake_cluster.kinds import Kind
 from fake_cluster.options import list_options
 from fake_cluster.problems import gone
 from fake_cluster.selectors import field_selector, fields_match, label_selector, matches
-from fake_cluster.store import Event, Object, Stored, dump
+from fake_cluster.store import Event, Object, Store, Stored, dump
 
 LONGEST_S = 1800.0
 LOOK_S = 0.5
@@ -54,6 +54,11 @@ def watch(call: Call) -> Reply:
         )
 
     return Reply(200, b"", {"Content-Type": "application/json"}, stream=Watch(call, kind, chosen).lines())
+
+
+def too_old(store: Store) -> Iterator[bytes]:
+    """All that a watch hears which begins before the history does."""
+    yield line("ERROR", dump(gone(f"too old resource version: 1 ({store.forgotten + 1})").body))
 
 
 class Watch:
