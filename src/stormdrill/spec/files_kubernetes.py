@@ -89,6 +89,10 @@ class StandsForFile(FileModel, frozen=True, kw_only=True):
     """What is done for what a cluster can't do."""
 
     freeze: Annotated[Literal["crash"], Meta(description="A pod can't be frozen; it can be taken away.")] | None = None
+    devices: (
+        Annotated[Literal["crash"], Meta(description="Devices stay with pods that have them; these can be taken away.")]
+        | None
+    ) = None
     slow: (
         Annotated[Literal["crash"], Meta(description="One caller of a Service can't be slowed; it can be taken away.")]
         | None

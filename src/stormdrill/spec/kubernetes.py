@@ -19,7 +19,7 @@ OF_PROCESSES = "node"
 """The label that says on which machine processes pretend to be: pods are on nodes that have names of their own."""
 PROTECTED = "kube-"
 APP = "app"
-WORDS = ("freeze", "slow")
+WORDS = ("freeze", "devices", "slow")
 """What something else may stand for in a cluster."""
 REGION = "region"
 

@@ -57,8 +57,11 @@ def _bound(view: View, group: Sequence[Injection], refuse: Refusing) -> list[Inj
     toxics = [one for one in group if isinstance(one.how, Toxic) and not _cuts(one) and not one.how.service]
     toxics = [one for one in toxics if not (slow and slows_caller(one))]
     devices = [one for one in group if isinstance(one.how, Device)]
+    if view.spec.stands_for.get("devices") == "crash" and all(map(loses_device, devices)):
+        halts += _workers(view, devices, refuse)
+        devices = []
     releases = [one for one in group if isinstance(one.how, Rollout) and not one.how.workload]
-    apart = {id(one) for part in (halts, cuts, toxics, devices, releases) for one in part}
+    apart = {id(one) for part in (halts, cuts, toxics, releases) for one in part}
     found = []
     if any(one.mechanism == "freeze" for one in halts) and view.spec.stands_for.get("freeze") != "crash":
         refuse(
@@ -74,7 +77,7 @@ def _bound(view: View, group: Sequence[Injection], refuse: Refusing) -> list[Inj
     for one in group:
         if one.mechanism == "cpu-limit":
             refuse("the cores of a pod that runs can't be limited", "use noisy-neighbour with mode: cpu beside it")
-        elif id(one) not in apart:
+        elif id(one) not in apart and not isinstance(one.how, Device):
             found.append(one)
     return found
 
@@ -85,6 +88,8 @@ def notes(view: View, bound: Sequence[Injection], asked: Sequence[Injection]) ->
         yield "a pod can't be frozen: crash stands for freeze here, so that connections break and memory is lost"
     if view.spec.stands_for.get("slow") and any(map(slows_caller, asked)):
         yield "one caller of a Service can't be slowed alone: crash stands for slow here: it does nothing at all"
+    if view.spec.stands_for.get("devices") and any(map(loses_device, asked)):
+        yield "pods keep the devices that they have: crash stands for lost devices here, so that their workers go"
     for one in emptied(view, bound):
         yield from one.notes()
     for item in bound:
@@ -221,6 +226,21 @@ def _on_service(view: View, key: tuple[str, str], names: tuple[str, ...], asked:
 
 
 # --- devices and releases ------------------------------------------------------------------------------------
+
+
+def loses_device(one: Injection) -> bool:
+    return isinstance(one.how, Device) and one.how.state == "lost"
+
+
+def _workers(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[Injection]:
+    """One for each worker that loses all of its devices."""
+    hit: dict[str, list[Injection]] = {}
+    for one in asked:
+        hit.setdefault(one.instance, []).append(one)
+    for name, mine in hit.items():
+        if len(mine) < len(view.slot(name).instance.devices):
+            refuse(f"{name} would lose some of its devices, and can only be taken away whole", "leave share out")
+    return [] if refuse.problems else [mine[0] for mine in hit.values()]
 
 
 def _withdrawn(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[Injection]:

@@ -165,6 +165,18 @@ def test_lost_devices_are_capacity_that_nodes_advertise_no_more(cluster: FakeClu
     assert found.how == Capacity(("eu-2",), "nvidia.com/gpu", "devices/plugin", EU)
 
 
+def test_workers_go_for_their_lost_devices_where_the_file_says_so(cluster: FakeCluster, tmp_path: Path) -> None:
+    text = SYSTEM.replace("freeze: crash", "devices: crash")
+    one = target(cluster, tmp_path, text)
+    asked = {"pool": "", "service": "worker", "mode": "devices"}
+    (found,) = made = bound(one, "gpu-pool-outage", region="eu", **asked)
+    assert found.how == Nodes(("eu-2",), "taint", EU, pods=2)
+    assert any("crash stands for lost devices here" in text for text in one.aloud(made))
+    said = refusal(one, "gpu-pool-outage", instance="worker-eu-1", share="50%", **asked)
+    assert "worker-eu-1 would lose some of its devices, and can only be taken away whole; leave share out" in said
+    assert "from outside" in refusal(one, "gpu-pool-outage", region="eu", **asked | {"mode": "hang"})
+
+
 @pytest.mark.parametrize(
     ("parameters", "what"),
     [
