@@ -25,6 +25,7 @@ from stormdrill.model.event import (
     ClusterHeld,
     ClusterLost,
     EffectObserved,
+    Injected,
     KeeperStarted,
     Reverted,
     RevertVerified,
@@ -229,14 +230,19 @@ def test_without_any_one_of_the_printed_rules_a_run_is_refused_by_that_rules_nam
     assert at.cluster.snapshot() == before, "nothing was touched"
 
 
-def test_with_the_printed_rules_alone_the_run_works(at: Shop) -> None:
-    at.lay_out(PODS)
+@pytest.mark.parametrize("word", ["pods", "evict", "isolate", "release", "late", "quota"])
+def test_with_the_printed_rules_alone_the_run_works(at: Shop, word: str) -> None:
+    at.lay_out(USES[word], empties=word if word == "evict" else "taint")
     at.cluster.apply(printed_rules(at))
     at.as_user(at.cluster.account("stormdrill", "stormdrill"))
     asked = len(at.cluster.requests)
     done = at.repository.command("run", "experiments/shop.yaml", "--target", "kubernetes", "--json", limit_s=120)
-    assert outcome(done.stdout).get("verdict") == "PASS", f"{done.stderr}\n{done.stdout}"
-    assert [(one.method, one.path) for one in at.cluster.requests[asked:] if one.status == 403] == []
+    assert outcome(done.stdout).get("status") == "completed", f"{done.stderr}\n{done.stdout}"
+    refused = {(one.method, one.path) for one in at.cluster.requests[asked:] if one.status == 403}
+    exceeded = {("POST", "/api/v1/namespaces/shop/pods")}  # what the fault does: its quota takes no more pods
+    assert refused == (exceeded if word == "quota" else set())
+    assert {item.outcome for item in at.of(Injected)} == {"done"}
+    assert all(item.gone for item in at.of(RevertVerified))
     assert at.causes() == []
     assert at.left_behind() == []
 
