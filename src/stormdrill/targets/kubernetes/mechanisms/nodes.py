@@ -189,12 +189,12 @@ class LosingNodes(Changing):
 
     def _end(self, how: Nodes, pod: Pod, *, dry: bool = False) -> tuple[str, float | None]:
         """Evict or delete exactly this pod. Why it stays, and after how long it is worth another try, if ever."""
-        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod.uid}}
+        options: Object = {"preconditions": {"uid": pod.uid}}
         query = {"dryRun": "All"} if dry else None
         if dry:
             options["dryRun"] = ["All"]  # with options in the body the query alone has no effect
         if how.empties == "delete":
-            options["gracePeriodSeconds"] = 0
+            options |= {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
         name = {"name": pod.name, "namespace": pod.namespace}
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name, "deleteOptions": options}
         try:

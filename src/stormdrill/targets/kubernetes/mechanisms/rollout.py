@@ -27,6 +27,8 @@ from stormdrill.targets.kubernetes.mechanisms.nodes import is_ready
 
 GATE = {"conditionType": PREFIX + "released"}
 """A condition that nobody ever sets: a pod with it never gets ready."""
+STARTING = ("ContainerCreating", "PodInitializing")
+"""Why a container waits that may yet run."""
 TEMPLATE = ("spec", "template", "spec")
 WHY = "to roll out another release, and to roll it back"
 
@@ -94,7 +96,7 @@ class RollingOut(Changing):
         told = f"{len(pods)} pods of the release, {len(ready)} of them ready{_waiting(pods)}"
         if left.others:
             told = f"{told}; {left.said}"
-        bit = bool(pods) and not ready if how.broken else bool(runs)
+        bit = any(map(_fails, pods)) and not ready if how.broken else bool(runs)
         return Effect(bit, False, f"the pods that {_named(how)} got of it", told)
 
     def lingers(self, injection: Injection) -> str:
@@ -160,6 +162,19 @@ def _carries(made: Object, undo: KubePatch) -> bool:
 def _owned(found: Object, by: set[str]) -> bool:
     owners = objects(at(found, "metadata", "ownerReferences"))
     return any(owner.get("controller") and owner.get("uid") in by for owner in owners)
+
+
+def _fails(pod: Object) -> bool:
+    """Whether it was seen not to work. One that was only just made isn't ready either."""
+    told = {str(one.get("type")): one.get("status") for one in objects(at(pod, "status", "conditions"))}
+    if told.get("ContainersReady") == "True" and told.get("Ready") != "True":
+        return True
+    for one in objects(at(pod, "status", "containerStatuses")):
+        if at(one, "state", "waiting", "reason") not in (None, *STARTING):
+            return True
+        if at(one, "state", "terminated") or number(one.get("restartCount")):
+            return True
+    return False
 
 
 def _waiting(pods: list[Object]) -> str:
