@@ -251,17 +251,20 @@ def job_of(instance: str, place: Place) -> Object:
         metadata["ownerReferences"] = [
             {"apiVersion": "v1", "kind": "ConfigMap", "name": place.owner.name, "uid": place.owner.uid}
         ]
-    container: Object = {
-        "name": CONTAINER,
-        "image": place.image,
-        "command": ["python3", "-P", "-m", "stormdrill.load.in_cluster_holder", str(longest_s)],
-        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108  (a volume of its own)
-        "securityContext": CONFINED,
-        "resources": {"requests": {"cpu": place.cpu, "memory": MEMORY}, "limits": {"memory": MOST_MEMORY}},
-        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
+    annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    spec: Object = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": longest_s,
+        "ttlSecondsAfterFinished": KEPT_S,
+        "template": {
+            "metadata": {"labels": labels, "annotations": annotations},
+            "spec": _pod_of(place, longest_s),
+        },
     }
-    if place.pull:
-        container["imagePullPolicy"] = place.pull
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def _pod_of(place: Place, longest_s: int) -> Object:
     pod: Object = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -276,7 +279,7 @@ def job_of(instance: str, place: Place) -> Object:
                 "labelSelector": {"matchLabels": {LABEL: place.run, PART: "load"}},
             }
         ],
-        "containers": [container],
+        "containers": [_container_of(place, longest_s)],
         "volumes": [{"name": "scratch", "emptyDir": {}}],
     }
     if place.account:
@@ -286,19 +289,22 @@ def job_of(instance: str, place: Place) -> Object:
         away = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in place.avoid]
         terms = {"nodeSelectorTerms": [{"matchFields": away}]}
         pod["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
-    spec: Object = {
-        "backoffLimit": 0,
-        "activeDeadlineSeconds": longest_s,
-        "ttlSecondsAfterFinished": KEPT_S,
-        "template": {
-            "metadata": {
-                "labels": labels,
-                "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
-            },
-            "spec": pod,
-        },
+    return pod
+
+
+def _container_of(place: Place, longest_s: int) -> Object:
+    container: Object = {
+        "name": CONTAINER,
+        "image": place.image,
+        "command": ["python3", "-P", "-m", "stormdrill.load.in_cluster_holder", str(longest_s)],
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108  (a volume of its own)
+        "securityContext": CONFINED,
+        "resources": {"requests": {"cpu": place.cpu, "memory": MEMORY}, "limits": {"memory": MOST_MEMORY}},
+        "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108
     }
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    if place.pull:
+        container["imagePullPolicy"] = place.pull
+    return container
 
 
 def _runs(pod: Object) -> bool:
