@@ -26,7 +26,7 @@ class _Plain(yaml.SafeDumper):
 def manifests(layout: Layout) -> str:
     """Raises Refused with every problem."""
     _check(layout)
-    return _stream(everything(layout))
+    return stream(everything(layout))
 
 
 def write_kustomize(layout: Layout, folder: Path) -> tuple[Path, ...]:
@@ -35,7 +35,7 @@ def write_kustomize(layout: Layout, folder: Path) -> tuple[Path, ...]:
     _check(layout)
     if len(layout.regions) < 2:
         raise Refused("a base and an overlay need two regions; write for instance --regions eu,us")
-    texts = {folder / path: _stream(documents) for path, documents in kustomization(layout).items()}
+    texts = {folder / path: stream(documents) for path, documents in kustomization(layout).items()}
     foreign = [path for path, text in texts.items() if path.exists() and path.read_text() != text]
     if foreign:
         raise Refused(
@@ -47,7 +47,7 @@ def write_kustomize(layout: Layout, folder: Path) -> tuple[Path, ...]:
     return tuple(texts)
 
 
-def _stream(documents: Sequence[Manifest]) -> str:
+def stream(documents: Sequence[Manifest]) -> str:
     return "---\n".join(yaml.dump(one, Dumper=_Plain, sort_keys=False, width=120) for one in documents)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import yaml
-
+from stormdrill.api.manifests import stream
 from stormdrill.errors import Refused
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from stormdrill.model.system import KubernetesSpec
     from stormdrill.spec.load import Loaded
 
-Manifest = dict[str, object]
 POLICY = "policy.yaml"
 
 
@@ -80,17 +78,6 @@ def scheduled(
         fast=made.experiment.fast,
     )
     return stream(manifests(wanted))
-
-
-def stream(documents: Iterable[Manifest]) -> str:
-    return "---\n".join(yaml.dump(one, Dumper=_Plain, sort_keys=False, width=120) for one in documents)
-
-
-class _Plain(yaml.SafeDumper):
-    """Every document says everything itself."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
 
 
 def _spec(made: Plan) -> KubernetesSpec:
