@@ -186,6 +186,8 @@ class Server:
             return keep
         payload, content_type = reply.payload()
         head = {"Content-Type": content_type, "Content-Length": str(len(payload)), **reply.headers}
+        if reply.status == 204:
+            head = {}
         connection.sock.sendall(_head(reply.status, head) + (b"" if method == "HEAD" else payload))
         return keep
 
