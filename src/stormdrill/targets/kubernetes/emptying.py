@@ -59,6 +59,10 @@ class Emptied:
                         f"disruption budget {_named(budget)} allows nobody to go, and {count} of its pods would have to"
                     )
                     yield Problem(where, 0, 0, what, "wait until its pods are healthy, or write empties: taint")
+            twice = [pod for pod in self.going if sum(one.covers(pod) for one in self.cluster.budgets) > 1]
+            if twice:
+                what = f"more than one disruption budget covers {_pods(twice)}, and the API server evicts no such pod"
+                yield Problem(where, 0, 0, what, "let one budget cover it, or write empties: taint")
         without = self.room().without
         if without:
             what = f"{len(without)} of the pods that go would find no room elsewhere: {_pods(without)}"

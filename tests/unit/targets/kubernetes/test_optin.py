@@ -118,6 +118,14 @@ def test_a_budget_that_allows_nobody_to_go_refuses_evictions(cluster: FakeCluste
     assert "disruption budget shop/web allows nobody to go, and 1 of its pods would have to" in said
 
 
+def test_a_pod_of_two_budgets_can_not_be_evicted(cluster: FakeCluster, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        cluster.apply(budget(name, {"app": "web"}, 1))
+    said = refusal(target(cluster, tmp_path, empties="evict"))
+    assert "more than one disruption budget covers web-abc-1, and the API server evicts no such pod" in said
+    assert bound(target(cluster, tmp_path), "region-loss", region="eu")
+
+
 @pytest.mark.parametrize("empties", ["taint", "delete"])
 def test_what_goes_past_a_budget_is_known_to_the_policy_and_said(
     cluster: FakeCluster, tmp_path: Path, empties: str
