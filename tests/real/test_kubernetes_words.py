@@ -26,8 +26,8 @@ def at(tmp_path: Path) -> Iterator[Shop]:
         yield found
 
 
-def drilled(at: Shop, use: str, **phases: str) -> dict[str, Any]:
-    at.lay_out(use, **phases)
+def drilled(at: Shop, use: str, empties: str = "taint") -> dict[str, Any]:
+    at.lay_out(use, empties=empties)
     printed = at.repository.command("plan", "experiments/shop.yaml", "--target", "kubernetes", "--rbac")
     assert printed.returncode == 0, printed.stderr
     at.cluster.apply([one for one in yaml.safe_load_all(printed.stdout) if one])
@@ -75,13 +75,23 @@ def test_a_release_that_somebody_rolls_out_during_the_fault_stays_and_the_record
     assert at.causes() == []
 
 
-def test_what_a_disruption_budget_keeps_is_no_bite(at: Shop) -> None:
+@pytest.mark.parametrize("empties", ["evict", "delete"])
+def test_a_region_is_emptied_pod_by_pod_and_they_come_back(empties: str, at: Shop) -> None:
+    told = drilled(at, "region-loss: {region: eu, mode: crash}", empties)
+    assert told.get("verdict") == "PASS", told["progress"]
+    (bitten,) = [item for item in at.of(EffectObserved) if item.bit]
+    assert "1 of 1 pods that were on eu-cpu-1 are gone or going" in bitten.detail
+    asked = [(one.method, one.path.endswith("/eviction")) for one in at.cluster.requests if "/pods/web-eu-" in one.path]
+    assert (("POST", True) in asked) == (empties == "evict")
+    assert at.causes() == []
+    at.eventually(lambda: at.ready("eu"), what="nobody came back")
+
+
+def test_what_a_disruption_budget_keeps_is_not_begun(at: Shop) -> None:
     spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "web", "region": "eu"}}}
     metadata = {"name": "eu", "namespace": "shop"}
     at.cluster.apply({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": spec})
-    at.lay_out("region-loss: {region: eu, mode: crash}")
-    system = at.root / "experiments" / "systems" / "shop.yaml"
-    system.write_text(system.read_text().replace("  stands_for:", "  empties: evict\n  stands_for:"))
+    at.lay_out("region-loss: {region: eu, mode: crash}", empties="evict")
     done = at.repository.command("run", "experiments/shop.yaml", "--target", "kubernetes", "--json", limit_s=120)
     assert done.returncode == 2, done.stdout
     assert "disruption budget shop/eu allows nobody to go" in done.stderr
