@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import socket
+import ssl
 import struct
 import threading
 
@@ -54,8 +55,9 @@ class WebSocket:
         self.send(CLOSE, struct.pack("!H", code))
         with self._lock:
             self._closed = True
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
+        if not isinstance(self._sock, ssl.SSLSocket):  # it would forget its keys, and read what comes as plain text
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
 
     def receive(self) -> tuple[int, bytes] | None:
         """The next whole message; None at the end. Pings are answered."""
