@@ -314,10 +314,11 @@ def test_leave_is_asked_for_each_node_by_name_and_evictions_where_drills_are_all
     assert not [one for one in rig.mechanisms["nodes"].needs(lost()) if one.subresource or one.verb == "delete"]
 
 
-def test_what_it_needs_of_the_nodes_is_known_without_asking_for_each(fake: FakeCluster, rig: Rig) -> None:
+def test_what_many_nodes_need_is_known_without_asking_for_each(fake: FakeCluster, rig: Rig) -> None:
     sent = len(fake.requests)
-    many = injection("nodes", Nodes(tuple(f"n{number}" for number in range(200)), "taint"))
-    assert Need(
-        "patch", "", "nodes", name="n7", why="to keep new pods off the node, and to open it again"
-    ) in rig.mechanisms["nodes"].needs(many)
-    assert len(fake.requests) == sent
+    names = [f"n{number}" for number in range(200)]
+    for empties in ("taint", "evict"):
+        for name in names:
+            needs = rig.mechanisms["nodes"].needs(injection("nodes", Nodes((name,), empties)))  # type: ignore[arg-type]
+            assert Need("patch", "", "nodes", name=name, why=WHY) in needs
+    assert len(fake.requests) == sent + 1

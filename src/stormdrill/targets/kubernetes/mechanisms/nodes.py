@@ -34,6 +34,8 @@ CORDONED = "node.kubernetes.io/unschedulable"
 """The taint that the node controller adds to a cordoned node in a change of its own, and takes away by itself."""
 EVICT_AGAIN_S = 0.25
 """Between two rounds of evictions, unless the answer says how long to wait."""
+ASKED_ONCE_S = 5.0
+"""For so long the needs of a plan's many nodes rest on one question, which namespaces opted in."""
 NAMED = 3
 """So many pods are named in a sentence."""
 
@@ -71,6 +73,7 @@ class LosingNodes(Changing):
         super().__init__(clusters)
         self._there: dict[str, tuple[Pod, ...]] = {}
         self._stayed: dict[str, dict[str, str]] = {}
+        self._asked: dict[str, tuple[float, frozenset[str]]] = {}
 
     def changes(self, injection: Injection) -> tuple[Change, ...]:
         how = _how(injection)
@@ -88,7 +91,11 @@ class LosingNodes(Changing):
         )
         if how.empties == "taint":
             return seeing
-        return (*seeing, *(self._ending(how, namespace) for namespace in sorted(self._opted_in(how.cluster))))
+        at_s, opted_in = self._asked.get(how.cluster, (0.0, frozenset()))
+        if time.monotonic() - at_s > ASKED_ONCE_S:
+            opted_in = self._opted_in(how.cluster)
+            self._asked[how.cluster] = (time.monotonic(), opted_in)
+        return (*seeing, *(self._ending(how, namespace) for namespace in sorted(opted_in)))
 
     def loses(self, injection: Injection) -> str:
         return "what pods on the nodes hold only in memory or in emptyDir volumes"
