@@ -20,6 +20,7 @@ from fake_cluster.matching import (
     quantity,
     requests_of,
     selects,
+    term_holds,
     tolerates,
 )
 from fake_cluster.replicas import digest, place_of
@@ -141,7 +142,8 @@ class Scheduler:
         return False
 
     def _worth(self, pod: Obj, node: Obj) -> tuple[object, ...]:
-        """The least wins: few of its own kind in the zone and on the node, few Pods, the first by name."""
+        """The least wins: what it prefers, few of its own kind in the zone and on the node, few Pods, the first by
+        name."""
         soft = sum(
             one["effect"] == "PreferNoSchedule" and not tolerates(pod["spec"].get("tolerations") or [], one)
             for one in node["spec"].get("taints") or []
@@ -153,7 +155,10 @@ class Scheduler:
         if owner and "topology.kubernetes.io/zone" in labels_of(node):
             near = self._near(pod, node, "topology.kubernetes.io/zone")
             zone = sum((controller_of(one) or {}).get("uid") == owner for one in near)
-        return soft, self._crowd(pod, node), kin, zone, len(here), node["metadata"]["name"]
+        affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+        wished = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or []
+        granted = sum(one["weight"] for one in wished if term_holds(one["preference"], node))
+        return soft, -granted, self._crowd(pod, node), kin, zone, len(here), node["metadata"]["name"]
 
     def _crowd(self, pod: Obj, node: Obj) -> int:
         """How many of its own kind share the topologies over which it would like to be spread."""
