@@ -39,7 +39,6 @@ class User:
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
-    extra: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def admin(self) -> bool:

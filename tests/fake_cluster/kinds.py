@@ -38,8 +38,6 @@ class Kind:
     put_needs_version: bool = False
     custom: bool = False
     verbs: tuple[str, ...] = VERBS
-    preserve: bool = True
-    """Custom kinds: unknown fields are kept."""
     hash: str = ""
     """storageVersionHash of discovery."""
 

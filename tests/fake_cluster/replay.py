@@ -25,7 +25,6 @@ from fake_cluster.store import now
 
 CORPUS = Path(__file__).resolve().parents[1] / "corpus" / "kubernetes"
 PLACE = re.compile(r"<(uid|ip|digest|gen|hash|event|token|continue|rv|time|microtime):(\d+)>")
-RANKED = ("rv", "time", "microtime")
 MANAGED = ',\\"managedFields\\":['
 SAME_S = 3.0
 """Times that were one second in the recording may lie so far apart here."""
@@ -175,6 +174,8 @@ class Replay:
             return self._watch(exchange, place)
         if exchange["name"] in self.before:
             self.before[exchange["name"]](self)
+        if self.patience_s:
+            self.cluster.settle()  # who recorded waited where a controller acts
         deadline = time.monotonic() + self.patience_s
         while True:
             kept = dict(self.bindings.bound)
@@ -324,7 +325,7 @@ class Replay:
         if "how many BOOKMARKs" in (watch.exchange["notes"] or ""):
             lines, expected = _counted(lines), _counted(expected)
         # where controllers act, the files keep of each event only what matters
-        return wrong + self.differences(expected, lines, "events", whole=self.bindings.ordered)
+        return wrong + self.differences(expected, lines, "events", self.bindings.ordered)
 
 
 def _last(exchange: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Ready-made content: nodes, and a small world of two regions."""
+"""Ready-made objects: a node, a namespace, a Deployment, a Service."""
 
 from __future__ import annotations
 
@@ -18,13 +18,6 @@ NODE_INFO = {
     "operatingSystem": "linux",
     "architecture": "amd64",
 }
-PLATFORM = (
-    # service, replicas a region, pool
-    ("gateway", 2, "cpu"),
-    ("orchestrator", 1, "cpu"),
-    ("worker", 1, "gpu"),
-    ("tools", 1, "cpu"),
-)
 
 
 def node(name: str, region: str, pool: str = "cpu", cpus: int = 8, gpus: int = 0, **labels: str) -> Object:
@@ -107,14 +100,3 @@ def service(name: str, region: str, where: str = "platform") -> Object:
         "metadata": {"name": f"{name}-{region}", "namespace": where, "labels": labels},
         "spec": {"selector": labels, "ports": [{"name": "http", "port": 8080, "targetPort": "http"}]},
     }
-
-
-def world() -> list[Object]:
-    """Two regions with CPU and GPU nodes, one namespace that opted in, deployments of the platform's shape."""
-    made: list[Object] = [namespace("platform"), namespace("stormdrill", drill=False)]
-    for region in ("eu", "us"):
-        made += [node(f"{region}-cpu-1", region), node(f"{region}-cpu-2", region)]
-        made += [node(f"{region}-gpu-1", region, "gpu", gpus=4)]
-        for name, replicas, pool in PLATFORM:
-            made += [deployment(name, region, replicas, pool), service(name, region)]
-    return made

@@ -68,9 +68,9 @@ class Decoding:
         name = kind.kind
         if name not in types():
             return _bare(obj)
-        return self._struct(name, obj, "", name)
+        return self._struct(name, obj, "")
 
-    def _struct(self, name: str, value: Any, where: str, root: str) -> Object:
+    def _struct(self, name: str, value: Any, where: str) -> Object:
         if not isinstance(value, dict):
             if self.lenient:
                 return {}
@@ -106,7 +106,7 @@ class Decoding:
             inner = kind[1:-1]
             return {name: self._mapped(inner, one, where, owner, key) for name, one in item.items()}
         if kind in types():
-            return self._struct(kind, item, where, owner)
+            return self._struct(kind, item, where)
         return self._plain(kind, item, where, owner)
 
     def _mapped(self, kind: str, item: Any, where: str, owner: str, key: str) -> Any:

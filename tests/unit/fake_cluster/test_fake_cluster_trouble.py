@@ -168,6 +168,35 @@ def test_pages_are_a_snapshot_whatever_is_written_between(cluster: FakeCluster, 
     assert [name for name in seen if name.startswith("m-")] == [f"m-{number:02}" for number in range(25)]
 
 
+def test_ten_thousand_pods_are_paged_once_each(cluster: FakeCluster, api: Api) -> None:
+    for number in range(10_000):
+        pod = {"metadata": {"name": f"p-{number}", "namespace": "default"}, "spec": {"nodeName": f"n-{number % 1000}"}}
+        cluster.store.put(cluster.registry.kinds.named("pods"), pod)
+    names: list[str] = []
+    token = ""
+    for _ in range(20):
+        query = {"limit": "500", **({"continue": token} if token else {})}
+        page = json.loads(api.call("GET", "/api/v1/pods", query=query).body)
+        names += [item["metadata"]["name"] for item in page["items"]]
+        token = page["metadata"].get("continue", "")
+    assert not token
+    assert len(names) == len(set(names)) == 10_000
+
+
+def test_a_watch_hears_what_is_written_and_a_troubled_one_an_error(cluster: FakeCluster, api: Api) -> None:
+    version = str(cluster.store.version)
+    cluster.apply([config_map("a"), config_map("b")])
+    query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "0.1"}
+    lines = [json.loads(line) for line in api.call("GET", MAPS, query=query).body.splitlines()]
+    assert [(line["type"], line["object"]["metadata"]["name"]) for line in lines] == [("ADDED", "a"), ("ADDED", "b")]
+    cluster.trouble(("GET", "/configmaps"), "410")
+    (line,) = api.call("GET", MAPS, query=query).body.splitlines()
+    assert json.loads(line)["object"]["reason"] == "Expired"
+    cluster.store.forget()
+    (line,) = api.call("GET", MAPS, query=query).body.splitlines()
+    assert json.loads(line)["object"]["code"] == 410
+
+
 def test_subscribers_hear_writes_in_order_even_those_of_a_subscriber(cluster: FakeCluster) -> None:
     heard: list[tuple[int, str]] = []
 
