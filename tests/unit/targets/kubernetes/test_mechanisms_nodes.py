@@ -14,7 +14,7 @@ from stormdrill.model.mechanism import Nodes
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes.mechanism import Object, at, objects
-from stormdrill.targets.kubernetes.mechanisms.nodes import CORDONED, TAINT
+from stormdrill.targets.kubernetes.mechanisms.nodes import CORDONED, TAINT, WHY
 
 NODE = "/api/v1/nodes/test-1"
 
