@@ -48,6 +48,8 @@ class Stage:
     actors: list[Actor] = field(default_factory=list)
     late: list[tuple[str, Callable[[], Any]]] = field(default_factory=list)
     """Requests whose sender has given up, and that may still arrive."""
+    delivered: list[str] = field(default_factory=list)
+    """Of those, which have."""
     jobs: list[str] = field(default_factory=list)
     """Runs whose watchdog's Job was made and isn't played yet."""
     said: list[str] = field(default_factory=list)
@@ -124,7 +126,8 @@ class Stage:
                 self.give(actor)
 
     def deliver(self, index: int) -> None:
-        _, send = self.late.pop(index)
+        what, send = self.late.pop(index)
+        self.delivered.append(what)
         send()
 
     def end(self) -> None:
@@ -176,7 +179,7 @@ class StagedApi(Api):
         if fate == LOST_BEFORE:
             raise Lost(f"{what}: lost before it arrived", sent=False)
         if fate == LATE and method != "GET":
-            self.stage.late.append((what, send))
+            self.stage.late.append((f"{what} {body}", send))
             raise Lost(f"{what}: nothing heard", sent=True)
         if fate == BUSY:
             return Answer(503, {}, b'{"kind":"Status","message":"busy"}')

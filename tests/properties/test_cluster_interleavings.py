@@ -26,6 +26,12 @@ from stormdrill.errors import Refused, Unreachable
 LEASE_S = 4.0
 CHOSEN_STEPS, MOST_STEPS = 250, 6000
 FATES = (GO, GO, GO, GO, GO, GO, LOST_AFTER, LATE, LOST_BEFORE, BUSY)
+PATCHED = (
+    ("deployments", "platform", "worker-eu"),
+    ("services", "platform", "gateway-eu"),
+    ("nodes", "", "eu-cpu-1"),
+    ("nodes", "", "eu-gpu-1"),
+)
 KEPT = '{"key": "of-a-person", "value": "keep", "effect": "NoSchedule"}'
 
 
@@ -42,6 +48,9 @@ class Play:
     """What a person has scaled the worker to."""
     tainted: bool = False
     steps: int = 0
+    favoured: Actor | None = None
+    turns: int = 0
+    """That it has at a stretch."""
     watchdogs: int = 0
 
     def api(self) -> StagedApi:
@@ -140,6 +149,10 @@ class Play:
             self.stage.deliver(self.choose(len(self.stage.late) - 1))
             return
         actor = waiting[self.choose(len(waiting) - 1) if pick >= 7 else 0]
+        if pick == 8:
+            self.favoured, self.turns = actor, 3 + self.choose(20)
+        elif self.turns and self.favoured in waiting:  # the others are as if frozen
+            actor, self.turns = self.favoured, self.turns - 1
         fate = FATES[self.choose(len(FATES) - 1)] if free and pick in (5, 6, 9) else GO
         self.stage.give(actor, fate)
         if fate == LATE and actor.name == "r1" and self.choose(1):
@@ -164,11 +177,22 @@ class Play:
             where = f"/api/v1/namespaces/{rig.PLATFORM}/configmaps/{naming.ledger(run)}"
             if self.cluster.read(where):  # inert; one whose request came after everything was taken down stays
                 self.cluster.registry.end("configmaps", rig.PLATFORM, naming.ledger(run))
+        for resource, namespace, name in PATCHED:
+            self.cluster.registry.change(resource, namespace, name, self._late_fence)
         if self.replicas != 3:
             self.cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", self._person_replicas)
         if self.tainted:
             self.cluster.registry.change("nodes", "", "eu-cpu-1", self._person_taint)
         return self.wrong + rig.differences(before, rig.still(self.cluster))
+
+    def _late_fence(self, thing: dict[str, dict[str, object]]) -> None:
+        """A kill while a version was moved on may leave that request under way: the annotation is inert."""
+        annotations = under(thing, "metadata", "annotations")
+        for name in [name for name in annotations if name.startswith(f"{naming.PREFIX}fence-")]:
+            if any(name.removeprefix(naming.PREFIX) in what for what in self.stage.delivered):
+                del annotations[name]
+        if not annotations:
+            thing["metadata"].pop("annotations", None)
 
     def _person_replicas(self, worker: dict[str, dict[str, object]]) -> None:
         if worker["spec"]["replicas"] != self.replicas:
@@ -229,7 +253,7 @@ def perform(
         return [*wrong, *stage.said, *asked]
 
 
-STEP = st.integers(1, CHOSEN_STEPS)
+STEP = st.integers(1, 150)
 
 
 @pytest.mark.parametrize(

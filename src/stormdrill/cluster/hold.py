@@ -170,13 +170,14 @@ class Hold:
         if entry is None:
             return Undone(SUPERSEDED, "nothing was armed")
         self._begun.add(injection)
-        undone = self._undo(entry)
+        known = self._heart.ended(injection)
+        undone = self._undo(entry, fence=known is None or known.by == "runner" or known.undone.word != DONE)
         if self._under_way(injection):  # a request of another thread: it gives up at its next step, or is undone now
             end_s = time.monotonic() + END_S
             while self._under_way(injection) and time.monotonic() < end_s:
                 time.sleep(LOOK_S)
             undone = together([undone, self._undo(entry)])
-        known = self._heart.ended(injection)
+        known = known or self._heart.ended(injection)
         if undone.word == SUPERSEDED and known is not None and known.by != "runner" and known.undone.word == DONE:
             undone = Undone(DONE, f"by the {known.by}: {known.undone.detail}", known.undone.witness)
         elif injection not in self._settled:
@@ -206,8 +207,8 @@ class Hold:
 
     # inside
 
-    def _undo(self, entry: Armed) -> Undone:
-        return together([undo(self.api, word, self.runs) for word in entry.undos])
+    def _undo(self, entry: Armed, *, fence: bool = True) -> Undone:
+        return together([undo(self.api, word, self.runs, fence=fence) for word in entry.undos])
 
     def _under_way(self, injection: str) -> bool:
         with self._lock:

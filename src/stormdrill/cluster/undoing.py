@@ -43,12 +43,15 @@ class Runs(Protocol):
     ) -> Ran: ...
 
 
-def undo(api: Api, word: InCluster, runs: Runs | None = None, until: Until | None = None) -> Undone:
-    """Carry it out, within its own limit unless another is given. Never raises."""
+def undo(
+    api: Api, word: InCluster, runs: Runs | None = None, until: Until | None = None, *, fence: bool = True
+) -> Undone:
+    """Carry it out, within its own limit unless another is given. Never raises. `fence=False`: somebody else has been
+    here since nothing may be changed any more, and has moved the version on."""
     until = until or Until(word.timeout_s)
     try:
         if isinstance(word, KubePatch):
-            return _Patched(api, word, until).undo()
+            return _Patched(api, word, until, fence).undo()
         if isinstance(word, KubeDelete):
             return _delete(api, word, until)
         return _end_exec(api, word, runs, until)
@@ -77,6 +80,7 @@ class _Patched:
     api: Api
     word: KubePatch
     until: Until
+    fence: bool = True
     restored: list[str] = field(default_factory=list)
     """What was found as the fault left it and a patch was sent for."""
 
@@ -113,7 +117,8 @@ class _Patched:
         if draft.empty:
             if kept:
                 return Undone(FAILED, self._unmarked(kept))
-            self._fence(there)
+            if self.fence:
+                self._move_on(there)
             return self._told(theirs)
         self.restored += [place for place in found if place not in self.restored]
         answer = self._send(draft, status=on_status)
@@ -159,7 +164,7 @@ class _Patched:
             return None
         raise Unreachable(f"PATCH {path}: {answer.said}")
 
-    def _fence(self, there: dict[str, object]) -> None:
+    def _move_on(self, there: dict[str, object]) -> None:
         """Move the version on: what was sent for an earlier one fails from now on."""
         name = naming.fence(self.word.marker)
         now: dict[str, object] | None = there
