@@ -97,8 +97,10 @@ class StandingBeside(Changing):
         found = self._which(injection.instance)
         if found is None:
             return ()
-        looks = "to see what a program beside the system takes"
+        looks, where = "to see what a program beside the system takes", (found.namespace, "", "", found.cluster)
+        entry = [Need("list", "", "services", *where, "to see where load enters")]
         return (
+            *(entry if _beside(injection).program == "flood" else []),
             Need("get", "", "pods", found.namespace, "", "", found.cluster, "to see on which node an instance is"),
             Need("get", "", "pods", found.namespace, _name(injection), "exec", found.cluster, looks),
         )
@@ -126,9 +128,11 @@ class StandingBeside(Changing):
         return Effect(answered > 0, False, "answers to the flood", f"{answered} of {told.get('sent', 0)} were answered")
 
     def _argv(self, injection: Injection) -> tuple[str, ...]:
-        how, entries = _beside(injection), self._entries()
-        words = tuple(word.replace("$entry", ",".join(entries)) for word in how.arguments)
+        how = _beside(injection)
+        words = how.arguments
         if how.program == "flood":
+            entries = self._entries()
+            words = tuple(word.replace("$entry", ",".join(entries)) for word in words)
             hosts = dict.fromkeys(urlsplit(entry).hostname or "" for entry in entries)
             words += (*(word for host in hosts for word in ("--beyond", host)), "--status", self._notes_of(injection))
         until = ("--deadline-s", f"{injection.for_s + GRACE_S:g}", "--tag", self._tag(injection))
