@@ -18,6 +18,7 @@ from drill import Repository
 
 from stormdrill import api
 from stormdrill.api import targets
+from stormdrill.cluster.api import Api
 from stormdrill.errors import Refused
 from stormdrill.model.event import (
     AbortRequested,
@@ -338,3 +339,34 @@ def test_a_second_run_from_elsewhere_is_refused_and_told_who_holds_it(at: Shop) 
     assert process.returncode == 4
     assert at.causes() == []
     assert at.left_behind() == []
+
+
+def test_a_scheduled_run_works_in_the_cluster_under_the_printed_account(at: Shop) -> None:
+    at.lay_out(PODS)
+    asked = ("plan", "experiments/shop.yaml", "--rbac", "--schedule", "0 3 * * 1")
+    printed = at.repository.command(*asked)
+    assert printed.returncode == 0, printed.stderr
+    made = list(yaml.safe_load_all(printed.stdout))
+    at.cluster.apply(made)
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "drill-now", "namespace": "stormdrill"},
+        "spec": made[-1]["spec"]["jobTemplate"]["spec"],
+    }
+    at.cluster.apply(job)
+
+    def over() -> bool:
+        now = at.cluster.read("/apis/batch/v1/namespaces/stormdrill/jobs/drill-now")
+        status = (now or {}).get("status", {})
+        return bool(status.get("succeeded") or status.get("failed"))
+
+    at.eventually(over, limit_s=120)
+    (pod,) = [one for one in at.cluster.objects("pods", "stormdrill") if "drill-now" in one["metadata"]["name"]]
+    ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    log = f"/api/v1/namespaces/stormdrill/pods/{pod['metadata']['name']}/log"
+    said = Api(at.cluster.admin).call("GET", log).body.decode()
+    assert ended["exitCode"] == 0, said
+    assert '"verdict": "PASS"' in said
+    assert at.causes() == []
+    assert at.left_behind() == [f"configmap {made[-2]['metadata']['name']}"], "the files that it is made of"

@@ -8,6 +8,7 @@ from typing import Any
 
 from stormdrill.cluster.api import Access, Answer, Api
 from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.inside import InCluster
 from stormdrill.errors import Unreachable
 from stormdrill.model.permission import Need
 from stormdrill.model.system import KubernetesSpec
@@ -65,6 +66,11 @@ class LiveClusters:
                 access = self._connect(self.spec.contexts.get(cluster, ""))
                 self._apis[cluster] = Noting(access, cluster)
             return self._apis[cluster]
+
+    @property
+    def inside(self) -> bool:
+        """Whether this process is a pod of the cluster: pods are reached by their own addresses then. Raises Refused."""
+        return all(isinstance(self.api(name).access, InCluster) for name in self.names)
 
     def read(self) -> list[Need]:
         """What was read until now, as rights."""

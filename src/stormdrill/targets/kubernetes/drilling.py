@@ -23,7 +23,6 @@ from stormdrill.ports import Contact, Keeper, Mechanism
 from stormdrill.targets.kubernetes import preflight
 from stormdrill.targets.kubernetes.clusters import LiveClusters, named
 from stormdrill.targets.kubernetes.keeping import ClusterKeeper, HeldHands
-from stormdrill.targets.kubernetes.kubeconfig import in_a_pod
 from stormdrill.targets.kubernetes.mechanism import Changing, needs_of
 from stormdrill.targets.kubernetes.rbac import normal
 from stormdrill.targets.kubernetes.reach import Reach
@@ -72,7 +71,7 @@ class Drilling:
     def needs(self, *, outside: bool | None = None) -> tuple[Need, ...]:
         """Everything: what the plan has read, harm, revert, watchdog, load. `outside`: the run is no pod of it. Raises
         Refused where that takes a look that isn't allowed, or isn't answered."""
-        outside = not in_a_pod() if outside is None else outside
+        outside = not self.clusters.inside if outside is None else outside
         try:
             harm = self.of_injections()
         except Unreachable as error:

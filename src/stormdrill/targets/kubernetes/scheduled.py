@@ -92,7 +92,7 @@ def _pod(wanted: Scheduled, name: str, keys: Mapping[str, str]) -> Manifest:
         "image": wanted.image,
         "command": ["python3", "-m", "stormdrill"],
         "args": _arguments(wanted),
-        "workingDir": HERE,
+        "workingDir": SCRATCH,
         "env": [
             {"name": "HOME", "value": SCRATCH},
             {"name": "XDG_STATE_HOME", "value": f"{RUNS}/.state"},  # with the runs: what one left is found by the next
@@ -122,7 +122,7 @@ def _pod(wanted: Scheduled, name: str, keys: Mapping[str, str]) -> Manifest:
 
 
 def _arguments(wanted: Scheduled) -> list[str]:
-    said = ["run", wanted.path, "--target", "kubernetes", "--json", "--runs", RUNS]
+    said = ["run", f"{HERE}/{wanted.path}", "--target", "kubernetes", "--json", "--runs", RUNS]
     for key, value in wanted.settings.items():
         said += ["--set", f"{key}={value}"]
     return [*said, "--fast"] if wanted.fast else said

@@ -57,7 +57,9 @@ def test_it_may_do_what_the_account_may_and_nothing_on_its_node() -> None:
 def test_what_it_is_told_is_what_a_person_would_write() -> None:
     (container,) = pod(manifests(scheduled(settings={"region": "us"}, fast=True)))["containers"]
     said = " ".join(container["args"])
-    assert said == "run experiments/node-loss.yaml --target kubernetes --json --runs /runs --set region=us --fast"
+    assert (
+        said == "run /drill/experiments/node-loss.yaml --target kubernetes --json --runs /runs --set region=us --fast"
+    )
 
 
 @pytest.mark.parametrize("claim", ["", "drill-runs"])
