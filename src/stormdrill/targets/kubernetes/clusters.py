@@ -69,7 +69,7 @@ class LiveClusters:
 
     @property
     def inside(self) -> bool:
-        """Whether this process is a pod of the cluster: pods are reached by their own addresses then. Raises Refused."""
+        """Whether this process is a pod of the cluster: pods are reached by their own addresses then."""
         return all(isinstance(self.api(name).access, InCluster) for name in self.names)
 
     def read(self) -> list[Need]:
