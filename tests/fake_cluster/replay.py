@@ -26,7 +26,7 @@ from fake_cluster.store import now
 CORPUS = Path(__file__).resolve().parents[1] / "corpus" / "kubernetes"
 PLACE = re.compile(r"<(uid|ip|digest|gen|hash|event|token|continue|rv|time|microtime):(\d+)>")
 MANAGED = ',\\"managedFields\\":['
-SAME_S = 3.0
+SAME_S = 20.0
 """Times that were one second in the recording may lie so far apart here."""
 WATCH_S = 0.4
 """What a watch's timeoutSeconds is shortened to when nothing happens while it is open."""
@@ -295,7 +295,7 @@ class Replay:
         alone = response["ended"] == "by the server" and all(
             event["after"] == exchange["name"] for event in response["events"]
         )
-        connection, answer = self.send(exchange, WATCH_S if alone else 2.0 if "server" in response["ended"] else None)
+        connection, answer = self.send(exchange, WATCH_S if alone else 3.0 if "server" in response["ended"] else None)
         told = Told(answer.status, dict(answer.getheaders()), None)
         thread = threading.Thread(target=_read_lines, args=[answer, told], daemon=True)
         thread.start()
