@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fake_cluster import eviction, podcalls, proxying, quotas, streams
 from fake_cluster.collector import Collector, Namespaces
+from fake_cluster.devices import Devices
 from fake_cluster.endpoints import Endpoints
 from fake_cluster.eviction import Budgets
 from fake_cluster.ground import Ground, Writer
@@ -44,7 +45,7 @@ class Behaviour:
             NodeTaints(self.ground), TaintManager(self.ground), Deployments(self.ground), ReplicaSets(self.ground),
             StatefulSets(self.ground), DaemonSets(self.ground), Jobs(self.ground), Scheduler(self.ground),
             self.kubelet, Collector(self.ground), Namespaces(self.ground), Budgets(self.ground),
-            Quotas(self.ground, cluster.registry), Endpoints(self.ground), self.proxy,
+            Quotas(self.ground, cluster.registry), Endpoints(self.ground), self.proxy, Devices(self.ground),
         ]  # fmt: skip
         self.kubelet.poke = lambda key: self.loop.poke(self.kubelet, key)
         eviction.install(cluster.registry)

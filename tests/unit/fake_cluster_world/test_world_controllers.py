@@ -180,6 +180,26 @@ def test_a_daemon_set_follows_its_node_selector(cluster: FakeCluster) -> None:
     assert [one["spec"]["nodeName"] for one in running(cluster)] == ["us-cpu-1"]
 
 
+def test_devices_are_there_while_their_plugin_runs(cluster: FakeCluster) -> None:
+    template = deployment("plugin", nodeSelector={"topology.kubernetes.io/region": "eu"})["spec"]
+    template.pop("replicas")
+    template["template"]["metadata"]["annotations"] = {"fake-cluster/advertises": "nvidia.com/gpu=4"}
+    cluster.apply({"apiVersion": "apps/v1", "kind": "DaemonSet", "spec": template,
+                   "metadata": {"name": "plugin", "namespace": "default"}})  # fmt: skip
+
+    def devices(node: str) -> str | None:
+        cluster.settle()
+        return (cluster.read(f"/api/v1/nodes/{node}") or {})["status"]["allocatable"].get("nvidia.com/gpu")
+
+    assert [devices(node) for node in ("eu-cpu-1", "eu-cpu-2", "us-cpu-1")] == ["4", "4", None]
+
+    def move(thing: Obj) -> None:
+        thing["spec"]["template"]["spec"]["nodeSelector"] = {"stormdrill.dev/nowhere": "true"}
+
+    cluster.registry.change("daemonsets", "default", "plugin", move)
+    assert [devices(node) for node in ("eu-cpu-1", "eu-cpu-2", "us-cpu-1")] == ["0", "0", None]
+
+
 def test_a_stateful_set_counts_its_pods(cluster: FakeCluster) -> None:
     body = deployment("db")
     body |= {"kind": "StatefulSet"}
