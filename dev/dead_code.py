@@ -48,6 +48,7 @@ CALLED_BY = {
     **dict.fromkeys(
         ("NodeLoss", "NoisyNeighbour", "Partition", "QueueBacklog", "RegionLoss"), "faults.builtin, by its word"
     ),
+    **dict.fromkeys(("BadRelease", "QuotaExhaustion", "Segmentation"), "faults.builtin, by its word"),
     "refuse": "users' locustfiles",
     "read_policy": "tools that read one file alone",
     "read_system": "tools that read one file alone",
