@@ -26,6 +26,13 @@ DONE = {
     "device": "impaired",
     "tell": "told",
     "beside": "crowded",
+    "nodes": "lost",
+    "scale": "taken away",
+    "isolate": "isolated",
+    "rollout": "rolled out",
+    "capacity": "withdrawn",
+    "quota": "capped",
+    "segment": "tried",
 }
 """What became of the instance when the mechanism of that word bit; at most ten characters, a column of the terminal."""
 UNDONE = {
@@ -44,6 +51,13 @@ UNDONE = {
     "device": "put back",
     "tell": "taken back",
     "beside": "left alone",
+    "nodes": "opened",
+    "scale": "given back",
+    "isolate": "joined",
+    "rollout": "put back",
+    "capacity": "advertised",
+    "quota": "uncapped",
+    "segment": "ended",
 }
 """What became of it when the cause was seen to be gone."""
 SPOKEN = {"warmup": "warm-up", "failback": "fail-back"}

@@ -35,7 +35,11 @@ def of_container(action: str, code: int | None = None, expected: bool = False) -
     return ev.ContainerEvent("gateway-eu", "c1", action, code, expected, "")
 
 
-@pytest.mark.parametrize("word", sorted(UNDO_WORDS))
+IN_CLUSTERS = ("nodes", "scale", "isolate", "capacity")
+"""What faults don't ask for themselves: it is what they are bound to."""
+
+
+@pytest.mark.parametrize("word", sorted({*UNDO_WORDS, *IN_CLUSTERS}))
 def test_each_mechanism_has_a_word_for_its_bite_and_one_for_its_end(word: str) -> None:
     for said in (DONE[word], UNDONE[word]):
         assert 0 < len(said) <= 10, "a column of the terminal"

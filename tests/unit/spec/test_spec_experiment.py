@@ -303,7 +303,7 @@ def test_what_the_user_s_repository_lacks_comes_from_the_catalogue(edited: Edit)
     path = edited()
     (path.parent.parent / "policy.yaml").unlink()
     loaded = read(path)
-    assert loaded.policy.targets == ("process", "docker")
+    assert loaded.policy.targets == ("process", "docker", "kubernetes")
     assert not loaded.sources["policy.yaml"].path.is_relative_to(path.parent.parent)
 
 
