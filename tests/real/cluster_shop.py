@@ -75,7 +75,7 @@ title: The shop's own users are served while a region is gone
 hypothesis: us goes on serving
 owner: tests
 system: shop
-load: observed
+load: {load}
 phases: {{warmup: 500ms, baseline: {baseline}, fault: {fault}, recovery: {recovery}}}
 faults:
   - {use}
@@ -150,7 +150,7 @@ class Shop:
         return self.repository.root
 
     def lay_out(self, use: str = NODES, *, lease: str = "4s", empties: str = "taint", **phases: str) -> None:
-        times = {"baseline": "3s", "fault": "3s", "recovery": "1s", **phases}
+        times = {"baseline": "3s", "fault": "3s", "recovery": "1s", "load": "observed", **phases}
         (self.root / "experiments" / "systems").mkdir(parents=True, exist_ok=True)
         (self.root / "experiments" / "systems" / "shop.yaml").write_text(
             SYSTEM.format(image=SUITE, lease=lease, empties=empties)

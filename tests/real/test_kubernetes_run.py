@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster_shop import NODES, PODS, STOP, Shop, outcome, shop
-from drill import Repository
+from drill import PROFILE, Repository
 
 from stormdrill import api
 from stormdrill.api import targets
@@ -189,7 +189,8 @@ def refusal(at: Shop, monkeypatch: pytest.MonkeyPatch) -> str:
     try:
         made = api.plan(at.root / "experiments" / "shop.yaml", "kubernetes")
         run_dir = at.root / "20260101T000000Z-shop-0000"
-        targets.make("kubernetes", made.system, run_dir, injections=made.injections).preflight()
+        load = made.experiment.load
+        targets.make("kubernetes", made.system, run_dir, injections=made.injections, load=load).preflight()
     except Refused as refused:
         return str(refused)
     return ""
@@ -207,11 +208,14 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("word", USES)
+@pytest.mark.parametrize("word", [*USES, "load"])
 def test_without_any_one_of_the_printed_rules_a_run_is_refused_by_that_rules_name(
     at: Shop, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at.lay_out(USES[word], empties=word if word in ("evict", "delete") else "taint")
+    if word == "load":
+        with_load(at)
+    else:
+        at.lay_out(USES[word], empties=word if word in ("evict", "delete") else "taint")
     made = printed_rules(at)
     at.cluster.apply(made)
     at.as_user(at.cluster.account("stormdrill", "stormdrill"))
@@ -244,6 +248,29 @@ def test_with_the_printed_rules_alone_the_run_works(at: Shop, word: str) -> None
     assert refused == (exceeded if word == "quota" else set())
     assert {item.outcome for item in at.of(Injected)} == {"done"}
     assert all(item.gone for item in at.of(RevertVerified))
+    assert at.causes() == []
+    assert at.left_behind() == []
+
+
+def with_load(at: Shop) -> None:
+    """Sent from pods of the cluster, by a user who gets a page."""
+    at.lay_out(PODS, load="{profile: one, rate: 40/s}")
+    (at.root / "loadgen").mkdir()
+    (at.root / "loadgen" / "one.yaml").write_text(PROFILE)
+    place = at.root / "experiments" / "shop.yaml"
+    place.write_text(place.read_text().replace("success{region=us}", "success"))
+
+
+def test_with_a_load_the_rights_are_those_of_its_pods_too(at: Shop) -> None:
+    with_load(at)
+    at.cluster.apply(printed_rules(at))
+    at.as_user(at.cluster.account("stormdrill", "stormdrill"))
+    asked = len(at.cluster.requests)
+    done = at.repository.command("run", "experiments/shop.yaml", "--target", "kubernetes", "--json", limit_s=150)
+    told = outcome(done.stdout)
+    assert told.get("status") == "completed", f"{done.stderr}\n{done.stdout}"
+    assert told["load"]["sent"] > 0
+    assert [(one.method, one.path) for one in at.cluster.requests[asked:] if one.status == 403] == []
     assert at.causes() == []
     assert at.left_behind() == []
 

@@ -77,8 +77,12 @@ def needs(system: System, use: LoadUse | None) -> Callable[[str], Sequence[Need]
 
     def of(cluster: str) -> Sequence[Need]:
         from stormdrill.load.in_cluster_pods import needs as of_load
+        from stormdrill.model.permission import Need
 
-        return of_load(spec.suite, cluster) if cluster == sent_in(system) else ()
+        if cluster != sent_in(system):
+            return ()
+        why = "to find the Service by which load enters"
+        return (*of_load(spec.suite, cluster), Need("list", "", "services", spec.namespace, cluster=cluster, why=why))
 
     return of
 
