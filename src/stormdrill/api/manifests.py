@@ -61,6 +61,13 @@ def _check(layout: Layout) -> None:
         for option, name in names
         if not LABEL.fullmatch(name)
     ]
+    problems += [
+        f"--queue-node {name}={node}: there is no region {name}; regions: {', '.join(layout.regions)}"
+        for name, node in layout.queue_nodes.items()
+        if name not in layout.regions
+    ]
+    if layout.queue_nodes and layout.storage != "node":
+        problems.append(f"--queue-node goes with --storage node, and the storage is {layout.storage}; leave one out")
     if layout.namespace.startswith("kube-") or layout.namespace == "stormdrill":
         problems.append(f"--namespace {layout.namespace}: no drill is allowed there; take another")
     if problems:

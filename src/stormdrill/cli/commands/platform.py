@@ -29,6 +29,14 @@ def platform() -> None:
     help="A label of the nodes that it may run on; can be repeated.",
 )
 @click.option("--storage", type=click.Choice(["node", "claim", "none"]), default="node", show_default=True)
+@click.option(
+    "--queue-node",
+    "queue_nodes",
+    type=options.Setting(),
+    multiple=True,
+    callback=options.as_settings,
+    help="REGION=NODE: where that region's gateway runs, so that it finds its queue again; can be repeated.",
+)
 @click.option("--gpu-resource", default="", help="What GPU workers ask for: nvidia.com/gpu. By default nothing.")
 @click.option("--segmented", is_flag=True, help="With a NetworkPolicy: edges can't reach the feed.")
 @click.option("--kustomize", type=click.Path(file_okay=False, path_type=Path), help="Write a kustomize tree there.")
@@ -39,6 +47,7 @@ def manifests(
     regions: str,
     nodes: dict[str, str],
     storage: str,
+    queue_nodes: dict[str, str],
     gpu_resource: str,
     segmented: bool,
     kustomize: Path | None,
@@ -54,6 +63,7 @@ def manifests(
         pull=pull,
         nodes=nodes,
         storage=storage,
+        queue_nodes=queue_nodes,
         gpu_resource=gpu_resource,
         segmented=segmented,
     )

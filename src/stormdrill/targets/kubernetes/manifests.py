@@ -25,8 +25,6 @@ DRAIN_S = 2
 CONNECTION_AGE_S = 2
 """A Service that leads somewhere else reaches new connections only: none is kept for longer."""
 KEPT_AT = "/var/lib/stormdrill-platform"
-KEEPER = "stormdrill.dev/keeps-queue"
-"""Label of the node in each region that its gateway comes back to, where its queue is a directory of the node."""
 
 
 class Layout(Struct, frozen=True):
@@ -42,6 +40,8 @@ class Layout(Struct, frozen=True):
     storage: str = "node"
     """Where a gateway's queue is kept: node (a directory of the node), claim (a PersistentVolumeClaim), none (lost with
     the pod, and so is what it had accepted)."""
+    queue_nodes: dict[str, str] = {}
+    """Region → name of the node that its gateway may run on, for a queue that is kept in a directory of it."""
     gpu_resource: str = ""
     """What a GPU worker asks of its node (nvidia.com/gpu); empty: nothing, its devices are simulated."""
     segmented: bool = False
@@ -213,12 +213,12 @@ def _pod(layout: Layout, part: Part) -> dict[str, object]:
         "volumes": _volumes(layout, part),
     }
     where = {**({REGION: part.region} if part.region else {}), **layout.nodes}
+    if rooted and part.region in layout.queue_nodes:
+        where["kubernetes.io/hostname"] = layout.queue_nodes[part.region]
     if where:
         pod["nodeSelector"] = where
     if part.pool:  # a cluster without GPU nodes runs the simulated ones elsewhere
         pod["affinity"] = _prefers({"key": "pool", "operator": "In", "values": [part.pool]})
-    if rooted:
-        pod["affinity"] = _prefers({"key": KEEPER, "operator": "Exists"})
     if part.replicas > 1:  # over regions first, so that the loss of one leaves somebody
         spread = {"maxSkew": 1, "topologyKey": REGION, "whenUnsatisfiable": "ScheduleAnyway"}
         pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": part.selector}}]

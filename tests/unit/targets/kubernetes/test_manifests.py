@@ -145,6 +145,14 @@ def test_a_gateways_queue_outlives_its_pod_unless_it_is_said_otherwise() -> None
     assert set(of_kind("PersistentVolumeClaim", Layout(image="i", storage="claim"))) == {"gateway-eu", "gateway-us"}
 
 
+def test_a_gateway_with_a_node_of_its_own_runs_there_alone() -> None:
+    layout = Layout(image="i", queue_nodes={"eu": "n7"})
+    chosen = {name: pod_of(one).get("nodeSelector", {}) for name, one in of_kind("Deployment", layout).items()}
+    assert {name for name, where in chosen.items() if where.get("kubernetes.io/hostname") == "n7"} == {"gateway-eu"}
+    with pytest.raises(Refused, match="no region mars"):
+        manifests.manifests(Layout(image="i", queue_nodes={"mars": "n7"}))
+
+
 def test_what_would_make_no_name_or_a_forbidden_place_is_refused_all_at_once() -> None:
     with pytest.raises(Refused) as refused:
         manifests.manifests(Layout(image="i", regions=("eu", "eu", "A_"), namespace="kube-system"))
