@@ -40,7 +40,7 @@ def platform() -> None:
 @click.option("--gpu-resource", default="", help="What GPU workers ask for: nvidia.com/gpu. By default nothing.")
 @click.option("--segmented", is_flag=True, help="With a NetworkPolicy: edges can't reach the feed.")
 @click.option("--kustomize", type=click.Path(file_okay=False, path_type=Path), help="Write a kustomize tree there.")
-def manifests(
+def manifests(  # noqa: PLR0913  (one for each option)
     image: str,
     pull: str,
     namespace: str,
