@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -41,6 +42,8 @@ class Run:
     probes: dict[str, Probe] = field(default_factory=dict)
     again_at: dict[str, float] = field(default_factory=dict)
     """When a container that ended is started again."""
+    hooks: dict[str, LocalProcess] = field(default_factory=dict)
+    """preStop."""
     ephemeral: list[str] = field(default_factory=list)
     """Containers that came later: they are started once, and nothing waits for them."""
     ends_at: float | None = None
@@ -250,9 +253,12 @@ class Kubelet:
                 run.ends_at = time.monotonic() + pod["metadata"].get("deletionGracePeriodSeconds", 0)
                 for probe in run.probes.values():
                     probe.stop()
-                for process in run.processes.values():
-                    process.terminate()
+                self._before_stop(run)
                 self._tell(run, ending=True)
+            for name, process in run.processes.items():
+                hook = run.hooks.get(name)
+                if hook is None or hook.exit_code is not None:
+                    process.terminate()
             left_s = run.ends_at - time.monotonic()
             if run.alive and left_s > 0:
                 return left_s
@@ -265,6 +271,22 @@ class Kubelet:
                 self._tell(run, ending=True)
         self.ground.delete("pods", pod, grace=0)
         return None
+
+    def _before_stop(self, run: Run) -> None:
+        """preStop: only when it has ended comes the SIGTERM, within the same grace."""
+        key = run.pod["metadata"]["namespace"], run.pod["metadata"]["name"]
+        for spec in run.pod["spec"]["containers"]:
+            hook = (spec.get("lifecycle") or {}).get("preStop") or {}
+            words = (hook.get("exec") or {}).get("command") or []
+            if "sleep" in hook:
+                words = ["sleep", str(hook["sleep"]["seconds"])]
+            process = run.processes.get(spec["name"])
+            if not words or process is None or process.exit_code is not None:
+                continue
+            argv, environment, where = self.inside(run.pod, spec, words)
+            with contextlib.suppress(OSError):
+                log = self.log_of(run.pod, f"{spec['name']}.stop", 0)
+                run.hooks[spec["name"]] = LocalProcess(argv, environment, log, lambda: self.poke(key), where)
 
     def _kill(self, run: Run) -> None:
         for probe in run.probes.values():

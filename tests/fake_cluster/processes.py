@@ -51,6 +51,7 @@ class LocalProcess:
     ) -> None:
         """Raises OSError where there is no such program. `ended` is told from a thread of its own."""
         self._ended = ended
+        self._told = False
         if not argv:
             raise FileNotFoundError("no command specified")
         with log.open("ab") as into:
@@ -80,7 +81,9 @@ class LocalProcess:
         self._ended()
 
     def terminate(self) -> None:
-        if self._process.returncode is None:
+        """Once: a second SIGTERM would say more than a kubelet does."""
+        if not self._told and self._process.returncode is None:
+            self._told = True
             self._process.terminate()
 
     def kill(self) -> None:

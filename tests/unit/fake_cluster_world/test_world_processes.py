@@ -159,6 +159,17 @@ def test_a_deletion_is_sigterm_and_its_exit_is_waited_for(cluster: FakeCluster, 
     assert told.exists()
 
 
+def test_what_comes_before_a_stop_ends_before_sigterm(cluster: FakeCluster, tmp_path: Path) -> None:
+    begun, order = tmp_path / "begun", tmp_path / "order"
+    trap = TRAPS.format(f"(open({str(order)!r},'a').write('stopped'), sys.exit(0))", str(begun))
+    hook = {"preStop": {"exec": {"command": ["sh", "-c", f"sleep 0.2; printf 'before ' >> {order}"]}}}
+    cluster.apply(pod("p", trap, container={"lifecycle": hook}))
+    eventually(begun.exists)
+    cluster.registry.end("pods", "default", "p")
+    eventually(lambda: phase(cluster, "p") == "gone")
+    assert order.read_text() == "before stopped"
+
+
 def test_a_process_that_does_not_heed_sigterm_is_killed_after_the_grace(cluster: FakeCluster, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     cluster.apply(pod("p", TRAPS.format("None", str(begun)), terminationGracePeriodSeconds=1))

@@ -101,8 +101,8 @@ def test_a_service_goes_round_and_leaves_out_who_is_not_ready(cluster: FakeClust
 
 def test_a_service_without_a_ready_endpoint_refuses(cluster: FakeCluster) -> None:
     cluster.registry.change("services", "default", "s", lambda one: one["spec"].update(selector={"app": "none"}))
-    with connect(cluster) as nobody, pytest.raises(ConnectionError):
-        asked_or_refused(nobody)
+    with pytest.raises(ConnectionError):
+        asked_or_refused(cluster)
     cluster.settle()
     assert "subsets" not in (cluster.read("/api/v1/namespaces/default/endpoints/s") or {})
 
@@ -124,9 +124,10 @@ def of(cluster: FakeCluster, app: str) -> list[Obj]:
     return [one for one in cluster.objects("pods", "platform") if one["metadata"]["labels"]["app"] == app]
 
 
-def asked_or_refused(connection: socket.socket) -> None:
-    if not asked(connection):
-        raise ConnectionError
+def asked_or_refused(cluster: FakeCluster) -> None:
+    with connect(cluster) as connection:
+        if not asked(connection):
+            raise ConnectionError
 
 
 @pytest.fixture
