@@ -247,6 +247,14 @@ def test_what_is_so_already_is_not_told(kube: Kube, rig: Rig) -> None:
     rig.revert(one)
 
 
+def test_a_policy_that_would_keep_the_pod_that_tells_away_is_named(kube: Kube, rig: Rig) -> None:
+    one = injection("tell", told(kube))
+    metadata = {"name": "closed", "namespace": kube.namespaces[-1]}
+    spec: Object = {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": []}
+    kube.make({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec})
+    assert "NetworkPolicy closed would keep a pod of ours from web-1" in rig.mechanisms["tell"].refusal(one)
+
+
 def test_a_request_that_nobody_took_back_is_not_said_to_be_gone(kube: Kube, rig: Rig) -> None:
     """Its pod was lost with its node: nothing ended it in order."""
     if kube.real:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from stormdrill.targets.kubernetes.mechanisms.within import (
 MOST_PEERS = 3
 """Of those outside, before the API server itself is tried."""
 MOST_SOURCES = 3
+ARMING_LIMIT_S = 8.0
+"""For all tries together before the cut."""
 THE_API_SERVER = ""
 
 
@@ -108,9 +111,11 @@ class Isolating(Changing):
         how = _isolate(injection)
         self._ways.pop(injection.id, None)
         self._blind.pop(injection.id, None)
-        why = "none of them is ready"
+        why, until_s = "none of them is ready", time.monotonic() + ARMING_LIMIT_S
         for slot in self._sources(how):
             for host, port in self._peers(how):
+                if time.monotonic() > until_s:
+                    break
                 try:
                     said = self._try(slot, host, port)
                 except Blind as blind:

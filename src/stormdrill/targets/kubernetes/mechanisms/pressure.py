@@ -173,12 +173,12 @@ class PressingPods(Changing):
                     f"{injection.instance} has {ceiling_mb:.0f} MB left below its limit: too little to take"
                 )
         deadline_s = f"{injection.for_s + GRACE_S:.0f}"
+        if run(api, slot, ("sh", "-c", "")) is None:
+            raise Unreachable(f"in {slot.pod} there is no sh, by which the watchdog could end an allocator")
         if run(api, slot, ("python3", "-c", "")) is not None:
             numbers = ("--mb-per-s", f"{how.mb_per_s:g}", "--ceiling-mb", f"{ceiling_mb:g}", "--deadline-s", deadline_s)
             spared = ("--spared",) if app else ()
             return ("python3", "-c", TEXT.read_text(), *numbers, *spared, "--while-stdin", "--tag", tag)
-        if run(api, slot, ("sh", "-c", "")) is None:
-            raise Unreachable(f"in {slot.pod} there is neither python3 nor sh to take memory with")
         words = (f"{how.mb_per_s * 1024:.0f}", f"{ceiling_mb:.0f}", deadline_s, "" if app else FIRST_TO_DIE, tag)
         return ("sh", "-c", WHILE_STDIN + IN_SH, "sh", *words)
 

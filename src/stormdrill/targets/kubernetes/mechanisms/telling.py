@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from stormdrill.cluster.changes import Change
+from stormdrill.cluster.naming import LABEL
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Tell
 from stormdrill.model.permission import Need
@@ -17,8 +18,9 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Effect
-from stormdrill.targets.kubernetes.mechanism import Changing, Clusters, Left, Object, at
+from stormdrill.targets.kubernetes.mechanism import Changing, Clusters, Left, Object, at, texts
 from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, created, name_of, pod, short
+from stormdrill.targets.kubernetes.mechanisms.policies import closed_to, confining
 from stormdrill.targets.kubernetes.mechanisms.within import WhichPod
 
 GRACE_S = 10.0
@@ -50,6 +52,12 @@ class TellingByPod(Changing):
             return f"{injection.instance} has no pod now, and can be told nothing; choose one that runs"
         if not found.port:
             return f"nothing says on which port {injection.instance} listens; add port: to its service"
+        policies = list(self.items(found.cluster, _policies(found.namespace)))
+        told = self.get(found.cluster, f"{_path(found.namespace)}/{found.pod}")
+        ours = {LABEL: self.clusters.run, OF_ONE: short(injection)}
+        if closed := closed_to(policies, [texts(at(told, "metadata", "labels"))], ours) or confining(policies, ours):
+            said = f"NetworkPolicy {', '.join(closed)} would keep a pod of ours from {injection.instance}"
+            return f"{said}; allow pods with the label {OF_ONE} there"
         return ""
 
     def notes(self, injection: Injection) -> tuple[str, ...]:
@@ -105,6 +113,7 @@ class TellingByPod(Changing):
             return ()
         where = (found.namespace, "", "", found.cluster)
         return (
+            Need("list", "networking.k8s.io", "networkpolicies", *where, "to see who is let in"),
             Need("get", "", "pods", *where, "to see under which address an instance is told"),
             Need("get", "", "pods", found.namespace, "", "portforward", found.cluster, "to see what it was told"),
         )
@@ -119,6 +128,10 @@ class TellingByPod(Changing):
             return ""
         seen = self._asks.observe(injection)
         return "" if seen.gone else f"{seen.witness}: {seen.detail}"
+
+
+def _policies(namespace: str) -> str:
+    return f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
 
 
 def _path(namespace: str) -> str:
