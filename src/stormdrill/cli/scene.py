@@ -330,14 +330,32 @@ class Scene:
     @_tell.register
     def _(self, event: e.TornDown, at_ms: float) -> list[Line]:
         self._doing = "judging"
-        count = telling.ended_text(event.ended, self._target, self._proxied)
-        lines = [Line("system", "ended", count, figures.seconds(event.took_ms / 1000))]
+        if self._target == "kubernetes" and not event.ended:
+            lines = [Line("system", "runs on", "nothing of it was started or ended")]
+        else:
+            count = telling.ended_text(event.ended, self._target, self._proxied)
+            lines = [Line("system", "ended", count, figures.seconds(event.took_ms / 1000))]
         return [*lines, Line("system", "LEFT", _names(event.left))] if event.left else lines
 
     @_tell.register
     def _(self, event: e.LoadStarted, at_ms: float) -> list[Line]:
         self._epoch_ms = event.epoch_mono_ms
         return []
+
+    @_tell.register
+    def _(self, event: e.ClusterHeld, at_ms: float) -> list[Line]:
+        self._doing = "waiting for the system"
+        where = f"{event.cluster} · " if event.cluster else ""
+        return [Line("cluster", "held", f"{where}{event.suite}/{event.ledger} · watchdog after {event.lease_s:g} s")]
+
+    @_tell.register
+    def _(self, event: e.ClusterLost, at_ms: float) -> list[Line]:
+        return [Line("cluster", "LOST", f"{f'{event.cluster} · ' if event.cluster else ''}{event.detail}")]
+
+    @_tell.register
+    def _(self, event: e.ClusterBack, at_ms: float) -> list[Line]:
+        said = f"{f'{event.cluster} · ' if event.cluster else ''}{event.detail}"
+        return [Line("cluster", "back", said, figures.seconds(event.away_ms / 1000))]
 
     @_tell.register
     def _(self, event: e.Warned, at_ms: float) -> list[Line]:

@@ -111,6 +111,8 @@ def _(event: ev.AbortRequested, row: Told) -> str:
 def _(event: ev.TornDown, row: Told) -> str:
     left = f"; still alive: {listed(event.left)}" if event.left else ""
     target = row.source.plan.target if row.source.plan else "process"
+    if target == "kubernetes" and not event.ended:
+        return f"Nothing of the system was ended: it runs on{left}."
     proxied = any(started.role == "proxy" for _, started in row.source.all(ev.ProcessSpawned))
     ended = telling.ended_text(event.ended, target, proxied)
     return f"{ended} ended by {event.by} in {show_duration(event.took_ms / 1000)}{left}."
@@ -161,6 +163,39 @@ def _(event: ev.ContainerStarted, row: Told) -> str:
 def _(event: ev.ContainerEvent, row: Told) -> str:
     who = " by stormdrill" if event.expected else ""
     return _befell(row) or f"The engine told {event.action} of {listed(row.names)}{who}{_because(event.detail)}."
+
+
+@_says(ev.ClusterHeld)
+def _(event: ev.ClusterHeld, row: Told) -> str:
+    return (
+        f"{_cluster(event.cluster)} is held for the run: ledger {event.ledger} and watchdog {event.watchdog} in "
+        f"{event.suite}; without a sign of the runner for {event.lease_s:g} s everything is reverted."
+    )
+
+
+@_says(ev.ClusterLost)
+def _(event: ev.ClusterLost, row: Told) -> str:
+    return f"The API server of {_cluster(event.cluster, 'the cluster')} no longer answers{_because(event.detail)}."
+
+
+@_says(ev.ClusterBack)
+def _(event: ev.ClusterBack, row: Told) -> str:
+    away = show_duration(event.away_ms / 1000)
+    where = _cluster(event.cluster, "the cluster")
+    return f"The API server of {where} answers again after {away}{_because(event.detail)}."
+
+
+@_says(ev.PodBound)
+def _(event: ev.PodBound, row: Told) -> str:
+    if not event.instead_of:
+        return f"Found running: {plural(len(row.names), 'pod')}: {listed(row.names)}."
+    return (
+        f"{event.instance} is pod {event.pod} now{f', on {event.node}' if event.node else ''}: the one before has gone."
+    )
+
+
+def _cluster(name: str, otherwise: str = "The cluster") -> str:
+    return f"cluster {name}" if name else otherwise
 
 
 @_says(ev.SystemReady)

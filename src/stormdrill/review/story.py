@@ -51,6 +51,7 @@ _KIND: dict[type[ev.Event], MarkKind] = {
     ev.AbortRequested: "guard",
     ev.JournalTakenOver: "guard",
     ev.ContainerEvent: "fault",
+    ev.ClusterLost: "guard",
 }
 _SKIPPED: tuple[type[ev.Event], ...] = (*QUIET, ev.InstanceReady, ev.KeeperStarted, ev.RevertStarted, ev.Reverted,
                                       ev.ContainerEvent)  # fmt: skip
@@ -173,6 +174,8 @@ def _key(event: ev.Event, source: Source) -> tuple[str, ...]:
             return (event.type, event.role)
         case ev.ContainerStarted():
             return (event.type, event.role, str(event.owned))
+        case ev.PodBound():
+            return (event.type, event.uid if event.instead_of else "")
         case ev.ProcessExited() if event.expected:
             return (event.type, "expected")
         case ev.ProcessExited() | ev.ContainerEvent():
@@ -185,6 +188,8 @@ def _who(event: ev.Event, source: Source) -> str:
     """What is listed when events share a row; empty for those that never do."""
     match event:
         case ev.Armed() | ev.ProcessSpawned() | ev.ProcessExited() | ev.ContainerStarted() | ev.ContainerEvent():
+            return event.instance
+        case ev.PodBound():
             return event.instance
         case ev.InjectStarted() | ev.Injected() | ev.EffectObserved() | ev.Reverted() | ev.RevertVerified():
             return source.instance_of(event.injection)

@@ -1,0 +1,31 @@
+"""What befalls a run on a cluster is told in sentences: who held it, when it was lost, which pod an instance is now."""
+
+from __future__ import annotations
+
+from stormdrill.model import event as ev
+from stormdrill.review.sentences import sentence
+from stormdrill.review.story import Told
+
+
+def said(*events: ev.Event, names: tuple[str, ...] = ()) -> str:
+    told = Told(ev.Recorded(1, "", 0.0, events[0]), ("",), [1], list(names), list(events), None)  # type: ignore[arg-type]
+    return sentence(told) or ""
+
+
+def test_who_holds_it_and_what_happens_without_a_sign_of_the_runner() -> None:
+    text = said(ev.ClusterHeld("", "stormdrill", "stormdrill-r1", "stormdrill-shop", "stormdrill-r1-watchdog", 10.0))
+    assert text.startswith("The cluster is held for the run: ledger stormdrill-r1 and watchdog")
+    assert "for 10 s everything is reverted" in text
+
+
+def test_a_loss_and_its_end_are_told_with_how_long_it_was() -> None:
+    assert said(ev.ClusterLost("eu", "no answer")) == "The API server of cluster eu no longer answers: no answer."
+    back = said(ev.ClusterBack("", 4200.0, "the Lease is still the run's"))
+    assert back == "The API server of the cluster answers again after 4.2 s: the Lease is still the run's."
+
+
+def test_pods_that_are_found_are_told_together_and_each_new_one_alone() -> None:
+    first, other = (ev.PodBound(f"web-{n}", "web", "", "shop", f"web-abc{n}", f"u{n}", "n1", "") for n in (1, 2))
+    assert said(first, other, names=("web-1", "web-2")) == "Found running: 2 pods: web-1 and web-2."
+    new = ev.PodBound("web-1", "web", "", "shop", "web-abc3", "u3", "n2", "u1")
+    assert said(new, names=("web-1",)) == "web-1 is pod web-abc3 now, on n2: the one before has gone."
