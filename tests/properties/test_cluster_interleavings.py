@@ -145,7 +145,7 @@ class Play:
     def _next(self, waiting: list[Actor]) -> None:
         free = self.steps <= CHOSEN_STEPS
         pick = self.choose(11) if free else 0
-        if pick >= 11 and self.stage.late:
+        if pick >= 11 and self.stage.late and not self.choose(5):
             self.stage.deliver(self.choose(len(self.stage.late) - 1))
             return
         actor = waiting[self.choose(len(waiting) - 1) if pick >= 7 else 0]

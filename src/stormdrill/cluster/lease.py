@@ -119,7 +119,8 @@ class Lease:
             if answer.status == 409:  # somebody wrote there, or an answer of ours was lost
                 there = read(self.api, self.path, until)
                 if (held := text(there, "spec", "holderIdentity")) != self.holder:
-                    self.lost = f"the Lease {self.name} was taken by {held or 'nobody'}"
+                    how = f"taken by {held}" if held else "released, as the watchdog does when everything is reverted"
+                    self.lost = f"the Lease {self.name} was {how}"
                     return False
                 sent_s = self.clock()
                 answer = call(self.api, until, "PUT", self.path, self._body(text(there, "metadata", "resourceVersion")))

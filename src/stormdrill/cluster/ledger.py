@@ -203,7 +203,7 @@ class Ledger:
                 there = self.read(until)
                 if there is None or (while_open and there.state != OPEN):
                     raise Closed(
-                        f"the ledger is {there.state}: {there.stop}" if there else f"the ledger {self.path} is gone"
+                        f"the ledger is {there.state}: {there.why}" if there else f"the ledger {self.path} is gone"
                     )
                 if not while_open:
                     raise _Stale(f"the ledger {self.path} doesn't take it: {answer.said}")

@@ -1,0 +1,392 @@
+"""A hold leaves everything in place or nothing; the watchdog reverts when nobody else will."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import cluster_rig as rig
+from cluster_rig import NODE, POLICY, SUITE, WORKER, patch_of, scaled, taint
+from fake_cluster import FakeCluster
+from keeping import eventually as in_time
+from stormdrill.cluster import naming, recovering
+from stormdrill.cluster.api import MERGE_PATCH, Api
+from stormdrill.cluster.changes import Change, NotApplied
+from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.ledger import CLOSED, Armed, Ledger
+from stormdrill.cluster.rights import Right, of_runner, of_watchdog
+from stormdrill.cluster.watchdog import Watchdog
+from stormdrill.errors import Refused, Unreachable
+from stormdrill.model.undo import KubeDelete
+
+LEASE_S = 1.0
+LEDGER = f"/api/v1/namespaces/{SUITE}/configmaps/stormdrill-r1"
+JOB = f"/apis/batch/v1/namespaces/{SUITE}/jobs/stormdrill-r1-watchdog"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SUITE}/leases/stormdrill-platform"
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    """Watchdogs run as processes of this machine."""
+    with FakeCluster(run_images={rig.IMAGE: []}) as made:
+        rig.small_world(made)
+        made.settle()
+        yield made
+
+
+def eventually(holds: Callable[[], object], what: str, limit_s: float = 10.0) -> None:
+    try:
+        in_time(holds, limit_s)
+    except AssertionError:
+        raise AssertionError(f"not in time: {what}") from None
+
+
+def hold(cluster: FakeCluster, run: str = "r1", **more: object) -> Hold:
+    api = Api(cluster.admin)
+    given: dict[str, object] = {"lease_s": LEASE_S, "namespaces": (rig.PLATFORM,), "ready_s": 20.0, **more}
+    return Hold(api, run, "platform", rig.IMAGE, **given)  # type: ignore[arg-type]  # by name
+
+
+def worker(cluster: FakeCluster, injection: str = "a") -> Change:
+    return patch_of(cluster.read(WORKER) or {}, WORKER, "r1", injection, scaled(0, 3))
+
+
+def replicas(cluster: FakeCluster) -> int:
+    return int((cluster.read(WORKER) or {})["spec"]["replicas"])
+
+
+def suite_of(cluster: FakeCluster) -> list[str]:
+    """What stands in the suite's namespace and is a run's."""
+    found = [thing for kind in ("configmaps", "jobs", "pods") for thing in cluster.objects(kind, SUITE)]
+    return [thing["metadata"]["name"] for thing in found if "stormdrill" in thing["metadata"].get("labels", {})]
+
+
+def stop(cluster: FakeCluster, why: str) -> None:
+    body = {"metadata": {"annotations": {naming.STOP: why}}}
+    assert Api(cluster.admin).call("PATCH", LEDGER, body, content_type=MERGE_PATCH).good
+
+
+def abandon(held: Hold) -> None:
+    """As if its process were frozen: nothing renews the Lease."""
+    held._heart._over.set()
+
+
+# opening and closing
+
+
+def test_from_open_to_close_nothing_is_left_behind(cluster: FakeCluster) -> None:
+    before = rig.still(cluster)
+    held = hold(cluster)
+    held.open()
+    assert held.trouble() == ""
+    assert set(held.names.values()) == {"stormdrill-r1", "stormdrill-platform", "stormdrill-r1-watchdog"}
+    for injection, changes in rig.plan(cluster, "r1").items():
+        held.arm(injection, rig.undos(changes), 60.0)
+        for change in changes:
+            held.dry_run(injection, change)
+            held.apply(injection, change)
+    assert held.close() == ()
+    cluster.settle()
+    assert rig.differences(before, rig.still(cluster)) == []
+    eventually(lambda: not suite_of(cluster), "the run's own objects are gone")
+    assert "holderIdentity" not in (cluster.read(LEASE) or {})["spec"]
+
+
+def test_the_watchdog_is_there_before_open_returns_and_stands_off_the_faulted_nodes(cluster: FakeCluster) -> None:
+    held = hold(cluster, keep_off=("eu-cpu-1", "eu-cpu-2"))
+    held.open()
+    said = json.loads((cluster.read(LEDGER) or {})["data"]["watchdog"])
+    assert said["ready"] is True
+    [pod] = [pod for pod in cluster.objects("pods", SUITE)]
+    assert pod["spec"]["nodeName"] == "eu-gpu-1"
+    assert held.close() == ()
+
+
+@pytest.mark.parametrize(
+    ("why", "more"),
+    [
+        ("did not begin", {"keep_off": ("eu-cpu-1", "eu-cpu-2", "eu-gpu-1"), "ready_s": 1.0}),
+        ("may not delete nosuch", {"needs": (Right("delete", "", "nosuch"),), "account": "small"}),
+        ("can't be made|not found", {"namespaces": ("nowhere",)}),
+    ],
+)
+def test_what_can_not_be_held_is_refused_with_the_reason_and_leaves_nothing(
+    cluster: FakeCluster, why: str, more: dict[str, object]
+) -> None:
+    _small_account(cluster)
+    held = hold(cluster, **more)
+    with pytest.raises(Refused, match=why):
+        held.open()
+    eventually(lambda: not suite_of(cluster), "the run's own objects are gone")
+    again = hold(cluster, "r2")
+    again.open()
+    assert again.close() == ()
+
+
+def _small_account(cluster: FakeCluster) -> None:
+    """One that may do what a watchdog needs for itself, and nothing else."""
+    cluster.account(SUITE, "small")
+    rules = [
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "update"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch", "delete"]},
+    ]
+    group = "rbac.authorization.k8s.io"
+    api = f"{group}/v1"
+    cluster.apply({"apiVersion": api, "kind": "ClusterRole", "metadata": {"name": "small"}, "rules": rules})
+    cluster.apply(
+        {
+            "apiVersion": api,
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "small"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "small"},
+            "subjects": [{"kind": "ServiceAccount", "name": "small", "namespace": SUITE}],
+        }
+    )
+
+
+def test_a_system_that_is_held_is_refused_and_its_holder_is_named(cluster: FakeCluster) -> None:
+    held = hold(cluster)
+    held.open()
+    with pytest.raises(Refused, match="r1/runner"):
+        hold(cluster, "r2").open()
+    assert held.trouble() == ""
+    assert held.close() == ()
+
+
+def test_a_run_that_has_something_armed_and_nobody_to_revert_it_keeps_the_next_one_out(cluster: FakeCluster) -> None:
+    left = Ledger(Api(cluster.admin), SUITE, "r0")
+    left.create({"namespaces": []}, "platform")
+    left.arm([Armed("a", (worker(cluster).undo,), 60.0)])
+    with pytest.raises(Refused, match="stormdrill recover r0"):
+        hold(cluster).open()
+    recovering.mend(Api(cluster.admin), "r0", SUITE)
+    held = hold(cluster)
+    held.open()
+    assert held.close() == ()
+
+
+def test_what_a_run_left_that_never_armed_anything_is_cleared_away(cluster: FakeCluster) -> None:
+    Ledger(Api(cluster.admin), SUITE, "r0").create({"namespaces": [rig.PLATFORM]}, "platform")
+    held = hold(cluster)
+    held.open()
+    assert cluster.read(f"/api/v1/namespaces/{SUITE}/configmaps/stormdrill-r0") is None
+    assert held.close() == ()
+
+
+# under the hold
+
+
+def test_nothing_is_applied_that_was_not_armed(cluster: FakeCluster) -> None:
+    held = hold(cluster)
+    held.open()
+    with pytest.raises(NotApplied, match="was not written down"):
+        held.apply("a", worker(cluster))
+    held.arm("a", (KubeDelete("", POLICY, "r1"),), 60.0)
+    with pytest.raises(NotApplied, match="was not written down"):
+        held.apply("a", worker(cluster))
+    assert held.close() == ()
+    assert replicas(cluster) == 3
+
+
+def test_what_comes_together_is_written_together(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, sizes, gate = hold(cluster), list[int](), threading.Event()
+    held.open()
+    arm = held._ledger.arm
+
+    def slow(entries: list[Armed]) -> None:
+        gate.wait(5.0)
+        sizes.append(len(entries))
+        arm(entries)
+
+    monkeypatch.setattr(Ledger, "arm", lambda _, entries: slow(entries))
+    undo = KubeDelete("", POLICY, "r1")
+    threads = [threading.Thread(target=held.arm, args=(f"i{number}", (undo,), 60.0)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(held._armed) == 20, "all wait")
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert sum(sizes) == 20
+    assert len(sizes) <= 3
+    assert held.close() == ()
+
+
+def test_after_its_revert_has_begun_nothing_is_applied_for_an_injection(cluster: FakeCluster) -> None:
+    held, change = hold(cluster), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 60.0)
+    assert held.revert("a").word == "superseded"
+    with pytest.raises(NotApplied, match="is being reverted"):
+        held.apply("a", change)
+    assert held.close() == ()
+
+
+def test_after_its_time_nothing_is_applied_for_an_injection(cluster: FakeCluster) -> None:
+    held, change = hold(cluster), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 0.0)
+    with pytest.raises(NotApplied, match="the time of a is over"):
+        held.apply("a", change)
+    assert held.close() == ()
+
+
+def test_a_person_stops_the_run_with_an_annotation_and_the_reason_reaches_the_runner(cluster: FakeCluster) -> None:
+    held, change = hold(cluster, lease_s=10.0), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    stop(cluster, "too loud")
+    eventually(lambda: replicas(cluster) == 3, "the watchdog has reverted it, and not the runner")
+    eventually(lambda: "stopped by a person: too loud" in held.trouble(), "the runner knows", 10.0)
+    with pytest.raises(Unreachable):
+        held.arm("b", (change.undo,), 60.0)
+    undone = held.revert("a")
+    assert (undone.word, undone.detail.startswith("by the watchdog")) == ("done", True)
+    assert held.close() == ()
+
+
+def test_a_runner_that_is_gone_is_reverted_for_and_the_account_tells_by_whom(cluster: FakeCluster) -> None:
+    held, change = hold(cluster), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    abandon(held)
+    eventually(lambda: replicas(cluster) == 3, "it was reverted", 10.0)
+    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, "the ledger is closed", 10.0)
+    account = recovering.look(held.api, "r1", SUITE)
+    assert [(each.injection, each.undone.word, each.by) for each in account.ended] == [("a", "done", "watchdog")]
+    assert account.left == ()
+    assert "was not renewed" in account.why
+    with pytest.raises(Unreachable):
+        held.apply("a", change)
+    recovering.forget(held.api, "r1", SUITE)
+    assert cluster.read(LEDGER) is None
+
+
+def test_a_ledger_that_somebody_removes_is_reverted_all_the_same(cluster: FakeCluster) -> None:
+    held, change = hold(cluster, lease_s=10.0), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    time.sleep(1.2)  # two looks of the watchdog
+    cluster.registry.end("configmaps", SUITE, "stormdrill-r1")
+    eventually(lambda: replicas(cluster) == 3, "the watchdog has reverted it", 10.0)
+    eventually(held.trouble, "the runner knows: by the ledger, or by the Lease that the watchdog has released")
+    held.close()
+
+
+def test_what_outlives_its_own_time_is_reverted_though_the_runner_lives(cluster: FakeCluster) -> None:
+    held, change = hold(cluster), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 0.5)
+    held.apply("a", change)
+    eventually(lambda: replicas(cluster) == 3, "the watchdog has reverted it", 10.0)
+    assert held.trouble() == ""
+    other = patch_of(cluster.read(NODE) or {}, NODE, "r1", "b", taint("r1"))
+    held.arm("b", (other.undo,), 60.0)
+    held.apply("b", other)
+    assert held.close() == ()
+
+
+def test_an_outage_longer_than_the_lease_ends_the_run_and_both_revert(cluster: FakeCluster) -> None:
+    before = rig.still(cluster)
+    held = hold(cluster)
+    held.open()
+    for injection, changes in rig.plan(cluster, "r1").items():
+        held.arm(injection, rig.undos(changes), 60.0)
+        for change in changes:
+            held.apply(injection, change)
+    with cluster.outage():
+        eventually(lambda: "could not be renewed" in held.trouble(), "the Lease is lost", 10.0)
+    assert held.close() == ()
+    cluster.settle()
+    assert rig.differences(before, rig.still(cluster)) == []
+
+
+def test_what_can_not_be_reverted_is_named_and_left_to_the_watchdog(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, change = hold(cluster), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", lambda it: it["metadata"].pop("annotations"))
+    left = held.close()
+    assert len(left) == 1
+    assert "somebody took the marker away" in left[0]
+    assert recovering.look(held.api, "r1", SUITE).left == ("a",)
+    cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", lambda it: it["spec"].update(replicas=3))
+    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, "the watchdog goes on until then", 20.0)
+
+
+def test_a_silent_watchdog_ends_the_run(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stormdrill.cluster import heart
+
+    monkeypatch.setattr(heart, "SILENT_S", 0.1)
+    held = hold(cluster)
+    held.open()
+    cluster.registry.end("jobs", SUITE, "stormdrill-r1-watchdog")
+    eventually(lambda: "the watchdog has said nothing" in held.trouble(), "it is missed", 15.0)
+    assert held.close() == ()
+
+
+# recovering
+
+
+def test_a_living_run_is_not_mended_and_a_dead_one_without_a_watchdog_is(cluster: FakeCluster) -> None:
+    held, change = hold(cluster), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    with pytest.raises(Refused, match="is under way"):
+        recovering.mend(held.api, "r1", SUITE)
+    with pytest.raises(Refused, match="is not closed"):
+        recovering.forget(held.api, "r1", SUITE)
+    cluster.registry.end("jobs", SUITE, "stormdrill-r1-watchdog")
+    abandon(held)
+    account = recovering.mend(held.api, "r1", SUITE)
+    assert (account.state, account.left) == (CLOSED, ())
+    assert replicas(cluster) == 3
+    assert [each.run for each in recovering.accounts(held.api, SUITE)] == ["r1"]
+
+
+def test_a_watchdog_without_a_ledger_ends_by_itself(cluster: FakeCluster) -> None:
+    clock = [0.0]
+    dog = Watchdog(Api(cluster.admin), "r9", SUITE, now=lambda: clock[0])
+    assert not dog.step()
+    clock[0] = 61.0
+    assert dog.step()
+
+
+def test_with_the_rights_that_it_names_a_runner_and_a_watchdog_need_no_other(cluster: FakeCluster) -> None:
+    token = cluster.account(SUITE, "exact")
+    rights = {
+        *of_runner(SUITE, "stormdrill-platform", [rig.PLATFORM]),
+        *of_watchdog(SUITE, "stormdrill-platform", [rig.PLATFORM]),
+    }
+    for number, right in enumerate(sorted(rights)):
+        _allow(cluster, f"exact-{number}", "exact", right)
+    held = hold(cluster, account="exact")
+    held.api = Api(cluster.access(token))
+    held.__post_init__()
+    held.open()
+    assert held.close() == ()
+    assert not [request for request in cluster.requests if request.status == 403]
+
+
+def _allow(cluster: FakeCluster, name: str, account: str, right: Right) -> None:
+    group = "rbac.authorization.k8s.io"
+    rule: dict[str, object] = {"apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb]}
+    if right.name:
+        rule["resourceNames"] = [right.name]
+    meta = {"name": name, "namespace": right.namespace}
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": SUITE}
+    role = {"apiGroup": group, "kind": "Role", "name": name}
+    cluster.apply({"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta, "rules": [rule]})
+    binding = {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": meta}
+    cluster.apply({**binding, "roleRef": role, "subjects": [subject]})
