@@ -251,8 +251,9 @@ class Rig:
         return None
 
     def entries(self) -> tuple[str, ...]:
-        services = self.kube.unasked("services", self.kube.namespaces[-1])
-        web = next(one for one in services if at(one, "metadata", "name") == "web")
+        """As the target finds them: with the rights that the word asks for."""
+        found = self.api("").call("GET", f"/api/v1/namespaces/{self.kube.namespaces[-1]}/services").read()
+        web = next(one for one in objects(found.get("items")) if at(one, "metadata", "name") == "web")
         return (f"http://{at(web, 'spec', 'clusterIP')}:80",)
 
     def api(self, cluster: str) -> Api:
