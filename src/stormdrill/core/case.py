@@ -12,7 +12,7 @@ from stormdrill.core.evidence import RecordFile, Requests, requests_of
 from stormdrill.core.intervals import Interval
 from stormdrill.core.jobs import Jobs, jobs_of
 from stormdrill.core.judge_metrics import RESIDENCY
-from stormdrill.core.reach import TAKING, touched
+from stormdrill.core.reach import TAKING, who
 from stormdrill.core.telling import Ending, Endings
 from stormdrill.core.validity import Validity, clock_errors_ms
 from stormdrill.core.windows import Span, all_of, first_inject, phases
@@ -137,14 +137,10 @@ class Case:
 
     def halted(self, instance: str) -> list[tuple[float, float]]:
         """When a fault was in force on an instance by which it answers nobody: it cannot tell then."""
-        return self.in_force(item for item in self.plan.injections if instance in _whom(item) and _silent(item))
+        return self.in_force(item for item in self.plan.injections if instance in who(item) and _silent(item))
 
 
 def _silent(injection: Injection) -> bool:
     how = injection.how
     severed = isinstance(how, Sever) and (how.users or not how.peers) and how.direction == "both"
     return injection.mechanism in SILENCES or severed or isinstance(how, TAKING)
-
-
-def _whom(injection: Injection) -> Iterable[str]:
-    return touched(injection) if isinstance(injection.how, TAKING) else (injection.instance,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 
 from stormdrill.model.mechanism import (
     Beside,
@@ -75,6 +75,11 @@ def touched(injection: Injection) -> frozenset[str]:
     if not isinstance(how, Toxic) or all(injection.instance in ends(hop) for hop in how.hops):
         return frozenset({injection.instance})
     return frozenset(ends(hop)[1] for hop in how.hops)
+
+
+def who(injection: Injection) -> Collection[str]:
+    """Whom it is done to: in a cluster whom it reaches, for its own instance is a node or a workload there."""
+    return injection.how.reaches if isinstance(injection.how, REACHING) else (injection.instance,)
 
 
 def moments(injections: Sequence[Injection]) -> Iterable[tuple[Injection, ...]]:

@@ -11,7 +11,19 @@ from msgspec.structs import replace
 from stormdrill.core.case import Case
 from stormdrill.core.evidence import Evidence
 from stormdrill.model import event as ev
-from stormdrill.model.mechanism import Device, How, Pressure, Sever, Tell, Toxic
+from stormdrill.model.mechanism import (
+    Capacity,
+    Device,
+    How,
+    Isolate,
+    Nodes,
+    Pressure,
+    Scale,
+    Sever,
+    Tell,
+    Toxic,
+)
+from stormdrill.model.plan import Injection
 
 HOPS = ("edge-1>gateway-eu", "edge-2>gateway-eu")
 CUT = Toxic(hops=HOPS, kind="cut")
@@ -81,6 +93,11 @@ def test_all_else_is_exposed_by_what_its_instances_served(tmp_path: Path, mechan
         ("stall", Toxic(hops=HOPS, kind="stall"), False),
         ("device", Device("gpu0", "hang"), False),
         ("pressure", Pressure(4.0, 200.0), False),
+        ("nodes", Nodes(("n1",), "taint", ("gateway-eu",)), True),
+        ("nodes", Nodes(("n1",), "taint", ("edge-1",)), False),
+        ("scale", Scale("deployments/g", "s", 1, ("gateway-eu",)), True),
+        ("isolate", Isolate("s", {}, (), ("gateway-eu",)), True),
+        ("capacity", Capacity(("n1",), "gpu", "", ("gateway-eu",)), False),
     ],
 )
 def test_only_who_answers_nobody_may_be_silent_to_a_probe(
@@ -97,6 +114,19 @@ def test_a_release_is_exposed_by_what_those_served_who_run_it(tmp_path: Path) ->
     found = evidence(tmp_path)
     assert all(fault.exposed for fault in judged(by(found, "tell", replace(TOLD, reaches=("gateway-eu",)))).faults)
     assert not any(fault.exposed for fault in judged(by(found, "tell", replace(TOLD, reaches=("idle",)))).faults)
+
+
+def test_a_node_is_exposed_by_what_those_served_who_go_with_it(tmp_path: Path) -> None:
+    """Empty nodes may be of the same fault; where all are, it shows nothing."""
+    found = evidence(tmp_path)
+    named = replace(found, plan=replace(found.plan, injections=tuple(map(on_node, found.plan.injections))))
+    for reaches, exposed in ((("gateway-eu",), True), ((), False)):
+        lost = by(named, "nodes", Nodes(("n1",), "taint", reaches))
+        assert all(fault.exposed is exposed for fault in judged(lost).faults)
+
+
+def on_node(injection: Injection) -> Injection:
+    return replace(injection, instance="n1")
 
 
 @pytest.mark.parametrize(("peers", "during", "holds"), [(("b",), True, False), (("b",), False, True), ((), True, True)])

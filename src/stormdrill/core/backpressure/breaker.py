@@ -18,6 +18,7 @@ from stormdrill.core.backpressure.finding import Answer, conclude, unknown
 from stormdrill.core.backpressure.series import Series, counted, mute, series_of, silence
 from stormdrill.core.case import SILENCES, Case
 from stormdrill.core.intervals import Interval
+from stormdrill.core.reach import who
 from stormdrill.core.sentences import interval_text, number, plural, quantity
 from stormdrill.core.windows import WHOLE, Span, all_of
 from stormdrill.model import event as ev
@@ -103,7 +104,7 @@ def _praise(answers: Sequence[Answer], opened: int) -> str:
 def _concerned(case: Case, breakers: Sequence[Series]) -> tuple[list[Series], bool]:
     """Those whose labels name what was hit (its instance, its service, a hop to it), else those that have a label of
     its own such as its region, and True; all, and False, where there are none."""
-    hit = {item.instance for item in case.plan.injections}
+    hit = {name for item in case.plan.injections for name in who(item)}
     names, pairs = set(hit), set()
     for item in case.plan.system.instances:
         if item.name in hit:
