@@ -264,7 +264,8 @@ def with_load(at: Shop) -> None:
 def test_with_a_load_the_rights_are_those_of_its_pods_too(at: Shop) -> None:
     with_load(at)
     at.cluster.apply(printed_rules(at))
-    at.as_user(at.cluster.account("stormdrill", "stormdrill"))
+    token = at.cluster.account("stormdrill", "stormdrill")
+    at.as_user(token)
     asked = len(at.cluster.requests)
     done = at.repository.command("run", "experiments/shop.yaml", "--target", "kubernetes", "--json", limit_s=150)
     told = outcome(done.stdout)
@@ -273,6 +274,8 @@ def test_with_a_load_the_rights_are_those_of_its_pods_too(at: Shop) -> None:
     assert [(one.method, one.path) for one in at.cluster.requests[asked:] if one.status == 403] == []
     assert at.causes() == []
     assert at.left_behind() == []
+    holding = [path for path in at.run_dir.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+    assert holding == [], "credentials stand in no record"
 
 
 def things(done: subprocess.CompletedProcess[str]) -> set[tuple[str, str]]:

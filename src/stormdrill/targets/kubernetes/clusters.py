@@ -12,6 +12,7 @@ from stormdrill.cluster.inside import InCluster
 from stormdrill.errors import Unreachable
 from stormdrill.model.permission import Need
 from stormdrill.model.system import KubernetesSpec
+from stormdrill.targets.kubernetes.kubeconfig import Configured
 from stormdrill.targets.kubernetes.mechanism import Place
 
 
@@ -66,6 +67,15 @@ class LiveClusters:
                 access = self._connect(self.spec.contexts.get(cluster, ""))
                 self._apis[cluster] = Noting(access, cluster)
             return self._apis[cluster]
+
+    def secrets(self) -> dict[str, str]:
+        """Credentials, which nothing that is written may hold, by where they come from."""
+        found: dict[str, str] = {}
+        for name in self.names:
+            access = self.api(name).access
+            if isinstance(access, Configured):
+                found |= access.secrets()
+        return found
 
     @property
     def inside(self) -> bool:

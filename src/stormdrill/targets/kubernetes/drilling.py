@@ -183,6 +183,8 @@ class Drilling:
         return [_contact(cluster, held) for cluster, held in list(self.clusters.holds.items())]
 
     def keeping(self, client: KeeperClient) -> ClusterKeeper:
+        for name, value in self.clusters.secrets().items():  # before the first line that could hold one
+            client.secret(name, value)
         return ClusterKeeper(client, lambda: self.clusters.holds)
 
     def hands(self) -> HeldHands:
