@@ -133,7 +133,8 @@ def some(found: Sequence[Instance], share: float, seed: str) -> tuple[Instance, 
         raise Refused(f"{seed} would touch nothing: share 0% is nobody; write more, or leave it out for all")
     count = max(1, round(len(found) * share))
     order = sorted(found, key=lambda one: (zlib.crc32(f"{seed}/{one.name}".encode()), one.name))
-    return tuple(sorted(order[:count], key=lambda one: [item.name for item in found].index(one.name)))
+    places = {item.name: number for number, item in enumerate(found)}
+    return tuple(sorted(order[:count], key=lambda one: places[one.name]))
 
 
 def chosen(use: FaultUse, wanted: Chosen, world: World, **otherwise: str) -> tuple[Instance, ...]:
