@@ -353,3 +353,11 @@ def test_one_node_is_not_lost_twice_at_once(cluster: FakeCluster, tmp_path: Path
     lost = [FaultUse("node-loss", {"node": "eu-2"}, start_s, 10) for start_s in (0, 5)]
     with pytest.raises(Refused, match="would hold the node eu-2 at the same time"):
         plan_of(target(cluster, tmp_path), *lost)
+
+
+def test_where_thousands_call_thousands_no_single_way_is_spoken_of(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stormdrill.targets.kubernetes.view.MOST_HOPS", 7)
+    said = refusal(target(cluster, tmp_path), "late-dependency", name="worker", delay="2s")
+    assert "no hop leads to worker" in said
