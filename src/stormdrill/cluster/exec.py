@@ -64,9 +64,10 @@ class Exec:
                     return Ran(exit_code(data), bytes(kept[STDOUT]), bytes(kept[STDERR]))
                 if (sink := kept.get(channel)) is not None:
                     sink += data[: KEPT_OUTPUT - len(sink)]
+            cut = stream.ended
         finally:
             stream.close()
-        why = "the stream ended without its exit code" if stream.ended else f"it has not ended within {limit_s:g} s"
+        why = "the stream ended without its exit code" if cut else f"it has not ended within {limit_s:g} s"
         raise Lost(f"exec in {namespace}/{pod}: {why}", sent=True)
 
     def open(
