@@ -122,12 +122,13 @@ def rules(
     fast: bool = False,
     *,
     outside: bool | None = None,
+    cluster: str = "",
 ) -> str:
-    """The least rights that this drill takes on a cluster, as manifests. `outside`: the run isn't in the cluster; None:
-    as this process. Raises Refused."""
+    """The least rights that this drill takes on its clusters, or the one named, as manifests. `outside`: the run isn't
+    in the cluster; None: as this process. Raises Refused."""
     from stormdrill.api.rules import account
 
-    return account(*_planned(_read(path, settings, fast, target), target, 0), outside=outside)
+    return account(*_planned(_read(path, settings, fast, target), target, 0), outside=outside, cluster=cluster)
 
 
 def schedule(

@@ -28,21 +28,26 @@ class Needing(Protocol):
         ...
 
 
-def account(made: Plan, here: object, *, outside: bool | None = None) -> str:
-    """The ServiceAccount with exactly what this plan takes; a stream for each cluster. `here`: the target that it was
-    planned with. Raises Refused."""
+def account(made: Plan, here: object, *, outside: bool | None = None, cluster: str = "") -> str:
+    """The ServiceAccount with exactly what this plan takes, in each cluster or the one named. `here`: the target that
+    it was planned with. Raises Refused."""
     from stormdrill.targets.kubernetes.rbac import manifests
 
     spec = _spec(made)
+    if cluster and cluster not in spec.contexts:
+        known = ", ".join(name for name in spec.contexts if name) or "one cluster, without a name"
+        raise Refused(f"--cluster {cluster}: the system is on {known}")
     assert isinstance(here, Needing)
     by_cluster: dict[str, list[Need]] = {}
     for need in here.needs(made.injections, outside=outside):
         by_cluster.setdefault(need.cluster, []).append(need)
     parts = []
-    for cluster, needs in sorted(by_cluster.items()):
+    for name, needs in sorted(by_cluster.items()):
+        if cluster not in ("", name):
+            continue
         made_here = manifests(needs, name=f"stormdrill-{made.experiment.name}", suite=spec.suite, account=spec.account)
-        context = spec.contexts.get(cluster, "")
-        said = f"# cluster {cluster}{f', context {context}' if context else ''}\n" if cluster else ""
+        context = spec.contexts.get(name, "")
+        said = f"# cluster {name}{f', context {context}' if context else ''}\n" if name else ""
         parts.append(said + stream(made_here))
     return "---\n".join(parts)
 

@@ -17,9 +17,10 @@ from stormdrill.cli import options
 @options.seed
 @options.as_json
 @click.option("--rbac", is_flag=True, help="Print the account with the least rights on the cluster, as manifests.")
+@click.option("--cluster", metavar="NAME", default="", help="Of several, the one that --rbac prints for.")
 @click.option("--schedule", metavar="CRON", help="Print the manifests of a run that the cluster begins by itself.")
 @click.option("--claim", metavar="NAME", default="", help="The volume claim that keeps the runs of --schedule.")
-def plan(
+def plan(  # noqa: PLR0913  (the options of the command)
     experiment: str,
     target: str,
     settings: dict[str, str],
@@ -27,6 +28,7 @@ def plan(
     seed: int | None,
     as_json: bool,
     rbac: bool,
+    cluster: str,
     schedule: str | None,
     claim: str,
 ) -> None:
@@ -36,7 +38,12 @@ def plan(
     from stormdrill.errors import StormdrillError
 
     if rbac or schedule is not None:
-        _print_manifests(experiment, target, settings, fast, rbac, schedule, claim)
+        target = "kubernetes" if target == "process" else target
+        outside = False if schedule is not None else None  # what is scheduled runs in the cluster
+        parts = [api.rules(experiment, target, settings, fast, outside=outside, cluster=cluster)] if rbac else []
+        if schedule is not None:
+            parts.append(api.schedule(experiment, target, schedule, claim=claim, settings=settings, fast=fast))
+        click.echo("---\n".join(parts), nl=False)  # the account first, for `kubectl apply -f -`
         return
     if claim:
         raise click.UsageError("--claim says where the runs of --schedule are kept; write both")
@@ -59,20 +66,6 @@ def plan(
         click.echo(line)
     if not kept:
         click.echo("  the plan could not be kept: a later --plan will not say what has changed", err=True)
-
-
-def _print_manifests(
-    experiment: str, target: str, settings: dict[str, str], fast: bool, rbac: bool, schedule: str | None, claim: str
-) -> None:
-    """Both, the account first, where both are asked for: one stream for `kubectl apply -f -`. A cluster is meant."""
-    from stormdrill import api
-
-    target = "kubernetes" if target == "process" else target
-    outside = False if schedule is not None else None  # what is scheduled runs in the cluster
-    parts = [api.rules(experiment, target, settings, fast, outside=outside)] if rbac else []
-    if schedule is not None:
-        parts.append(api.schedule(experiment, target, schedule, claim=claim, settings=settings, fast=fast))
-    click.echo("---\n".join(parts), nl=False)
 
 
 def _asked(target: str, settings: dict[str, str], fast: bool) -> list[str]:
