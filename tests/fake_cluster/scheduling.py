@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
@@ -11,7 +10,6 @@ from fake_cluster.ground import Ground, Refused, now
 from fake_cluster.loop import Change, Key
 from fake_cluster.matching import (
     Obj,
-    controller_of,
     deleted_at,
     ended,
     labels_of,
@@ -19,11 +17,11 @@ from fake_cluster.matching import (
     put_condition,
     quantity,
     requests_of,
-    selects,
     term_holds,
     tolerates,
 )
 from fake_cluster.replicas import digest, place_of
+from fake_cluster.spreading import Spread
 
 NAME = "default-scheduler"
 NO_MATCH = "node(s) didn't match Pod's node affinity/selector"
@@ -42,10 +40,14 @@ class Scheduler:
         self.ground = ground
         self._waiting: dict[Key, None] = {}
         """Pods that fitted nowhere when last looked at."""
+        self._asked: dict[str, dict[str, Decimal]] = {}
+        """uid → what a Pod takes of its node."""
 
     def concerns(self, change: Change) -> Iterable[Key]:
         if change.resource == "pods":
             key = change.namespace, change.name
+            if change.after is None:
+                self._asked.pop(change.now["metadata"]["uid"], None)
             if change.after is None or not waits(change.after):
                 self._waiting.pop(key, None)
                 freed = change.after is None or ended(change.now)
@@ -62,17 +64,18 @@ class Scheduler:
         if pod is None or not waits(pod):
             return None
         nodes = self.ground.all("nodes")
-        why = {one["metadata"]["name"]: self._why_not(pod, one) for one in nodes}
+        spread = Spread(self.ground, pod, nodes)
+        why = {one["metadata"]["name"]: self._why_not(pod, one, spread) for one in nodes}
         fitting = [one for one in nodes if not why[one["metadata"]["name"]]]
         if fitting:
             self._waiting.pop((namespace, name), None)
-            self._bind(pod, min(fitting, key=lambda one: self._worth(pod, one)))
+            self._bind(pod, min(fitting, key=lambda one: self._worth(pod, one, spread)))
             return None
         self._waiting[(namespace, name)] = None
         self._give_up(pod, {name: reason for name, reason in why.items() if reason})
         return None
 
-    def _why_not(self, pod: Obj, node: Obj) -> str:
+    def _why_not(self, pod: Obj, node: Obj, spread: Spread) -> str:
         spec, taints = pod["spec"], node["spec"].get("taints") or []
         tolerations = spec.get("tolerations") or []
         cordoned = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
@@ -83,94 +86,43 @@ class Scheduler:
                 return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
         if not node_fits(spec, node):
             return NO_MATCH
-        if lacking := self._lacking(requests_of(spec), node, self.ground.on_node(node["metadata"]["name"])):
+        if lacking := self._lacking(self._takes(pod), node, self.ground.on_node(node["metadata"]["name"])):
             return lacking
-        if self._apart_from(pod, node):
+        if spread.apart_from(node):
             return "node(s) didn't match pod anti-affinity rules"
-        if self._uneven(pod, node):
+        if spread.uneven(node):
             return "node(s) didn't match pod topology spread constraints"
         return ""
 
-    @staticmethod
-    def _lacking(asked: dict[str, Decimal], node: Obj, pods: list[Obj]) -> str:
+    def _takes(self, pod: Obj) -> dict[str, Decimal]:
+        uid = pod["metadata"]["uid"]
+        if uid not in self._asked:
+            self._asked[uid] = requests_of(pod["spec"])
+        return self._asked[uid]
+
+    def _lacking(self, asked: dict[str, Decimal], node: Obj, pods: list[Obj]) -> str:
         has = (node.get("status") or {}).get("allocatable") or {}
         used: Counter[str] = Counter()
         for pod in pods:
             if not ended(pod):
-                used.update(requests_of(pod["spec"]))  # type: ignore[arg-type]  # Counter adds Decimals as well
+                used.update(self._takes(pod))  # type: ignore[arg-type]  # Counter adds Decimals as well
         for name, amount in sorted(asked.items()):
             room = quantity(has.get(name, 110 if name == "pods" else 0)) - used[name]
             if amount > room and amount > 0:
                 return "Too many pods" if name == "pods" else f"Insufficient {name}"
         return ""
 
-    def _near(self, pod: Obj, node: Obj, key: str) -> list[Obj]:
-        """The Pods on the nodes that share a topology with this one."""
-        where = labels_of(node).get(key)
-        found: list[Obj] = []
-        for other in self.ground.all("nodes"):
-            if where is not None and labels_of(other).get(key) == where:
-                found += self.ground.on_node(other["metadata"]["name"])
-        return [one for one in found if not ended(one) and not deleted_at(one)]
-
-    def _apart_from(self, pod: Obj, node: Obj) -> bool:
-        rules = ((pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}).get(
-            "requiredDuringSchedulingIgnoredDuringExecution"
-        )
-        return any(
-            _alike(pod, one, rule.get("labelSelector")) for rule in rules or []
-            for one in self._near(pod, node, rule["topologyKey"])
-        )  # fmt: skip
-
-    def _uneven(self, pod: Obj, node: Obj) -> bool:
-        for rule in pod["spec"].get("topologySpreadConstraints") or []:
-            if rule.get("whenUnsatisfiable", "DoNotSchedule") != "DoNotSchedule":
-                continue
-            counts: dict[str, int] = {}
-            for other in self.ground.all("nodes"):
-                where = labels_of(other).get(rule["topologyKey"])
-                if where is not None and node_fits(pod["spec"], other):
-                    here = self.ground.on_node(other["metadata"]["name"])
-                    alike = sum(
-                        _alike(pod, one, rule.get("labelSelector")) and not deleted_at(one) and not ended(one)
-                        for one in here
-                    )
-                    counts[where] = counts.get(where, 0) + alike
-            where = labels_of(node).get(rule["topologyKey"])
-            if where is None or counts.get(where, 0) + 1 - min(counts.values()) > rule["maxSkew"]:
-                return True
-        return False
-
-    def _worth(self, pod: Obj, node: Obj) -> tuple[object, ...]:
+    def _worth(self, pod: Obj, node: Obj, spread: Spread) -> tuple[object, ...]:
         """The least wins: what it prefers, few of its own kind in the zone and on the node, few Pods, the first by
         name."""
         soft = sum(
             one["effect"] == "PreferNoSchedule" and not tolerates(pod["spec"].get("tolerations") or [], one)
             for one in node["spec"].get("taints") or []
         )
-        here = [one for one in self.ground.on_node(node["metadata"]["name"]) if not deleted_at(one)]
-        owner = (controller_of(pod) or {}).get("uid")
-        kin = sum(bool(owner) and (controller_of(one) or {}).get("uid") == owner for one in here)
-        zone = 0
-        if owner and "topology.kubernetes.io/zone" in labels_of(node):
-            near = self._near(pod, node, "topology.kubernetes.io/zone")
-            zone = sum((controller_of(one) or {}).get("uid") == owner for one in near)
         affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
         wished = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or []
         granted = sum(one["weight"] for one in wished if term_holds(one["preference"], node))
-        return soft, -granted, self._crowd(pod, node), kin, zone, len(here), node["metadata"]["name"]
-
-    def _crowd(self, pod: Obj, node: Obj) -> int:
-        """How many of its own kind share the topologies over which it would like to be spread."""
-        rules = [
-            (one["topologyKey"], one.get("labelSelector")) for one in pod["spec"].get("topologySpreadConstraints") or []
-        ]
-        apart = ((pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}).get(
-            "preferredDuringSchedulingIgnoredDuringExecution"
-        )
-        for one in apart or []:
-            rules.append((one["podAffinityTerm"]["topologyKey"], one["podAffinityTerm"].get("labelSelector")))
-        return sum(_alike(pod, one, selector) for key, selector in rules for one in self._near(pod, node, key))
+        return soft, -granted, *spread.crowd(node), node["metadata"]["name"]
 
     def _bind(self, pod: Obj, node: Obj) -> None:
         self.ground.change("pods", *place_of(pod), _bound(node["metadata"]["name"]), uid=pod["metadata"]["uid"])
@@ -290,11 +242,6 @@ def _counted(reasons: Iterable[str]) -> str:
 def _for_room(reason: str) -> bool:
     """Who goes could make room."""
     return reason.startswith(("Insufficient", "Too many", "node(s) didn't match pod anti"))
-
-
-def _alike(pod: Obj, other: Obj, selector: Obj | None) -> bool:
-    same_place = other["metadata"].get("namespace") == pod["metadata"].get("namespace")
-    return same_place and selects(copy.copy(selector), labels_of(other))
 
 
 def _room_changed(change: Change) -> bool:
