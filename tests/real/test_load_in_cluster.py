@@ -254,8 +254,10 @@ def test_an_image_that_is_not_there_is_told_at_once(inside):
     assert inside.left() == []
 
 
-def test_an_answer_that_is_lost_makes_no_second_job(inside, cluster):
-    cluster.trouble(("POST", "/jobs$"), "drop-after", times=1)
+@pytest.mark.parametrize("what", ["drop-after", "drop-before", "429", "500", "503", "401"])
+def test_trouble_while_jobs_are_made_or_taken_away_makes_none_twice_and_leaves_none(inside, cluster, what):
+    cluster.trouble(("POST", "/jobs$"), what, times=1)
+    cluster.trouble(("DELETE", "/jobs/"), what, times=1)
     with Counting() as server:
         inside.start(server.url, rate=100.0)
         assert len(cluster.objects("jobs.batch", "stormdrill")) == 3

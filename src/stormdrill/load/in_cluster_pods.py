@@ -11,9 +11,10 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from stormdrill.cluster.api import Answer, Api, Lost
+from stormdrill.cluster.asking import AGAIN, Until, call
 from stormdrill.cluster.confined import CONFINED, hardened
 from stormdrill.cluster.naming import LABEL, PART, PREFIX
-from stormdrill.errors import SystemNotReady
+from stormdrill.errors import SystemNotReady, Unreachable
 from stormdrill.model.permission import Need
 
 CONTAINER = "load"
@@ -26,6 +27,8 @@ SPARE_S = 180
 KEPT_S = 60
 """Of a Job that has ended, until the cluster takes it away by itself."""
 CPU, MEMORY, MOST_MEMORY = "500m", "256Mi", "1Gi"
+CREATE_LIMIT_S = 10.0
+"""For one, where the API server is overloaded or its answers are lost."""
 REMOVE_LIMIT_S = 10.0
 """For all of them, where the API server doesn't answer."""
 _LOOK_EVERY_S = 0.25
@@ -127,19 +130,13 @@ class Pods:
             names, self._made = self._made, []
             self._over = True
         problems = []
-        until_s = time.monotonic() + REMOVE_LIMIT_S
+        until = Until(REMOVE_LIMIT_S)
         for name in names:
-            if time.monotonic() >= until_s:
-                problems.append(f"{name}: no time was left")
-                continue
-            body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
             try:
-                answer = self.api.call("DELETE", f"{self._jobs()}/{name}", body)
-            except Lost as lost:
-                problems.append(f"{name}: {lost}")
-                continue
-            if not answer.good and answer.status != 404:
-                problems.append(f"{name}: {answer.said}")
+                while not self._removed(name, until):
+                    pass
+            except Unreachable as error:
+                problems.append(f"{name}: {error}")
         return "; ".join(problems)
 
     # --- inside ------------------------------------------------------------------------------------------------
@@ -150,6 +147,21 @@ class Pods:
             self.remove()
             raise SystemNotReady("the load was ended before it began")
 
+    def _removed(self, name: str, until: Until) -> bool:
+        """Whether its end was asked for; False when that may be asked again. Raises Unreachable."""
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        try:
+            answer = call(self.api, until, "DELETE", f"{self._jobs()}/{name}", body)
+        except Lost as lost:
+            until.pause(str(lost))
+            return False
+        if answer.good or answer.status == 404:
+            return True
+        if answer.status in AGAIN:
+            until.pause(answer.said, answer.retry_after_s)
+            return False
+        raise Unreachable(answer.said)
+
     def _jobs(self) -> str:
         return f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
 
@@ -158,16 +170,26 @@ class Pods:
         name = job_name(self.place.run, instance)
         with self._lock:
             self._made.append(name)
-        for again in (True, False):
-            try:
-                answer = self.api.call("POST", self._jobs(), job)
-            except Lost as lost:
-                if again:
-                    continue
-                raise SystemNotReady(f"the load's job {name} can't be made: {lost}") from lost
-            if answer.good or (answer.status == 409 and self._is_ours(name)):
-                return
-            raise SystemNotReady(f"the load's job {name} can't be made in {self.namespace}: {answer.said}")
+        until = Until(CREATE_LIMIT_S)
+        try:
+            while not self._created(name, job, until):
+                pass
+        except Unreachable as error:
+            raise SystemNotReady(f"the load's job {name} can't be made in {self.namespace}: {error}") from error
+
+    def _created(self, name: str, job: Object, until: Until) -> bool:
+        """Whether it is there; False when it may be asked again. Raises SystemNotReady, Unreachable."""
+        try:
+            answer = call(self.api, until, "POST", self._jobs(), job)
+        except Lost as lost:
+            until.pause(str(lost))
+            return False
+        if answer.good or (answer.status == 409 and self._is_ours(name)):
+            return True
+        if answer.status != 409 and answer.status in AGAIN:
+            until.pause(answer.said, answer.retry_after_s)
+            return False
+        raise SystemNotReady(f"the load's job {name} can't be made in {self.namespace}: {answer.said}")
 
     def _is_ours(self, name: str) -> bool:
         """Made before, by a request whose answer was lost."""

@@ -17,10 +17,10 @@ from stormdrill.cluster.api import Api
 from stormdrill.errors import Refused
 from stormdrill.load.cluster import Crew
 from stormdrill.load.crew import workers_inside
+from stormdrill.load.files import unpack
 from stormdrill.load.in_cluster import FILES_LIMIT, InClusterLoad, Inside
 from stormdrill.load.in_cluster_line import _lines
 from stormdrill.load.in_cluster_pods import Owner, Place, Pod, _fate, _waits, job_name, job_of, needs
-from stormdrill.load.locust.files import unpack
 from stormdrill.load.messages import Alive, File, Generator, Now, decode_boot, encode
 from stormdrill.load.messages import Boot as BootMessage
 from stormdrill.load.messages import Worker as WorkerMessage

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from stormdrill.load.files import unpack
 from stormdrill.load.locust.control import standard
-from stormdrill.load.locust.files import unpack
 from stormdrill.load.messages import Boot, Master, Worker, decode_boot
 
 if TYPE_CHECKING:

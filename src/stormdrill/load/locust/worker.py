@@ -26,8 +26,8 @@ from msgspec.structs import replace
 
 from stormdrill import __version__
 from stormdrill.load import wire
+from stormdrill.load.files import unpack
 from stormdrill.load.locust.control import connect
-from stormdrill.load.locust.files import unpack
 from stormdrill.load.locust.locustfile import BadLocustfileError
 from stormdrill.load.locust.sender import Sender
 from stormdrill.load.messages import PROGRESS_EVERY_S, Failed, FromRunner, Generator, Secret, Worker

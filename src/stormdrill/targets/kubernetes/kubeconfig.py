@@ -44,7 +44,7 @@ def access_for(context: str = "", kubeconfig: str = "") -> Access:
     `kubeconfig`: a list of files as in $KUBECONFIG, which it replaces. Raises Refused, with where and what to do.
     """
     named = kubeconfig or os.environ.get(VARIABLE, "")
-    if not named and not context and not Path(USUAL).expanduser().exists() and in_a_pod():
+    if not context and not kubeconfig and in_a_pod():
         from stormdrill.cluster.inside import InCluster
 
         return InCluster()
@@ -52,10 +52,10 @@ def access_for(context: str = "", kubeconfig: str = "") -> Access:
 
 
 def in_a_pod() -> bool:
-    """Whether this process has a ServiceAccount of its own."""
+    """Whether this process is in the cluster that it asks: it has a ServiceAccount of its own, and no kubeconfig."""
     from stormdrill.cluster.inside import there
 
-    return there()
+    return not os.environ.get(VARIABLE) and not Path(USUAL).expanduser().exists() and there()
 
 
 def contexts(kubeconfig: str = "") -> tuple[str, ...]:

@@ -26,8 +26,9 @@ from stormdrill.targets.kubernetes.binding import bind, notes
 from stormdrill.targets.kubernetes.clusters import LiveClusters
 from stormdrill.targets.kubernetes.drilling import Drilling
 from stormdrill.targets.kubernetes.entering import entered
+from stormdrill.targets.kubernetes.kubeconfig import in_a_pod
 from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
-from stormdrill.targets.kubernetes.reach import Reach
+from stormdrill.targets.kubernetes.reach import Bound, Reach
 from stormdrill.targets.portable.telling import Telling
 
 ANSWER_LIMIT_S = 0.8
@@ -63,7 +64,8 @@ class KubernetesTarget:
         self._injections = injections
         self.clusters = clusters or LiveClusters(system.kubernetes, run=run_dir.name, system=system.name)
         self._keeper: Keeper | None = None
-        self._reach = Reach(self.clusters.api, lambda name: self._view.slots.bound(name))
+        bound: Callable[[str], Bound | None] = lambda name: self._view.slots.bound(name)  # noqa: E731  (read later)
+        self._reach = Reach(self.clusters.api, bound, direct=in_a_pod())
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="ready")
         self._left = threading.Event()
         self._asked: tuple[Injection, ...] = ()
