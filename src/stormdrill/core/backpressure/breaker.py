@@ -186,8 +186,9 @@ def _held(case: Case, series: Series) -> Answer:
 
 
 def _lets_nothing_through(injection: Injection) -> bool:
+    """On a Service open connections go on past the proxy, and its proxy is there only a while after the call."""
     how = injection.how
-    return injection.mechanism in SILENCES or (isinstance(how, Toxic) and how.kind in SHUT)
+    return injection.mechanism in SILENCES or (isinstance(how, Toxic) and how.kind in SHUT and not how.service)
 
 
 def _none_opened(case: Case, breakers: Sequence[Series], outage: Outage, asked: Breaker) -> Answer:

@@ -70,15 +70,19 @@ def test_a_breaker_that_never_closes_fails_once_it_was_watched_for_long_enough()
     assert checked(run(closes_s=99.0), WORD, closes="20s").verdict == "INCONCLUSIVE"
 
 
-@pytest.mark.parametrize(("how", "word"), [("stall", "INCONCLUSIVE"), ("cut", "INCONCLUSIVE"), ("delay", "PASS")])
-def test_a_breaker_that_closes_while_nothing_passes_has_not_passed(how: ToxicKind, word: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "service", "word"),
+    [("stall", "", "INCONCLUSIVE"), ("cut", "", "INCONCLUSIVE"), ("delay", "", "PASS"), ("stall", "shop/feed", "PASS")],
+)
+def test_a_breaker_that_closes_while_nothing_passes_has_not_passed(how: ToxicKind, service: str, word: str) -> None:
+    """On a Service connections that are open go on past the proxy: something passes."""
     told = [
         (second + 0.5, "breaker_open", EDGE, float(START_S + 2 <= second < START_S + 5))
         for second in range(int(UNTIL_S))
     ]
     found = retold(run(), told)
     (injection,) = found.plan.injections
-    injection = replace(injection, mechanism=how, how=Toxic(("edge-1>gateway-1",), how))
+    injection = replace(injection, mechanism=how, how=Toxic(("edge-1>gateway-1",), how, service=service))
     verdict = checked(replace(found, plan=replace(found.plan, injections=(injection,))), WORD)
     assert verdict.verdict == word
     assert ("was closed again 3 s after it opened" in verdict.sentence) == (word != "PASS")
