@@ -239,7 +239,7 @@ class RevertStarted(Event):
     cause: str
     """planned, expired, abort, guard, runner-gone, keeper-gone, recover, doubtful"""
     by: str
-    """keeper, runner, recover, watchdog"""
+    """keeper, runner, recover"""
 
 
 @_event("reverted", durable=True)
