@@ -66,6 +66,8 @@ class Kubelet:
         """Have the Pod looked at again (the loop's)."""
         self.execs: set[str] = set()
         """Pods in which a command was executed: it ends with them."""
+        self._stale: dict[str, list[Obj]] = {}
+        """uid → volumes whose ConfigMap or Secret changed."""
         self._gone: list[str] = []
         self._lock = threading.Lock()
         self._simulated = itertools.count(1)
@@ -74,12 +76,25 @@ class Kubelet:
     def concerns(self, change: Change) -> Iterable[Key]:
         if change.resource == "nodes" and change.before is None:
             return [(one["metadata"]["namespace"], one["metadata"]["name"]) for one in self.ground.on_node(change.name)]
+        if change.resource in ("configmaps", "secrets") and change.before is not None and change.after is not None:
+            return self._who_mounts(change)
         if change.resource != "pods" or not change.now["spec"].get("nodeName"):
             return ()
         if change.after is None:
             with self._lock:
                 self._gone.append(change.now["metadata"]["uid"])
         return [(change.namespace, change.name)]
+
+    def _who_mounts(self, change: Change) -> list[Key]:
+        keys = []
+        for run in list(self.runs.values()):
+            meta = run.pod["metadata"]
+            volumes = self.surroundings.mounts_of(run.pod, change.resource, change.name)
+            if meta["namespace"] == change.namespace and volumes:
+                with self._lock:
+                    self._stale.setdefault(meta["uid"], []).extend(volumes)
+                keys.append((meta["namespace"], meta["name"]))
+        return keys
 
     def act(self, namespace: str, name: str) -> float | None:
         self._bury()
@@ -99,6 +114,9 @@ class Kubelet:
             run = self.runs[pod["metadata"]["uid"]] = self._begin(pod)
             self._tell(run, ip="")
         run.pod = pod
+        with self._lock:
+            stale = self._stale.pop(pod["metadata"]["uid"], [])
+        self.surroundings.refresh(pod, stale)
         again_s = self._run(run)
         self._tell(run)
         return again_s

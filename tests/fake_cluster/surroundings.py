@@ -172,6 +172,24 @@ class Surroundings:
                 link.symlink_to(place)
         return found
 
+    def mounts_of(self, pod: Obj, resource: str, name: str) -> list[Obj]:
+        """The volumes that show a ConfigMap or a Secret as files."""
+        word, key = ("configMap", "name") if resource == "configmaps" else ("secret", "secretName")
+        volumes = pod["spec"].get("volumes") or []
+        return [one for one in volumes if word in one and one[word].get(key) == name]
+
+    def refresh(self, pod: Obj, volumes: list[Obj]) -> None:
+        """What a kubelet does within a minute after such an object changed: here at once."""
+        for volume in volumes:
+            place = self.directory(pod) / "volumes" / volume["name"]
+            if not place.exists():
+                continue
+            wanted = dict(self._files(pod, volume))
+            for path in place.iterdir():
+                if path.is_file() and path.name not in wanted:
+                    path.unlink()
+            _write(place, wanted)
+
     def _files(self, pod: Obj, volume: Obj) -> Iterable[tuple[str, bytes]]:
         namespace = pod["metadata"]["namespace"]
         for source in (volume.get("projected") or {}).get("sources") or []:
@@ -195,4 +213,7 @@ def _write(place: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        if not path.exists() or path.read_bytes() != content:
+            new = path.with_name(f".{path.name}.new")
+            new.write_bytes(content)
+            new.replace(path)

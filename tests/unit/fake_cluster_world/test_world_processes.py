@@ -85,6 +85,19 @@ def test_the_environment_is_expanded_and_volumes_are_directories(cluster: FakeCl
     ]  # fmt: skip
 
 
+def test_a_changed_config_map_changes_the_files(cluster: FakeCluster) -> None:
+    meta = {"name": "conf", "namespace": "default"}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"a": "1", "b": "1"}})
+    changed = "os.listdir(sys.argv[1]) == ['a'] and open(sys.argv[1]+'/a').read() == '2'"
+    program = f"import os,sys,time\nwhile not ({changed}):\n    time.sleep(0.01)"
+    cluster.apply(pod("p", program, container={
+        "args": ["/etc/conf"], "volumeMounts": [{"name": "v", "mountPath": "/etc/conf"}],
+    }, volumes=[{"name": "v", "configMap": {"name": "conf"}}]))  # fmt: skip
+    eventually(lambda: phase(cluster, "p") == "Running")
+    cluster.registry.change("configmaps", "default", "conf", lambda one: one.update(data={"a": "2"}))
+    eventually(lambda: phase(cluster, "p") == "Succeeded")
+
+
 def test_its_account_token_is_the_accounts(cluster: FakeCluster) -> None:
     cluster.account("default", "worker")
     program = (
