@@ -24,7 +24,7 @@ test: $(DEV) ## set everything up and run the tests; what was left out is said a
 
 test-cluster: $(DEV) ## hold the cluster of STORMDRILL_TEST_KUBECONFIG to the laws that the fake one keeps
 	@test -n "$${STORMDRILL_TEST_KUBECONFIG:-}" || { echo "name a kubeconfig in STORMDRILL_TEST_KUBECONFIG"; exit 2; }
-	@$(BIN)/python -m pytest -m cluster --timeout 300 $(PYTEST)
+	@$(BIN)/python -m pytest tests/contract -m cluster --timeout 300 $(PYTEST)
 
 check: $(DEV) ## format, lint, types, import contracts, dead code, docs
 	@$(BIN)/python dev/check.py

@@ -136,9 +136,9 @@ class LosingNodes(Changing):
                     later.append(pod)
                     wait_s = max(wait_s, again_s)
             waiting = later
-            if time.monotonic() + wait_s >= self.until_s[injection.id] or self._undone(injection):
-                return
             if waiting:
+                if time.monotonic() + wait_s >= self.until_s[injection.id] or self._undone(injection):
+                    return
                 time.sleep(wait_s)
 
     def dry_run(self, injection: Injection) -> tuple[str, ...]:
