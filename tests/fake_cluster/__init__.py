@@ -205,6 +205,11 @@ class FakeCluster:
         return self._pipeline.requests
 
     @property
+    def warned(self) -> list[str]:
+        """What was answered with a warning: unknown fields that fell away."""
+        return self._pipeline.warned
+
+    @property
     def mistakes(self) -> list[str]:
         """What the fake itself stumbled over (answered with 500): a cluster that ends with some raises."""
         return self._pipeline.mistakes

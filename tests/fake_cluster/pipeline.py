@@ -26,6 +26,7 @@ class Pipeline:
     def __init__(self, registry: Registry, rights: Rights, tokens: Tokens, troubles: Troubles) -> None:
         self.requests: list[Request] = []
         self.mistakes: list[str] = []
+        self.warned: list[str] = []
         self._registry, self._rights, self._tokens, self._troubles = registry, rights, tokens, troubles
 
     def answer(self, request: Request, headers: dict[str, str], values: dict[str, list[str]]) -> Reply | Call:
@@ -61,6 +62,7 @@ class Pipeline:
         if isinstance(reply, Reply):
             request.status = reply.status
             if call.warnings:
+                self.warned += [f"{request.method} {request.path}: {text}" for text in call.warnings]
                 reply.headers["Warning"] = ", ".join(f'299 - "{_quoted(text)}"' for text in call.warnings)
         return reply
 
