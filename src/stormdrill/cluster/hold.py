@@ -125,7 +125,7 @@ class Hold:
 
     def arm(self, injection: str, undos: Sequence[InCluster], expires_in_s: float) -> None:
         """Write down what may be done from now on; those that come together are written together. Raises Unreachable
-        when nothing may be changed any more or it is not known to be written, Refused when there is no room."""
+        when nothing may be changed any more, it is not known to be written, or there is no room."""
         self._alive()
         with self._lock:
             number = self._armed[injection].number if injection in self._armed else len(self._armed) + 1

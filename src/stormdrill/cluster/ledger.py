@@ -17,7 +17,7 @@ from stormdrill.cluster.api import JSON_PATCH, Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.objects import create, remove
-from stormdrill.errors import Refused, Unreachable
+from stormdrill.errors import Unreachable
 from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec, KubePatch, undo_from_json, undo_to_json
 
 OPEN, REVERTING, CLOSED = "open", "reverting", "closed"
@@ -30,6 +30,10 @@ CONFIGMAPS = "/api/v1/namespaces/{}/configmaps"
 
 class Closed(Unreachable):
     """The ledger takes no changes any more: somebody reverts, or has."""
+
+
+class Full(Unreachable):
+    """There is no room for it."""
 
 
 class _Stale(Unreachable):
@@ -141,12 +145,12 @@ class Ledger:
         return None if there is None else book(there)
 
     def arm(self, entries: Iterable[Armed], until: Until | None = None) -> None:
-        """Write down what may be done from now on. Raises Closed, Refused when there is no room, Unreachable."""
+        """Write down what may be done from now on. Raises Closed, Full, Unreachable."""
         written = {ARMED + naming.key(entry.injection): entry.written() for entry in entries}
         sizes = {key: len(key) + len(value.encode()) for key, value in written.items()}
         size = self._size + sum(sizes.values()) - sum(self._entries.get(key, 0) for key in sizes)
         if size > LARGEST:
-            raise Refused(
+            raise Full(
                 f"the ledger would hold {size} bytes, and a ConfigMap holds {LARGEST}: make the blast radius smaller"
             )
         self.write(written, until)

@@ -12,7 +12,6 @@ from stormdrill.cluster.asking import Until, read, text, under
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.lease import LEASES, Watch
 from stormdrill.cluster.ledger import CLOSED, Book, Ended, Ledger
-from stormdrill.cluster.setting import books
 from stormdrill.cluster.undoing import Runs
 from stormdrill.cluster.watchdog import Watchdog
 from stormdrill.errors import Refused
@@ -34,11 +33,6 @@ class Account:
     """By injection, in the order of arming."""
     left: tuple[str, ...]
     """Injections that are not known to be reverted."""
-
-
-def accounts(api: Api, suite: str) -> tuple[Account, ...]:
-    """Of all runs that have a ledger. Raises Unreachable."""
-    return tuple(_account(each.run, each) for each in books(api, suite, Until(LIMIT_S)))
 
 
 def look(api: Api, run: str, suite: str) -> Account:

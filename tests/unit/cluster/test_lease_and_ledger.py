@@ -17,7 +17,7 @@ from stormdrill.cluster.api import MERGE_PATCH, Api
 from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.lease import Lease, Watch, micro
-from stormdrill.cluster.ledger import CLOSED, REVERTING, Armed, Closed, Ended, Ledger
+from stormdrill.cluster.ledger import CLOSED, REVERTING, Armed, Closed, Ended, Full, Ledger
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.undo import KubeDelete
 
@@ -200,7 +200,7 @@ def test_what_a_configmap_cannot_hold_is_refused_with_its_size(
     monkeypatch.setattr(ledgers, "LARGEST", 1000)
     made = ledger(cluster)
     made.arm([Armed("a", (WORD,), 9.0)])
-    with pytest.raises(Refused, match=r"would hold \d+ bytes, and a ConfigMap holds 1000"):
+    with pytest.raises(Full, match=r"would hold \d+ bytes, and a ConfigMap holds 1000"):
         made.arm([Armed("b", (WORD,) * 5, 9.0)])
     made.arm([Armed("a", (WORD,), 8.0)])  # in the place of what stood there
 
