@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import kube_scenes
-from kube_rig import NODE_LABEL, Kube, Rig, Scene, a_cluster, injection
+from kube_rig import NODE_LABEL, SLEEPS, Kube, Rig, Scene, a_cluster, injection
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import Api
 from stormdrill.model.mechanism import Capacity, How, Nodes, Rollout, Scale
@@ -37,6 +37,18 @@ def scaled(kube: Kube, away: int) -> How:
     return Scale("deployments/web", namespace, away)
 
 
+def scaled_in_order(kube: Kube) -> How:
+    namespace, labels = kube.namespace(), {"app": "queue"}
+    container = {"name": "main", "image": kube.image, "command": SLEEPS}
+    pod = {"terminationGracePeriodSeconds": 1, "containers": [container]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    spec = {"replicas": 2, "serviceName": "queue", "selector": {"matchLabels": labels}, "template": template}
+    metadata = {"name": "queue", "namespace": namespace}
+    path = kube.make({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})
+    kube.until(lambda: kube.ready(path) == 2, "it never had both pods ready")
+    return Scale("statefulsets/queue", namespace, 1)
+
+
 def released(kube: Kube, how: Rollout) -> How:
     namespace = kube.namespace()
     if kube.fake is not None:  # its pods run as local processes, so that a command that ends is seen to end
@@ -62,6 +74,7 @@ SCENES: dict[str, tuple[str, Scene]] = {
     "nodes that are empty": ("nodes", an_empty_node),
     "scale to nothing": ("scale", lambda kube: scaled(kube, 2)),
     "scale to one": ("scale", lambda kube: scaled(kube, 1)),
+    "scale of a StatefulSet": ("scale", scaled_in_order),
     "rollout of no image": (
         "rollout",
         lambda kube: released(kube, Rollout("", "", "", image="stormdrill.invalid/bad:$run", broken=True)),
