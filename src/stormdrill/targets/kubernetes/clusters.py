@@ -94,6 +94,12 @@ class LiveClusters:
             raise Unreachable(f"the run holds nothing in {named(cluster)} yet: nothing may be changed there")
         return held
 
+    def told(self) -> tuple[str, ...]:
+        """What a person has to know of the ways to them."""
+        with self._lock:
+            used = [api.access for api in self._apis.values()]
+        return tuple(line for access in used if isinstance(access, Configured) for line in access.told)
+
     def close(self) -> None:
         """Ends connections; what is held stays."""
         with self._lock:

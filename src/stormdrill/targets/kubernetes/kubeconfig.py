@@ -7,6 +7,7 @@ kubeconfig in its errors may hold a token, so that nothing of it is repeated: ev
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import ssl
 import tempfile
@@ -35,6 +36,7 @@ LEAST_BETWEEN_S = 10.0
 """Between two renewals that nobody asked for: a plugin may hand out what expires at once."""
 REREAD_S = 60.0
 """A token that stands in a file is read anew so often."""
+_SECRETIVE = re.compile(r"TOKEN|SECRET|PASSWORD|PASSPHRASE|KEY$", re.IGNORECASE)
 _UNKNOWN_IDENTITIES = ("as-uid", "as-groups", "as-user-extra")
 
 
@@ -131,7 +133,8 @@ class Configured:
             if value := _text(provider.get(key)):
                 found[f"kubeconfig:{self.name}:{key}"] = value
         for variable in (self._user.get("exec") or {}).get("env") or ():
-            if value := _text(variable.get("value")):
+            # a profile or a region would be blanked out wherever it stands
+            if (value := _text(variable.get("value"))) and _SECRETIVE.search(_text(variable.get("name"))):
                 found[f"kubeconfig:{self.name}:{variable.get('name')}"] = value
         return {name: value for name, value in found.items() if len(value) >= 8}
 

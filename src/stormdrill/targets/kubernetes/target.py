@@ -106,7 +106,7 @@ class KubernetesTarget:
         return replace(one, inject_timeout_s=max(one.inject_timeout_s, least_s))
 
     def aloud(self, bound: Sequence[Injection]) -> tuple[str, ...]:
-        found = list(notes(self._view, bound, self._asked))
+        found = [*self.clusters.told(), *notes(self._view, bound, self._asked)]
         for one in _together(bound):
             told = getattr(self.mechanisms.get(one.mechanism), "notes", None)
             found += told(one) if told else ()

@@ -135,7 +135,8 @@ def test_a_plugin_is_asked_once_and_again_when_its_token_is_refused_or_expires(w
     body += "status = {'token': f'{os.environ[\"PREFIX\"]}-{n}', 'expirationTimestamp': '" + soon + "'}\n"
     body += "print(json.dumps({'apiVersion': 'client.authentication.k8s.io/v1', 'kind': 'x', 'status': status}))"
     command = plugin(tmp_path, body)
-    written(config(exec_user(command, env=[{"name": "PREFIX", "value": "prefix-of-tokens"}])))
+    env = {"PREFIX": "prefix-of-tokens", "CLIENT_SECRET": "the-secret-of-it"}
+    written(config(exec_user(command, env=[{"name": name, "value": value} for name, value in env.items()])))
     access = access_for()
     for _ in range(3):
         assert access.headers() == {"Authorization": "Bearer prefix-of-tokens-0"}
@@ -144,7 +145,7 @@ def test_a_plugin_is_asked_once_and_again_when_its_token_is_refused_or_expires(w
     monkeypatch.setattr(kubeconfig, "LEAST_BETWEEN_S", 0.0)  # it expires within EARLY_S
     assert access.headers() == {"Authorization": "Bearer prefix-of-tokens-2"}
     assert "prefix-of-tokens-2" in access.secrets().values()
-    assert "prefix-of-tokens" in access.secrets().values()
+    assert set(access.secrets().values()) == {"prefix-of-tokens-2", "the-secret-of-it"}
 
 
 def test_a_plugin_that_fails_later_leaves_what_there_was(written, tmp_path):
