@@ -1,4 +1,4 @@
-"""The runner undoes in clusters and the keeper writes it down: ledgers first, each word in its turn, nobody left out."""
+"""The runner undoes in clusters and the keeper writes it down: ledgers first, each word in turn, nobody left out."""
 
 from __future__ import annotations
 
