@@ -74,7 +74,7 @@ class Stream:
                 if len(message) > 1:
                     return message[0], message[1:]
                 continue
-            if not self._fill(until_s):
+            if self.ended or not self._fill(until_s):  # it was closed in order: what comes then is the end of the line
                 return None
         return None
 
