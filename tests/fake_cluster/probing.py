@@ -30,7 +30,11 @@ class Probe:
     def _look_on(self) -> None:
         failures, period_s = 0, float(self._probe.get("periodSeconds", 10))
         while not self._ended.is_set():
-            failures = 0 if self._look() else failures + 1
+            try:
+                seen = self._look()
+            except (ValueError, OSError):  # a port that has no such name
+                seen = False
+            failures = 0 if seen else failures + 1
             good = failures == 0 or (self.good and failures < self._probe.get("failureThreshold", 3))
             if good != self.good:
                 self.good = good

@@ -74,7 +74,7 @@ class LocalProcess:
 
     def _wait(self) -> None:
         # the group is killed while its leader still holds the number
-        with contextlib.suppress(ChildProcessError):  # whoever signals it may have taken its exit status already
+        with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         _kill_group(self.pid)
         self._process.wait()
@@ -84,7 +84,8 @@ class LocalProcess:
         """Once: a second SIGTERM would say more than a kubelet does."""
         if not self._told and self._process.returncode is None:
             self._told = True
-            self._process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)  # Popen.terminate would take its exit status
 
     def kill(self) -> None:
         if self._process.returncode is None:

@@ -77,7 +77,8 @@ class Relay:
             return
         way.settimeout(None)
         for one in (caller, way):
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open |= {caller, way}
         back = threading.Thread(target=_pump, args=[way, caller], daemon=True)
