@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
@@ -29,6 +30,7 @@ from fake_cluster import FakeCluster  # noqa: E402
 from fake_cluster.access import TokenAccess  # noqa: E402
 from fake_cluster.calls import Request  # noqa: E402
 from fake_cluster.processes import kill_marked  # noqa: E402
+from stormdrill.cluster import naming  # noqa: E402
 from stormdrill.cluster.api import Api  # noqa: E402
 from stormdrill.cluster.asking import Until, read  # noqa: E402
 from stormdrill.cluster.hold import Hold  # noqa: E402
@@ -39,6 +41,11 @@ RUN = "r1"
 USUAL = 40
 """About as many changes as a run sends that nobody kills."""
 END_S = 40.0
+LATE_S = 15.0
+LATE = "late for"
+WHEN = ("before", "after", LATE)
+"""The runner is killed before a change takes effect, after it did and before the answer, or while it is on its way:
+then it arrives when everything is reverted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +112,8 @@ def cases(number: int, seed: int) -> list[Case]:
     found = []
     for at in range(number):
         dog = rng.choice((0, 0, 0, 1, 2, 3, 5, 8, -3, -8, -20))
-        runner_at = at // 2 % (USUAL + 2) + 1 if rng.random() < 0.8 else 0
-        found.append(Case(at, runner_at, ("before", "after")[at % 2], rng.uniform(0.2, 1.8), dog))
+        runner_at = at // len(WHEN) % (USUAL + 2) + 1 if rng.random() < 0.8 else 0
+        found.append(Case(at, runner_at, WHEN[at % len(WHEN)], rng.uniform(0.2, 1.8), dog))
     return found
 
 
@@ -133,11 +140,27 @@ def one(case: Case) -> Seen:
         armed = _armed(cluster)
         wrong += _ended(cluster)
         reverted_s = time.monotonic() - died_s
+        kills.arrival()
         cluster.settle()
-        wrong += rig.differences(before, rig.still(cluster))
+        wrong += rig.differences(before, _without_inert(rig.still(cluster)) if kills.on_its_way else rig.still(cluster))
+        if kills.on_its_way:
+            cluster.registry.end("configmaps", rig.PLATFORM, naming.ledger(RUN))
+            before = rig.still(cluster)
         if case.number % 4 == 0:
             wrong += _next(cluster, before)
         return Seen(case, tuple(wrong), driver.returncode != 0, kills.dogs, armed, reverted_s)
+
+
+def _without_inert(taken: dict[str, Any]) -> dict[str, Any]:
+    """Without what may remain of a request that arrives after everything was taken down, and that does nothing."""
+    taken.pop(f"configmaps/{rig.PLATFORM}/{naming.ledger(RUN)}", None)
+    for thing in taken.values():
+        annotations = thing["metadata"].get("annotations", {})
+        for name in [name for name in annotations if name.startswith(f"{naming.PREFIX}fence-")]:
+            del annotations[name]
+            if not annotations:
+                del thing["metadata"]["annotations"]
+    return taken
 
 
 class _Kills:
@@ -148,9 +171,14 @@ class _Kills:
         self.runner: subprocess.Popen[str] | None = None
         self.died_s = 0.0
         self.dogs = 0
+        self.on_its_way = False
+        self.arrived = threading.Event()
 
     def begin(self) -> None:
-        if self.case.runner_at:
+        if self.case.runner_at and self.case.when == LATE:
+            self.cluster.at(self.case.runner_at, self._hold_back, "before")
+            self.cluster.at(self.case.runner_at, lambda _: self.arrived.set(), "after")
+        elif self.case.runner_at:
             self.cluster.at(self.case.runner_at, self._end_runner, self.case.when)
         else:
             timer = threading.Timer(self.case.delay_s, self._end_runner)
@@ -165,7 +193,24 @@ class _Kills:
             self.died_s = time.monotonic()
             self.runner.kill()
             if self.case.dog_at > 0:
-                self.cluster.at(self.case.dog_at, self._end_dog, self.case.when)
+                self.cluster.at(self.case.dog_at, self._end_dog, "after" if self.case.when == "after" else "before")
+
+    def _hold_back(self, _: Request) -> None:
+        """The runner dies with this request on its way; it goes on when the watchdog has ended its work."""
+        self.on_its_way = True
+        self._end_runner()
+        end_s = time.monotonic() + LATE_S
+        while time.monotonic() < end_s and not self._closed():
+            time.sleep(0.02)
+
+    def _closed(self) -> bool:
+        ledger = self.cluster.registry.read("configmaps", rig.SUITE, naming.ledger(RUN))
+        return ledger is None or ledger["data"].get("state") == CLOSED
+
+    def arrival(self) -> None:
+        """Wait for the request that was held back."""
+        if self.on_its_way:
+            self.arrived.wait(LATE_S * 2)
 
     def _end_dog(self, _: Request | None = None) -> None:
         pods = [pod["metadata"]["uid"] for pod in self.cluster.objects("pods", rig.SUITE)]
