@@ -78,18 +78,22 @@ class Carrying:
     def __init__(self, holds: Callable[[], Holds], limit_s: float = RETURN_LIMIT_S) -> None:
         self._holds = holds
         self._limit_s = limit_s
+        self._given_up: set[str] = set()
+        """Clusters that were waited for in vain: what follows there is tried once, so that the run comes to its end."""
 
     def outcomes(self, injection: str, words: Sequence[InCluster]) -> list[Outcome]:
         told = {cluster: self._revert(injection, cluster) for cluster in dict.fromkeys(one.cluster for one in words)}
         return [told[word.cluster] for word in words]
 
     def _revert(self, injection: str, cluster: str) -> Outcome:
-        until_s = time.monotonic() + self._limit_s
-        while True:
-            outcome = self._once(injection, cluster)
-            if outcome.word != FAILED or time.monotonic() + AGAIN_S > until_s:
+        until_s = time.monotonic() + (0.0 if cluster in self._given_up else self._limit_s)
+        while (outcome := self._once(injection, cluster)).word == FAILED:
+            if time.monotonic() + AGAIN_S > until_s:
+                self._given_up.add(cluster)
                 return outcome
             time.sleep(AGAIN_S)
+        self._given_up.discard(cluster)
+        return outcome
 
     def _once(self, injection: str, cluster: str) -> Outcome:
         try:

@@ -117,6 +117,17 @@ def test_a_cluster_that_does_not_answer_is_waited_for(
     assert len(run.events(RevertStarted)) == 1
 
 
+def test_a_cluster_is_waited_for_once_and_not_for_each_injection(
+    run: KeptRun, keeper: ClusterKeeper, holds: dict[str, SomeHold]
+) -> None:
+    holds["eu"].say = [Undone("failed", "no answer")] * 100
+    for name in ("a", "b", "c"):
+        arm(keeper, name, NODE)
+    assert len(keeper.teardown()) == 3
+    assert holds["eu"].reverted.count("c") > 1
+    assert (holds["eu"].reverted.count("b"), holds["eu"].reverted.count("a")) == (1, 1)
+
+
 def test_what_could_not_be_undone_is_told_and_the_others_are(
     run: KeptRun, keeper: ClusterKeeper, holds: dict[str, SomeHold]
 ) -> None:
