@@ -128,7 +128,7 @@ def _isolated(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[
         what = "NetworkPolicies say who may be heard, not who may not: one part can't be cut off from one other alone"
         refuse(what, "isolate a region from everybody instead: region-loss, mode: isolate")
         return []
-    hit = dict.fromkeys(one.instance for one in asked)
+    hit = _cut_off(view, asked)
     groups: dict[tuple[str, str], list[str]] = {}
     for name in hit:
         groups.setdefault(view.made_by[name], []).append(name)
@@ -152,6 +152,25 @@ def _isolated(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[
     return [_isolation(view, key, tuple(names), tuple(among[key[0]]), asked) for key, names in groups.items()]
 
 
+def _cut_off(view: View, asked: Sequence[Injection]) -> list[str]:
+    """With those who have no way across: nothing had to be asked for them, and they are on this side all the same."""
+    found = list(dict.fromkeys(one.instance for one in asked))
+    if any(isinstance(one.how, Sever) and not one.how.peers for one in asked):
+        return found
+    cut = {hop for one in asked if isinstance(one.how, Toxic) for hop in one.how.hops}
+    near: dict[str, list[str]] = {}
+    for hop in view.world.hops:
+        if hop.name not in cut:
+            near.setdefault(hop.caller, []).append(hop.callee)
+            near.setdefault(hop.callee, []).append(hop.caller)
+    known = set(found)
+    for name in found:  # which grows meanwhile
+        new = [other for other in near.get(name, ()) if other not in known]
+        known.update(new)
+        found += dict.fromkeys(new)
+    return found
+
+
 def _isolation(
     view: View,
     key: tuple[str, str],
@@ -163,7 +182,7 @@ def _isolation(
     known = view.workloads[key]
     short = workload.partition("/")[2]
     how = Isolate(known.namespace, known.labels, among, names, cluster)
-    mine = [one for one in asked if one.instance in names]
+    mine = [one for one in asked if one.instance in names] or asked
     switches = tuple(f"net of {name}" for name in names)
     subject = placed(cluster, short)
     return made(mine, subject, "isolate", how, "delete the NetworkPolicy", switches, instance=short)

@@ -207,6 +207,21 @@ def test_a_region_is_isolated_by_the_labels_of_its_workloads(cluster: FakeCluste
     assert found[0].mechanism == "isolate"
 
 
+def test_who_has_no_way_out_of_an_isolated_region_is_still_heard_in_it(cluster: FakeCluster, tmp_path: Path) -> None:
+    """`store` is called by workers of eu alone: no hop of it leads across, and its workers must go on reaching it."""
+    assert cluster.registry.end("pods", "shop", "web-abc-1", grace=0)
+    for number in (1, 2):
+        assert cluster.registry.end("pods", "shop", f"worker-us-abc-{number}", grace=0)
+    cluster.apply([deployment("store", {"app": "store"}, 1), pod("store", "eu-1", {"app": "store"})])
+    text = SYSTEM.replace("[eu, us]", "[eu]").replace("    worker:", "    store: {port: 1}\n    worker:")
+    text = text.replace("dependencies: {", "dependencies: {store: {from: [worker], to: store}, ")
+    found = bound(target(cluster, tmp_path, text), "region-loss", region="eu", mode="isolate")
+    hows = [one.how for one in found if isinstance(one.how, Isolate)]
+    worker, store = {"app": "worker", "region": "eu"}, {"app": "store"}
+    assert [one.select for one in hows] == [worker, store]
+    assert all(one.among == (worker, store) for one in hows)
+
+
 def test_a_workload_of_which_only_a_part_is_hit_can_not_be_isolated(cluster: FakeCluster, tmp_path: Path) -> None:
     said = refusal(target(cluster, tmp_path), "region-loss", region="eu", mode="isolate")
     assert "web-2 have the same labels as web-1 (deployments/web), and would be cut off too; hit all of them" in said
