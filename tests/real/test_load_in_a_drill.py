@@ -33,7 +33,7 @@ objectives:
   baseline, recovery:
     - success > 90%
   fault after 2s:
-    - success > 80%
+    - success > 40%
 guards: []
 """
 SERVICE = {
@@ -70,7 +70,7 @@ def drill(at: Shop, more: str = "") -> dict:
 
 def test_a_drill_whose_load_is_sent_from_inside_is_judged_by_what_came_home(at: Shop) -> None:
     told = drill(at)
-    assert told["verdict"] == "PASS", told
+    assert told["verdict"] == "PASS", (at.run_dir / "verdict.json").read_text()
     (ended,) = at.of(LoadEnded)
     assert ended.sent == ended.scheduled >= 600
     assert (ended.lost_workers, ended.dropped) == (0, 0)
