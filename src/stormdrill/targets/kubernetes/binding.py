@@ -92,6 +92,10 @@ def notes(view: View, bound: Sequence[Injection], asked: Sequence[Injection]) ->
         yield "pods keep the devices that they have: crash stands for lost devices here, so that their workers go"
     for one in emptied(view, bound):
         yield from one.notes()
+    isolated = {name for item in bound if isinstance(item.how, Isolate) for name in item.how.reaches}
+    spared = sorted({item.instance for item in asked if _cuts(item)} - isolated) if isolated else []
+    if spared:
+        yield f"{', '.join(spared)} can't be told from entries elsewhere by labels, and would not be cut off"
     for item in bound:
         how = item.how
         if isinstance(how, Scale | Rollout):
@@ -140,6 +144,8 @@ def _isolated(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[
         if known is None or controller is None or controller.spec.selector.match_expressions:
             what = f"{', '.join(names)} can't be told from other pods by labels of a workload"
             refuse(what, "let a Deployment or a StatefulSet that selects by labels alone run it")
+        elif others and all(view.slot(name).instance.service == view.system.entry for name in names):
+            continue  # where users come in, and the same everywhere: the plan says that it is left as it is
         elif others:
             what = (
                 f"{', '.join(others)} have the same labels as {', '.join(names)} ({workload}), and would be cut off too"
@@ -147,9 +153,16 @@ def _isolated(view: View, asked: Sequence[Injection], refuse: Refusing) -> list[
             refuse(what, "hit all of them, or run them as workloads of their own")
         else:
             among.setdefault(cluster, []).append(known.labels)
+    if not among and not refuse.problems:
+        what = "nobody but the entry would be cut off, and it can't be told from where it runs elsewhere"
+        refuse(what, "choose a part of the system that has services of its own")
     if refuse.problems:
         return []
-    return [_isolation(view, key, tuple(names), tuple(among[key[0]]), asked) for key, names in groups.items()]
+    return [
+        _isolation(view, key, tuple(names), tuple(among[key[0]]), asked)
+        for key, names in groups.items()
+        if view.workloads[key].labels in among.get(key[0], ())
+    ]
 
 
 def _cut_off(view: View, asked: Sequence[Injection]) -> list[str]:

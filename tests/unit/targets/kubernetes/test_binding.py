@@ -223,8 +223,21 @@ def test_who_has_no_way_out_of_an_isolated_region_is_still_heard_in_it(cluster: 
 
 
 def test_a_workload_of_which_only_a_part_is_hit_can_not_be_isolated(cluster: FakeCluster, tmp_path: Path) -> None:
-    said = refusal(target(cluster, tmp_path), "region-loss", region="eu", mode="isolate")
+    text = SYSTEM.replace("entry: web", "entry: door").replace(
+        "    web:", "    door: {port: 1, ready: GET /}\n    web:"
+    )
+    cluster.apply([deployment("door", {"app": "door"}, 1), pod("door", "us-1", {"app": "door"})])
+    said = refusal(target(cluster, tmp_path, text), "region-loss", region="eu", mode="isolate")
     assert "web-2 have the same labels as web-1 (deployments/web), and would be cut off too; hit all of them" in said
+
+
+def test_the_entry_that_is_everywhere_is_left_as_it_is_and_the_plan_says_so(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    one = target(cluster, tmp_path)
+    (found,) = made = bound(one, "region-loss", region="eu", mode="isolate")
+    assert touched(found) == set(EU)
+    assert "web-1 can't be told from entries elsewhere by labels, and would not be cut off" in one.aloud(made)
 
 
 def test_one_part_is_not_cut_off_from_one_other_alone(cluster: FakeCluster, tmp_path: Path) -> None:
