@@ -180,7 +180,9 @@ def _devices(layout: Layout, name: str) -> Manifest:
 
 
 def _segment(layout: Layout) -> Manifest:
-    callers = [{"podSelector": {"matchLabels": {"app": app}}} for app in CALLS_FEED]
+    callers: list[Manifest] = [{"podSelector": {"matchLabels": {"app": app}}} for app in CALLS_FEED]
+    ours = {"key": "stormdrill.dev/injection", "operator": "Exists"}  # a fault's proxy stands for those who call
+    callers.append({"podSelector": {"matchExpressions": [ours]}})
     spec = {
         "podSelector": {"matchLabels": {"app": "feed"}},
         "policyTypes": ["Ingress"],
