@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster_shop import NODES, PODS, STOP, Shop, outcome, shop
+from cluster_shop import NODES, PODS, STOP, SUITE, Shop, outcome, shop
 from drill import PROFILE, Repository
 
 from stormdrill import api
@@ -400,3 +400,17 @@ def test_a_scheduled_run_works_in_the_cluster_under_the_printed_account(at: Shop
     assert '"verdict": "PASS"' in said
     assert at.causes() == []
     assert at.left_behind() == [f"configmap {made[-2]['metadata']['name']}"], "the files that it is made of"
+
+
+def test_who_stops_a_run_does_not_wait_for_a_watchdog_that_does_not_begin(at: Shop) -> None:
+    at.lay_out(PODS)
+    allow(at)
+    at.cluster.run_pods.pop(SUITE)  # its pod is said to run, and says nothing
+    process = at.repository.start("run", "experiments/shop.yaml", "--target", "kubernetes", "--json")
+    at.eventually(lambda: at.cluster.objects("jobs", "stormdrill") or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=50)
+    assert process.returncode == 4, err
+    assert outcome(out)["status"] == "aborted"
+    assert at.causes() == []
+    assert at.left_behind() == []

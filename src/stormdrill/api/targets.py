@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -45,8 +45,8 @@ class Kept(Keeper, Protocol):
 class Keeps(Protocol):
     """Capability: a target where undos are carried out by the runner, not by its keeper."""
 
-    def keeping(self, client: KeeperClient) -> Kept:
-        """The keeper as the run sees it from now on."""
+    def keeping(self, client: KeeperClient, stopping: Callable[[], str]) -> Kept:
+        """The keeper as the run sees it from now on. `stopping`: why the run is being stopped; asked once it began."""
         ...
 
     def hands(self) -> Hands:
@@ -54,8 +54,8 @@ class Keeps(Protocol):
         ...
 
 
-def keeping(target: DrillTarget, client: KeeperClient) -> Kept:
-    return target.keeping(client) if isinstance(target, Keeps) else client
+def keeping(target: DrillTarget, client: KeeperClient, stopping: Callable[[], str]) -> Kept:
+    return target.keeping(client, stopping) if isinstance(target, Keeps) else client
 
 
 def hands(target: DrillTarget) -> Hands | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -48,6 +49,10 @@ class Heart:
             self._why = why
         return self._why
 
+    def give_up(self, why: str) -> None:
+        """From outside: the run is being stopped."""
+        self._why = self._why or why
+
     def ended(self, injection: str) -> Ended | None:
         """As the ledger says now, or said last."""
         with contextlib.suppress(Unreachable):
@@ -80,7 +85,7 @@ class Heart:
     def _now(self) -> str:
         if self.lease.lost:
             return self.lease.lost
-        if self.lease.age_s > self.lease.duration_s:
+        if self.lease.duration_s < self.lease.age_s < math.inf:
             return (
                 f"the Lease {self.lease.name} could not be renewed for {self.lease.age_s:.1f} s: {self.heard}".rstrip(
                     ": "

@@ -190,6 +190,10 @@ class Hold:
         """Why the run must end; empty when all is well. Once it says something it goes on doing so."""
         return self._heart.trouble()
 
+    def abandon(self, why: str) -> None:
+        """Nothing is changed any more, and nobody waited for: `open` ends, too."""
+        self._heart.give_up(why)
+
     def close(self) -> tuple[str, ...]:
         """Revert what is left, take everything down. Returns what could not be: that is the watchdog's now."""
         left = [f"{name}: {undone.detail}" for name, undone in self._rest()]

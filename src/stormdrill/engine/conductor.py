@@ -121,6 +121,11 @@ class Conductor:
         if self._abort is None:
             self._abort = ev.AbortRequested(by, reason)
 
+    @property
+    def stopping(self) -> str:
+        """Why the run is being stopped; empty while it isn't."""
+        return self._abort.reason if self._abort is not None else ""
+
     def lose_keeper(self, why: str) -> None:
         """The loop raises KeeperGone at its next turn: somebody must take the journal over."""
         self._keeper_gone = self._keeper_gone or why

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from stormdrill.cluster import naming, rights
@@ -32,6 +33,7 @@ MARGIN_S = 600.0
 LOST_SHARE = 0.6
 """Of the Lease's time without a renewal, from which on the API server counts as lost. It is renewed each quarter."""
 LOOK = f"it takes the right to look at what is harmed, and an answer; {preflight.PRINTS}"
+LOOK_S = 0.1
 STOPPED = "stopped by a person"
 HELD = "to hold the cluster for the run: Lease, ledger, watchdog"
 WATCHED = "for the watchdog to revert what the runner can't"
@@ -59,6 +61,7 @@ class Drilling:
     ) -> None:
         """`also`: what else is needed in the cluster of that name, for load."""
         self.clusters, self.mechanisms, self.injections = clusters, mechanisms, injections
+        self._stopping: Callable[[], str] = str
         self._also = also
         self._lasts_s = lasts_s
 
@@ -169,7 +172,8 @@ class Drilling:
         for cluster in self.clusters.names:
             held = self._hold(cluster, harm, keeper)
             try:
-                held.open()
+                with self._unless_stopped(held):
+                    held.open()
             except Unreachable as error:
                 raise SystemNotReady(f"{named(cluster)} could not be held for the run: {error}") from error
             self.clusters.holds[cluster] = held
@@ -178,11 +182,31 @@ class Drilling:
                 ClusterHeld(cluster, spec.suite, names["ledger"], names["lease"], names["watchdog"], spec.lease_s)
             )
 
+    @contextlib.contextmanager
+    def _unless_stopped(self, held: Hold) -> Iterator[None]:
+        """A watchdog's pod may take long to begin: who stops the run doesn't wait for it."""
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(LOOK_S):
+                if why := self._stopping():
+                    held.abandon(why)
+                    return
+
+        thread = threading.Thread(target=look, name="stopping", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
     def contacts(self) -> Sequence[Contact]:
         """How the run stands in each cluster; asks nobody."""
         return [_contact(cluster, held) for cluster, held in list(self.clusters.holds.items())]
 
-    def keeping(self, client: KeeperClient) -> ClusterKeeper:
+    def keeping(self, client: KeeperClient, stopping: Callable[[], str]) -> ClusterKeeper:
+        self._stopping = stopping
         for name, value in self.clusters.secrets().items():  # before the first line that could hold one
             client.secret(name, value)
         return ClusterKeeper(client, lambda: self.clusters.holds)
