@@ -25,7 +25,7 @@ from stormdrill.errors import Refused, Unreachable
 
 LEASE_S = 4.0
 CHOSEN_STEPS, MOST_STEPS = 250, 6000
-FATES = (GO, GO, GO, GO, GO, GO, LOST_AFTER, LATE, LOST_BEFORE, BUSY)
+FATES = (GO, GO, GO, GO, GO, LOST_AFTER, LATE, LATE, LOST_BEFORE, BUSY)
 PATCHED = (
     ("deployments", "platform", "worker-eu"),
     ("services", "platform", "gateway-eu"),
