@@ -9,7 +9,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from stormdrill.cluster.api import Api, Lost
+from stormdrill.cluster.api import Answer, Api, Lost
+from stormdrill.cluster.asking import Until
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.system import KubernetesSpec, ServiceInstance
 from stormdrill.targets.kubernetes.mechanism import OPTED_IN, PAGE
@@ -26,6 +27,9 @@ T = TypeVar("T")
 AGAIN = 3
 """How often a list is begun anew whose snapshot went while it was read."""
 PAGE_LIMIT_S = 10.0
+BUSY = (429, 500, 502, 503, 504)
+BUSY_S = 5.0
+"""So long a server may say that it can't answer now."""
 ALIVE = "status.phase!=Succeeded,status.phase!=Failed"
 
 
@@ -78,10 +82,7 @@ def _read(decoder: msgspec.json.Decoder[T], body: bytes, api: Api, path: str) ->
 
 def ask(api: Api, path: str, query: Mapping[str, str]) -> bytes | None:
     """One answer's body; None for one that came too late (410)."""
-    try:
-        answer = api.call("GET", path, query=query, limit_s=PAGE_LIMIT_S)
-    except Lost as lost:
-        raise Unreachable(f"{named(api)} does not answer: {lost}") from lost
+    answer = _answer(api, path, query)
     if answer.status == 410:
         return None
     if answer.status in (401, 403):
@@ -89,6 +90,22 @@ def ask(api: Api, path: str, query: Mapping[str, str]) -> bytes | None:
     if not answer.good:
         raise Unreachable(f"{named(api)}: GET {path}: {answer.said}")
     return answer.body
+
+
+def _answer(api: Api, path: str, query: Mapping[str, str]) -> Answer:
+    """Asked again while the server only says that it is busy, and once where a connection broke."""
+    until, broken = Until(BUSY_S), False
+    while True:
+        try:
+            answer = api.call("GET", path, query=query, limit_s=PAGE_LIMIT_S)
+        except Lost as lost:
+            if broken:
+                raise Unreachable(f"{named(api)} does not answer: {lost}") from lost
+            broken = True
+            continue
+        if answer.status not in BUSY:
+            return answer
+        until.pause(f"{named(api)}: GET {path}: {answer.said}", answer.retry_after_s)
 
 
 def allowing(status: int) -> str:
@@ -148,10 +165,7 @@ class Cluster:
     def namespace(self) -> Namespace | None:
         """The system's; None when there is none."""
         path = f"/api/v1/namespaces/{self.spec.namespace}"
-        try:
-            answer = self.api.call("GET", path, limit_s=PAGE_LIMIT_S)
-        except Lost as lost:
-            raise Unreachable(f"{named(self.api)} does not answer: {lost}") from lost
+        answer = _answer(self.api, path, {})
         if answer.status == 404:
             return None
         if not answer.good:

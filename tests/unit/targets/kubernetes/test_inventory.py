@@ -90,6 +90,12 @@ def test_who_may_not_read_is_told_what_and_what_to_do(cluster: FakeCluster) -> N
     api.close()
 
 
+@pytest.mark.parametrize("trouble", ["429", "500", "503", "drop-before", "drop-after"])
+def test_a_moment_of_trouble_is_no_refusal(cluster: FakeCluster, api: Api, trouble: str) -> None:
+    cluster.trouble(("GET", "pods"), trouble)
+    assert len(listed(api, PODS, Pod)) == 6
+
+
 def test_a_server_that_does_not_answer_is_no_empty_cluster(cluster: FakeCluster, api: Api) -> None:
     with cluster.outage(), pytest.raises(Unreachable, match="does not answer"):
         listed(api, PODS, Pod)
