@@ -196,7 +196,8 @@ class Warden:
         return {"outcome": list(outcome)}
 
     def _op_reverted(self, message: Message) -> Steps[Reply]:
-        yield from ()
+        if self._finishing:  # it has been written down as left already
+            yield from self._never()
         held = self.custody.find(str(message["injection"]))
         told = cast("list[list[str]]", message["outcomes"])
         return {"outcome": self.custody.carried(held, [Outcome(*one) for one in told]).word}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from keeping import KeptRun, eventually, kept_run
+from stormdrill.errors import KeeperGone
 from stormdrill.keeper import procfs
 from stormdrill.keeper.outcome import DONE, FAILED, SUPERSEDED, Outcome
 from stormdrill.keeper.takeover import take_over
@@ -171,9 +172,15 @@ def test_without_hands_what_was_done_in_a_cluster_is_left(run: KeptRun) -> None:
     assert len(run.events(Armed)) == 1
 
 
-def test_a_frozen_runner_that_is_stopped_by_force_leaves_it_to_the_watchdog(run: KeptRun) -> None:
+def test_a_frozen_runner_that_is_stopped_by_force_leaves_it_to_the_watchdog_and_finds_the_keeper_gone(
+    run: KeptRun,
+) -> None:
     run.arm("nodes/n1", NODE)
     run.keeper.begin_revert("nodes/n1", "planned")
     os.kill(run.keeper.identity.pid, signal.SIGUSR1)
     eventually(lambda: run.events(RunEnded))
     assert run.events(RunEnded)[-1].status == "dirty"
+    with pytest.raises(KeeperGone):  # and takes the journal over
+        run.keeper.tell_reverted("nodes/n1", [Outcome(DONE, "put back")])
+    result = take_over(run.dir, "runner", hands=SomeHands(Outcome(DONE, "put back")))
+    assert result.status == "aborted"
