@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -236,6 +237,21 @@ def test_what_is_told_is_taken_back_by_its_own_pod_when_nobody_reverts_it(kube: 
     rig.seen(one, lambda effect: not effect.bit and "stable" in effect.detail)
     rig.revert(one)
     rig.seen(one, lambda effect: effect.gone)
+
+
+def test_what_a_person_sets_meanwhile_stays_theirs(kube: Kube, rig: Rig) -> None:
+    if kube.real:
+        pytest.skip("a pod's address leads nowhere from here")
+    one = injection("tell", told(kube))
+    rig.harm(one)
+    rig.seen(one, lambda effect: effect.bit)
+    found = rig.which("web-1")
+    assert found is not None
+    body = json.dumps({"version": "theirs"}).encode()
+    urllib.request.urlopen(f"http://{found.ip}:8080/", data=body, timeout=5).close()
+    rig.revert(one)
+    assert "theirs" in rig.seen(one, lambda effect: effect.gone).detail or "no more" in version(rig, one)
+    assert "theirs" in urllib.request.urlopen(f"http://{found.ip}:8080/", timeout=5).read().decode()
 
 
 def test_what_is_so_already_is_not_told(kube: Kube, rig: Rig) -> None:

@@ -84,6 +84,7 @@ class TellingByPod(Changing):
             *("python3", "-m", "stormdrill.beside", "tell", "--at", f"{host}:{found.port}"),
             *(f"--method={how.method}", f"--path={how.path}", f"--body={how.body}"),
             *(f"--undo-method={how.undo_method}", f"--undo-path={how.undo_path}", f"--undo-body={how.undo_body}"),
+            *(f"--look-path={how.look_path}", f"--look={how.look}"),
             *("--deadline-s", f"{injection.for_s + GRACE_S:g}", "--tag", self.marker(injection)),
         )
         body = pod(
