@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import select
 import socket
 import ssl
 import struct
@@ -12,6 +13,8 @@ import threading
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+AT_ONCE_S = 0.05
+"""For a part of a TLS record that came alone."""
 
 
 class WebSocket:
@@ -96,14 +99,29 @@ class WebSocket:
         plain = (int.from_bytes(payload, "big") ^ int.from_bytes(whole, "big")).to_bytes(size, "big")
         return bool(head[0] & 0x80), head[0] & 0x0F, plain
 
+    def _more(self) -> bytes | None:
+        """What came; empty at the end, None: look again. One TLS connection can't be read and written at once."""
+        if not isinstance(self._sock, ssl.SSLSocket):
+            return self._sock.recv(1 << 16)
+        if not self._sock.pending():
+            select.select([self._sock], [], [])
+        with self._lock:
+            self._sock.settimeout(AT_ONCE_S)
+            try:
+                return self._sock.recv(1 << 16)
+            except (TimeoutError, ssl.SSLWantReadError):
+                return None  # part of a record
+            finally:
+                self._sock.settimeout(None)
+
     def _exactly(self, count: int) -> bytes | None:
         while len(self._read) < count:
             try:
-                part = self._sock.recv(1 << 16)
-            except OSError:
+                part = self._more()
+            except (OSError, ValueError):
                 return None
-            if not part:
+            if part == b"":
                 return None
-            self._read += part
+            self._read += part or b""
         found, self._read = self._read[:count], self._read[count:]
         return found

@@ -129,6 +129,30 @@ def test_what_is_forwarded_goes_both_ways_on_each_port(cluster: FakeCluster) -> 
     assert got == big.upper()
 
 
+def test_a_tls_connection_is_read_and_written_at_once() -> None:
+    with FakeCluster(run_images={IMAGE}, tls=True) as cluster:
+        cluster.nodes(1)
+        cluster.apply(pod("real", IMAGE, ECHO))
+        cluster.settle()
+        ip = (cluster.read("/api/v1/namespaces/default/pods/real") or {})["status"]["podIP"]
+        eventually(lambda: _answers(ip))
+        ws = websocket.create_connection(
+            f"{cluster.url.replace('http', 'ws')}/api/v1/namespaces/default/pods/real/portforward?ports=7001",
+            subprotocols=["v4.channel.k8s.io"], header=["Authorization: Bearer admin"], timeout=20,
+            sslopt={"context": cluster.admin.context()},
+        )  # fmt: skip
+        assert [len(ws.recv()) for _ in range(2)] == [3, 3]
+        parts = [os.urandom(9_000).hex().encode() for _ in range(40)]
+        got = b""
+        for at, part in enumerate(parts):  # some are on their way while the next are sent
+            ws.send_binary(b"\x00" + part)
+            while len(got) < len(parts[0]) * (at - 2):
+                got += ws.recv()[1:]
+        while len(got) < sum(map(len, parts)):
+            got += ws.recv()[1:]
+        assert got == b"".join(parts).upper()
+
+
 def _answers(ip: str) -> bool:
     import socket
 
