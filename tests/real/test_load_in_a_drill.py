@@ -30,9 +30,9 @@ phases: {{warmup: 1s, baseline: 4s, fault: 4s, recovery: 2s}}
 faults:
   - region-loss: {{region: eu, mode: crash}}
 objectives:
-  baseline, recovery:
+  baseline:
     - success > 90%
-  fault after 2s:
+  fault after 2s, recovery:
     - success > 40%
 guards: []
 """

@@ -64,9 +64,15 @@ def sending(plan: Plan, target: object, entries: Callable[[], tuple[str, ...]], 
         avoid=harmed(plan, cluster),
     )
     try:
-        return Sending(target.entered(), Inside(api, place, spec.load_workers))
+        entered = target.entered()
     except Unreachable as error:
         raise Refused(f"where the load enters can't be found out: {error}") from error
+    if not entered:
+        raise Refused(
+            f"no Service in namespace {spec.namespace} leads to {plan.system.entry} by a cluster address, and no load can "
+            "enter from inside; make one that selects its pods"
+        )
+    return Sending(entered, Inside(api, place, spec.load_workers))
 
 
 def needs(system: System, use: LoadUse | None) -> Callable[[str], Sequence[Need]]:
