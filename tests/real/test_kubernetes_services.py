@@ -124,6 +124,15 @@ def test_what_policy_should_have_kept_out_and_did_not_is_a_fail(at: Shop) -> Non
     assert harmed(at) == []
 
 
+def test_a_cluster_that_enforces_no_policy_is_never_said_to_have_cut_a_region_off(at: Shop) -> None:
+    told = drilled(at, "region-loss: {region: eu, mode: isolate}")
+    assert (told["code"], told.get("verdict")) == (3, "INCONCLUSIVE"), told["progress"]
+    assert at.of(EffectObserved) == []
+    assert {item.gone for item in at.of(RevertVerified)} == {True}
+    assert harmed(at) == []
+    assert at.left_behind() == []
+
+
 def test_everything_on_the_runners_machine_is_killed_and_callers_are_led_to_the_old_pods_again(at: Shop) -> None:
     allow(at, LATE, fault="60s")
     process = at.repository.start("run", "experiments/shop.yaml", "--target", "kubernetes", "--json")

@@ -22,6 +22,7 @@ TEXTS = Path(stormdrill.__file__).parent / "beside"
 TRY_S = 1.0
 """One connection that is tried; what is cut off says nothing for as long as it is waited for."""
 EXEC_LIMIT_S = 5.0
+NOT_THERE = b"executable file"
 OPEN = "open"
 IN_THE_WAY = ("silent", "refused", "unreachable")
 REACH_IN_SH = (
@@ -89,7 +90,9 @@ def inside(api: Api, slot: Slot, program: str, words: tuple[str, ...], in_sh: tu
 def run(api: Api, slot: Slot, argv: tuple[str, ...]) -> Ran | None:
     """None when there is no such program in the container. Raises Unreachable."""
     try:
-        return Exec(api).run(slot.namespace, slot.pod, slot.container, argv, limit_s=EXEC_LIMIT_S)
+        ran = Exec(api).run(slot.namespace, slot.pod, slot.container, argv, limit_s=EXEC_LIMIT_S)
+        # some runtimes tell it as the program's own end
+        return None if ran.code in (126, 127) and NOT_THERE in ran.out + ran.err else ran
     except Refusal as refusal:
         if "not found" in str(refusal) and "executable file" in str(refusal):
             return None
