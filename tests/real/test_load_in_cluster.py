@@ -247,6 +247,14 @@ def test_a_locustfile_that_fails_when_it_is_imported_is_refused_with_its_line(in
     assert inside.left() == []
 
 
+def test_an_image_of_another_version_is_told_with_both(inside, monkeypatch):
+    monkeypatch.setattr(in_cluster_line, "__version__", "0.0.1")
+    inside.make("http://127.0.0.1:9")
+    with pytest.raises(SystemNotReady, match=r"the run is of 0\.0\.1; name an image of the same version"):
+        inside.load.prepare(inside.children)
+    assert inside.left() == []
+
+
 def test_an_image_that_is_not_there_is_told_at_once(inside):
     inside.make("http://127.0.0.1:9", image="nowhere.invalid/x:1", pull="Never")
     with pytest.raises(SystemNotReady, match="ErrImageNeverPull"):

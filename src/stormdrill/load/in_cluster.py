@@ -41,6 +41,7 @@ from stormdrill.load.messages import (
     Whole,
 )
 from stormdrill.load.process import LOST_STOP_LIMIT_S, Part, Spawner
+from stormdrill.model.event import Warned
 
 LEAD_MS = 1_000.0
 MEET_LIMIT_S = 60.0
@@ -237,7 +238,10 @@ class InClusterLoad(ClusterLoad):
     def _stop_all(self, limit_s: float | None = None) -> None:
         """What can't be taken away now ends by its deadline, and goes with the run's ledger."""
         super()._stop_all(limit_s)
-        self._pods.remove()
+        if left := self._pods.remove():
+            self._tell(
+                Warned(f"of the load some is left in namespace {self._pods.namespace} until its deadline: {left}")
+            )
         for file in self._homes.values():
             file.close()
 

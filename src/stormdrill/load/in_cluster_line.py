@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from stormdrill import __version__
 from stormdrill.cluster.api import Lost
 from stormdrill.cluster.exec import STATUS, STDERR, STDOUT, Exec, exit_code
 from stormdrill.cluster.websocket import Refusal, Stream
@@ -67,7 +68,7 @@ class PodProgram:
         try:
             exec_ = Exec(self._pods.api)
             self._stream = exec_.open(self._pods.namespace, pod.name, CONTAINER, ARGV, limit_s=OPEN_LIMIT_S)
-            self._send(encode(Boot(config, self._files)), BOOT_LIMIT_S)
+            self._send(encode(Boot(__version__, config, self._files)), BOOT_LIMIT_S)
         except (Refusal, Lost) as error:
             raise SystemNotReady(f"{self.instance} can't be started in pod {pod.name}: {error}") from error
 

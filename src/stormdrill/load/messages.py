@@ -94,6 +94,8 @@ class File(Struct, frozen=True):
 class Boot(Struct, frozen=True, tag="boot"):
     """What a process in a pod is told first. Paths in the configuration are those of the files, by their names."""
 
+    version: str
+    """Of the runner's stormdrill: both ends must be the same."""
     config: Master | Worker
     files: tuple[File, ...] = ()
 

@@ -165,7 +165,9 @@ def test_what_is_no_message_is_not_taken_for_one() -> None:
 
 
 def test_a_boot_is_read_as_it_was_written_files_included() -> None:
-    boot = BootMessage(WorkerMessage("generator-0", "10.0.0.1", 5557, "-"), (File("a.py", bytes(range(256)), "s"),))
+    boot = BootMessage(
+        "1.0", WorkerMessage("generator-0", "10.0.0.1", 5557, "-"), (File("a.py", bytes(range(256)), "s"),)
+    )
     line = encode(boot)
     assert line.count(b"\n") == 1
     assert decode_boot(line) == boot

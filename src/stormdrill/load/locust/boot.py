@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from stormdrill import __version__
 from stormdrill.load.files import unpack
 from stormdrill.load.locust.control import standard
 from stormdrill.load.messages import Boot, Master, Worker, decode_boot
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 def booted() -> MasterProcess | WorkerProcess:
     """Raises ValueError or MsgspecError when it is told something else, or nothing."""
     boot = decode_boot(standard().line())
+    if boot.version != __version__:
+        what = f"this image has stormdrill {__version__}, and the run is of {boot.version}"
+        raise ValueError(f"{what}; name an image of the same version in the system file")
     if isinstance(boot.config, Worker):
         from stormdrill.load.locust.worker import WorkerProcess
 
