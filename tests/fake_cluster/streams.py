@@ -205,13 +205,14 @@ class Exec:
             "stdout": subprocess.PIPE if self.stdout else subprocess.DEVNULL,
             "stderr": subprocess.PIPE if self.stderr else subprocess.DEVNULL,
         }  # fmt: skip
+        self.kubelet.execs.add(pod["metadata"]["uid"])
         try:
             process = subprocess.Popen(
                 argv_for(argv), env=environment, cwd=cwd, start_new_session=True, preexec_fn=die_with_parent, **ends,
             )  # fmt: skip
         except OSError as error:
             return Status(self.command, broken=_broken(self.command[0], error))
-        self.kubelet.execs.add(pod["metadata"]["uid"])
+        self._die_with(pod, process)
         readers = self._readers(process, terminal)
         # what the client sends is read beside: the process may end first, the connection may
         threading.Thread(target=self._listen, args=[process, terminal], daemon=True).start()
@@ -221,6 +222,13 @@ class Exec:
         for reader in readers:
             reader.join()
         return Status(self.command, 128 - code if code < 0 else code)
+
+    def _die_with(self, pod: Obj, process: subprocess.Popen[bytes]) -> None:
+        """The Pod may have gone while the command began: then nobody else ends it."""
+        now = self.call.registry.read("pods", self.call.namespace, self.call.name)
+        if now is None or now["metadata"]["uid"] != pod["metadata"]["uid"]:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _readers(self, process: subprocess.Popen[bytes], terminal: Terminal | None) -> list[threading.Thread]:
         sources: list[tuple[int, IO[bytes]]] = []
