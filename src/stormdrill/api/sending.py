@@ -69,8 +69,8 @@ def sending(plan: Plan, target: object, entries: Callable[[], tuple[str, ...]], 
         raise Refused(f"where the load enters can't be found out: {error}") from error
     if not entered:
         raise Refused(
-            f"no Service in namespace {spec.namespace} leads to {plan.system.entry} by a cluster address, by which load "
-            "could enter from inside; make one that selects its pods"
+            f"no Service in namespace {spec.namespace} leads to {plan.system.entry} by a cluster address, and load "
+            "would enter there; make one that selects its pods"
         )
     return Sending(entered, Inside(api, place, spec.load_workers))
 

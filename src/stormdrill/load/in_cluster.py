@@ -239,9 +239,8 @@ class InClusterLoad(ClusterLoad):
         """What can't be taken away now ends by its deadline, and goes with the run's ledger."""
         super()._stop_all(limit_s)
         if left := self._pods.remove():
-            self._tell(
-                Warned(f"of the load some is left in namespace {self._pods.namespace} until its deadline: {left}")
-            )
+            where = f"in namespace {self._pods.namespace}, until their deadline"
+            self._tell(Warned(f"jobs of the load are left {where}: {left}"))
         for file in self._homes.values():
             file.close()
 
