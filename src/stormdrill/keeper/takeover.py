@@ -39,7 +39,6 @@ from stormdrill.keeper.undo import (
 from stormdrill.model.event import (
     AbortRequested,
     Armed,
-    ClusterHeld,
     Event,
     Injected,
     InjectStarted,
@@ -103,8 +102,6 @@ class _Past:
     lifted_ms: dict[str, float] = field(default_factory=dict)
     last_ms: float = 0.0
     """When the last line was written."""
-    in_clusters: bool = False
-    """The run keeps ledger, Lease and watchdog in a cluster."""
     there: set[str] = field(default_factory=set)
     """Injections that somebody saw still there after an undo, and nobody has seen gone since."""
 
@@ -170,7 +167,7 @@ def _finish(
     for text in (*removed.foreign, *(removed.left if accept_left else ())):
         successor.note(Warned(text))
     alive += [] if accept_left else removed.left
-    _leave_clusters(successor, past, clean=all(word != FAILED for _, word, _ in reverted))
+    _leave_clusters(successor, clean=all(word != FAILED for _, word, _ in reverted))
     took_ms = round((time.monotonic() - started_s) * 1000, 3)
     successor.note(TornDown(successor.by, ended + len(removed.names), alive, took_ms))
     left = [f"{name} could not be shown to be reverted: {detail}" for name, word, detail in reverted if word == FAILED]
@@ -207,10 +204,11 @@ def _revert_all(successor: _Successor, past: _Past, accept_left: bool) -> Steps[
     return tuple(reverted)
 
 
-def _leave_clusters(successor: _Successor, past: _Past, *, clean: bool) -> None:
-    """What the run keeps in clusters is taken away once nothing of it is needed any more. It harms nobody, and the
-    watchdog ends by itself: what stays is told, and no reason to hold the system."""
-    if past.in_clusters and successor.hands is not None:
+def _leave_clusters(successor: _Successor, *, clean: bool) -> None:
+    """What the run keeps in clusters is taken away once nothing of it is needed any more, also where everybody died
+    before it was written down. It harms nobody, and the watchdog ends by itself: what stays is told, and no reason to
+    hold the system."""
+    if successor.hands is not None:
         for text in successor.hands.release(clean=clean):
             successor.note(Warned(text))
 
@@ -328,8 +326,6 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
             past.keeper = procfs.Identity(event.pid, event.start_ticks, past.boot_id)
         elif isinstance(event, ProcessSpawned):
             past.spawned.append(event)
-        elif isinstance(event, ClusterHeld):
-            past.in_clusters = True
         elif isinstance(event, Armed | InjectStarted | Injected | Reverted | RevertVerified):
             _fold_injection(past, event)
         elif isinstance(event, RunEnded):

@@ -165,6 +165,13 @@ def test_a_cluster_that_is_not_reached_leaves_the_run_dirty_until_it_is(run: Kep
     assert [item.text for item in run.events(Warned)] == ["the Lease could not be deleted"]
 
 
+def test_what_a_run_keeps_in_a_cluster_goes_also_where_nobody_had_written_it_down(run: KeptRun) -> None:
+    after_both_were_killed(run)
+    hands = SomeHands()
+    assert take_over(run.dir, "recover", hands=hands).status == "aborted"
+    assert (hands.asked, hands.released) == ([], [True])
+
+
 def test_without_hands_what_was_done_in_a_cluster_is_left(run: KeptRun) -> None:
     run.arm("nodes/n1", NODE)
     after_both_were_killed(run)
