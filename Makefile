@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-cluster check format bench detect kill-sweep base-image image lock clean
+.PHONY: help demo test test-cluster check format bench detect kill-sweep base-image image cluster lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -43,6 +43,9 @@ kill-sweep: $(DEV) ## kill runner, keeper and both, over a thousand times: about
 
 base-image: ## make stormdrill-base:bookworm for --target docker from Debian packages, where no registry is reached
 	@bash dev/base-image.sh
+
+cluster: $(DEV) ## a pretended cluster with the reference platform in it, to try --target kubernetes on; until Ctrl-C
+	@$(BIN)/python dev/cluster.py
 
 image: $(RUN) ## build the image of the reference platform ahead of the first run in containers
 	@$(BIN)/python -m stormdrill.targets.docker.image
