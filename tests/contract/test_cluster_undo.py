@@ -169,6 +169,17 @@ def test_while_the_server_is_away_it_is_not_undone_and_says_so_and_afterwards_it
     assert back(cluster, change).word == "done"
 
 
+def test_of_a_change_in_two_patches_the_first_alone_is_not_nothing_and_is_undone(cluster: FakeCluster) -> None:
+    before = rig.still(cluster)
+    [change] = rig.plan(cluster, RUN)["gpu-pool-outage/eu-gpu-1"]
+    cluster.trouble(("PATCH", "nodes/eu-gpu-1/status"), "403")
+    with pytest.raises(Unreachable, match="its marker stands there already") as told:
+        do(cluster, "a", change)
+    assert not isinstance(told.value, NotApplied)
+    assert back(cluster, change).word == "superseded"
+    assert not rig.differences(before, rig.still(cluster))
+
+
 def test_a_change_that_may_not_be_made_any_more_is_certainly_not_made(cluster: FakeCluster) -> None:
     def no() -> None:
         raise Unreachable("the Lease is lost")

@@ -70,10 +70,12 @@ class _Attempt:
     refused: dict[str, str] = field(default_factory=dict)
     """What the server said of a patch with a valid test, by the object's version."""
     tested: set[str] = field(default_factory=set)
+    begun: bool = False
+    """The marker stands, and the elements may not yet."""
 
     @property
     def doubt(self) -> bool:
-        return bool(self.sent)
+        return bool(self.sent) or self.begun
 
     @property
     def path(self) -> str:
@@ -109,7 +111,8 @@ class _Attempt:
                 continue
             if word.subresource and not marked:
                 if not self.dry:
-                    continue  # the marker stands; now the elements
+                    self.begun = True  # now the elements
+                    continue
                 self._dry_status(word, there, version)
             self.sent = ""
             self._recognised(word, answer.read())
@@ -117,6 +120,7 @@ class _Attempt:
 
     def _draft(self, word: KubePatch, there: dict[str, object], marked: bool) -> Draft | None:
         """What is to be sent for this version of the object; None when it is in force already."""
+        self.begun = marked
         self._strangers(there, word.marker)
         states = [state(element, there) for element in word.elements]
         changed = [shown(e, there) for e, s in zip(word.elements, states, strict=True) if s != BEFORE]
@@ -278,4 +282,6 @@ class _Attempt:
     def _not_made(self, why: str) -> Unreachable:
         if self.sent:
             return Unreachable(f"{self.path}: {why}; a request whose answer was lost may still arrive")
+        if self.begun:
+            return Unreachable(f"{self.path}: {why}; its marker stands there already")
         return NotApplied(f"{self.path}: {why}")

@@ -16,6 +16,8 @@ from stormdrill.errors import Unreachable
 SILENT_S = 30.0
 """How long the watchdog may say nothing while the ledger can be read; its pod may have to be made again elsewhere."""
 
+READ_S = 1.0
+
 
 @dataclass(slots=True)
 class Heart:
@@ -46,7 +48,9 @@ class Heart:
 
     def trouble(self) -> str:
         if not self._why and (why := self._now()):
-            self._why = why
+            with contextlib.suppress(Unreachable):  # a Lease that was taken or released: the ledger tells why
+                self.read(self.ledger.read(Until(READ_S)))
+            self._why = self._why or why
         return self._why
 
     def give_up(self, why: str) -> None:
@@ -56,7 +60,7 @@ class Heart:
     def ended(self, injection: str) -> Ended | None:
         """As the ledger says now, or said last."""
         with contextlib.suppress(Unreachable):
-            self.read(self.ledger.read(Until(1.0)))
+            self.read(self.ledger.read(Until(READ_S)))
         return self._book.ended.get(injection) if self._book else None
 
     def read(self, book: Book | None) -> None:

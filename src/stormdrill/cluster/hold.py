@@ -79,6 +79,8 @@ class Hold:
     _settled: set[str] = field(default_factory=set)
     _written: set[str] = field(default_factory=set)
     """Injections that are known to stand in the ledger."""
+    _never: set[tuple[str, InCluster]] = field(default_factory=set)
+    """Changes that certainly were not made: what is there in spite of that is somebody else's."""
     _applying: Counter[str] = field(default_factory=Counter)
     """Changes that are under way now, by injection."""
     _queue: list[_Ticket] = field(default_factory=list)
@@ -150,8 +152,12 @@ class Hold:
         until = Until(max(changing.LIMIT_S, self.lease_s))
         with self._lock:
             self._applying[injection] += 1
+            self._never.discard((injection, change.undo))
         try:
             changing.apply(self.api, change, self.run, injection, lambda: self._may(injection), until)
+        except NotApplied:
+            self._never.add((injection, change.undo))
+            raise
         finally:
             with self._lock:
                 self._applying[injection] -= 1
@@ -212,7 +218,10 @@ class Hold:
     # inside
 
     def _undo(self, entry: Armed, *, fence: bool = True) -> Undone:
-        return together([undo(self.api, word, self.runs, fence=fence) for word in entry.undos])
+        made = [word for word in entry.undos if (entry.injection, word) not in self._never]
+        if entry.undos and not made:
+            return Undone(SUPERSEDED, "it was never made")
+        return together([undo(self.api, word, self.runs, fence=fence) for word in made])
 
     def _under_way(self, injection: str) -> bool:
         with self._lock:

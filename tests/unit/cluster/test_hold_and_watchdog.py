@@ -192,6 +192,18 @@ def test_nothing_is_applied_that_was_not_armed(cluster: FakeCluster) -> None:
     assert replicas(cluster) == 3
 
 
+def test_what_a_person_did_before_the_fault_could_is_theirs_and_no_cause_of_ours(cluster: FakeCluster) -> None:
+    held, change = hold(cluster), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 60.0)
+    cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", lambda it: it["spec"].update(replicas=0))
+    with pytest.raises(NotApplied, match="not as it was planned"):
+        held.apply("a", change)
+    assert held.revert("a").word == "superseded"
+    assert held.close() == ()
+    assert replicas(cluster) == 0
+
+
 def test_what_comes_together_is_written_together(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     held, sizes, gate = hold(cluster), list[int](), threading.Event()
     held.open()
