@@ -21,7 +21,17 @@ from stormdrill.load.files import unpack
 from stormdrill.load.in_cluster import FILES_LIMIT, InClusterLoad, Inside
 from stormdrill.load.in_cluster_line import _lines
 from stormdrill.load.in_cluster_pods import Owner, Place, Pod, _fate, _waits, job_name, job_of, needs
-from stormdrill.load.messages import Alive, File, Generator, Now, decode_boot, encode
+from stormdrill.load.messages import (
+    Alive,
+    File,
+    Generator,
+    Now,
+    Records,
+    Whole,
+    decode_boot,
+    decode_from_generator,
+    encode,
+)
 from stormdrill.load.messages import Boot as BootMessage
 from stormdrill.load.messages import Worker as WorkerMessage
 from stormdrill.model.experiment import LoadUse
@@ -262,3 +272,50 @@ def test_the_load_stands_in_no_object_as_a_secret(tmp_path: Path) -> None:
     text = json.dumps([job_of(name, PLACE) for name in ("generator-master", "generator-0")])
     assert load._token not in text
     assert "TOKEN" not in text
+
+
+# --- standard output as a line ---
+
+SPEAKER = """
+import gevent
+from stormdrill.load.locust.control import standard
+from stormdrill.load.messages import Alive, Records, Whole
+
+line = standard()
+print("a locustfile that prints")
+for number in range(200):
+    line.send(Records("w", b"", bytes([number]) * 50_000))
+line.send(Whole("w", 1, "x"))
+line.send(Alive())
+print("all is said")
+line.listen(lambda message: print("heard", type(message).__name__), lambda: print("gone"))
+line.wait_for_end_of_file()
+while line._rest or line._first or line._then:
+    gevent.sleep(0.01)
+"""
+
+
+def test_what_is_much_stays_in_order_and_what_shows_life_overtakes_it() -> None:
+    argv = [sys.executable, "-c", SPEAKER]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        told = [process.stderr.readline(), process.stderr.readline()]  # until then nobody reads what it says
+        process.stdin.write(encode(Alive()))
+        process.stdin.close()
+        heard = [decode_from_generator(line) for line in process.stdout.read().splitlines()]
+        told += process.stderr.read().splitlines(keepends=True)
+        assert b"".join(told).decode().splitlines() == [
+            "a locustfile that prints",
+            "all is said",
+            "heard Alive",
+            "gone",
+        ]
+        assert process.wait(20) == 0
+    assert heard.count(Alive()) == 1
+    assert heard.index(Alive()) < 200
+    heard.remove(Alive())
+    assert heard == [*(Records("w", b"", bytes([number]) * 50_000) for number in range(200)), Whole("w", 1, "x")]
