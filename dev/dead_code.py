@@ -49,6 +49,8 @@ CALLED_BY = {
         ("NodeLoss", "NoisyNeighbour", "Partition", "QueueBacklog", "RegionLoss"), "faults.builtin, by its word"
     ),
     **dict.fromkeys(("BadRelease", "QuotaExhaustion", "Segmentation"), "faults.builtin, by its word"),
+    "ignore_aliases": "PyYAML",
+    "_load_from_exec_plugin": "the kubernetes client's loader",
     "refuse": "users' locustfiles",
     "read_policy": "tools that read one file alone",
     "read_system": "tools that read one file alone",

@@ -30,7 +30,8 @@ def plan_lines(plan: Plan, width: int = 100) -> list[str]:
         texts.append(f"worst case: {plan.worst_case}")
     texts += [f"cannot be undone: {text}" for text in plan.irreversible]
     texts += [f"needs: {text}" for text in plan.permissions]
-    texts.append(f"takes {show_duration(plan.duration_s)} and the system's start and stop")
+    before = "what it takes to hold the cluster" if plan.target == "kubernetes" else "the system's start and stop"
+    texts.append(f"takes {show_duration(plan.duration_s)} and {before}")
     first, *rest = texts
     for text in rest:
         lines += textwrap.wrap(text, width, initial_indent=f"  {first:<14} ", subsequent_indent=" " * 17)
