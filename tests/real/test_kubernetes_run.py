@@ -414,3 +414,18 @@ def test_who_stops_a_run_does_not_wait_for_a_watchdog_that_does_not_begin(at: Sh
     assert outcome(out)["status"] == "aborted"
     assert at.causes() == []
     assert at.left_behind() == []
+
+
+def test_two_runs_that_begin_at_once_have_one_winner(at: Shop) -> None:
+    at.lay_out(PODS, baseline="6s")
+    allow(at)
+    elsewhere = Repository(at.root, "shop", {**at.repository.environment, "XDG_STATE_HOME": str(at.root / "other")})
+    asked = ("run", "experiments/shop.yaml", "--target", "kubernetes", "--json")
+    both = [at.repository.start(*asked), elsewhere.start(*asked, "--runs", "others")]
+    told = [process.communicate(timeout=120) for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 2], [2, 3]), told
+    (refused,) = [err for process, (_, err) in zip(both, told, strict=True) if process.returncode == 2]
+    assert "the system is held in this cluster by" in " ".join(refused.split())
+    assert at.causes() == []
+    assert at.left_behind() == []
