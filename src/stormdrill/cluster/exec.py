@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from stormdrill.cluster.websocket import connect
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 """The second for API servers before 1.30: there the program's input can't be ended."""
 STDIN, STDOUT, STDERR, STATUS = 0, 1, 2, 3
+PIECE = 32_768
 KEPT_OUTPUT = 1_000_000
 """Bytes of each channel; what comes after is read and dropped."""
 
@@ -51,10 +53,8 @@ class Exec:
         stream = self.open(namespace, pod, container, argv, stdin=bool(stdin), limit_s=limit_s)
         kept = {STDOUT: bytearray(), STDERR: bytearray()}
         try:
-            if stdin:
-                with contextlib.suppress(Lost):  # it may have ended without reading: its exit code tells
-                    stream.send(stdin)
-                    stream.finish()
+            if stdin:  # beside the reading: a program that answers at once would make both wait
+                threading.Thread(target=_feed, args=(stream, stdin, limit_s), daemon=True).start()
             while (left_s := until_s - time.monotonic()) > 0 and not stream.ended:
                 heard = stream.receive(left_s)
                 if heard is None:
@@ -86,6 +86,13 @@ class Exec:
         query += [("stdin", "true")] if stdin else []
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
         return connect(self.api.access, path, urlencode(query), PROTOCOLS, limit_s)
+
+
+def _feed(stream: Stream, stdin: bytes, limit_s: float) -> None:
+    with contextlib.suppress(Lost):  # it may have ended without reading: its exit code tells
+        for at in range(0, len(stdin), PIECE):
+            stream.send(stdin[at : at + PIECE], limit_s=limit_s)
+        stream.finish()
 
 
 def exit_code(status: bytes) -> int:

@@ -181,7 +181,7 @@ def test_a_program_says_what_it_has_to_say_and_how_it_ended(pods: FakeCluster) -
 
 
 def test_it_is_told_what_it_reads_and_that_no_more_comes(pods: FakeCluster) -> None:
-    text = bytes(range(256)) * 300
+    text = bytes(range(256)) * 3800
     assert run(pods, "cat", stdin=text) == (0, text, b"")
 
 
@@ -231,9 +231,9 @@ def test_exit_codes_are_read_as_a_real_server_has_told_them() -> None:
 
 def test_what_was_started_in_a_pod_is_found_by_its_tag_and_ended(pods: FakeCluster) -> None:
     tag = f"stormdrill-{time.monotonic_ns()}"
-    program = "import sys,time; print('up', flush=True); time.sleep(600)"
+    program = "import os,time; os.write(1, b'up'); time.sleep(600)"
     stream = Exec(Api(pods.admin)).open("default", "p", "c", [sys.executable, "-c", program, tag], stdin=False)
-    assert stream.receive(10.0) == (STDOUT, b"up\n")
+    assert stream.receive(10.0) == (STDOUT, b"up")
     uid = (pods.read("/api/v1/namespaces/default/pods/p") or {})["metadata"]["uid"]
     word = KubeEndExec("", "default", "p", uid, "c", tag)
     api = Api(pods.admin)
