@@ -82,6 +82,8 @@ class Configured:
         self._check()
         self._folder = Path(tempfile.gettempdir()) / f"stormdrill-kube-{os.getpid()}-{id(self):x}"
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        """One at a time runs a plugin and writes keys for the TLS library."""
         self._loader = _loader(merged, self.name, self._folder, self._where)
         self._into = _Into()
         self._context: ssl.SSLContext | None = None
@@ -102,9 +104,14 @@ class Configured:
 
     def headers(self) -> Mapping[str, str]:
         with self._lock:
-            if self._due():
-                self._load(keep=True)
-            token = self._into.api_key.get("BearerToken", "")
+            if due := self._due():
+                self._read_at_s = time.monotonic()
+        if due and self._expired():
+            self._renew()
+        elif due and not self._loading.locked():
+            # who renews a Lease can't wait for a plugin while its token is still good
+            threading.Thread(target=self._renew, name="credentials", daemon=True).start()
+        token = self._into.api_key.get("BearerToken", "")
         found = {"Authorization": token} if token else {}
         if acts_as := _text(self._user.get("as")):
             found["Impersonate-User"] = acts_as
@@ -112,18 +119,15 @@ class Configured:
 
     def refresh(self) -> bool:
         """After a 401. False when the same credentials came again."""
-        with self._lock:
-            before = (dict(self._into.api_key), self._into.cert_file)
-            self._forget()
-            self._load(keep=True)
-            return (dict(self._into.api_key), self._into.cert_file) != before
+        before = (dict(self._into.api_key), self._into.cert_file)
+        self._renew(forget=True)
+        return (dict(self._into.api_key), self._into.cert_file) != before
 
     # --- for people --------------------------------------------------------------------------------------------
 
     def secrets(self) -> Mapping[str, str]:
         """What must be removed by value from all that is written, by a name that says where it comes from."""
-        with self._lock:
-            token = self._into.api_key.get("BearerToken", "")
+        token = self._into.api_key.get("BearerToken", "")
         found = {f"kubeconfig:{self.name}": token.partition(" ")[2] or token} if token else {}
         for key in ("token", "password", "client-key-data"):
             if value := _text(self._user.get(key)):
@@ -173,6 +177,16 @@ class Configured:
         plugin = self._user.get("exec")
         if plugin and not self._user.get("token") and not self._user.get("tokenFile"):
             _check_plugin(plugin, self._where)
+
+    def _renew(self, *, forget: bool = False) -> None:
+        with self._loading:
+            if forget:
+                self._forget()
+            self._load(keep=True)
+
+    def _expired(self) -> bool:
+        expiry: datetime | None = getattr(self._loader, "expiry", None)
+        return expiry is None or expiry <= datetime.now(UTC)
 
     def _due(self) -> bool:
         expiry: datetime | None = getattr(self._loader, "expiry", None)

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ def written(tmp_path, monkeypatch):
         return place
 
     return write
+
+
+def until(what, within_s=10.0):
+    end_s = time.monotonic() + within_s
+    while time.monotonic() < end_s:
+        if what():
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def plugin(folder: Path, body: str, name="plugin") -> str:
@@ -143,7 +153,8 @@ def test_a_plugin_is_asked_once_and_again_when_its_token_is_refused_or_expires(w
     assert access.refresh()
     assert access.headers() == {"Authorization": "Bearer prefix-of-tokens-1"}
     monkeypatch.setattr(kubeconfig, "LEAST_BETWEEN_S", 0.0)  # it expires within EARLY_S
-    assert access.headers() == {"Authorization": "Bearer prefix-of-tokens-2"}
+    assert until(lambda: access.headers() == {"Authorization": "Bearer prefix-of-tokens-2"})
+    monkeypatch.setattr(kubeconfig, "LEAST_BETWEEN_S", 60.0)
     assert "prefix-of-tokens-2" in access.secrets().values()
     assert set(access.secrets().values()) == {"prefix-of-tokens-2", "the-secret-of-it"}
 
@@ -155,6 +166,32 @@ def test_a_plugin_that_fails_later_leaves_what_there_was(written, tmp_path):
     plugin(tmp_path, "sys.exit(7)")
     assert not access.refresh()
     assert access.headers() == {"Authorization": f"Bearer {OTHER}"}
+
+
+def test_who_asks_waits_for_no_plugin_while_the_token_is_good_and_for_it_when_it_is_not(written, tmp_path, monkeypatch):
+    gate, count = tmp_path / "gate", tmp_path / "count"
+    gate.write_text("")
+    body = f"""
+n = os.path.getsize({str(count)!r}) if os.path.exists({str(count)!r}) else 0
+while not os.path.exists({str(gate)!r}):
+    time.sleep(0.01)
+open({str(count)!r}, 'a').write('x')
+ends = time.time() + float(open({str(tmp_path / "for")!r}).read())
+told = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(ends))
+status = {{'token': f'token-number-{{n}}', 'expirationTimestamp': told}}
+print(json.dumps({{'apiVersion': 'client.authentication.k8s.io/v1', 'kind': 'x', 'status': status}}))
+"""
+    (tmp_path / "for").write_text("30")
+    written(config(exec_user(plugin(tmp_path, body))))
+    access = access_for()
+    monkeypatch.setattr(kubeconfig, "LEAST_BETWEEN_S", 0.0)
+    gate.unlink()
+    assert access.headers() == {"Authorization": "Bearer token-number-0"}
+    (tmp_path / "for").write_text("-5")
+    gate.write_text("")
+    assert until(lambda: access.headers() != {"Authorization": "Bearer token-number-0"})
+    (tmp_path / "for").write_text("3600")
+    assert until(lambda: access.headers() and access._loader.expiry.timestamp() > time.time())
 
 
 # --- what is refused -------------------------------------------------------------------------------------------
