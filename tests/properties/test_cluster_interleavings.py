@@ -264,7 +264,7 @@ STEP = st.integers(1, 150)
         ("segmentation/eu", "gpu-pool-outage/eu-gpu-1"),
     ],
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     data=st.data(),
     acts=st.lists(st.tuples(STEP, st.sampled_from(["scale", "stop", "taint"])), max_size=2),
