@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from stormdrill.api.manifests import stream
+from stormdrill.api.sending import harmed
 from stormdrill.errors import Refused
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def scheduled(
         files=_files(made, loaded, roots),
         image=spec.image.name,
         pull=spec.image.pull,
+        nodes=spec.image.nodes,
+        avoid=harmed(made, ""),
         suite=spec.suite,
         account=spec.account,
         lasts_s=made.duration_s + made.system.ready_timeout_s,

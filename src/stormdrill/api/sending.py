@@ -62,6 +62,7 @@ def sending(plan: Plan, target: object, entries: Callable[[], tuple[str, ...]], 
         account=spec.account,
         owner=_owner(api, spec, run_dir.name),
         avoid=harmed(plan, cluster),
+        nodes=spec.image.nodes,
     )
     try:
         entered = target.entered()

@@ -57,6 +57,8 @@ class Hold:
     lease_s: float = 10.0
     keep_off: Sequence[str] = ()
     """Nodes that faults take: the watchdog stands elsewhere."""
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    """Labels of those that it may stand on; empty: any."""
     longest_s: float = 3600.0
     """The run at its longest; after it the watchdog reverts although the runner lives."""
     namespaces: Sequence[str] = ()
@@ -301,6 +303,7 @@ class Hold:
             image=self.image,
             pull=self.pull,
             keep_off=tuple(self.keep_off),
+            nodes=self.nodes,
             namespaces=tuple(self._elsewhere()),
             tell=self.tell,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stormdrill.cluster import naming
 from stormdrill.cluster.asking import text, under
@@ -16,7 +16,13 @@ _LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
 def manifest(
-    run: str, suite: str, account: str, image: str, pull: str = "", keep_off: Sequence[str] = ()
+    run: str,
+    suite: str,
+    account: str,
+    image: str,
+    pull: str = "",
+    keep_off: Sequence[str] = (),
+    nodes: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """It tolerates every taint, ours among them, but leaves a node that is lost; never stands on a node that a fault
     takes; and has no deadline: as long as something is armed it goes on."""
@@ -40,6 +46,8 @@ def manifest(
         "securityContext": hardened(),
         "containers": [container],
     }
+    if nodes:
+        pod["nodeSelector"] = dict(nodes)
     if keep_off:
         # one requirement a node: with NotIn a field takes a single value
         fields = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(set(keep_off))]

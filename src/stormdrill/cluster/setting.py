@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -27,6 +27,7 @@ class Setting:
     image: str
     pull: str
     keep_off: tuple[str, ...]
+    nodes: Mapping[str, str]
     namespaces: tuple[str, ...]
     tell: Callable[[str], None]
 
@@ -55,7 +56,9 @@ class Setting:
     def watchdog(self, within_s: float, trouble: Callable[[], str]) -> None:
         """Make the Job and wait until it says that it watches. Raises Refused with what its pod says."""
         ledger = self.ledger
-        manifest = job.manifest(ledger.run, ledger.suite, self.account, self.image, self.pull, self.keep_off)
+        manifest = job.manifest(
+            ledger.run, ledger.suite, self.account, self.image, self.pull, self.keep_off, self.nodes
+        )
         objects.create(self.api, self.jobs, manifest, Until(LIMIT_S))
         end_s = time.monotonic() + within_s
         while True:

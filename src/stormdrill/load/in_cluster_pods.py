@@ -61,6 +61,8 @@ class Place(Struct, frozen=True):
     owner: Owner | None = None
     avoid: tuple[str, ...] = ()
     """Nodes that faults harm."""
+    nodes: dict[str, str] = {}
+    """Labels of those that it may be sent from; empty: any."""
     cpu: str = CPU
 
 
@@ -306,6 +308,8 @@ def _pod_of(place: Place, longest_s: int) -> Object:
     }
     if place.account:
         pod["serviceAccountName"] = place.account
+    if place.nodes:
+        pod["nodeSelector"] = dict(place.nodes)
     if place.avoid:
         # one value a requirement: more are refused for fields
         away = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in place.avoid]

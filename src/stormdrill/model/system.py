@@ -90,6 +90,8 @@ class ImagePolicy(Struct, frozen=True):
     """Empty: the platform's own."""
     pull: str = ""
     """IfNotPresent, Never, Always; empty: the cluster's default."""
+    nodes: dict[str, str] = {}
+    """Labels of the nodes that its pods may run on; empty: any."""
 
 
 class KubernetesRelease(Struct, frozen=True):

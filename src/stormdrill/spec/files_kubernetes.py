@@ -122,6 +122,10 @@ class KubernetesFile(FileModel, frozen=True, kw_only=True):
     suite: Annotated[ClusterName, Meta(description="The suite's own namespace.")] = "stormdrill"
     account: Annotated[ClusterName, Meta(description="The ServiceAccount there.")] = "stormdrill"
     image: ClusterImageFile | None = None
+    nodes: Annotated[
+        dict[ClusterLabel, LabelValue],
+        Meta(description="Labels of the nodes that the suite's own pods (watchdog, load, proxy) may run on."),
+    ] = {}
     lease: LeaseTime = "10s"
     port: Annotated[PodPort, Meta(description="Where pods listen, unless their service says otherwise.")] | None = None
     node_labels: Annotated[

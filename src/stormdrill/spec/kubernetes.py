@@ -96,7 +96,11 @@ def kubernetes_spec(file: SystemFile) -> KubernetesSpec | None:
         contexts={"": contexts} if isinstance(contexts, str) else dict(contexts),
         suite=section.suite,
         account=section.account,
-        image=ImagePolicy(image.name, image.pull or "") if image else ImagePolicy(),
+        image=ImagePolicy(
+            image.name if image else "",
+            (image.pull if image else None) or "",
+            {key: str(value) for key, value in section.nodes.items()},
+        ),
         lease_s=seconds(section.lease),
         node_labels=dict(section.node_labels),
         stands_for={key: value for key in WORDS if stands and (value := getattr(stands, key))},

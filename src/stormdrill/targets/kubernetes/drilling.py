@@ -223,6 +223,7 @@ class Drilling:
             system=self.clusters.system,
             image=spec.image.name,
             pull=spec.image.pull,
+            nodes=spec.image.nodes,
             suite=spec.suite,
             account=spec.account,
             lease_s=spec.lease_s,

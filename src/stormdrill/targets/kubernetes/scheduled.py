@@ -45,6 +45,10 @@ class Scheduled(Struct, frozen=True):
     settings: Mapping[str, str] = {}
     claim: str = ""
     """The PersistentVolumeClaim in the suite's namespace that keeps the runs; empty: only what the log says is kept."""
+    nodes: Mapping[str, str] = {}
+    """Labels of those that it may run on; empty: any."""
+    avoid: Sequence[str] = ()
+    """Nodes that its faults take now."""
     secrets: Sequence[str] = ()
     """Variables that the experiment's secrets are read from."""
     fast: bool = False
@@ -107,7 +111,13 @@ def _pod(wanted: Scheduled, name: str, keys: Mapping[str, str]) -> Manifest:
     }
     if wanted.pull:
         container["imagePullPolicy"] = wanted.pull
+    where: Manifest = {"nodeSelector": dict(wanted.nodes)} if wanted.nodes else {}
+    if wanted.avoid:
+        away = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(wanted.avoid)]
+        terms = {"nodeSelectorTerms": [{"matchFields": away}]}
+        where["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
     return {
+        **where,
         "serviceAccountName": wanted.account,
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE_S,

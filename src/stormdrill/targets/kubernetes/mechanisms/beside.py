@@ -84,6 +84,7 @@ class StandingBeside(Changing):
         spec["tolerations"] = objects(at(victim, "spec", "tolerations"))
         if how.program == "burn":
             spec["affinity"] = _on(node)
+            spec.pop("nodeSelector", None)  # where its victim is, whatever nodes the suite's own pods are given
         return (created(found.cluster, _path(found.namespace), self.clusters.run, body, WHY),)
 
     def touches(self, injection: Injection) -> tuple[Change, ...]:

@@ -67,6 +67,8 @@ def pod(
         "containers": [container],
         "volumes": [{"name": "notes", "emptyDir": {"sizeLimit": "8Mi"}}],
     }
+    if image.nodes:
+        spec["nodeSelector"] = dict(image.nodes)
     # a mesh would put a proxy of its own before ours
     about = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
     meta: Object = {"name": name, "namespace": namespace, "labels": dict(labels), "annotations": about}

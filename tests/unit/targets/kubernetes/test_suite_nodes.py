@@ -1,0 +1,58 @@
+"""On which nodes the suite's own pods stand: those that the system file allows, and never one that a fault takes."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from stormdrill.cluster import job
+from stormdrill.load.in_cluster_pods import Place, job_of
+from stormdrill.model.system import ImagePolicy
+from stormdrill.targets.kubernetes.mechanisms.ours import pod
+from stormdrill.targets.kubernetes.scheduled import Scheduled, manifests
+
+ALLOWED = {"node": "real"}
+TAKEN = ("n1", "n2")
+Manifest = dict[str, Any]
+
+
+def watchdog(nodes: dict[str, str], avoid: tuple[str, ...]) -> Manifest:
+    made = cast("Manifest", job.manifest("run", "suite", "account", "image", "", avoid, nodes))
+    return cast("Manifest", made["spec"]["template"]["spec"])
+
+
+def load(nodes: dict[str, str], avoid: tuple[str, ...]) -> Manifest:
+    place = Place(namespace="suite", image="image", run="run", longest_s=60, nodes=nodes, avoid=avoid)
+    return cast("Manifest", cast("Manifest", job_of("generator-0", place))["spec"]["template"]["spec"])
+
+
+def scheduled(nodes: dict[str, str], avoid: tuple[str, ...]) -> Manifest:
+    wanted = Scheduled("e", "experiments/e.yaml", "@daily", {}, "image", "suite", "a", 60, nodes=nodes, avoid=avoid)
+    cron = cast("Manifest", manifests(wanted)[1])
+    return cast("Manifest", cron["spec"]["jobTemplate"]["spec"]["template"]["spec"])
+
+
+EVERY = pytest.mark.parametrize("made", [watchdog, load, scheduled])
+
+
+@EVERY
+def test_it_stands_where_the_system_file_allows_and_never_where_a_fault_takes_the_node(made: Any) -> None:
+    spec = made(ALLOWED, TAKEN)
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert spec["nodeSelector"] == ALLOWED
+    assert [(one["key"], one["operator"], one["values"]) for one in term["matchFields"]] == [
+        ("metadata.name", "NotIn", [name]) for name in TAKEN
+    ]
+
+
+@EVERY
+def test_it_stands_anywhere_where_nothing_is_said(made: Any) -> None:
+    assert not {"nodeSelector", "affinity"} & set(made({}, ()))
+
+
+@pytest.mark.parametrize("nodes", [ALLOWED, {}])
+def test_so_does_what_a_mechanism_puts_beside_the_system(nodes: dict[str, str]) -> None:
+    image = ImagePolicy("image", nodes=nodes)
+    made = cast("Manifest", pod("proxy", "shop", image, ["true"], labels={}, requests={}, limits={}))
+    assert made["spec"].get("nodeSelector", {}) == nodes
