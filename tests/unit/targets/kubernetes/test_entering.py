@@ -14,9 +14,9 @@ from stormdrill.cluster.api import Api
 WEB = "10.96.0.1"
 
 
-def reached(name: str, labels: dict[str, str], ip: str, **metadata: object) -> Object:
+def reached(name: str, selector: dict[str, str], ip: str, **metadata: object) -> Object:
     """A Service that has its address."""
-    made = service(name, labels)
+    made = service(name, selector)
     spec, about = made["spec"], made["metadata"]
     assert isinstance(spec, dict)
     assert isinstance(about, dict)
