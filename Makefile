@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-cluster check format bench detect kill-sweep base-image image cluster lock clean
+.PHONY: help demo test test-cluster check format bench detect kill-sweep kill-sweep-cluster base-image image cluster lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -40,6 +40,9 @@ detect: $(DEV) ## every resilience bug must be caught, the sound platform never:
 
 kill-sweep: $(DEV) ## kill runner, keeper and both, over a thousand times: about half an hour
 	@$(BIN)/python tests/real/killing_sweep.py $(SWEEP)
+
+kill-sweep-cluster: $(DEV) ## kill runner and watchdog at every change on a pretended cluster, 330 times: about half an hour
+	@$(BIN)/python tests/real/killing_cluster.py 330
 
 base-image: ## make stormdrill-base:bookworm for --target docker from Debian packages, where no registry is reached
 	@bash dev/base-image.sh

@@ -157,7 +157,8 @@ class Element:
     """One place in an object of a cluster that a fault changes. Values are JSON texts; empty: nothing is there."""
 
     path: tuple[str, ...]
-    """From the root: ("spec", "unschedulable"); of a list: the list itself, ("spec", "taints")."""
+    """From the root: ("spec", "unschedulable"); of a list: the list itself, ("spec", "taints"). A piece `[name=web]`
+    is the element of a list with this name."""
     ours: str
     """What the fault leaves there; of a list: the element that it adds."""
     before: str = ""
