@@ -293,7 +293,7 @@ class Edge:
 
 
 async def run(wiring: Wiring, bug: str) -> None:
-    async with client(limit_s=1.0) as session:
+    async with client(limit_s=1.0, idle_s=wiring.idle_s) as session:
         edge = Edge(wiring, session, bug)
         works = [repeat(HEALTH_EVERY_S, check) for check in edge.watchers()]
         await serve(wiring, edge.routes(), *works)

@@ -306,7 +306,7 @@ async def run(wiring: Wiring, region_name: str, bug: str, scale: float) -> None:
     seed = zlib.crc32(wiring.instance.encode())
     regions = (region_name, *others)
     region = region_with(bug)(region_name, regions, store, clock, bug=bug, seed=seed, scale=scale)
-    async with client(limit_s=2.0) as session:
+    async with client(limit_s=2.0, idle_s=wiring.idle_s) as session:
         peers = Peers(region, others, session)
         feed = FeedCopy(wiring.peers_of("feed"), session)
         gateway = Gateway(region, peers, feed, bug)

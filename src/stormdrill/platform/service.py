@@ -48,10 +48,11 @@ async def read(request: web.Request, wanted: type[T]) -> T:
         raise web.HTTPBadRequest(text=payload, content_type=JSON) from None
 
 
-def client(limit_s: float) -> aiohttp.ClientSession:
-    """For calls to other services: never through a proxy of the environment, every call with a limit."""
+def client(limit_s: float, idle_s: float) -> aiohttp.ClientSession:
+    """For calls to other services: never through a proxy of the environment, every call with a limit. A connection that
+    was idle for `idle_s` isn't used again."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_s),
         timeout=aiohttp.ClientTimeout(total=limit_s),
         trust_env=False,
         auto_decompress=False,

@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 LOOPBACK = "127.0.0.1"
+IDLE_S = 30.0
 
 
 class WiringError(Exception):
@@ -47,6 +48,11 @@ class Wiring(Struct, frozen=True):
     """A worker that holds more is killed; 0: never."""
     connection_age_s: float = 0.0
     """Older connections are closed with their next answer; 0: never."""
+
+    @property
+    def idle_s(self) -> float:
+        """How long a caller keeps a connection that it doesn't use: shorter than its other end keeps any."""
+        return self.connection_age_s / 2 or IDLE_S
 
     def peers_of(self, dependency: str) -> tuple[Peer, ...]:
         """Raises WiringError when the system file declares no such dependency for this service."""

@@ -317,7 +317,7 @@ async def run(wiring: Wiring, region: str, pool: Pool, bug: str) -> None:
     gateways = {peer.region("gateway"): peer for peer in wiring.peers_of("gateway")}
     if region not in gateways:
         raise WiringError(f"{wiring.instance} works for region {region}, but no gateway-{region} is among its peers")
-    async with client(limit_s=CALL_LIMIT_S) as session:
+    async with client(limit_s=CALL_LIMIT_S, idle_s=wiring.idle_s) as session:
         workers = Workers(wiring, gateways[region], pool, session, bug)
         works = [workers.work()]
         if workers.devices is not None:
