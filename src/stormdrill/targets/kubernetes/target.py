@@ -27,6 +27,7 @@ from stormdrill.targets.kubernetes.clusters import LiveClusters
 from stormdrill.targets.kubernetes.drilling import Drilling
 from stormdrill.targets.kubernetes.entering import entered
 from stormdrill.targets.kubernetes.kubeconfig import in_a_pod
+from stormdrill.targets.kubernetes.mechanism import Changing
 from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
 from stormdrill.targets.kubernetes.reach import Bound, Reach
 from stormdrill.targets.portable.telling import Telling
@@ -101,9 +102,16 @@ class KubernetesTarget:
         return tuple(map(self._timed, bind(self._view, asked)))
 
     def _timed(self, one: Injection) -> Injection:
-        """With the time that its mechanism takes."""
-        least_s: float = getattr(self.mechanisms.get(one.mechanism), "inject_timeout_s", 0.0)
-        return replace(one, inject_timeout_s=max(one.inject_timeout_s, least_s))
+        """With the time that its mechanism takes. A change of the cluster is seen to be undone once its pods are gone
+        or back, for which they have the time that the system gives them to be ready."""
+        mechanism = self.mechanisms.get(one.mechanism)
+        least_s: float = getattr(mechanism, "inject_timeout_s", 0.0)
+        seen_s = self._system.ready_timeout_s if isinstance(mechanism, Changing) else 0.0
+        return replace(
+            one,
+            inject_timeout_s=max(one.inject_timeout_s, least_s),
+            verify_timeout_s=max(one.verify_timeout_s, seen_s),
+        )
 
     def aloud(self, bound: Sequence[Injection]) -> tuple[str, ...]:
         found = [*self.clusters.told(), *notes(self._view, bound, self._asked)]

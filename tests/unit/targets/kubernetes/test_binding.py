@@ -283,6 +283,21 @@ def test_a_release_that_the_cluster_knows_is_rolled_out_there(cluster: FakeClust
     assert found[0].undo == "put the template back"
 
 
+@pytest.mark.parametrize(
+    ("word", "parameters"),
+    [
+        ("memory-leak", {"mode": "release", "release": "worker", "region": "eu"}),
+        ("region-loss", {"region": "eu", "mode": "freeze"}),
+        ("late-dependency", {"name": "worker", "delay": "2s"}),
+    ],
+)
+def test_pods_have_the_time_that_the_system_takes_to_be_ready_until_a_revert_must_be_seen(
+    cluster: FakeCluster, tmp_path: Path, word: str, parameters: dict[str, Any]
+) -> None:
+    one = target(cluster, tmp_path, releases="{worker: {env: {LEAK: 4}}}")
+    assert {item.verify_timeout_s for item in bound(one, word, **parameters)} == {one.world().system.ready_timeout_s}
+
+
 def test_who_shares_a_workload_with_whom_a_release_is_meant_for_gets_it_too(
     cluster: FakeCluster, tmp_path: Path
 ) -> None:
