@@ -22,7 +22,7 @@ from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.heart import Heart
 from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import CLOSED, OPEN, REVERTING, Armed, Closed, Ended, Ledger, now
-from stormdrill.cluster.reverting import Reverter
+from stormdrill.cluster.reverting import Reverter, at_once, lanes_of
 from stormdrill.cluster.setting import Setting
 from stormdrill.cluster.undoing import DONE, FAILED, SUPERSEDED, Runs, together, undo
 from stormdrill.errors import Refused, StormdrillError, Unreachable
@@ -230,10 +230,14 @@ class Hold:
             return self._applying[injection] > 0
 
     def _rest(self) -> list[tuple[str, Undone]]:
-        """Revert what isn't settled, the last first; what failed."""
-        names = [entry.injection for entry in sorted(self._armed.values(), key=lambda entry: -entry.number)]
-        undone = [(name, self.revert(name)) for name in names if name not in self._settled]
-        return [(name, each) for name, each in undone if each.word == FAILED]
+        """Revert what isn't settled: of what has an object in common the last first, else side by side; what failed."""
+        waiting = [entry for entry in self._armed.values() if entry.injection not in self._settled]
+
+        def lane(entries: Sequence[Armed]) -> list[tuple[str, Undone]]:
+            return [(entry.injection, self.revert(entry.injection)) for entry in entries]
+
+        undone = at_once(lane, lanes_of(sorted(waiting, key=lambda entry: entry.number)))
+        return [(name, each) for told in undone for name, each in told if each.word == FAILED]
 
     def _write_queue(self) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from stormdrill.cluster import objects
 from stormdrill.cluster.api import Api
@@ -17,6 +18,8 @@ from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec
 AT_ONCE = 8
 """Injections that have no object in common are reverted at the same time."""
 LIMIT_S = 10.0
+Given = TypeVar("Given")
+Said = TypeVar("Said")
 
 
 @dataclass(slots=True)
@@ -34,33 +37,33 @@ class Reverter:
     def go_through(self, armed: Sequence[Armed]) -> list[Armed]:
         """Once, the last armed first. Returns what could not be shown to be reverted, in the order of arming."""
         waiting = [entry for entry in armed if not self._settled(entry)]
-        lanes = lanes_of(waiting)
-        if len(lanes) == 1:
-            self._lane(lanes[0])
-        elif lanes:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(self._lane, lanes))
+        at_once(self._lane, lanes_of(waiting))
         return [entry for entry in waiting if not self._settled(entry)]
 
     def look_again(self, armed: Sequence[Armed], namespaces: Sequence[str]) -> list[str]:
         """Remove the anchors, then look once more at what was to be created: a request that came late is found now or
         ended by the cluster. Says what is left."""
-        left: list[str] = []
-        for namespace in namespaces:
-            try:
-                objects.remove(
-                    self.api, objects.anchor_path(self.ledger.run, namespace), self.ledger.run, Until(LIMIT_S)
-                )
-            except Unreachable as error:
-                left.append(f"the anchor in namespace {namespace}: {error}")
-        for entry in armed:
-            words = [word for word in entry.undos if isinstance(word, KubeDelete)]
-            undone = together([undo(self.api, word, self.runs) for word in words])
-            if undone.word == FAILED:
-                left.append(f"{entry.injection}: {undone.detail}")
-            elif undone.word == DONE:
-                self._note(Ended(entry.injection, undone, self.by))
-        return left
+        left = [*at_once(self._anchor, namespaces), *at_once(self._late, armed)]
+        return [said for said in left if said]
+
+    def _anchor(self, namespace: str) -> str:
+        """Remove it; what is wrong with that, or nothing."""
+        path = objects.anchor_path(self.ledger.run, namespace)
+        try:
+            objects.remove(self.api, path, self.ledger.run, Until(LIMIT_S))
+        except Unreachable as error:
+            return f"the anchor in namespace {namespace}: {error}"
+        return ""
+
+    def _late(self, entry: Armed) -> str:
+        """Delete what of it came late; what is left of it, or nothing."""
+        words = [word for word in entry.undos if isinstance(word, KubeDelete)]
+        undone = together([undo(self.api, word, self.runs) for word in words])
+        if undone.word == FAILED:
+            return f"{entry.injection}: {undone.detail}"
+        if undone.word == DONE:
+            self._note(Ended(entry.injection, undone, self.by))
+        return ""
 
     def _settled(self, entry: Armed) -> bool:
         ended = self.ended.get(entry.injection)
@@ -81,6 +84,15 @@ class Reverter:
             self.ledger.end([ended], Until(LIMIT_S))
         except Unreachable as error:
             self.tell(f"{ended.injection}: what became of it could not be written down: {error}")
+
+
+def at_once(do: Callable[[Given], Said], each: Sequence[Given]) -> list[Said]:
+    """Side by side, a few at a time: a server that doesn't answer takes the limit of each once, and not of all. What
+    is returned is in the order of what was given."""
+    if len(each) < 2:
+        return [do(one) for one in each]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(do, each))
 
 
 def lanes_of(armed: Sequence[Armed]) -> list[list[Armed]]:

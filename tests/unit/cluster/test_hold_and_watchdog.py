@@ -6,6 +6,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from cluster_rig import NODE, POLICY, SUITE, WORKER, patch_of, scaled, taint
 from fake_cluster import FakeCluster
 from keeping import eventually as in_time
 from stormdrill.cluster import naming, recovering
-from stormdrill.cluster.api import MERGE_PATCH, Api
+from stormdrill.cluster.api import MERGE_PATCH, Answer, Api
 from stormdrill.cluster.changes import Change, NotApplied
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.ledger import CLOSED, Armed, Ledger
@@ -334,6 +336,53 @@ def test_what_can_not_be_reverted_is_named_and_left_to_the_watchdog(
     assert recovering.look(held.api, "r1", SUITE).left == ("a",)
     cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", lambda it: it["spec"].update(replicas=3))
     eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, "the watchdog goes on until then", 20.0)
+
+
+class Meeting(Api):
+    """Lets no look at one of these objects go on before all of them are being looked at, once `met` is set."""
+
+    def __init__(self, cluster: FakeCluster, paths: set[str]) -> None:
+        super().__init__(cluster.admin)
+        self.paths = paths
+        self.met: threading.Barrier | None = None
+        self._come: set[str] = set()
+        self._coming = threading.Lock()
+
+    def call(self, method: str, path: str, *rest: Any, **options: Any) -> Answer:
+        if (met := self.met) is not None and method == "GET" and path in self.paths:
+            with self._coming:
+                first = path not in self._come
+                self._come.add(path)
+            if first:
+                met.wait(10.0)
+        return super().call(method, path, *rest, **options)
+
+
+def test_what_is_left_at_the_end_is_reverted_side_by_side(cluster: FakeCluster) -> None:
+    """One after another each would take its whole limit where the API server has trouble."""
+    paths = {WORKER, NODE, rig.GATEWAY}
+    api = Meeting(cluster, paths)
+    held = Hold(api, "r1", "platform", rig.IMAGE, lease_s=10.0, namespaces=(rig.PLATFORM,), ready_s=20.0)
+    held.open()
+    gateway = patch_of(cluster.read(rig.GATEWAY) or {}, rig.GATEWAY, "r1", "c", scaled(1, 2))
+    changes = {
+        "a": worker(cluster),
+        "b": patch_of(cluster.read(NODE) or {}, NODE, "r1", "b", taint("r1")),
+        "c": gateway,
+    }
+    for name, change in changes.items():
+        word = replace(change.undo, timeout_s=1.0)
+        held.arm(name, (word,), 60.0)
+        held.apply(name, Change(word))
+    api.met = threading.Barrier(len(paths))
+    cluster.trouble(("PATCH", "/(deployments|nodes)/"), "503", times=1_000_000)
+    left = held.close()
+    assert not api.met.broken
+    assert [said[:3] for said in left] == ["c: ", "b: ", "a: "]
+    assert all("503" in said or "no success within" in said for said in left)
+    cluster.troubles.clear()
+    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, "the watchdog reverts it", 20.0)
+    assert replicas(cluster) == 3
 
 
 def test_a_silent_watchdog_ends_the_run(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
