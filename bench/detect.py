@@ -46,6 +46,7 @@ from stormdrill.model.verdict import Verdict
 from stormdrill.spec.load import BUG, read_experiment
 from stormdrill.spec.parameters import declared
 from stormdrill.spec.yaml import parse, read_text
+from stormdrill.targets.portable.elsewhere import possible
 
 RESULT = Path("build/detect.json")
 KEPT = Path("build/detect-runs")
@@ -123,7 +124,8 @@ def arguments() -> argparse.Namespace:
 
 
 def what_is_asked(said: argparse.Namespace) -> Asked:
-    """From the files: every experiment with what it catches, and every bug of the systems that they name."""
+    """From the files: every experiment that the target can do, with what it catches, and every bug of the systems that
+    they name."""
     faults = {word: fault.parameters for word, fault in BUILTIN.items()}
     catches: dict[str, tuple[str, ...]] = {}
     known: dict[str, None] = {}
@@ -131,7 +133,7 @@ def what_is_asked(said: argparse.Namespace) -> Asked:
     for path in sorted(Path("experiments").glob("*.yaml")):
         experiment = read_experiment(path, faults=faults, fast=True, target="").experiment
         bugs = bugs_of(experiment.system)
-        if bugs:
+        if bugs and possible(said.target, [use.word for use in experiment.faults]):
             catches[experiment.name] = experiment.catches
             if not experiment.faults:
                 alone.append(experiment.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Effect, Mechanism
@@ -31,3 +33,10 @@ ON_CLUSTERS: dict[str, Mechanism] = {
     "quota": Elsewhere("nothing here has a quota that could be used up"),
     "segment": Elsewhere("nothing here forbids any traffic that could be tried"),
 }
+FAULTS = {"bad-release": "rollout", "quota-exhaustion": "quota", "segmentation": "segment"}
+"""Faults that take one of these words, whatever their parameters."""
+
+
+def possible(target: str, faults: Iterable[str]) -> bool:
+    """Whether an experiment with these faults can be drilled there at all."""
+    return target == "kubernetes" or FAULTS.keys().isdisjoint(faults)
