@@ -91,7 +91,7 @@ def _fault(word: str, hits: Sequence[Injection], plan: Plan, width: int) -> list
     for one, many in zip(hits, rows, strict=True):
         for row in many:
             lines += _columns(row, sizes, width)
-        said = numbers(one)
+        said = numbers(one, plan.target)
         if said and said != before:
             lines += _below(said, width)
         before = said
@@ -220,7 +220,7 @@ def blueprint_object(plan: Plan) -> dict[str, object]:
                 "labels": known[one.instance].labels if one.instance in known else {},
                 "where": where(known.get(one.instance)),
                 "mechanism": one.mechanism,
-                "numbers": numbers(one),
+                "numbers": numbers(one, plan.target),
                 "how": msgspec.to_builtins(one.how),
                 "start_s": one.start_s,
                 "for_s": one.for_s,

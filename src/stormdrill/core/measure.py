@@ -30,13 +30,13 @@ SENDS = {"both": "both ways", "up": "what it sends only", "down": "what it is se
 """Below any proxy there are packets, and whose they are."""
 
 
-def numbers(injection: Injection) -> str:
+def numbers(injection: Injection, target: str = "process") -> str:
     """What the mechanism does to whom, beyond its word; empty for freeze and crash."""
     how = injection.how
-    return "" if how is None else _said(how, injection.instance)
+    return "" if how is None else _said(how, injection.instance, target)
 
 
-def _said(how: How, instance: str) -> str:
+def _said(how: How, instance: str, target: str) -> str:
     if isinstance(how, Toxic):
         return _toxic(how, instance)
     if isinstance(how, Sever):
@@ -56,7 +56,7 @@ def _said(how: How, instance: str) -> str:
     if not isinstance(how, Beside):
         return _in_cluster(how)
     if how.program == "burn":
-        return f"burns {cores(how)} of this machine"
+        return f"burns {cores(how)} of {f'the node of {instance}' if target == 'kubernetes' else 'this machine'}"
     return f"{how.rate_per_s:g}/s of {how.request} into {_named(how.reaches)}"
 
 
