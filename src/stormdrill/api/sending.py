@@ -77,16 +77,17 @@ def sending(plan: Plan, target: object, entries: Callable[[], tuple[str, ...]], 
 
 
 def needs(system: System, use: LoadUse | None) -> Callable[[str], Sequence[Need]]:
-    """What it takes to send it, by cluster."""
+    """What it takes to send it, by cluster. Raises Refused where it can't be sent: a plan asks for it first."""
     spec = system.kubernetes
     if spec is None or use is None or use.here:
         return lambda _: ()
+    sender = sent_in(system)
 
     def of(cluster: str) -> Sequence[Need]:
         from stormdrill.load.in_cluster_pods import needs as of_load
         from stormdrill.model.permission import Need
 
-        if cluster != sent_in(system):
+        if cluster != sender:
             return ()
         why = "to find the Service by which load enters"
         return (*of_load(spec.suite, cluster), Need("list", "", "services", spec.namespace, cluster=cluster, why=why))

@@ -101,6 +101,9 @@ def test_several_clusters_are_refused_by_name() -> None:
     two = plan(msgspec.structs.replace(SPEC, contexts={"eu": "a", "us": "b"}))
     with pytest.raises(Refused, match="inside of one only: eu, us"):
         sent_in(two.system)
+    with pytest.raises(Refused, match="inside of one only: eu, us"):
+        needs(two.system, two.experiment.load)
+    assert needs(two.system, None)("eu") == ()
 
 
 def test_nodes_that_a_fault_takes_are_avoided() -> None:
