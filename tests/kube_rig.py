@@ -256,6 +256,10 @@ class Rig:
         web = next(one for one in objects(found.get("items")) if at(one, "metadata", "name") == "web")
         return (f"http://{at(web, 'spec', 'clusterIP')}:80",)
 
+    @property
+    def suite(self) -> str:
+        return "stormdrill"
+
     def api(self, cluster: str) -> Api:
         return self.asks or self.kube.api
 

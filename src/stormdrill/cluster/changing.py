@@ -17,6 +17,7 @@ from stormdrill.cluster.api import JSON, JSON_PATCH, Answer, Api, Lost
 from stormdrill.cluster.asking import AGAIN, IN_DOUBT, Until, call, read, text, under
 from stormdrill.cluster.changes import Change, NotApplied
 from stormdrill.cluster.elements import BEFORE, OURS, Draft, shown, state
+from stormdrill.cluster.strangers import Others, settled_by
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.undo import KubeDelete, KubePatch
 
@@ -31,10 +32,12 @@ def apply(
     injection: str,
     before_each: Callable[[], None],
     until: Until | None = None,
+    others: Others | None = None,
 ) -> None:
     """Bring the change about. Raises NotApplied when it certainly is not and won't be, Unreachable when that isn't
-    known. `before_each` raises what ends it."""
-    attempt = _Attempt(api, change, run, injection, before_each, until or Until(LIMIT_S))
+    known. `before_each` raises what ends it. `others`: tells of the runs whose markers are met; None: any is in
+    force."""
+    attempt = _Attempt(api, change, run, injection, before_each, until or Until(LIMIT_S), others)
     try:
         attempt.make()
     except LookupError as error:
@@ -47,10 +50,17 @@ def apply(
         raise kind(f"{change.undo.path}: {known}: {error}") from error
 
 
-def dry_run(api: Api, change: Change, run: str, injection: str, until: Until | None = None) -> None:
+def dry_run(
+    api: Api,
+    change: Change,
+    run: str,
+    injection: str,
+    until: Until | None = None,
+    others: Others | None = None,
+) -> None:
     """Let the server check the change without making it. Raises Refused with what is wrong, Unreachable."""
     try:
-        _Attempt(api, change, run, injection, lambda: None, until or Until(LIMIT_S), dry=True).make()
+        _Attempt(api, change, run, injection, lambda: None, until or Until(LIMIT_S), others, dry=True).make()
     except (NotApplied, LookupError) as error:
         raise Refused(f"{error}; it would be needed {change.why or 'for the fault'}") from error
 
@@ -63,6 +73,7 @@ class _Attempt:
     injection: str
     before_each: Callable[[], None]
     until: Until
+    others: Others | None = None
     dry: bool = False
     sent: str = ""
     """Version of the object that a patch went out for whose answer isn't known: it may still land while the object
@@ -70,6 +81,8 @@ class _Attempt:
     refused: dict[str, str] = field(default_factory=dict)
     """What the server said of a patch with a valid test, by the object's version."""
     tested: set[str] = field(default_factory=set)
+    over: set[str] = field(default_factory=set)
+    """Markers of runs that are known to have ended."""
     begun: bool = False
     """The marker stands, and the elements may not yet."""
 
@@ -154,7 +167,8 @@ class _Attempt:
                 raise self._not_made(self.refused[version])
 
     def _strangers(self, there: dict[str, object], own: str) -> None:
-        """Another run's change on the same object: what is there now is not how it is without drills."""
+        """Another run's change on the same object: what is there now is not how it is without drills. A marker whose
+        run is over says nothing any more; it is nobody's to take away, and left where it is."""
         for name, written in under(there, "metadata", "annotations").items():
             if name == own or not naming.is_marker(name):
                 continue
@@ -162,11 +176,16 @@ class _Attempt:
                 run = str(json.loads(str(written))["run"])
             except (ValueError, KeyError, TypeError):
                 run = ""
-            if run != self.run:
+            if run == self.run or name in self.over:
+                continue
+            why = self.others.in_force(run) if run and self.others else "it can't be told whether that run is over"
+            if why:
                 raise self._not_made(
-                    f"it carries the change of run {run or 'unknown'} (annotation {name}); "
-                    f"`stormdrill recover {run or 'RUN'}` looks after it"
+                    f"it carries the change of run {run or 'unknown'} (annotation {name}): {why}; "
+                    f"`stormdrill recover {run or 'RUN'}` looks after it, and where nothing of it is left: "
+                    f"`{settled_by(self.path, name)}`"
                 )
+            self.over.add(name)
 
     def _recognised(self, word: KubePatch, stored: dict[str, object]) -> None:
         """What the server made of it must be what the undo will look for."""

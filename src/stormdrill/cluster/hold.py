@@ -24,6 +24,7 @@ from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import CLOSED, OPEN, REVERTING, Armed, Closed, Ended, Ledger, now
 from stormdrill.cluster.reverting import Reverter, at_once, lanes_of
 from stormdrill.cluster.setting import Setting
+from stormdrill.cluster.strangers import Others
 from stormdrill.cluster.undoing import DONE, FAILED, SUPERSEDED, Runs, together, undo
 from stormdrill.errors import Refused, StormdrillError, Unreachable
 from stormdrill.model.undo import InCluster
@@ -105,6 +106,10 @@ class Hold:
         }
 
     @property
+    def _others(self) -> Others:
+        return Others(self.api, self.suite)
+
+    @property
     def silent_s(self) -> float:
         """How long ago the last renewal was sent that the API server has answered."""
         return self._lease.age_s
@@ -156,7 +161,7 @@ class Hold:
             self._applying[injection] += 1
             self._never.discard((injection, change.undo))
         try:
-            changing.apply(self.api, change, self.run, injection, lambda: self._may(injection), until)
+            changing.apply(self.api, change, self.run, injection, lambda: self._may(injection), until, self._others)
         except NotApplied:
             self._never.add((injection, change.undo))
             raise
@@ -166,7 +171,7 @@ class Hold:
 
     def dry_run(self, injection: str, change: Change) -> None:
         """Raises Refused, Unreachable."""
-        changing.dry_run(self.api, change, self.run, injection)
+        changing.dry_run(self.api, change, self.run, injection, others=self._others)
 
     def check(self) -> None:
         """Whether anything may be changed now. Raises Unreachable."""

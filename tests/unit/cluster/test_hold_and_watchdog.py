@@ -21,6 +21,7 @@ from stormdrill.cluster.changes import Change, NotApplied
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.ledger import CLOSED, Armed, Ledger
 from stormdrill.cluster.rights import Right, of_runner, of_watchdog
+from stormdrill.cluster.strangers import Others
 from stormdrill.cluster.watchdog import Watchdog
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.undo import KubeDelete
@@ -436,6 +437,7 @@ def test_with_the_rights_that_it_names_a_runner_and_a_watchdog_need_no_other(clu
     held.__post_init__()
     held.open()
     assert held.close() == ()
+    assert Others(held.api, SUITE).in_force("r0") == ""  # a marker of another run was met
     assert not [request for request in cluster.requests if request.status == 403]
 
 

@@ -60,6 +60,10 @@ class LiveClusters:
         self._apis: dict[str, Noting] = {}
         self._lock = Lock()
 
+    @property
+    def suite(self) -> str:
+        return self.spec.suite
+
     def api(self, cluster: str) -> Api:
         """Raises Refused where there are no credentials for it."""
         with self._lock:

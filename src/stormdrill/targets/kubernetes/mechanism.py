@@ -14,6 +14,7 @@ from stormdrill.cluster.api import Answer, Api, Lost
 from stormdrill.cluster.asking import Until, read
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.changing import dry_run
+from stormdrill.cluster.strangers import Others
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
@@ -50,6 +51,11 @@ class Clusters(Protocol):
     """The clusters of a system, by their names in its file; the empty name is the only one's."""
 
     run: str
+
+    @property
+    def suite(self) -> str:
+        """The suite's own namespace, where ledgers are."""
+        ...
 
     def api(self, cluster: str) -> Api: ...
     def hold(self, cluster: str) -> Applies:
@@ -199,7 +205,9 @@ class Changing:
         told = []
         for change in self.changes(injection):
             try:
-                dry_run(self.clusters.api(change.undo.cluster), change, self.clusters.run, injection.id)
+                api = self.clusters.api(change.undo.cluster)
+                others = Others(api, self.clusters.suite)
+                dry_run(api, change, self.clusters.run, injection.id, others=others)
             except Refused as refused:
                 told.append(f"{Place.of(change.undo.path)}: {refused}")
         return tuple(told)

@@ -1,0 +1,144 @@
+"""A marker of another run keeps a drill off as long as that run may have something in force, and no longer: rollouts
+bring old annotations back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import cluster_rig as rig
+from cluster_rig import SUITE, WORKER, patch_of, scaled
+from fake_cluster import FakeCluster
+from stormdrill.cluster import naming
+from stormdrill.cluster.api import Api
+from stormdrill.cluster.asking import Until
+from stormdrill.cluster.changes import Change, NotApplied, Undone
+from stormdrill.cluster.changing import apply, dry_run
+from stormdrill.cluster.ledger import CLOSED, REVERTING, Armed, Ended, Ledger
+from stormdrill.cluster.strangers import Others
+from stormdrill.cluster.undoing import undo
+from stormdrill.errors import Refused
+
+MARKER = naming.marker("r0", "x")
+SETTLES = f"kubectl annotate deployments worker-eu -n platform {MARKER}-"
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    """A marker of r0 stands on an object that is as it is without drills."""
+    with FakeCluster(world=False) as made:
+        rig.small_world(made)
+        mark(made, naming.marking("r0", "x"))
+        yield made
+
+
+def mark(cluster: FakeCluster, value: str) -> None:
+    def put(there: dict[str, Any]) -> None:
+        there["metadata"].setdefault("annotations", {})[MARKER] = value
+
+    cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", put)
+
+
+def change(cluster: FakeCluster) -> Change:
+    return patch_of(cluster.read(WORKER) or {}, WORKER, "r1", "a", scaled(0, 3))
+
+
+def do(cluster: FakeCluster) -> Change:
+    api, wanted = Api(cluster.admin), change(cluster)
+    dry_run(api, wanted, "r1", "a", others=Others(api, SUITE))
+    apply(api, wanted, "r1", "a", lambda: None, Until(10.0), Others(api, SUITE))
+    return wanted
+
+
+def ledger(cluster: FakeCluster, *, ended: bool = True, run: str = "r0") -> Ledger:
+    made = Ledger(Api(cluster.admin), SUITE, run)
+    made.create({"run": run}, "platform")
+    made.arm([Armed("x", (patch_of(cluster.read(WORKER) or {}, WORKER, run, "x", scaled(0, 3)).undo,), 60.0)])
+    if ended:
+        made.end([Ended("x", Undone("done", "put back"), "runner")])
+    return made
+
+
+def absent(cluster: FakeCluster) -> None:
+    pass
+
+
+def closed(cluster: FakeCluster) -> None:
+    ledger(cluster).turn(CLOSED, "reverted")
+
+
+def open_(cluster: FakeCluster) -> None:
+    ledger(cluster, ended=False)
+
+
+def reverting(cluster: FakeCluster) -> None:
+    ledger(cluster).turn(REVERTING, "the Lease was lost")
+
+
+def closed_early(cluster: FakeCluster) -> None:
+    ledger(cluster, ended=False).turn(CLOSED, "by hand")
+
+
+def removed_early(cluster: FakeCluster) -> None:
+    job = {"metadata": {"name": naming.watchdog("r0"), "namespace": SUITE, "labels": {naming.LABEL: "r0"}}}
+    container = {"name": "watchdog", "image": rig.IMAGE}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    cluster.apply({"apiVersion": "batch/v1", "kind": "Job", **job, "spec": {"template": template}})
+
+
+def unreadable(cluster: FakeCluster) -> None:
+    cluster.trouble(("GET", f"/namespaces/{SUITE}/configmaps/stormdrill-r0"), "403", times=100)
+
+
+def nobodys(cluster: FakeCluster) -> None:
+    mark(cluster, "by hand")
+
+
+@pytest.mark.parametrize("over", [absent, closed])
+def test_a_marker_whose_run_is_over_keeps_nobody_off_and_is_left_where_it_is(
+    cluster: FakeCluster, over: Callable[[FakeCluster], None]
+) -> None:
+    over(cluster)
+    before = rig.still(cluster)
+    made = do(cluster)
+    there = cluster.read(WORKER) or {}
+    assert there["spec"]["replicas"] == 0
+    assert json.loads(there["metadata"]["annotations"][MARKER])["run"] == "r0"
+    assert undo(Api(cluster.admin), made.undo).word == "done"
+    assert rig.differences(before, rig.still(cluster)) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        (open_, "its ledger is open"),
+        (reverting, "its ledger is reverting"),
+        (closed_early, "not everything of it is known to be reverted"),
+        (removed_early, "its watchdog has not ended"),
+        (unreadable, "whether that run is over can't be read"),
+        (nobodys, "it can't be told whether that run is over"),
+    ],
+)
+def test_a_marker_whose_run_may_not_be_over_is_refused_with_what_settles_it(
+    cluster: FakeCluster, how: Callable[[FakeCluster], None], why: str
+) -> None:
+    how(cluster)
+    api = Api(cluster.admin)
+    with pytest.raises(NotApplied) as kept_off:
+        apply(api, change(cluster), "r1", "a", lambda: None, Until(10.0), Others(api, SUITE))
+    with pytest.raises(Refused) as refused:
+        dry_run(api, change(cluster), "r1", "a", others=Others(api, SUITE))
+    for said in (str(kept_off.value), str(refused.value)):
+        assert why in said
+        assert SETTLES in said
+    assert (cluster.read(WORKER) or {})["spec"]["replicas"] == 3
+
+
+def test_nobody_is_asked_about_other_runs_where_no_marker_is_met(cluster: FakeCluster) -> None:
+    cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", lambda it: it["metadata"].pop("annotations"))
+    cluster.requests.clear()
+    do(cluster)
+    assert not [one for one in cluster.requests if one.method == "GET" and "/configmaps/" in one.path]
