@@ -59,6 +59,8 @@ class RunResult(Struct, frozen=True):
     """Hash of the journal's last line: posted elsewhere, it makes the record tamper-evident."""
     note: str = ""
     """Why there is no review; the verdict stands all the same."""
+    problems: tuple[Problem, ...] = ()
+    """Why it was refused while it was set up."""
 
 
 def silent(what: object, gauges: Mapping[str, float] | None = None) -> None:
@@ -293,6 +295,7 @@ def run(
         html=rendered.html if rendered else None,
         head=ended.head,
         note=note,
+        problems=ended.problems if ended.stopped_by == BAD_INPUT else (),
     )
 
 

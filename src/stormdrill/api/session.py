@@ -27,7 +27,7 @@ from stormdrill.engine.settle import Settling
 from stormdrill.engine.sight import LiveSight
 from stormdrill.engine.signals import stopping_on_signals
 from stormdrill.engine.watch import Watch
-from stormdrill.errors import Dirty, JournalBroken, KeeperGone, Refused, StormdrillError
+from stormdrill.errors import Dirty, JournalBroken, KeeperGone, Problem, Refused, StormdrillError
 from stormdrill.faults.builtin import KnownFaults
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.keeper.takeover import take_over
@@ -63,6 +63,8 @@ class Ended(Struct, frozen=True):
     head: str
     stopped_by: str
     """Who asked for the abort (see `abort-requested`); empty when it ran to its end."""
+    problems: tuple[Problem, ...] = ()
+    """Why it was refused while it was set up."""
 
 
 class Inputs(Struct, frozen=True):
@@ -178,7 +180,10 @@ class _Session:
         events = journal.salvage(self.run_dir / journal.NAME).events
         ends = [item.event.status for item in events if isinstance(item.event, ev.RunEnded)]
         aborts = [item.event.by for item in events if isinstance(item.event, ev.AbortRequested)]
-        return Ended(self.run_dir, ends[-1] if ends else "dirty", head, aborts[0] if aborts else "")
+        status, stopped_by = ends[-1] if ends else "dirty", aborts[0] if aborts else ""
+        text = self.redactor.text
+        problems = tuple(one._replace(what=text(one.what), fix=text(one.fix)) for one in self.conductor.refused)
+        return Ended(self.run_dir, status, head, stopped_by, problems)
 
     def _end_failed(self) -> None:
         """A defect of stormdrill: whatever it was, everything is reverted and ended before it is told."""

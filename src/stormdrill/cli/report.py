@@ -39,6 +39,8 @@ class Ended(Protocol):
     def head(self) -> str: ...
     @property
     def note(self) -> str: ...
+    @property
+    def problems(self) -> Sequence[Problem]: ...
 
 
 def table_lines(verdict: Verdict, width: int = 100) -> list[str]:
@@ -147,7 +149,7 @@ def dirty_lines(ended: Ended) -> list[str]:
 
 
 def result_object(ended: Ended) -> dict[str, object]:
-    """What `--json` prints: the contract's keys, and no others."""
+    """What `--json` prints: the contract's keys, and no others; `problems` where it was refused while it was set up."""
     verdict = ended.verdict
     load, runbook = verdict.load, verdict.runbook
     return {
@@ -195,6 +197,7 @@ def result_object(ended: Ended) -> dict[str, object]:
             "steps": [{"step": one.step, "kind": one.kind, "outcome": one.outcome} for one in runbook.steps],
         },
         "review": {"markdown": _if_there(ended.dir / "review.md"), "html": _if_there(ended.dir / "review.html")},
+        **({"problems": [problem._asdict() for problem in ended.problems]} if ended.problems else {}),
     }
 
 

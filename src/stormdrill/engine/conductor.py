@@ -18,7 +18,7 @@ from stormdrill.core import decide as do
 from stormdrill.core import telling
 from stormdrill.core.fold import State, start, step
 from stormdrill.engine.injecting import Injecting, now_ms
-from stormdrill.errors import KeeperGone, Refused, SystemNotReady, Unreachable
+from stormdrill.errors import KeeperGone, Problem, Refused, SystemNotReady, Unreachable
 from stormdrill.model import event as ev
 from stormdrill.model.plan import Plan
 from stormdrill.ports import Fault, Keeper, Load, Target
@@ -105,6 +105,8 @@ class Conductor:
         self._under_way: dict[do.Command, Future[None]] = {}
         self._wake = threading.Event()
         self._abort: ev.AbortRequested | None = None
+        self.refused: tuple[Problem, ...] = ()
+        """What was wrong where the run was refused while it was set up."""
         self._keeper_gone = ""
         self._defect: BaseException | None = None
 
@@ -214,7 +216,8 @@ class Conductor:
             if self._abort is None and not self._keeper_gone:
                 self._watch()
                 self._begin_load()
-        except Refused as error:  # a user's locustfile that fails only when it is imported
+        except Refused as error:  # a user's locustfile that fails only when it is imported, a cluster that is held
+            self.refused = error.problems
             self.abort("input", str(error))
         except SystemNotReady as error:
             self.abort("system", str(error))

@@ -36,6 +36,7 @@ class Ended:
     exit_code: int
     head: str = "8d02aa00c1"
     note: str = ""
+    problems: tuple[Problem, ...] = ()
 
 
 def objective(name: str, verdict: Word, value: float | None, low: float | None, high: float | None, **more: object):  # type: ignore[no-untyped-def]
@@ -118,6 +119,15 @@ def test_json_has_the_keys_of_the_contract_and_no_others(tmp_path: Path) -> None
     assert made["load"] == {"scheduled": 4500, "sent": 4500, "dropped": 0, "lag_p99_ms": 0.8}
     assert made["runbook"]["steps"] == [{"step": "drain", "kind": "action", "outcome": "ok"}]
     assert made["review"] == {"markdown": str(tmp_path / "review.md"), "html": None}
+
+
+def test_a_run_that_is_refused_while_it_is_set_up_has_its_problems_besides(tmp_path: Path) -> None:
+    held = Problem("", 0, 0, "run r0 holds the cluster", "wait for it")
+    made = report.result_object(Ended("r1", tmp_path, verdict_of(*HELD), 2, problems=(held,)))
+    assert set(made) == CONTRACT | {"problems"}
+    assert made["problems"] == [
+        {"where": "", "line": 0, "column": 0, "what": "run r0 holds the cluster", "fix": "wait for it"}
+    ]
 
 
 def test_a_refused_run_has_the_same_keys_and_its_problems() -> None:
