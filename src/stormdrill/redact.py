@@ -6,6 +6,7 @@ Standard library only: the keeper imports this.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, quote_plus
 
@@ -22,12 +23,14 @@ class Redactor:
 
     def __init__(self) -> None:
         self._secrets: list[str] = []
+        self._lock = threading.Lock()
 
     def register(self, value: str) -> None:
         """Remember `value` as a secret. Raises ValueError when it is too short to remove safely."""
         if len(value) < SHORTEST:
             raise ValueError(f"a secret shorter than {SHORTEST} characters cannot be removed by value")
-        self._secrets = sorted({*self._secrets, *_forms(value)}, key=lambda form: (-len(form), form))
+        with self._lock:
+            self._secrets = sorted({*self._secrets, *_forms(value)}, key=lambda form: (-len(form), form))
 
     def text(self, text: str) -> str:
         for secret in self._secrets:

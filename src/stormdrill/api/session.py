@@ -153,7 +153,7 @@ class _Session:
                 on_push=self._pushed,
                 grace_s=self.plan.system.stop_timeout_s,
             )
-        self.keeper = targets.keeping(target, client, lambda: self.conductor.stopping)
+        self.keeper = targets.keeping(target, client, lambda: self.conductor.stopping, self.redactor.register)
         self.conductor = self._compose()
         self._composed.set()
 

@@ -45,8 +45,9 @@ class Kept(Keeper, Protocol):
 class Keeps(Protocol):
     """Capability: a target where undos are carried out by the runner, not by its keeper."""
 
-    def keeping(self, client: KeeperClient, stopping: Callable[[], str]) -> Kept:
-        """The keeper as the run sees it from now on. `stopping`: why the run is being stopped; asked once it began."""
+    def keeping(self, client: KeeperClient, stopping: Callable[[], str], redact: Callable[[str], None]) -> Kept:
+        """The keeper as the run sees it from now on. `stopping`: why the run is being stopped; asked once it began.
+        `redact`: is given each secret that this process must write nowhere, before it is used."""
         ...
 
     def hands(self) -> Hands:
@@ -54,8 +55,10 @@ class Keeps(Protocol):
         ...
 
 
-def keeping(target: DrillTarget, client: KeeperClient, stopping: Callable[[], str]) -> Kept:
-    return target.keeping(client, stopping) if isinstance(target, Keeps) else client
+def keeping(
+    target: DrillTarget, client: KeeperClient, stopping: Callable[[], str], redact: Callable[[str], None]
+) -> Kept:
+    return target.keeping(client, stopping, redact) if isinstance(target, Keeps) else client
 
 
 def hands(target: DrillTarget) -> Hands | None:

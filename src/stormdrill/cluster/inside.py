@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from stormdrill.errors import Refused
@@ -15,6 +15,10 @@ DIRECTORY = "STORMDRILL_SERVICEACCOUNT"
 """Environment variable: another place of the three files `token`, `ca.crt` and `namespace`."""
 PLAIN = "STORMDRILL_API_PLAIN"
 """Environment variable: 1 for HTTP, which is accepted on loopback only."""
+
+SECRET = "serviceaccount"  # noqa: S105  (its name)
+LEAST = 8
+"""Characters: what is shorter can't be told from ordinary words."""
 
 
 def place() -> Path:
@@ -46,6 +50,8 @@ class InCluster:
         self._lock = threading.Lock()
         self._token = ""
         self._context: ssl.SSLContext | None = None
+        self._tell: Callable[[str, str], None] | None = None
+        self._told = ""
 
     @property
     def server(self) -> str:
@@ -69,11 +75,20 @@ class InCluster:
         except (OSError, ValueError):
             if not self._token:
                 raise Refused(f"{self._place}/token can't be read; it is the ServiceAccount's") from None
-        return {"Authorization": f"Bearer {self._token}"}
+        token = self._token
+        if self._tell is not None and token != self._told and len(token) >= LEAST:
+            self._tell(SECRET, token)
+            self._told = token
+        return {"Authorization": f"Bearer {token}"}
 
     def refresh(self) -> bool:
         """Each request reads the file anyway: it may have been replaced since the last one did."""
         return bool(self.headers())
+
+    def hide(self, tell: Callable[[str, str], None]) -> None:
+        """`tell` is told the token with a name, and each later one before it is sent."""
+        self._tell = tell
+        self.headers()
 
     @property
     def namespace(self) -> str:

@@ -4,8 +4,8 @@ perhaps no network: it holds such an undo, writes down what became of it, and ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 from stormdrill.keeper.outcome import FAILED, Outcome
 from stormdrill.model.undo import InCluster
@@ -23,6 +23,15 @@ class Hands(Protocol):
     def release(self, *, clean: bool) -> Sequence[str]:
         """Nothing more is undone: take away what the run keeps in the clusters, if everything is `clean`. Returns what
         could not be taken away."""
+        ...
+
+
+@runtime_checkable
+class Hiding(Protocol):
+    """Capability: hands with credentials of their own."""
+
+    def hide(self, redact: Callable[[str], None]) -> None:
+        """`redact` is given each of them, and each later one before it is used."""
         ...
 
 

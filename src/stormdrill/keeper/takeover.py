@@ -132,6 +132,9 @@ def take_over(
     that is left, and the run ends dirty.
     Raises Refused when another process goes on writing the journal.
     """
+    redactor = redactor or Redactor()
+    if isinstance(hands, far.Hiding):
+        hands.hide(redactor.register)
     path = run_dir / NAME
     hold = holds.hold_of(run_dir.name) or next((item for item in holds.open_runs() if item.dir == str(run_dir)), None)
     written = path.is_file()

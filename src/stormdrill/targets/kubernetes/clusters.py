@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from stormdrill.cluster.api import Access, Answer, Api
 from stormdrill.cluster.hold import Hold
@@ -20,6 +20,15 @@ def _configured(context: str) -> Access:
     from stormdrill.targets.kubernetes.kubeconfig import access_for
 
     return access_for(context)
+
+
+@runtime_checkable
+class Secretive(Protocol):
+    """Capability: an access with credentials that are renewed while it is used."""
+
+    def hide(self, tell: Callable[[str, str], None]) -> None:
+        """`tell` is told each secret with its name, and each later one before it is used."""
+        ...
 
 
 class Noting(Api):
@@ -58,6 +67,7 @@ class LiveClusters:
         """By the cluster's name, once the run has begun."""
         self._connect = connect
         self._apis: dict[str, Noting] = {}
+        self._tell: Callable[[str, str], None] | None = None
         self._lock = Lock()
 
     @property
@@ -69,17 +79,20 @@ class LiveClusters:
         with self._lock:
             if cluster not in self._apis:
                 access = self._connect(self.spec.contexts.get(cluster, ""))
+                if self._tell is not None and isinstance(access, Secretive):
+                    access.hide(self._tell)
                 self._apis[cluster] = Noting(access, cluster)
             return self._apis[cluster]
 
-    def secrets(self) -> dict[str, str]:
-        """Credentials, which nothing that is written may hold, by where they come from."""
-        found: dict[str, str] = {}
-        for name in self.names:
-            access = self.api(name).access
-            if isinstance(access, Configured):
-                found |= access.secrets()
-        return found
+    def hide(self, tell: Callable[[str, str], None]) -> None:
+        """`tell` is told the credentials, which nothing that is written may hold, by where they come from; renewed ones
+        before they are used."""
+        with self._lock:
+            self._tell = tell
+            known = [api.access for api in self._apis.values()]
+        for access in known:
+            if isinstance(access, Secretive):
+                access.hide(tell)
 
     @property
     def inside(self) -> bool:

@@ -14,7 +14,7 @@ from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.ledger import CLOSED
 from stormdrill.cluster.setting import books
-from stormdrill.errors import Problem, Refused, StormdrillError, SystemNotReady, Unreachable
+from stormdrill.errors import KeeperGone, Problem, Refused, StormdrillError, SystemNotReady, Unreachable
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.model.event import ClusterHeld, Warned
 from stormdrill.model.mechanism import Nodes
@@ -57,12 +57,14 @@ class Drilling:
         injections: Sequence[Injection],
         *,
         also: Callable[[str], Sequence[Need]] = lambda _: (),
+        off: Callable[[str], Sequence[str]] = lambda _: (),
         lasts_s: float = 0.0,
     ) -> None:
-        """`also`: what else is needed in the cluster of that name, for load."""
+        """`also`: what else is needed in the cluster of that name, for load. `off`: nodes of that cluster on which
+        nothing of the suite's own would run."""
         self.clusters, self.mechanisms, self.injections = clusters, mechanisms, injections
         self._stopping: Callable[[], str] = str
-        self._also = also
+        self._also, self._off = also, off
         self._lasts_s = lasts_s
 
     @property
@@ -205,10 +207,17 @@ class Drilling:
         """How the run stands in each cluster; asks nobody."""
         return [_contact(cluster, held) for cluster, held in list(self.clusters.holds.items())]
 
-    def keeping(self, client: KeeperClient, stopping: Callable[[], str]) -> ClusterKeeper:
+    def keeping(
+        self, client: KeeperClient, stopping: Callable[[], str], redact: Callable[[str], None]
+    ) -> ClusterKeeper:
         self._stopping = stopping
-        for name, value in self.clusters.secrets().items():  # before the first line that could hold one
-            client.secret(name, value)
+
+        def tell(name: str, value: str) -> None:
+            redact(value)  # this process writes too, and goes on with the journal when the keeper is gone
+            with contextlib.suppress(KeeperGone):
+                client.secret(name, value)
+
+        self.clusters.hide(tell)  # before the first line that could hold one
         return ClusterKeeper(client, lambda: self.clusters.holds)
 
     def hands(self) -> HeldHands:
@@ -227,7 +236,7 @@ class Drilling:
             suite=spec.suite,
             account=spec.account,
             lease_s=spec.lease_s,
-            keep_off=sorted({name for how in nodes for name in how.nodes}),
+            keep_off=sorted({*self._off(cluster), *(name for how in nodes for name in how.nodes)}),
             longest_s=2 * self._lasts_s + MARGIN_S,
             namespaces=self.anchored(cluster, harm),
             needs=[_right(need) for need in self.of_undos(cluster)],

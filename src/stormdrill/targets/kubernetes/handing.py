@@ -23,6 +23,9 @@ class ClusterHands:
         self._tell = tell
         self._accounts: dict[str, Account | StormdrillError] = {}
 
+    def hide(self, redact: Callable[[str], None]) -> None:
+        self._clusters.hide(lambda _, value: redact(value))
+
     def undo(self, injection: str, words: Sequence[InCluster]) -> Sequence[Outcome]:
         return [self._one(injection, word) for word in words]
 

@@ -13,7 +13,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,8 @@ class Configured:
         self._into = _Into()
         self._context: ssl.SSLContext | None = None
         self._read_at_s = 0.0
+        self._tell: Callable[[str, str], None] | None = None
+        self._told: set[str] = set()
         self._load()
 
     def __repr__(self) -> str:
@@ -127,7 +129,16 @@ class Configured:
 
     def secrets(self) -> Mapping[str, str]:
         """What must be removed by value from all that is written, by a name that says where it comes from."""
-        token = self._into.api_key.get("BearerToken", "")
+        return self._secrets(self._into)
+
+    def hide(self, tell: Callable[[str, str], None]) -> None:
+        """`tell` is told each of the secrets with its name, and each later one before it is used."""
+        with self._loading:
+            self._tell = tell
+            self._hide(self._into)
+
+    def _secrets(self, into: _Into) -> Mapping[str, str]:
+        token = into.api_key.get("BearerToken", "")
         found = {f"kubeconfig:{self.name}": token.partition(" ")[2] or token} if token else {}
         for key in ("token", "password", "client-key-data"):
             if value := _text(self._user.get(key)):
@@ -219,7 +230,14 @@ class Configured:
             if not keep:
                 raise Refused(problem)
             return
+        self._hide(into)
         self._into, self._context = into, context
+
+    def _hide(self, into: _Into) -> None:
+        for name, value in self._secrets(into).items():
+            if self._tell is not None and value not in self._told:
+                self._tell(name, value)
+                self._told.add(value)
 
     def _tls(self, into: _Into) -> ssl.SSLContext | None:
         if not self.server.startswith("https"):
