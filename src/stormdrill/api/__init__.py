@@ -144,10 +144,12 @@ def schedule(
 ) -> str:
     """Manifests of a run that the cluster begins by itself. `claim`: where its record is kept. Raises Refused."""
     from stormdrill.api.rules import scheduled
+    from stormdrill.api.sending import Entered
 
     loaded = _read(path, settings, fast, target)
-    made = _plan_of(loaded, target, 0)
-    return scheduled(made, loaded, catalogue.roots_for(Path(path)), when, claim, settings or {})
+    made, here = _planned(loaded, target, 0)
+    unfit = here.unfit("") if isinstance(here, Entered) else ()
+    return scheduled(made, loaded, catalogue.roots_for(Path(path)), when, claim, settings or {}, unfit)
 
 
 def keep_plan(made: Plan) -> bool:

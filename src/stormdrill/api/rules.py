@@ -54,9 +54,16 @@ def account(made: Plan, here: object, *, outside: bool | None = None, cluster: s
 
 
 def scheduled(
-    made: Plan, loaded: Loaded, roots: Sequence[Path], when: str, claim: str, settings: Mapping[str, str]
+    made: Plan,
+    loaded: Loaded,
+    roots: Sequence[Path],
+    when: str,
+    claim: str,
+    settings: Mapping[str, str],
+    unfit: Sequence[str] = (),
 ) -> str:
-    """A CronJob that runs this experiment in the cluster. Raises Refused."""
+    """A CronJob that runs this experiment in the cluster. `unfit`: nodes on which nothing of ours would run. Raises
+    Refused."""
     from stormdrill.targets.kubernetes.scheduled import Scheduled, manifests
 
     spec = _spec(made)
@@ -76,7 +83,7 @@ def scheduled(
         image=spec.image.name,
         pull=spec.image.pull,
         nodes=spec.image.nodes,
-        avoid=harmed(made, ""),
+        avoid=tuple(sorted({*harmed(made, ""), *unfit})),
         suite=spec.suite,
         account=spec.account,
         lasts_s=made.duration_s + made.system.ready_timeout_s,

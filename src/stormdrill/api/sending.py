@@ -30,6 +30,9 @@ class Entered(Protocol):
         ...
 
     def api(self, cluster: str) -> Api: ...
+    def unfit(self, cluster: str) -> Sequence[str]:
+        """Nodes of that cluster on which nothing of the suite's own would run."""
+        ...
 
 
 class Sending(NamedTuple):
@@ -61,7 +64,7 @@ def sending(plan: Plan, target: object, entries: Callable[[], tuple[str, ...]], 
         pull=spec.image.pull,
         account=spec.account,
         owner=_owner(api, spec, run_dir.name),
-        avoid=harmed(plan, cluster),
+        avoid=tuple(sorted({*harmed(plan, cluster), *target.unfit(cluster)})),
         nodes=spec.image.nodes,
     )
     try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from stormdrill.cluster import naming
 from stormdrill.cluster.asking import text, under
-from stormdrill.cluster.confined import CONFINED, hardened
+from stormdrill.cluster.confined import CONFINED, away_from, hardened
 
 KEPT_S = 3600
 """After its end, where nobody removes it."""
@@ -49,10 +49,7 @@ def manifest(
     if nodes:
         pod["nodeSelector"] = dict(nodes)
     if keep_off:
-        # one requirement a node: with NotIn a field takes a single value
-        fields = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(set(keep_off))]
-        terms = {"nodeSelectorTerms": [{"matchFields": fields}]}
-        pod["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        pod["affinity"] = away_from(keep_off)
     labels = {naming.LABEL: run, naming.PART: "watchdog"}
     return {
         "apiVersion": "batch/v1",
@@ -69,7 +66,7 @@ def manifest(
 def why_waiting(pods: Sequence[dict[str, object]]) -> tuple[str, bool]:
     """What the pods say for not having begun, and whether that is hopeless."""
     said: list[str] = []
-    hopeless = False
+    hopeless, silent = False, ""
     for pod in pods:
         statuses = under(pod, "status").get("containerStatuses")
         for status in statuses if isinstance(statuses, list) else []:
@@ -81,6 +78,18 @@ def why_waiting(pods: Sequence[dict[str, object]]) -> tuple[str, bool]:
         for condition in conditions if isinstance(conditions, list) else []:
             if text(condition, "type") == "PodScheduled" and text(condition, "status") == "False":
                 said.append(f"{text(condition, 'reason')}: {text(condition, 'message')}".rstrip(": "))
+        if text(pod, "status", "phase") == "Running":
+            silent = _silent(pod)
     if not said:
-        return ("no pod of it was made yet" if not pods else "its pod hasn't said anything"), False
+        return silent or ("no pod of it was made yet" if not pods else "its pod hasn't said anything"), False
     return "; ".join(dict.fromkeys(said)), hopeless
+
+
+def _silent(pod: dict[str, object]) -> str:
+    """Of one that is told to run: the node may only pretend it, or the program doesn't get through."""
+    name, suite = text(pod, "metadata", "name"), text(pod, "metadata", "namespace")
+    return (
+        f"its pod {name} runs on {text(pod, 'spec', 'nodeName')} and has written nothing: "
+        f"kubectl logs -n {suite} {name}; is that a real node? kubernetes: {{nodes: {{LABEL: VALUE}}}} in the system "
+        "file says which are"
+    )

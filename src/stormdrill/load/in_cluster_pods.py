@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from stormdrill.cluster.api import Answer, Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call
-from stormdrill.cluster.confined import CONFINED, hardened
+from stormdrill.cluster.confined import CONFINED, away_from, hardened
 from stormdrill.cluster.naming import LABEL, PART, PREFIX
 from stormdrill.errors import SystemNotReady, Unreachable
 from stormdrill.model.permission import Need
@@ -311,10 +311,7 @@ def _pod_of(place: Place, longest_s: int) -> Object:
     if place.nodes:
         pod["nodeSelector"] = dict(place.nodes)
     if place.avoid:
-        # one value a requirement: more are refused for fields
-        away = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in place.avoid]
-        terms = {"nodeSelectorTerms": [{"matchFields": away}]}
-        pod["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        pod["affinity"] = away_from(place.avoid)
     return pod
 
 

@@ -45,6 +45,9 @@ class Target:
     def api(self, cluster: str) -> Any:
         return self
 
+    def unfit(self, cluster: str) -> tuple[str, ...]:
+        return ("pretends",)
+
     def call(self, method: str, path: str) -> Answer:
         self.asked.append(f"{method} {path}")
         return Answer(200, {}, b'{"metadata": {"uid": "u1"}}')
@@ -64,6 +67,7 @@ def test_on_a_cluster_it_is_sent_from_pods_that_go_with_the_runs_ledger() -> Non
     assert place.owner is not None
     assert (place.owner.name, place.owner.uid) == ("stormdrill-20260101t000000z-shop-1", "u1")
     assert place.run == "20260101T000000Z-shop-1"
+    assert place.avoid == ("pretends",)
     assert sent.inside.least_workers == 3
 
 

@@ -155,6 +155,11 @@ class Cluster:
         return {one.name: one for one in listed(self.api, "/api/v1/nodes", Node)}
 
     @cached_property
+    def unfit(self) -> tuple[str, ...]:
+        """Nodes on which nothing of the suite's own would run now: not ready, or only simulated."""
+        return tuple(sorted(one.name for one in self.nodes.values() if one.simulated or not one.ready))
+
+    @cached_property
     def opted_in(self) -> frozenset[str]:
         """The namespaces that let themselves be drilled."""
         wanted = "=".join(OPTED_IN)

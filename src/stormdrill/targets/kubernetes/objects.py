@@ -104,9 +104,18 @@ class Condition(Struct, frozen=True, gc=False):
     status: str = ""
 
 
-class NodeStatus(Struct, frozen=True, gc=False):
+class Endpoint(Struct, frozen=True, gc=False):
+    port: int | None = field(name="Port", default=None)
+
+
+class Endpoints(Struct, frozen=True, rename="camel", gc=False):
+    kubelet_endpoint: Endpoint = Endpoint()
+
+
+class NodeStatus(Struct, frozen=True, rename="camel", gc=False):
     allocatable: dict[str, str] = {}
     conditions: tuple[Condition, ...] = ()
+    daemon_endpoints: Endpoints = Endpoints()
 
 
 class Node(Struct, frozen=True, gc=False):
@@ -128,6 +137,11 @@ class Node(Struct, frozen=True, gc=False):
     def ready(self) -> bool:
         told = [one.status for one in self.status.conditions if one.type == "Ready"]
         return not told or told[0] == "True"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it says that no kubelet listens there: its pods are told to run, and nothing of them does."""
+        return self.status.daemon_endpoints.kubelet_endpoint.port == 0
 
 
 class Namespace(Struct, frozen=True, gc=False):

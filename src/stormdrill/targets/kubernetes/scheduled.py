@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from stormdrill.cluster.confined import CONFINED, hardened
+from stormdrill.cluster.confined import CONFINED, away_from, hardened
 from stormdrill.errors import Refused
 from stormdrill.targets.kubernetes.rbac import Manifest, role_name
 
@@ -48,7 +48,7 @@ class Scheduled(Struct, frozen=True):
     nodes: Mapping[str, str] = {}
     """Labels of those that it may run on; empty: any."""
     avoid: Sequence[str] = ()
-    """Nodes that its faults take now."""
+    """Nodes that its faults take now, and those on which nothing would run."""
     secrets: Sequence[str] = ()
     """Variables that the experiment's secrets are read from."""
     fast: bool = False
@@ -113,9 +113,7 @@ def _pod(wanted: Scheduled, name: str, keys: Mapping[str, str]) -> Manifest:
         container["imagePullPolicy"] = wanted.pull
     where: Manifest = {"nodeSelector": dict(wanted.nodes)} if wanted.nodes else {}
     if wanted.avoid:
-        away = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in sorted(wanted.avoid)]
-        terms = {"nodeSelectorTerms": [{"matchFields": away}]}
-        where["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        where["affinity"] = away_from(wanted.avoid)
     return {
         **where,
         "serviceAccountName": wanted.account,

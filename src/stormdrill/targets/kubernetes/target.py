@@ -78,10 +78,13 @@ class KubernetesTarget:
                 lambda name: self._view.slots.bound(name),
                 lambda: entered(self._view, self._system),
                 Telling(self._reach.address),
+                self.unfit,
             ),
         }
         self._also = also
-        self._drilling = Drilling(self.clusters, self.mechanisms, injections, also=also, lasts_s=lasts_s)
+        self._drilling = Drilling(
+            self.clusters, self.mechanisms, injections, also=also, off=self.unfit, lasts_s=lasts_s
+        )
         self.keeping, self.hands = self._drilling.keeping, self._drilling.hands
         self.contacts = self._drilling.contacts
 
@@ -223,6 +226,10 @@ class KubernetesTarget:
     def entered(self) -> tuple[str, ...]:
         """Base URLs by which load enters from inside of the cluster. Raises Refused, Unreachable."""
         return entered(self._view, self._system)
+
+    def unfit(self, cluster: str) -> tuple[str, ...]:
+        """Nodes on which nothing of the suite's own would run."""
+        return self._view.clusters[cluster].unfit
 
     def api(self, cluster: str) -> Api:
         return self.clusters.api(cluster)

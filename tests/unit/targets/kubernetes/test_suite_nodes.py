@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import msgspec
 import pytest
 
+from fake_cluster import FakeCluster
 from stormdrill.cluster import job
+from stormdrill.cluster.api import Api
 from stormdrill.load.in_cluster_pods import Place, job_of
-from stormdrill.model.system import ImagePolicy
+from stormdrill.model.system import ImagePolicy, KubernetesSpec
+from stormdrill.targets.kubernetes.inventory import Cluster
 from stormdrill.targets.kubernetes.mechanisms.ours import pod
+from stormdrill.targets.kubernetes.objects import Node
 from stormdrill.targets.kubernetes.scheduled import Scheduled, manifests
 
 ALLOWED = {"node": "real"}
@@ -56,3 +61,38 @@ def test_so_does_what_a_mechanism_puts_beside_the_system(nodes: dict[str, str]) 
     image = ImagePolicy("image", nodes=nodes)
     made = cast("Manifest", pod("proxy", "shop", image, ["true"], labels={}, requests={}, limits={}))
     assert made["spec"].get("nodeSelector", {}) == nodes
+
+
+def test_and_it_keeps_off_the_nodes_where_nothing_would_run() -> None:
+    made = cast("Manifest", pod("proxy", "shop", ImagePolicy(), ["true"], labels={}, requests={}, limits={}, off=TAKEN))
+    assert made["spec"]["affinity"] == watchdog({}, TAKEN)["affinity"]
+
+
+@pytest.mark.parametrize(
+    ("status", "fit"),
+    [
+        ({"daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}, True),
+        ({"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}}, False),
+        ({}, True),  # nothing is known of it
+        ({"conditions": [{"type": "Ready", "status": "Unknown"}]}, False),
+    ],
+)
+def test_nothing_would_run_on_nodes_without_a_kubelet_that_listens(status: Manifest, fit: bool) -> None:
+    node = msgspec.convert({"metadata": {"name": "n1"}, "status": status}, Node)
+    with FakeCluster() as cluster:
+        cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "status": status})
+        seen = Cluster(Api(cluster.admin), KubernetesSpec("shop"), ()).unfit
+    assert (node.ready and not node.simulated) is fit
+    assert seen == (() if fit else ("n1",))
+
+
+def test_a_pod_that_is_said_to_run_and_says_nothing_is_named_with_its_node() -> None:
+    silent = {
+        "metadata": {"name": "watchdog-x", "namespace": "suite"},
+        "spec": {"nodeName": "fake-1"},
+        "status": {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]},
+    }
+    said, hopeless = job.why_waiting([silent])
+    assert "watchdog-x runs on fake-1 and has written nothing: kubectl logs -n suite watchdog-x" in said
+    assert "kubernetes: {nodes: {LABEL: VALUE}}" in said
+    assert not hopeless

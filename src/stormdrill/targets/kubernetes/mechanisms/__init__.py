@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stormdrill.model.system import ImagePolicy
     from stormdrill.targets.kubernetes.mechanism import Clusters, KubeMechanism
@@ -33,12 +33,18 @@ def mechanisms(clusters: Clusters) -> dict[str, KubeMechanism]:
 
 
 def pod_mechanisms(
-    clusters: Clusters, image: ImagePolicy, which: WhichPod, entries: Callable[[], tuple[str, ...]], asks: Asks
+    clusters: Clusters,
+    image: ImagePolicy,
+    which: WhichPod,
+    entries: Callable[[], tuple[str, ...]],
+    asks: Asks,
+    off: Callable[[str], Sequence[str]] = lambda _: (),
 ) -> dict[str, KubeMechanism]:
     """The words around Services, policies, quotas and what runs in or beside pods.
 
     `image`: of the suite's own pods. `which`: instance -> the pod that it is now. `entries`: base URLs where load
     enters, as pods of the cluster reach them. `asks`: how the runner sees what the system was told (`Telling`).
+    `off`: nodes of a cluster on which nothing of the suite's own would run.
     """
     from stormdrill.targets.kubernetes.mechanisms.beside import StandingBeside
     from stormdrill.targets.kubernetes.mechanisms.isolate import Isolating
@@ -50,11 +56,11 @@ def pod_mechanisms(
     from stormdrill.targets.portable.proxied import WORDS as TOXICS
 
     return {
-        **dict.fromkeys(TOXICS, Swapping(clusters, image)),
+        **dict.fromkeys(TOXICS, Swapping(clusters, image, off=off)),
         "isolate": Isolating(clusters),
         "segment": Segmenting(clusters),
         "quota": Quotas(clusters),
-        "beside": StandingBeside(clusters, image, which, entries),
+        "beside": StandingBeside(clusters, image, which, entries, off),
         "pressure": PressingPods(clusters, which),
-        "tell": TellingByPod(clusters, image, which, asks),
+        "tell": TellingByPod(clusters, image, which, asks, off),
     }

@@ -18,7 +18,7 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
 from stormdrill.ports import Effect
 from stormdrill.targets.kubernetes.mechanism import API_SERVER, Changing, Clusters, Left, Object, at, objects
-from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, created, name_of, pod, short
+from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, Off, created, name_of, nowhere, pod, short
 from stormdrill.targets.kubernetes.mechanisms.within import Blind, Slot, WhichPod, run, tagged
 from stormdrill.targets.portable.beside import BURNT_S, GRACE_S
 
@@ -33,13 +33,19 @@ class StandingBeside(Changing):
     permission = "run pods of stormdrill's own in the system's namespace"
 
     def __init__(
-        self, clusters: Clusters, image: ImagePolicy, which: WhichPod, entries: Callable[[], tuple[str, ...]]
+        self,
+        clusters: Clusters,
+        image: ImagePolicy,
+        which: WhichPod,
+        entries: Callable[[], tuple[str, ...]],
+        off: Off = nowhere,
     ) -> None:
         """`entries`: base URLs where load enters, as pods of the cluster reach them."""
         super().__init__(clusters)
         self._image = image
         self._which = which
         self._entries = entries
+        self._off = off
 
     def refusal(self, injection: Injection) -> str:
         how = _beside(injection)
@@ -76,6 +82,7 @@ class StandingBeside(Changing):
             labels={OF_ONE: short(injection)},
             requests={"cpu": "10m", "memory": "32Mi"},
             limits={"cpu": str(cores), "memory": "128Mi"},
+            off=self._off(found.cluster),
         )
         spec = body["spec"]
         assert isinstance(spec, dict)

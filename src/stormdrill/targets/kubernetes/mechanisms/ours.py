@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from stormdrill.cluster.changes import Change
-from stormdrill.cluster.confined import CONFINED, hardened
+from stormdrill.cluster.confined import CONFINED, away_from, hardened
 from stormdrill.cluster.naming import LABEL
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
@@ -16,6 +16,13 @@ from stormdrill.targets.kubernetes.mechanism import PREFIX, Object, text
 OF_ONE = f"{PREFIX}injection"
 """The label by which the pod of one injection is selected among all others."""
 LONGEST_NAME = 63
+Off = Callable[[str], Sequence[str]]
+"""Nodes of a cluster on which nothing of the suite's own would run."""
+
+
+def nowhere(cluster: str) -> Sequence[str]:
+    """`Off` where nothing is known of nodes."""
+    return ()
 
 
 def short(injection: Injection) -> str:
@@ -47,8 +54,10 @@ def pod(
     env: Mapping[str, str] | None = None,
     requests: Mapping[str, str],
     limits: Mapping[str, str],
+    off: Sequence[str] = (),
 ) -> Object:
-    """As nobody, without a token, with nothing but a place for its own notes; as little as its work takes."""
+    """As nobody, without a token, with nothing but a place for its own notes; as little as its work takes. `off`:
+    nodes that it must not stand on."""
     container: Object = {
         "name": "stormdrill",
         "image": image.name,
@@ -69,6 +78,8 @@ def pod(
     }
     if image.nodes:
         spec["nodeSelector"] = dict(image.nodes)
+    if off:
+        spec["affinity"] = away_from(off)
     # a mesh would put a proxy of its own before ours
     about = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
     meta: Object = {"name": name, "namespace": namespace, "labels": dict(labels), "annotations": about}

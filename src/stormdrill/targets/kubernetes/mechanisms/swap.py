@@ -38,7 +38,7 @@ from stormdrill.targets.kubernetes.mechanism import (
     text,
     texts,
 )
-from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, created, name_of, pod, short
+from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, Off, created, name_of, nowhere, pod, short
 from stormdrill.targets.kubernetes.mechanisms.policies import closed_to, confining
 from stormdrill.targets.kubernetes.mechanisms.within import is_ready
 from stormdrill.targets.portable.proxied import EXPIRY_GRACE_S, FIELDS, RATED, Listed, beyond
@@ -66,9 +66,16 @@ class Swapping(Changing):
     inject_timeout_s = READY_S + 10.0
     """Until the proxy is ready and the Service leads through it; the plan gives it that."""
 
-    def __init__(self, clusters: Clusters, image: ImagePolicy, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clusters: Clusters,
+        image: ImagePolicy,
+        clock: Callable[[], float] = time.monotonic,
+        off: Off = nowhere,
+    ) -> None:
         super().__init__(clusters)
         self._image = image
+        self._off = off
         self._clock = clock
 
     # What is planned
@@ -184,7 +191,7 @@ class Swapping(Changing):
                 why = ran.err.decode("utf-8", "replace").strip()[-200:]
             if self._clock() >= end_s:
                 raise Unreachable(f"the fault proxy was not ready in time: {why}")
-            self.clusters.hold(how.cluster).check()
+            self.clusters.hold(how.cluster).check(injection.id)
             time.sleep(LOOK_EVERY_S)
 
     # What is seen
@@ -284,6 +291,7 @@ class Swapping(Changing):
             env={"STORMDRILL_PROXY": self._configuration(injection, service, address)},
             requests={"cpu": "50m", "memory": "48Mi"},
             limits={"cpu": "1", "memory": "256Mi"},
+            off=self._off(how.cluster),
         )
         spec = body["spec"]
         assert isinstance(spec, dict)

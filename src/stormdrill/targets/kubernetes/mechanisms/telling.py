@@ -19,7 +19,7 @@ from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Effect
 from stormdrill.targets.kubernetes.mechanism import Changing, Clusters, Left, Object, at, texts
-from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, created, name_of, pod, short
+from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, Off, created, name_of, nowhere, pod, short
 from stormdrill.targets.kubernetes.mechanisms.policies import closed_to, confining
 from stormdrill.targets.kubernetes.mechanisms.within import WhichPod
 
@@ -40,11 +40,12 @@ class TellingByPod(Changing):
 
     permission = "run pods of stormdrill's own in the system's namespace, which ask the system's admin interface"
 
-    def __init__(self, clusters: Clusters, image: ImagePolicy, which: WhichPod, asks: Asks) -> None:
+    def __init__(self, clusters: Clusters, image: ImagePolicy, which: WhichPod, asks: Asks, off: Off = nowhere) -> None:
         super().__init__(clusters)
         self._image = image
         self._which = which
         self._asks = asks
+        self._off = off
 
     def refusal(self, injection: Injection) -> str:
         found = self._which(injection.instance)
@@ -95,6 +96,7 @@ class TellingByPod(Changing):
             labels={OF_ONE: short(injection)},
             requests={"cpu": "10m", "memory": "32Mi"},
             limits={"cpu": "500m", "memory": "64Mi"},
+            off=self._off(found.cluster),
         )
         spec = body["spec"]
         assert isinstance(spec, dict)
