@@ -24,6 +24,7 @@ from stormdrill.cluster.changes import Change, Undone
 from stormdrill.cluster.changing import apply
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.undoing import undo
+from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import How, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
@@ -267,13 +268,16 @@ class Rig:
         return self
 
     def apply(self, injection: str, change: Change) -> None:
-        apply(self.api(""), change, self.run, injection, self.check)
+        apply(self.api(""), change, self.run, injection, lambda: self.check(injection))
 
-    def check(self) -> None:
-        from stormdrill.errors import Unreachable
-
+    def check(self, injection: str) -> None:
         if self.over:
             raise Unreachable(self.over)
+
+    @contextlib.contextmanager
+    def step(self, injection: str) -> Iterator[None]:
+        self.check(injection)
+        yield
 
     def anchor(self, namespace: str) -> None:
         """What a run owns its creations by in a namespace."""

@@ -7,10 +7,11 @@ what is left, and leaves that to the watchdog.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -157,25 +158,29 @@ class Hold:
         if entry is None or injection not in self._written or change.undo not in entry.undos:
             raise NotApplied(f"{change.undo.path}: its undo was not written down for {injection}: nothing was changed")
         until = Until(max(changing.LIMIT_S, self.lease_s))
-        with self._lock:
-            self._applying[injection] += 1
+        with self._counted(injection):
             self._never.discard((injection, change.undo))
-        try:
-            changing.apply(self.api, change, self.run, injection, lambda: self._may(injection), until, self._others)
-        except NotApplied:
-            self._never.add((injection, change.undo))
-            raise
-        finally:
-            with self._lock:
-                self._applying[injection] -= 1
+            try:
+                changing.apply(self.api, change, self.run, injection, lambda: self._may(injection), until, self._others)
+            except NotApplied:
+                self._never.add((injection, change.undo))
+                raise
 
     def dry_run(self, injection: str, change: Change) -> None:
         """Raises Refused, Unreachable."""
         changing.dry_run(self.api, change, self.run, injection, others=self._others)
 
-    def check(self) -> None:
-        """Whether anything may be changed now. Raises Unreachable."""
-        self._may("")
+    def check(self, injection: str) -> None:
+        """Whether anything may be done now for this injection. Raises Unreachable."""
+        self._may(injection)
+
+    @contextlib.contextmanager
+    def step(self, injection: str) -> Iterator[None]:
+        """Around one request that is no change of an object: an eviction, a program in a pod. Raises Unreachable when
+        it may not be made; a revert that begins meanwhile waits for its end."""
+        with self._counted(injection):
+            self._may(injection)
+            yield
 
     def revert(self, injection: str) -> Undone:
         """Carry its undos out, also where it was never applied. Never raises."""
@@ -229,6 +234,16 @@ class Hold:
         if entry.undos and not made:
             return Undone(SUPERSEDED, "it was never made")
         return together([undo(self.api, word, self.runs, fence=fence) for word in made])
+
+    @contextlib.contextmanager
+    def _counted(self, injection: str) -> Iterator[None]:
+        with self._lock:
+            self._applying[injection] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._applying[injection] -= 1
 
     def _under_way(self, injection: str) -> bool:
         with self._lock:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -42,8 +43,12 @@ class Applies(Protocol):
         """Raises Unreachable when it can't be said to be in force."""
         ...
 
-    def check(self) -> None:
-        """Raises Unreachable when nothing may be changed any more: before what is no change of an object (eviction)."""
+    def check(self, injection: str) -> None:
+        """Raises Unreachable when nothing may be done for it any more."""
+        ...
+
+    def step(self, injection: str) -> AbstractContextManager[None]:
+        """Around one request that is no change of an object (eviction): asks the same, and a revert waits for it."""
         ...
 
 

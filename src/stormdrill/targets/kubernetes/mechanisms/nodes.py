@@ -126,8 +126,11 @@ class LosingNodes(Changing):
         while waiting:
             wait_s, later = EVICT_AGAIN_S, []
             for pod in waiting:
-                self.clusters.hold(_how(injection).cluster).check()
-                told, again_s = self._end(_how(injection), pod)
+                if time.monotonic() >= self.until_s[injection.id]:
+                    return
+                # asked before each: no version of an object keeps a late eviction off
+                with self.clusters.hold(_how(injection).cluster).step(injection.id):
+                    told, again_s = self._end(_how(injection), pod)
                 if told:
                     stayed[str(pod)] = told
                 else:

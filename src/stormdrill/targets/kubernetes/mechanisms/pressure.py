@@ -118,12 +118,19 @@ class PressingPods(Changing):
         if prepared is None:
             raise Unreachable(f"{injection.id} was never armed: nothing was started")
         slot = prepared.slot
-        self.clusters.hold(slot.cluster).check()
+        hold = self.clusters.hold(slot.cluster)
         self._close(injection)
-        try:
-            made = Exec(self.clusters.api(slot.cluster)).open(slot.namespace, slot.pod, slot.container, prepared.argv)
-        except (Lost, Refusal) as error:
-            raise Unreachable(f"no allocator could be started in {slot.pod}: {error}") from error
+        inside = Exec(self.clusters.api(slot.cluster))
+        with hold.step(injection.id):
+            try:
+                made = inside.open(slot.namespace, slot.pod, slot.container, prepared.argv)
+            except (Lost, Refusal) as error:
+                raise Unreachable(f"no allocator could be started in {slot.pod}: {error}") from error
+            try:  # whoever looked for it meanwhile may have come too early
+                hold.check(injection.id)
+            except Unreachable:
+                made.close()
+                raise
         with self._using:
             self._streams[injection.id] = made
 

@@ -59,7 +59,7 @@ class Segmenting(Changing):
 
     def apply(self, injection: Injection) -> None:
         """Trying is looking."""
-        self.clusters.hold(_segment(injection).cluster).check()
+        self.clusters.hold(_segment(injection).cluster).check(injection.id)
 
     def also(self, injection: Injection) -> tuple[Need, ...]:
         how = _segment(injection)
