@@ -225,7 +225,7 @@ def _nothing(value: object) -> bool:
 def _holds(now: object, ours: object) -> bool:
     """Everything that was written is there as it was written; what the server has added doesn't count."""
     if isinstance(now, dict) and isinstance(ours, dict):
-        return all(name in now and _holds(now[name], value) for name, value in ours.items())
+        return all(_holds(now.get(name, ABSENT), value) for name, value in ours.items())
     if isinstance(now, list) and isinstance(ours, list):
         return len(now) == len(ours) and all(_holds(*pair) for pair in zip(now, ours, strict=True))
     return _same(now, ours)

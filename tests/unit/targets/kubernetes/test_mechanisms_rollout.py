@@ -9,9 +9,11 @@ from msgspec.structs import replace
 
 from fake_cluster import FakeCluster
 from kube_rig import SLEEPS, Kube, Rig, a_cluster, injection
+from stormdrill.cluster.elements import OTHER, OURS, state
 from stormdrill.model.mechanism import Rollout
 from stormdrill.model.plan import Injection
-from stormdrill.targets.kubernetes.mechanism import Object, at, objects
+from stormdrill.model.undo import Element
+from stormdrill.targets.kubernetes.mechanism import Object, at, objects, text
 
 BAD = Rollout("deployments/web", "", "", image="stormdrill.invalid/bad:$run", broken=True)
 RELEASE = Rollout("deployments/web", "", "", env={"VERSION": "2"})
@@ -114,6 +116,26 @@ def test_a_variable_that_was_there_gets_its_value_back_and_a_new_one_goes(kube: 
     assert container(kube, path)["env"] == [{"name": "A", "value": "2"}, {"name": "B", "value": "3"}]
     rig.revert(one)
     assert container(kube, path)["env"] == [{"name": "A", "value": "1"}]
+
+
+def test_an_empty_value_which_the_server_leaves_out_is_known_again_and_taken_back(kube: Kube, rig: Rig) -> None:
+    spec = {
+        "containers": [{"name": "main", "image": kube.image, "command": SLEEPS, "env": [{"name": "A", "value": "1"}]}]
+    }
+    path = kube.deployment(kube.namespace(), template={"metadata": {"labels": {"app": "web"}}, "spec": spec})
+    one = on(path, replace(RELEASE, env={"A": "", "B": ""}))
+    rig.harm(one)
+    there = objects(container(kube, path)["env"])
+    reshape(kube, path, env=[{key: value for key, value in item.items() if value} for item in there])
+    rig.seen(one, lambda effect: effect.bit)
+    rig.revert(one)
+    assert container(kube, path)["env"] == [{"name": "A", "value": "1"}]
+
+
+def test_a_value_that_somebody_gives_to_a_variable_that_was_added_empty_is_theirs() -> None:
+    added = Element(("env",), text({"name": "B", "value": ""}), key=("name",))
+    assert state(added, {"env": [{"name": "B"}]}) == OURS
+    assert state(added, {"env": [{"name": "B", "value": "5"}]}) == OTHER
 
 
 def test_what_others_change_in_the_template_stays_and_ours_is_found_where_it_moved(

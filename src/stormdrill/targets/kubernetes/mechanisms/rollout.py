@@ -151,6 +151,8 @@ def _set(container: Object, place: tuple[str, ...], name: str, value: str) -> li
     known = next((one for one in objects(container.get("env")) if one.get("name") == name), None)
     if known is None:
         return [Element((*place, "env"), text(ours), key=("name",))]
+    if not value:  # the server keeps no empty one, and an item that isn't as it was written is somebody else's
+        del ours["value"]
     return [] if known == ours else [Element((*place, "env", f"[name={name}]"), text(ours), text(known))]
 
 
