@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -142,6 +144,22 @@ def test_outside_of_a_pod_it_is_refused_with_what_is_missing(monkeypatch: pytest
     assert not inside.there()
     with pytest.raises(Refused, match="KUBERNETES_SERVICE_HOST is not set"):
         InCluster()
+
+
+def test_an_authority_is_not_read_more_strictly_than_clusters_make_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeCluster(world=False, tls=True) as cluster:
+        _account(tmp_path, monkeypatch, "admin", port=cluster.port)
+        monkeypatch.delenv(inside.PLAIN)
+        shutil.copyfile(cluster.admin.ca, tmp_path / "ca.crt")
+        access = InCluster()
+        context = access.context()
+        assert context is not None
+        assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+        assert context.check_hostname
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert Api(access).call("GET", NODES).good
 
 
 def test_a_token_does_not_travel_in_the_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
