@@ -134,7 +134,14 @@ def _make(
             copy = context / "own" / SELF / inside
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+        readable(context)
         build_image(context, name, {"BASE": base.name}, {FINGERPRINT: fingerprint})
+
+
+def readable(context: Path) -> None:
+    """By everybody, whatever the builder's umask is: in pods it is run as nobody, who can't read what is root's alone."""
+    for path in context.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _forget_old(engine: Engine) -> None:
