@@ -42,8 +42,11 @@ def swept_too(swept: Swept, place: ClusterPlace, run: str, *, dry_run: bool) -> 
     from dataclasses import replace
 
     from stormdrill.cluster.api import Api
+    from stormdrill.targets.kubernetes import leftovers
     from stormdrill.targets.kubernetes.kubeconfig import access_for
     from stormdrill.targets.kubernetes.sweeping import sweep
 
-    found = sweep(Api(access_for(place.context)), place.suite, run, dry_run=dry_run)
-    return replace(swept, things=(*swept.things, *found))
+    api = Api(access_for(place.context))
+    found = sweep(api, place.suite, run, dry_run=dry_run)
+    left, notes = leftovers.sweep(api, place.suite, run, dry_run=dry_run)
+    return replace(swept, things=(*swept.things, *found, *left), notes=(*swept.notes, *notes))

@@ -1,0 +1,244 @@
+"""What bears our names in a cluster and belongs to no ledger that is open: requests that came late, ledgers that
+somebody removed. Only what may be looked at is; what may not is said.
+
+Objects are listed before the ledgers are: what appears in between is of a run whose ledger is then seen. Markers are
+told and never taken away: where no ledger is left they are the last trace of a change.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlencode
+
+from stormdrill.cluster import naming, objects
+from stormdrill.cluster.api import JSON_PATCH, Api, Lost
+from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
+from stormdrill.cluster.elements import Draft
+from stormdrill.cluster.ledger import CLOSED, Book, book
+from stormdrill.cluster.strangers import settled_by
+from stormdrill.errors import StormdrillError, Unreachable
+from stormdrill.keeper.sweep import DIRTY, LIVING, OVER, RUN, UNKNOWN, Thing
+from stormdrill.model.undo import KubePatch
+from stormdrill.targets.kubernetes.mechanism import OPTED_IN
+
+LIMIT_S = 10.0
+LOOK_S = 60.0
+"""For the whole look: large clusters answer in many pages."""
+PAGE = "500"
+LABELLED = ("apis/batch/v1/jobs", "apis/apps/v1/deployments", "api/v1/services", "api/v1/resourcequotas",
+            "apis/networking.k8s.io/v1/networkpolicies", "api/v1/pods", "api/v1/configmaps")  # fmt: skip
+"""What a run creates; the anchors last, which own the others."""
+CHANGED = ("api/v1/nodes", "apis/apps/v1/deployments", "apis/apps/v1/statefulsets", "api/v1/services")
+"""What a run changes."""
+_KINDS = {"networkpolicies": "network policy", "resourcequotas": "quota", "configmaps": "anchor"} | {
+    f"{kind}s": kind for kind in ("job", "deployment", "service", "pod")
+}
+_FENCE = re.compile(r"stormdrill\.dev/fence-[0-9a-f]{12}")
+
+
+class _Forbidden(Unreachable):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """An object of ours, or with a fence that an undo left there."""
+
+    path: str
+    run: str
+    """Empty for a fence, whose name doesn't tell."""
+    fence: str = ""
+
+    @property
+    def thing(self) -> Thing:
+        parts = self.path.split("/")
+        where = f"{parts[parts.index('namespaces') + 1]}/" if "namespaces" in parts[:-2] else ""
+        return Thing("fence" if self.fence else _KINDS[parts[-2]], f"{where}{parts[-1]}", self.run, OVER, "")
+
+
+@dataclass(slots=True)
+class Looking:
+    """One look through a cluster."""
+
+    api: Api
+    suite: str
+    until: Until = field(default_factory=lambda: Until(LOOK_S))
+    notes: list[str] = field(default_factory=list)
+    whole: bool = True
+    """All was seen: the ledgers of other suites, and where markers may stand."""
+
+    def found(self, run: str) -> Iterator[tuple[Leftover, str]]:
+        """With whose it is. Raises Unreachable."""
+        labelled = [one for kind in LABELLED for one in self._all(kind, naming.LABEL)]
+        changed = [one for kind in CHANGED for one in self._all(kind)]
+        ledgers = [book(there) for _, there in self._ledgers()]
+        open_ = {one.run for one in ledgers if one.state != CLOSED}
+        watched = {text(one, "metadata", "labels", naming.LABEL) for _, one in labelled if _watches(one)}
+        marked = self._marked(changed, open_)
+        for path, there in labelled:
+            whose = text(there, "metadata", "labels", naming.LABEL)
+            mine = RUN.fullmatch(whose) and run in ("", whose) and whose not in open_
+            if not mine or text(there, "metadata", "labels", naming.PART) == "ledger" or _made_by_another(there):
+                continue
+            if whose in watched:
+                self.notes.append(f"{whose}: {path}: its watchdog has not ended; sweep again when it has")
+                yield Leftover(path, whose), LIVING
+            elif whose in marked:
+                yield Leftover(path, whose), DIRTY
+            else:
+                yield Leftover(path, whose), OVER if self.whole or run else UNKNOWN
+        yield from self._fences([] if run else changed, ledgers, open_)
+        if not self.whole and not run:
+            self.notes.append("not everything could be looked at; what is known to be over: stormdrill sweep RUN")
+
+    def _fences(
+        self, changed: Sequence[tuple[str, dict[str, object]]], ledgers: Sequence[Book], open_: set[str]
+    ) -> Iterator[tuple[Leftover, str]]:
+        words = [word for one in ledgers if one.run in open_ for armed in one.armed for word in armed.undos]
+        living = {naming.fence(word.marker) for word in words if isinstance(word, KubePatch)}
+        for path, there in changed:
+            for name in under(there, "metadata", "annotations"):
+                if _FENCE.fullmatch(name) and name not in living:
+                    yield Leftover(path, "", name), OVER if self.whole else UNKNOWN
+
+    def _marked(self, changed: Sequence[tuple[str, dict[str, object]]], open_: set[str]) -> set[str]:
+        """Runs without an open ledger whose marker stands somewhere: what they made may be needed until that is put
+        back."""
+        found = set()
+        for path, there in changed:
+            for name, written in under(there, "metadata", "annotations").items():
+                run = _run_of(written) if naming.is_marker(name) else ""
+                if run and run not in open_:
+                    found.add(run)
+                    self.notes.append(
+                        f"{path} carries the marker of run {run}, which has no open ledger; once nothing of it is in "
+                        f"force: {settled_by(path, name)}"
+                    )
+        return found
+
+    def _ledgers(self) -> Iterator[tuple[str, dict[str, object]]]:
+        selector = f"{naming.PART}=ledger"
+        try:
+            yield from self._listed("api/v1/configmaps", "", selector)
+        except _Forbidden:
+            self.whole = False
+            yield from self._listed("api/v1/configmaps", self.suite, selector)
+
+    def _all(self, kind: str, selector: str = "") -> list[tuple[str, dict[str, object]]]:
+        """In the whole cluster, or else wherever it may be listed."""
+        try:
+            return list(self._listed(kind, "", selector))
+        except _Forbidden as error:
+            self.whole = False
+            if kind.endswith("/nodes"):
+                self.notes.append(f"not looked at: {error}")
+                return []
+        found: list[tuple[str, dict[str, object]]] = []
+        for namespace in self._namespaces():
+            try:
+                found += self._listed(kind, namespace, selector)
+            except _Forbidden as error:
+                self.notes.append(f"not looked at: {error}")
+        return found
+
+    def _namespaces(self) -> list[str]:
+        try:
+            opted_in = [
+                text(one, "metadata", "name") for _, one in self._listed("api/v1/namespaces", "", "=".join(OPTED_IN))
+            ]
+        except _Forbidden:
+            opted_in = []
+        note = f"not looked at: namespaces other than {', '.join([self.suite, *opted_in])}"
+        if note not in self.notes:
+            self.notes.append(note)
+        return [self.suite, *opted_in]
+
+    def _listed(self, kind: str, namespace: str, selector: str) -> Iterator[tuple[str, dict[str, object]]]:
+        """With their paths. Raises Unreachable, _Forbidden."""
+        group, _, resource = kind.rpartition("/")
+        path = f"/{group}/namespaces/{namespace}/{resource}" if namespace else f"/{kind}"
+        query = {"limit": PAGE} | ({"labelSelector": selector} if selector else {})
+        while True:
+            try:
+                answer = call(self.api, self.until, "GET", f"{path}?{urlencode(query)}")
+            except Lost as lost:
+                self.until.pause(str(lost))
+                continue
+            if answer.good:
+                page = answer.read()
+                items = page.get("items")
+                for one in items if isinstance(items, list) else []:
+                    where = text(one, "metadata", "namespace")
+                    inside = f"namespaces/{where}/" if where else ""
+                    yield f"/{group}/{inside}{resource}/{text(one, 'metadata', 'name')}", one
+                if not (token := text(page, "metadata", "continue")):
+                    return
+                query["continue"] = token
+            elif answer.status in AGAIN:
+                self.until.pause(answer.said, answer.retry_after_s)
+            else:
+                kind_of = _Forbidden if answer.status in (403, 404) else Unreachable
+                raise kind_of(f"{path}: {answer.said}")
+
+
+def sweep(api: Api, suite: str, run: str = "", *, dry_run: bool = False) -> tuple[tuple[Thing, ...], tuple[str, ...]]:
+    """What is left, and notes of what could not be looked at; what is over is removed. Raises Unreachable."""
+    looking = Looking(api, suite)
+    things = []
+    for left, owner in list(looking.found(run)):
+        thing = replace(left.thing, owner=owner)
+        if owner == DIRTY:
+            thing = replace(thing, outcome="left: a marker of its run stands on what it changed")
+        elif owner == OVER and not dry_run:
+            thing = replace(thing, outcome=_removed(api, left))
+        things.append(thing)
+    return tuple(things), tuple(dict.fromkeys(looking.notes))
+
+
+def _removed(api: Api, left: Leftover) -> str:
+    try:
+        if left.fence:
+            _unfence(api, left, Until(LIMIT_S))
+        else:
+            objects.remove(api, left.path, left.run, Until(LIMIT_S))
+    except StormdrillError as error:
+        return f"left: {error}"
+    return "removed"
+
+
+def _unfence(api: Api, left: Leftover, until: Until) -> None:
+    while (there := read(api, left.path, until)) is not None:
+        if left.fence not in under(there, "metadata", "annotations"):
+            return
+        draft = Draft(there)
+        draft.bare(left.fence)
+        try:
+            answer = call(api, until, "PATCH", left.path, draft.ops, content_type=JSON_PATCH)
+        except Lost as lost:
+            until.pause(str(lost))
+            continue
+        if not answer.good and answer.status not in AGAIN | {404, 422}:
+            raise Unreachable(f"PATCH {left.path}: {answer.said}")
+        until.pause(answer.said)
+
+
+def _run_of(marking: object) -> str:
+    try:
+        return str(json.loads(str(marking))["run"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _watches(there: Mapping[str, object]) -> bool:
+    """A watchdog's Job that has not ended."""
+    watchdog = text(there, "metadata", "labels", naming.PART) == "watchdog" and "template" in under(there, "spec")
+    return watchdog and not under(there, "status").get("succeeded")
+
+
+def _made_by_another(there: Mapping[str, object]) -> bool:
+    """It goes with what made it: a pod with its Job. What an anchor owns has no controller."""
+    owners = under(there, "metadata").get("ownerReferences")
+    return any(under(one).get("controller") for one in owners) if isinstance(owners, list) else False

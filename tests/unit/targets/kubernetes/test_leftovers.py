@@ -1,0 +1,143 @@
+"""What bears our names and belongs to no ledger is found and removed; nothing of a ledger that is open is touched, and
+what could not be looked at is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import cluster_rig as rig
+from cluster_rig import NODE, PLATFORM, SUITE, patch_of, taint
+from fake_cluster import FakeCluster
+from stormdrill.cluster import naming, objects
+from stormdrill.cluster.api import Api
+from stormdrill.cluster.ledger import CLOSED, Armed, Ledger
+from stormdrill.keeper.sweep import Thing
+from stormdrill.targets.kubernetes.leftovers import sweep
+
+GONE, OPEN = "20260101T000000Z-gone", "20260102T000000Z-open"
+FENCE = naming.fence(naming.marker(GONE, "a"))
+LIVING_FENCE = naming.fence(naming.marker(OPEN, "a"))
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    """A run of which no ledger is left, and one whose ledger is open; both have the same things."""
+    with FakeCluster(world=False) as made:
+        rig.small_world(made)
+        for run in (GONE, OPEN):
+            made.apply(objects.anchor(run, PLATFORM))
+            made.apply(policy(run))
+        annotate(made, "nodes", "eu-cpu-1", {FENCE: "moves the version on", LIVING_FENCE: "moves the version on"})
+        ledger(made, OPEN)
+        yield made
+
+
+def policy(run: str) -> dict[str, Any]:
+    metadata = {"name": f"cut-{run[-4:]}", "namespace": PLATFORM, "labels": {naming.LABEL: run}}
+    spec = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+
+
+def ledger(cluster: FakeCluster, run: str, suite: str = SUITE) -> Ledger:
+    made = Ledger(Api(cluster.admin), suite, run)
+    made.create({"run": run}, "platform")
+    made.arm([Armed("a", (patch_of(cluster.read(NODE) or {}, NODE, run, "a", taint(run)).undo,), 60.0)])
+    return made
+
+
+def annotate(cluster: FakeCluster, kind: str, name: str, what: dict[str, str], namespace: str = "") -> None:
+    def put(there: dict[str, Any]) -> None:
+        there["metadata"].setdefault("annotations", {}).update(what)
+
+    cluster.registry.change(kind, namespace, name, put)
+
+
+def left(cluster: FakeCluster) -> set[str]:
+    named = {one["metadata"]["name"] for kind in ("networkpolicies", "configmaps") for one in cluster.objects(kind)}
+    return {one for one in named if "stormdrill" in one or one.startswith("cut-")}
+
+
+def told(things: tuple[Thing, ...]) -> set[tuple[str, str, str]]:
+    return {(one.kind, one.name, one.outcome) for one in things}
+
+
+def test_what_has_no_ledger_any_more_is_removed_and_what_has_an_open_one_stays(cluster: FakeCluster) -> None:
+    things, notes = sweep(Api(cluster.admin), SUITE)
+    assert told(things) == {
+        ("network policy", "platform/cut-gone", "removed"),
+        ("anchor", f"platform/{naming.ledger(GONE)}", "removed"),
+        ("fence", "eu-cpu-1", "removed"),
+    }
+    assert notes == ()
+    assert left(cluster) == {"cut-open", naming.ledger(OPEN)}
+    assert set((cluster.read(NODE) or {})["metadata"]["annotations"]) == {LIVING_FENCE}
+
+
+def test_a_look_alone_touches_nothing(cluster: FakeCluster) -> None:
+    before = cluster.snapshot()
+    things, _ = sweep(Api(cluster.admin), SUITE, dry_run=True)
+    assert {one.outcome for one in things} == {""}
+    assert cluster.snapshot() == before
+
+
+def test_a_ledger_of_another_suite_is_one_too(cluster: FakeCluster) -> None:
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "others"}})
+    theirs = ledger(cluster, GONE, "others")
+    assert {one.run for one in sweep(Api(cluster.admin), SUITE)[0]} == set()
+    theirs.turn(CLOSED, "reverted")
+    assert {one.run for one in sweep(Api(cluster.admin), SUITE)[0]} == {GONE, ""}
+
+
+def test_what_a_marked_object_may_need_is_left_and_the_way_to_settle_it_told(cluster: FakeCluster) -> None:
+    marker = naming.marker(GONE, "b")
+    annotate(cluster, "services", "gateway-eu", {marker: naming.marking(GONE, "b")}, PLATFORM)
+    things, notes = sweep(Api(cluster.admin), SUITE, GONE)
+    assert {(one.run, one.left) for one in things} == {(GONE, True)}
+    assert f"kubectl annotate services gateway-eu -n platform {marker}-" in " ".join(notes)
+    assert "cut-gone" in left(cluster)
+
+
+def test_a_watchdog_that_still_works_without_its_ledger_keeps_its_things(cluster: FakeCluster) -> None:
+    labels = {naming.LABEL: GONE, naming.PART: "watchdog"}
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "watchdog", "image": rig.IMAGE}]}}
+    metadata = {"name": naming.watchdog(GONE), "namespace": SUITE, "labels": labels}
+    cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}})
+    things, notes = sweep(Api(cluster.admin), SUITE, GONE)
+    assert {one.stale for one in things} == {False}
+    assert "its watchdog has not ended" in " ".join(notes)
+    assert "cut-gone" in left(cluster)
+
+
+def test_what_may_not_be_looked_at_is_said_and_what_others_may_own_is_left_until_its_run_is_named(
+    cluster: FakeCluster,
+) -> None:
+    """With rights in the suite's and the system's namespaces alone nobody can tell what other suites have there."""
+    api = Api(cluster.access(cluster.account(SUITE, "small")))
+    for namespace in ("", SUITE, PLATFORM):
+        allow(cluster, namespace)
+    things, notes = sweep(api, SUITE)
+    assert {(one.name, one.owner, one.outcome) for one in things} == {
+        (f"platform/{naming.ledger(GONE)}", "unknown", ""),
+        ("platform/cut-gone", "unknown", ""),
+    }
+    said = " ".join(notes)
+    assert "not looked at: namespaces other than stormdrill, platform" in said
+    assert "not looked at: /api/v1/nodes" in said
+    assert "cut-gone" in left(cluster)
+    assert {one.outcome for one in sweep(api, SUITE, GONE)[0]} == {"removed"}
+    assert left(cluster) == {"cut-open", naming.ledger(OPEN)}
+
+
+def allow(cluster: FakeCluster, namespace: str) -> None:
+    """Everything in that namespace; without one: to know which there are."""
+    scope = "" if namespace else "Cluster"
+    rule = {"apiGroups": ["*"], "resources": ["*" if namespace else "namespaces"], "verbs": ["*"]}
+    where = {"name": "small", **({"namespace": namespace} if namespace else {})}
+    made = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": where}
+    cluster.apply({**made, "kind": f"{scope}Role", "rules": [rule]})
+    subject = {"kind": "ServiceAccount", "name": "small", "namespace": SUITE}
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": f"{scope}Role", "name": "small"}
+    cluster.apply({**made, "kind": f"{scope}RoleBinding", "roleRef": ref, "subjects": [subject]})
