@@ -11,6 +11,8 @@ from stormdrill.errors import Unreachable
 
 AGAIN = frozenset({401, 408, 409, 429, 500, 502, 503, 504})
 """Statuses after which the same may be asked again: a moment of overload, an outage, a token that is being replaced."""
+BUSY = frozenset({429, 500, 502, 503, 504})
+"""Of those, with which a server says that it can't answer now."""
 IN_DOUBT = frozenset({500, 502, 503, 504})
 """Of those, after which a change may have been made all the same."""
 AT_LEAST_S = 0.05
@@ -71,6 +73,19 @@ def read(api: Api, path: str, until: Until) -> dict[str, object] | None:
             until.pause(f"GET {path}: {answer.said}", answer.retry_after_s)
         else:
             raise Unreachable(f"GET {path}: {answer.said}")
+
+
+def patient(until: Until, ask: Callable[[], Answer]) -> Answer:
+    """For what changes nothing: asked again while the server only says that it is busy, as long as there is time.
+    Raises what `ask` does."""
+    while True:
+        answer = ask()
+        if answer.status not in BUSY:
+            return answer
+        try:
+            until.pause(answer.said, answer.retry_after_s)
+        except Unreachable:
+            return answer
 
 
 def under(what: object, *path: str) -> dict[str, object]:

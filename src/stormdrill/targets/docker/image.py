@@ -139,7 +139,7 @@ def _make(
 
 
 def readable(context: Path) -> None:
-    """By everybody, whatever the builder's umask is: in pods it is run as nobody, who can't read what is root's alone."""
+    """By everybody, whatever the builder's umask is: pods run it as nobody, who can't read what is root's alone."""
     for path in context.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
 

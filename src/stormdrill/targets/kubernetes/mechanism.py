@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from stormdrill.cluster import elements, naming
 from stormdrill.cluster.api import Answer, Api, Lost
-from stormdrill.cluster.asking import Until, read
+from stormdrill.cluster.asking import Until, patient, read
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.changing import dry_run
 from stormdrill.cluster.strangers import Others
@@ -31,7 +31,7 @@ LOOK_EVERY_S = 0.1
 SHARE_OF_LIMIT = 0.8
 """Of an injection's own limit: what outlives that one is doubtful, and reverted."""
 ARMING_S = 3.0
-"""How long an object is asked for that is about to be harmed, where the API server has trouble."""
+"""How long an object is asked for that is about to be harmed, or is planned with, where the API server has trouble."""
 PAGE = 500
 Object = dict[str, object]
 
@@ -150,6 +150,7 @@ class Changing:
         self._bound: dict[str, tuple[Change, ...]] = {}
         self._looks: dict[str, tuple[float, Effect]] = {}
         self._looking = threading.Lock()
+        self._observing = threading.local()
 
     # What a word says of itself
 
@@ -227,10 +228,13 @@ class Changing:
             at_s, last = self._looks.get(injection.id, (0.0, None))
         if last is not None and time.monotonic() - at_s < LOOK_EVERY_S:
             return last
+        self._observing.now = True
         try:
             seen = self._seen(injection)
         except Unreachable as error:
             seen = Effect(False, False, "nobody", str(error))
+        finally:
+            self._observing.now = False
         with self._looking:
             self._looks[injection.id] = (time.monotonic(), seen)
         return seen
@@ -292,9 +296,16 @@ class Changing:
     def ask(
         self, cluster: str, method: str, path: str, body: object = None, *, query: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request. Raises Unreachable when there is no complete answer."""
-        try:
+        """One request; what only reads is asked again while the server is busy, except by looks, which come again by
+        themselves. Raises Unreachable when there is no complete answer."""
+
+        def once() -> Answer:
             return self.clusters.api(cluster).call(method, path, body, query=query)
+
+        try:
+            if method != "GET" or getattr(self._observing, "now", False):
+                return once()
+            return patient(Until(ARMING_S), once)
         except Lost as lost:
             raise Unreachable(str(lost)) from lost
 
@@ -338,9 +349,8 @@ def _look_at(left: Left, named: str, undo: KubePatch, found: Object) -> None:
     marked = undo.marker in texts(at(found, "metadata", "annotations"))
     if marked:
         left.marked.append(named)
-    for element in undo.elements:
+    for element, state in zip(undo.elements, elements.states(undo.elements, found), strict=True):
         shown = f"{elements.shown(element, found)} on {named}"
-        state = elements.state(element, found)
         if state == elements.OURS and element.ours != element.before:
             left.standing.append(shown)
         elif state == elements.OTHER:

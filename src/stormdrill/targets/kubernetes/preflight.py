@@ -16,6 +16,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from stormdrill.cluster.api import Api, Lost
+from stormdrill.cluster.asking import Until, patient
 from stormdrill.errors import Problem, Refused
 from stormdrill.model.permission import Need
 from stormdrill.targets.kubernetes.rbac import normal, said
@@ -23,6 +24,8 @@ from stormdrill.targets.kubernetes.rbac import normal, said
 T = TypeVar("T")
 LIMIT_S = 30.0
 """For all questions together."""
+BUSY_S = 5.0
+"""So long a server may say to one of them that it can't answer now."""
 AT_ONCE = 8
 MANY = 16
 """From so many names of one kind on it is asked first whether any name is allowed."""
@@ -90,7 +93,7 @@ def not_allowed(api: Api, needs: Iterable[Need], asker: Asker | None = None) -> 
 
 
 def _allowed(api: Api, need: Need, asker: Asker) -> bool:
-    answer = api.call("POST", asker.path, asker.body(need))
+    answer = patient(Until(BUSY_S), lambda: api.call("POST", asker.path, asker.body(need)))
     if not answer.good:
         raise Lost(f"what is allowed can't be asked: {answer.said}", sent=False)
     status = answer.read().get("status")

@@ -75,6 +75,21 @@ def test_a_list_is_read_page_by_page_and_anew_where_a_page_came_too_late(
         list(base.items("", "/api/v1/nodes"))
 
 
+@pytest.mark.parametrize("what", ["429", "500", "503"])
+def test_what_is_planned_waits_for_a_server_that_is_busy_and_a_look_comes_again_by_itself(
+    kube: Kube, fake: FakeCluster, what: str
+) -> None:
+    namespace = kube.namespace()
+    kube.deployment(namespace)
+    one, rig = injection("scale", Scale("deployments/web", namespace, 1)), Rig(kube)
+    fake.trouble(("GET", "deployments/web"), what, times=2)
+    assert rig.mechanisms["scale"].refusal(one) == ""
+    rig.harm(one)
+    fake.trouble(("GET", "deployments/web"), what)
+    looked = rig.mechanisms["scale"].observe(one)
+    assert (looked.witness, looked.detail[:3]) == ("nobody", "GET")
+
+
 def test_nothing_is_applied_that_was_not_armed(kube: Kube, fake: FakeCluster) -> None:
     namespace = kube.namespace()
     path = kube.deployment(namespace)

@@ -10,6 +10,7 @@ import pytest
 from fake_cluster import FakeCluster
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.model.permission import Need
+from stormdrill.targets.kubernetes import preflight
 from stormdrill.targets.kubernetes.preflight import MANY, MAY_ASK, Asker, not_allowed
 from stormdrill.targets.kubernetes.rbac import manifests
 
@@ -95,8 +96,17 @@ def test_what_others_may_do_is_not_for_everybody_to_ask(cluster: FakeCluster) ->
         not_allowed(api, NEEDS, ACCOUNT)
 
 
-def test_a_server_that_does_not_answer_is_no_permission(cluster: FakeCluster) -> None:
-    api = Api(cluster.admin)
-    cluster.trouble(("POST", "accessreviews"), "500", times=1)
-    with pytest.raises(Lost):
-        not_allowed(api, NEEDS[:1])
+def test_a_server_that_does_not_answer_is_no_permission(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "BUSY_S", 0.1)
+    with cluster.outage(), pytest.raises(Lost):
+        not_allowed(Api(cluster.admin), NEEDS[:1])
+    with FakeCluster(world=False) as sick:
+        sick.trouble(("POST", "accessreviews"), "500", times=20)
+        with pytest.raises(Lost, match="can't be asked"):
+            not_allowed(Api(sick.admin), NEEDS[:1])
+
+
+@pytest.mark.parametrize("what", ["429", "500", "503"])
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(cluster: FakeCluster, what: str) -> None:
+    cluster.trouble(("POST", "accessreviews"), what, times=2)
+    assert not_allowed(Api(cluster.admin), NEEDS) == []
