@@ -12,6 +12,8 @@ from threading import Lock
 from typing import Protocol
 
 from stormdrill.cluster.changes import Undone
+from stormdrill.cluster.ledger import Armed
+from stormdrill.cluster.reverting import at_once, lanes_of
 from stormdrill.errors import KeeperGone, StormdrillError, Unreachable
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.keeper.outcome import FAILED, Outcome
@@ -178,12 +180,20 @@ class ClusterKeeper:
             return self._inner.tell_reverted(injection, self._carry(injection, undo))
 
     def teardown(self) -> list[str]:
-        """What is open in clusters first, the last armed first; then the rest; then the clusters are given back. What
-        could not be undone there, or not be given back, is the watchdog's to go on with, and left."""
-        for injection in reversed(self._inner.open_in_clusters()):
-            self.revert(injection, "abort")
+        """What is open in clusters first, side by side, and of what has an object in common the last armed first; then
+        the rest; then the clusters are given back. What could not be undone there, or not be given back, is the
+        watchdog's to go on with, and left."""
+        at_once(self._abort, lanes_of([self._entry(*one) for one in enumerate(self._inner.open_in_clusters())]))
         left = self._inner.teardown()
         return left + closed(self._holds())
+
+    def _entry(self, number: int, injection: str) -> Armed:
+        words = tuple(word for word in self._armed.get(injection, ()) if isinstance(word, InCluster))
+        return Armed(injection, words, 0.0, number)
+
+    def _abort(self, lane: Sequence[Armed]) -> None:
+        for entry in lane:
+            self.revert(entry.injection, "abort")
 
     def _carry(self, injection: str, undo: Sequence[Undo]) -> list[Outcome]:
         """Each word in its turn: in a cluster by this process, any other by the keeper."""

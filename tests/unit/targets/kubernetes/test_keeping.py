@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,24 @@ def test_the_last_armed_is_undone_first(run: KeptRun, keeper: ClusterKeeper, hol
     keeper.revert("b", "planned")
     keeper.teardown()
     assert holds["eu"].reverted == ["b", "c", "a"]
+
+
+def test_what_has_no_object_in_common_is_undone_side_by_side(
+    run: KeptRun, keeper: ClusterKeeper, holds: dict[str, SomeHold]
+) -> None:
+    met = threading.Barrier(3)
+
+    class Meeting(SomeHold):
+        def revert(self, injection: str) -> Undone:
+            met.wait(10.0)
+            return super().revert(injection)
+
+    holds["eu"] = Meeting()
+    for name in ("a", "b", "c"):
+        arm(keeper, name, replace(NODE, path=f"/api/v1/nodes/{name}"))
+    assert keeper.teardown() == []
+    assert sorted(holds["eu"].reverted) == ["a", "b", "c"]
+    assert not met.broken
 
 
 def test_the_keeper_dies_and_the_runners_hands_go_on(
