@@ -37,12 +37,11 @@ def test_every_bug_of_the_platform_is_named_by_an_experiment(monkeypatch: pytest
     assert {pair.experiment for pair in sound} == shipped - {"bad-release", "quota-exhaustion", "segmentation"}
 
 
-@pytest.mark.parametrize("target", ["process", "docker"])
-def test_what_only_a_cluster_can_do_is_left_out_and_nothing_else(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = asked("--target", target, monkeypatch=monkeypatch).catches
+def test_what_only_a_cluster_can_do_is_left_out_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = asked(monkeypatch=monkeypatch).catches
     for path in sorted(Path("experiments").glob("*.yaml")):
         try:
-            plan(path, target, fast=True)
+            plan(path, "process", fast=True)
             refused = ""
         except Refused as error:
             refused = str(error)
