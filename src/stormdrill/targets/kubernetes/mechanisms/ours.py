@@ -16,6 +16,9 @@ from stormdrill.targets.kubernetes.mechanism import PREFIX, Object, text
 OF_ONE = f"{PREFIX}injection"
 """The label by which the pod of one injection is selected among all others."""
 LONGEST_NAME = 63
+GONE_S = 10.0
+"""Within which something that is deleted is gone, beyond the time that a pod is given to end: a kubelet takes seconds
+more than that, and the API server may be in trouble for a moment."""
 Off = Callable[[str], Sequence[str]]
 """Nodes of a cluster on which nothing of the suite's own would run."""
 
@@ -41,7 +44,10 @@ def created(cluster: str, path: str, run: str, body: Object, why: str) -> Change
     meta = body["metadata"]
     assert isinstance(meta, dict)
     meta["labels"] = {**meta.get("labels", {}), LABEL: run}
-    return Change(KubeDelete(cluster, f"{path}/{meta['name']}", run), text(body), why)
+    spec = body.get("spec")
+    grace = spec.get("terminationGracePeriodSeconds") if isinstance(spec, dict) else None
+    undo = KubeDelete(cluster, f"{path}/{meta['name']}", run, (grace if isinstance(grace, int) else 0) + GONE_S)
+    return Change(undo, text(body), why)
 
 
 def pod(
