@@ -1,7 +1,8 @@
 """A cluster for the laws that every mechanism on clusters keeps: the fake one, or that of $STORMDRILL_TEST_KUBECONFIG.
 
-On a real one everything happens in namespaces that a test makes and removes, and on nodes that carry the label
-`stormdrill.dev/test-node`; pods run the image $STORMDRILL_TEST_IMAGE, which has to have python3.
+On a real one everything happens in namespaces that a test makes and removes. Its pods stand on nodes with the label
+`stormdrill.dev/drill=allowed`, or, where none has it, on nodes with a kubelet; faults take only nodes with the label.
+Pods run the image $STORMDRILL_TEST_IMAGE, which is to be that of `make image`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
 from typing import TypeGuard
 
 import pytest
+import yaml
 
+import kube_ground
 from fake_cluster import FakeCluster, scenes
+from kube_ground import LABELLED, NODE_LABEL, OURS, RUNS, SESSION, SESSION_LABEL, leaving
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import JSON, MERGE_PATCH, Api
 from stormdrill.cluster.asking import under
@@ -36,14 +42,12 @@ from stormdrill.targets.kubernetes.reach import Bound, Reach
 from stormdrill.targets.portable.telling import Telling
 
 VARIABLE, IMAGE = "STORMDRILL_TEST_KUBECONFIG", "STORMDRILL_TEST_IMAGE"
-OURS = "stormdrill-test-"
-"""What the names of the tests' namespaces begin with."""
-NODE_LABEL = "stormdrill.dev/test-node"
-WAIT_S = 60.0 if os.environ.get("STORMDRILL_TEST_KUBECONFIG") else 20.0
+REAL = bool(os.environ.get(VARIABLE))
+WAIT_S = 120.0 if REAL else 20.0
 """The longest that a cluster may take for anything here; the fake one takes milliseconds."""
-ANCHOR = "/stormdrill-run-"
+ANCHOR = f"/stormdrill-{RUNS}"
 """Begins the name of what a rig's run owns its creations by: it stays until the namespace goes."""
-SLEEPS = ["python3", "-c", "import time; time.sleep(3600)"]
+SLEEPS = ["sleep", "3600"]
 KINDS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
@@ -73,6 +77,12 @@ class Kube:
     api: Api
     fake: FakeCluster | None
     image: str
+    place: dict[str, str] = field(default_factory=dict)
+    """Labels of the nodes on which its pods stand."""
+    lacks: str = ""
+    """What of stormdrill the image has not."""
+    starts: bool = True
+    """Whether a container of the image begins at all."""
     namespaces: list[str] = field(default_factory=list)
     cleaning: list[Callable[[], None]] = field(default_factory=list)
 
@@ -83,10 +93,17 @@ class Kube:
     def namespace(self, *, drill: bool = True) -> str:
         """A new one, that lets itself be drilled; removed at the end."""
         name = f"{OURS}{uuid.uuid4().hex[:8]}"
-        labels = {OPTED_IN[0]: OPTED_IN[1]} if drill else {}
-        self.do("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        labels = {SESSION_LABEL: SESSION, **({OPTED_IN[0]: OPTED_IN[1]} if drill else {})}
         self.namespaces.append(name)
+        self.do("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+        if self.real:  # pods are refused before it
+            self.until(lambda: self.read(f"/api/v1/namespaces/{name}/serviceaccounts/default"), "no ServiceAccount")
         return name
+
+    def needs_stormdrill(self) -> None:
+        """Skips where the image is not that of `make image`."""
+        if self.lacks:
+            pytest.skip(self.lacks)
 
     def make(self, obj: Object) -> str:
         """Create it, and say its path."""
@@ -96,8 +113,11 @@ class Kube:
 
     def deployment(self, namespace: str, name: str = "web", replicas: int = 2, node: str = "", **spec: object) -> str:
         """One whose pods run, on one node where that is named. Its path."""
+        if not self.starts:
+            pytest.skip(self.lacks)
         pod: Object = {
             "terminationGracePeriodSeconds": 1,
+            "nodeSelector": self.place,
             "containers": [{"name": "main", "image": self.image, "command": SLEEPS, "imagePullPolicy": "IfNotPresent"}],
         }
         if node:
@@ -115,21 +135,35 @@ class Kube:
         return at(self.read(path), "status", "readyReplicas") or 0
 
     def nodes(self, count: int = 1) -> list[str]:
-        """Nodes that may be touched, on which nobody else's pods run but those of DaemonSets. Skips without them."""
+        """Nodes that may be taken, on which nobody else's pods run but those that stay. Skips without them."""
         if self.fake is not None:
-            labels = {NODE_LABEL: "true"}
-            self.fake.apply([scenes.node(f"test-{number + 1}", "eu", **labels) for number in range(count)])
-        found = [str(at(one, "metadata", "name")) for one in self.all("/api/v1/nodes", labelSelector=NODE_LABEL)]
-        free = [name for name in found if not self._strangers(name)]
+            self.fake.apply([_node(f"test-{number + 1}", **{NODE_LABEL: OPTED_IN[1]}) for number in range(count)])
+        free, taken = [], list[str]()
+        for one in sorted(self.all("/api/v1/nodes", labelSelector=LABELLED), key=kube_ground.has_kubelet, reverse=True):
+            name = str(at(one, "metadata", "name"))
+            pods = self.all("/api/v1/pods", fieldSelector=f"spec.nodeName={name}")
+            why = [said for pod in pods if (said := kube_ground.stranger(pod))]
+            why += [] if kube_ground.takes_pods(one) else ["it takes no pods now"]
+            taken += [f"{name}: {why[0]}"] if why else []
+            free += [] if why else [name]
         if len(free) < count:
-            pytest.skip(f"{count} nodes with label {NODE_LABEL} and without anybody's pods are needed, {free} are")
+            said = "; ".join(taken) or f"kubectl label node NAME {LABELLED}"
+            pytest.skip(
+                f"{count} nodes with the label {LABELLED} and without others' pods are needed, {len(free)} are: {said}"
+            )
         return free[:count]
 
-    def _strangers(self, node: str) -> bool:
-        pods = self.all("/api/v1/pods", fieldSelector=f"spec.nodeName={node}")
-        owners = [[owner.get("kind") for owner in objects(at(pod, "metadata", "ownerReferences"))] for pod in pods]
-        ours = [str(at(pod, "metadata", "namespace")).startswith(OURS) for pod in pods]
-        return any(not mine and "DaemonSet" not in kinds for kinds, mine in zip(owners, ours, strict=True))
+    def astray(self) -> list[str]:
+        """Pods of the tests that are where they must not be."""
+        nodes = {str(at(one, "metadata", "name")): one for one in self.all("/api/v1/nodes")}
+        pods = [pod for name in self.namespaces for pod in self.all(f"/api/v1/namespaces/{name}/pods")]
+        on = [(str(at(pod, "metadata", "name")), nodes.get(str(at(pod, "spec", "nodeName")))) for pod in pods]
+        return [
+            f"{pod} is on {at(node, 'metadata', 'name')}"
+            for pod, node in on
+            if node and (labels := kube_ground.labels_of(node))
+            and not self.place.items() <= labels.items() and labels.get(NODE_LABEL) != OPTED_IN[1]
+        ]  # fmt: skip
 
     def do(self, method: str, path: str, body: object = None, content_type: str = JSON) -> Object:
         answer = self.api.call(method, path, body, content_type=content_type)
@@ -174,17 +208,61 @@ class Kube:
             if kind != "Pod"
             for path in [template.format(namespace)]
             for one in self.all(path)
-            if not str(at(one, "metadata", "name")).startswith(ANCHOR.strip("/"))
+            if not str(at(one, "metadata", "name")).startswith((ANCHOR.strip("/"), "kube-root-ca.crt"))
         }
-        nodes = self.all("/api/v1/nodes", labelSelector=NODE_LABEL)
+        nodes = self.all("/api/v1/nodes", labelSelector=LABELLED)
         return {**found, **{f"nodes/{at(one, 'metadata', 'name')}": lasting(one) for one in nodes}}
 
-    def close(self) -> None:
+    def kubeconfig(self, path: Path, token: str = "") -> Path:
+        """One with the administrator's credentials, or with this token alone."""
+        if self.fake is not None:
+            return self.fake.kubeconfig(path, **({"token": token} if token else {}))
+        named = Path(os.environ[VARIABLE]).expanduser()
+        whole = yaml.safe_load(named.read_text())
+        for cluster in whole["clusters"]:
+            if ca := cluster["cluster"].get("certificate-authority"):
+                cluster["cluster"]["certificate-authority"] = str(named.parent / ca)
+        for user in whole["users"]:
+            for part in ("client-certificate", "client-key", "tokenFile"):
+                if file := user["user"].get(part):
+                    user["user"][part] = str(named.parent / file)
+            user["user"] = {"token": token} if token else user["user"]
+        path.touch(0o600)
+        path.write_text(yaml.safe_dump(whole))
+        return path
+
+    def close(self, *, waits: bool = False) -> None:
+        """Everything is tried. A namespace takes seconds to go: those of the test before are waited for, and at the
+        session's end all of them."""
+        failed: list[str] = []
+
+        def attempt(step: Callable[[], object]) -> None:
+            try:
+                step()
+            except (Exception, pytest.skip.Exception) as error:
+                failed.append(str(error))
+
         for clean in reversed(self.cleaning):
-            clean()
+            attempt(clean)
         for namespace in self.namespaces:
-            self.api.call("DELETE", f"/api/v1/namespaces/{namespace}")
-        self.api.close()
+            attempt(partial(self.api.call, "DELETE", f"/api/v1/namespaces/{namespace}"))
+        mine = [(self.api, namespace) for namespace in self.namespaces]
+        if self.real:
+            attempt(kube_ground.wait_until_gone)
+        if self.real or waits:
+            leaving.extend(mine)
+        if waits:
+            attempt(kube_ground.wait_until_gone)
+        if not self.real:  # a real one's is asked again for what is to be gone
+            self.api.close()
+        assert not failed, "; ".join(failed)
+
+
+def _node(name: str, **labels: str) -> Object:
+    """A simulated one with what a kubelet would say of itself."""
+    made = scenes.node(name, "eu", **labels)
+    made["status"]["daemonEndpoints"] = {"kubeletEndpoint": {"Port": 10250}}
+    return made
 
 
 def lasting(value: object) -> object:
@@ -196,27 +274,51 @@ def lasting(value: object) -> object:
 
 @contextlib.contextmanager
 def a_cluster() -> Iterator[Kube]:
-    """The one that was named, else a fake one with a node for whatever isn't bound to any."""
-    named = os.environ.get(VARIABLE, "")
-    if not named:
+    """The one that was named, else a fake one with nodes for whatever isn't bound to any, and one without a kubelet."""
+    if not REAL:
         with FakeCluster() as fake:
-            fake.nodes(2)
+            bare = scenes.node("fake-1", "eu", "sim", 64, type="fake")
+            fake.apply([bare, _node("eu-cpu-1"), _node("eu-cpu-2")])
             kube = Kube(Api(fake.admin), fake, "stormdrill-test:1")
+            kube.place = kube_ground.standing(kube.all("/api/v1/nodes"), {})
             try:
                 yield kube
             finally:
                 kube.close()
         return
-    from stormdrill.targets.kubernetes.kubeconfig import access_for
-
-    image = os.environ.get(IMAGE, "")
-    if not image:
+    kube = Kube(api_of(os.environ[VARIABLE]), None, os.environ.get(IMAGE, ""))
+    if not kube.image:
         pytest.skip(f"${IMAGE} names no image to run in the cluster of ${VARIABLE}")
-    kube = Kube(Api(access_for(kubeconfig=named)), None, image)
+    kube.place, kube.lacks, kube.starts = ground_of(kube)
     try:
         yield kube
     finally:
         kube.close()
+
+
+@cache
+def api_of(kubeconfig: str) -> Api:
+    from stormdrill.targets.kubernetes.kubeconfig import access_for
+
+    return Api(access_for(kubeconfig=kubeconfig))
+
+
+_known: list[tuple[dict[str, str], str, bool]] = []
+
+
+def ground_of(kube: Kube) -> tuple[dict[str, str], str, bool]:
+    """Found out once a session, after what others left there is gone."""
+    if not _known:
+        kube_ground.clear(kube.api)
+        besides = os.environ.get(kube_ground.NODES, "")
+        place = kube_ground.standing(kube.all("/api/v1/nodes"), kube_ground.asked_for(besides))
+        if place:
+            kube.place = place
+            _known.append((place, *kube_ground.probed(kube)))
+        else:
+            which = f" with {besides}" if besides else ""
+            _known.append(({}, f"no node{which} has a kubelet and takes pods: the tests' pods have no place", False))
+    return _known[0]
 
 
 @dataclass
@@ -224,7 +326,7 @@ class Rig:
     """A run's hold on the cluster, without its ledger: `mechanism.Clusters` and `mechanism.Applies`."""
 
     kube: Kube
-    run: str = field(default_factory=lambda: f"run-{uuid.uuid4().hex[:8]}")
+    run: str = field(default_factory=lambda: f"{RUNS}{uuid.uuid4().hex[:8]}")
     over: str = ""
     """Why nothing may be changed any more."""
     asks: Api | None = None
@@ -233,7 +335,7 @@ class Rig:
     mechanisms: dict[str, KubeMechanism] = field(init=False)
 
     def __post_init__(self) -> None:
-        image = ImagePolicy(self.kube.image, "IfNotPresent")
+        image = ImagePolicy(self.kube.image, "IfNotPresent", self.kube.place)
         reach = Reach(self.api, self.which)
         self.kube.cleaning.append(reach.close)
         self.mechanisms = {
@@ -318,9 +420,13 @@ class Rig:
 
     def end(self) -> None:
         """Nothing is left in place, however a test ended."""
-        for words in self.words.values():
-            for word in words:
-                undo(self.kube.api, word, Exec(self.kube.api))
+        left = [
+            f"{word.path}: {undone.detail}"
+            for words in self.words.values()
+            for word in words
+            if (undone := undo(self.kube.api, word, Exec(self.kube.api))).word == "failed"
+        ]
+        assert not left, "; ".join(left)
 
     def marked(self, path: str) -> list[str]:
         """Markers on an object."""
@@ -334,6 +440,8 @@ def _creates(word: object) -> TypeGuard[KubeDelete]:
 def injection(word: str, how: How | None, name: str = "one", inject_timeout_s: float = 5.0) -> Injection:
     if isinstance(how, Toxic):
         inject_timeout_s = 40.0  # until its proxy is there, as the target has it
+    if REAL:
+        inject_timeout_s = max(WAIT_S, inject_timeout_s)
     return Injection(
         id=f"fault/{name}", fault="fault", use=0, instance="web-1", mechanism=word, undo="revert",
         start_s=0.0, for_s=30.0, inject_timeout_s=inject_timeout_s, how=how,

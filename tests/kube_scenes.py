@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from unittest import mock
+
+import pytest
 
 from kube_rig import Kube, Scene
-from stormdrill.model.mechanism import Beside, How, Pressure, Quota, Tell, Toxic
+from stormdrill.cluster.api import Api
+from stormdrill.model.mechanism import Beside, How, Isolate, Pressure, Quota, Tell, Toxic
 from stormdrill.targets.kubernetes.mechanism import Object, at
+from stormdrill.targets.kubernetes.mechanisms import isolate, segment, within
 
 PORT = 8080
+EVERYWHERE = "0.0.0.0"  # noqa: S104  (in a pod: port-forwards come to its loopback; the fake puts in the pod's address)
 SERVER = """
 import http.server, json, os
 version = "stable"
@@ -28,8 +35,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
     def log_message(self, *_):
         pass
-http.server.ThreadingHTTPServer((os.environ["POD_IP"], PORT), Handler).serve_forever()
+http.server.ThreadingHTTPServer((os.environ["LISTEN"], PORT), Handler).serve_forever()
 """.replace("PORT", str(PORT))
+ENFORCED_S = 15.0
+"""How long whoever enforces policies may take."""
 CALLER = """
 import sys, time, urllib.request
 while True:
@@ -43,6 +52,7 @@ while True:
 
 def served(kube: Kube, **port: object) -> tuple[str, str]:
     """A Deployment `web` that answers HTTP, and a Service `web` that leads to it: the namespace, the Service's path."""
+    kube.needs_stormdrill()
     namespace = kube.namespace()
     if kube.fake is not None:
         kube.fake.run_pods[kube.image] = []
@@ -61,7 +71,7 @@ def runs(kube: Kube, namespace: str, name: str, argv: tuple[str, ...], ready: Ob
         "image": kube.image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(argv),
-        "env": [field("POD_IP", "status.podIP"), field("POD", "metadata.name")],
+        "env": [{"name": "LISTEN", "value": EVERYWHERE}, field("POD", "metadata.name")],
         "ports": [{"name": "http", "containerPort": PORT}],
         # of a local process nobody knows what is left to it: the figures are those of the whole machine
         "resources": {
@@ -72,7 +82,7 @@ def runs(kube: Kube, namespace: str, name: str, argv: tuple[str, ...], ready: Ob
     }
     template = {
         "metadata": {"labels": {"app": name}},
-        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
+        "spec": {"terminationGracePeriodSeconds": 1, "nodeSelector": kube.place, "containers": [container]},
     }
     whole = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template}
     metadata = {"name": name, "namespace": namespace, "labels": {"app": name}}
@@ -118,6 +128,62 @@ def filled(kube: Kube, *resources: str) -> How:
     return Quota(namespace, dict.fromkeys(resources, ""))
 
 
+def denied(namespace: str, app: str) -> Object:
+    """A policy that lets nobody in."""
+    spec = {"podSelector": {"matchLabels": {"app": app}}, "policyTypes": ["Ingress"]}
+    meta = {"name": f"nobody-to-{app}", "namespace": namespace}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+
+def enforcing(kube: Kube, namespace: str, source: str, target: str) -> None:
+    """Skips where a connection between two of its pods gets through in spite of a policy. The fake cluster enforces
+    none: its tries are answered, after they were made, as by one that does."""
+    if kube.fake is not None:
+        _answered_by_policies(kube)
+        return
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    pods = {at(pod, "metadata", "labels", "app"): pod for pod in kube.all(path) if within.is_ready(pod)}
+    slot, address = within.slot_of("", pods[source]), str(at(pods[target], "status", "podIP"))
+
+    def tried(wanted: bool) -> bool:
+        end_s = time.monotonic() + ENFORCED_S
+        while (within.reached(kube.api, slot, address, PORT) == within.OPEN) is not wanted:
+            if time.monotonic() > end_s:
+                return False
+        return True
+
+    if not tried(True):
+        pytest.skip("a pod reaches no other, so that nothing shows whether NetworkPolicies are enforced")
+    policy = kube.make(denied(namespace, target))
+    closed = tried(False)
+    kube.do("DELETE", policy)
+    if not closed:
+        pytest.skip("NetworkPolicy isn't enforced everywhere: a connection got through that one forbids")
+    assert tried(True), "a policy that is gone is still enforced"
+
+
+def _answered_by_policies(kube: Kube) -> None:
+    really = within.reached
+
+    def reached(api: Api, slot: within.Slot, host: str, port: int) -> str:
+        said = really(api, slot, host, port)
+        specs = [one["spec"] for one in kube.unasked("networkpolicies", slot.namespace)]
+        out = any("Egress" in spec["policyTypes"] for spec in specs if isinstance(spec, dict))
+        return "silent" if specs and (host or out) else said
+
+    for word in (isolate, segment):
+        patched = mock.patch.object(word, "reached", reached)
+        patched.start()
+        kube.cleaning.append(patched.stop)
+
+
+def cut_off(kube: Kube) -> How:
+    namespace, _ = served(kube)
+    runs(kube, namespace, "feed", ("python3", "-c", SERVER))
+    enforcing(kube, namespace, "web", "feed")
+    return Isolate(namespace, {"app": "web"})
+
+
 FLOOD = Beside("flood", ("--entries", "$entry", "--rate", "40", "--method", "GET"), rate_per_s=40.0)
 SCENES: dict[str, tuple[str, Scene]] = {
     "delay": ("delay", lambda kube: toxic(kube, "delay", {"delay_ms": 50.0, "direction": "down"})),
@@ -132,4 +198,5 @@ SCENES: dict[str, tuple[str, Scene]] = {
     "burn": ("beside", lambda kube: beside(kube, Beside("burn", ("--cores", "1"), cores=1))),
     "flood": ("beside", lambda kube: beside(kube, FLOOD)),
     "tell": ("tell", told),
+    "isolate": ("isolate", cut_off),
 }

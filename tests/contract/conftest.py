@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import kube_ground
 from keeping import KeptRun, kept_run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def namespaces_are_gone() -> Iterator[None]:
+    """Those that the session made on a real cluster."""
+    yield
+    kube_ground.wait_until_gone()
 
 
 @pytest.fixture
