@@ -16,7 +16,7 @@ from stormdrill.cluster import naming
 from stormdrill.cluster.api import JSON, JSON_PATCH, Answer, Api, Lost
 from stormdrill.cluster.asking import AGAIN, IN_DOUBT, Until, call, read, text, under
 from stormdrill.cluster.changes import Change, NotApplied
-from stormdrill.cluster.elements import BEFORE, OURS, Draft, shown, state
+from stormdrill.cluster.elements import BEFORE, OURS, Draft, shown, states
 from stormdrill.cluster.strangers import Others, settled_by
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.undo import KubeDelete, KubePatch
@@ -135,10 +135,10 @@ class _Attempt:
         """What is to be sent for this version of the object; None when it is in force already."""
         self.begun = marked
         self._strangers(there, word.marker)
-        states = [state(element, there) for element in word.elements]
-        changed = [shown(e, there) for e, s in zip(word.elements, states, strict=True) if s != BEFORE]
+        found = states(word.elements, there)
+        changed = [shown(e, there) for e, s in zip(word.elements, found, strict=True) if s != BEFORE]
         if marked:
-            if all(now == OURS for now in states):
+            if all(now == OURS for now in found):
                 return None
             if not word.subresource or changed:
                 raise Unreachable(f"{self.path}: somebody changed it since it was applied: {'; '.join(changed)}")
@@ -189,7 +189,8 @@ class _Attempt:
 
     def _recognised(self, word: KubePatch, stored: dict[str, object]) -> None:
         """What the server made of it must be what the undo will look for."""
-        strange = [shown(e, stored) for e in word.elements if state(e, stored) != OURS and e.ours != e.before]
+        found = zip(word.elements, states(word.elements, stored), strict=True)
+        strange = [shown(e, stored) for e, now in found if now != OURS and e.ours != e.before]
         if strange and not word.subresource:
             said = f"the server keeps something else than what was sent, so that no undo would know it: {strange[0]}"
             raise self._not_made(said) if self.dry else Unreachable(f"{self.path}: {said}")

@@ -9,6 +9,7 @@ import copy
 import json
 from collections.abc import Sequence
 
+from stormdrill.cluster import naming
 from stormdrill.cluster.asking import text, under
 from stormdrill.model.undo import Element
 
@@ -27,16 +28,36 @@ def value_of(written: str) -> object:
 
 
 def state(element: Element, there: object) -> str:
-    """What the element is in an object: as the fault left it, as it was before, or somebody else's."""
+    """What the element is in an object: as the fault left it, as it was before, or somebody else's. Of one that the
+    fault takes away the others have to be known too: `states`."""
     ours, before = value_of(element.ours), value_of(element.before)
     now = current(element, there)
     if element.key:
         if now is ABSENT:
             return BEFORE
         return OURS if _holds(now, ours) else OTHER
-    if _same(now, before):
+    same = _same_text if _in_texts(element) else _same
+    if same(now, before):
         return BEFORE
-    return OURS if _same(now, ours) else OTHER
+    return OURS if same(now, ours) else OTHER
+
+
+def states(elements: Sequence[Element], there: object) -> list[str]:
+    """Of each. What is missing from a map in which the fault put something else is the fault's doing only while the map
+    holds nothing but that: whoever puts anything else there says what it should hold."""
+    found = []
+    for one in elements:
+        now = state(one, there)
+        theirs = now == OURS and _taken(one, elements) and not _alone(one, elements, there)
+        found.append(OTHER if theirs else now)
+    return found
+
+
+def evident(element: Element, elements: Sequence[Element]) -> bool:
+    """Whether it shows by itself, without the marker, that the fault put it there: it bears a name of ours."""
+    if element.key or _bears(element):
+        return True
+    return _taken(element, elements) and any(map(_bears, _beside(element, elements)))
 
 
 def current(element: Element, there: object) -> object:
@@ -209,6 +230,38 @@ def _set(here: object, name: str, value: object) -> None:
 
 def _key(item: object, names: Sequence[str]) -> tuple[object, ...]:
     return tuple(item.get(name) for name in names) if isinstance(item, dict) else (item,)
+
+
+def _in_texts(element: Element) -> bool:
+    return len(element.path) > 1 and element.path[-2] in _LEFT_OUT_WHEN_EMPTY
+
+
+def _bears(element: Element) -> bool:
+    name = element.path[-1]
+    return _in_texts(element) and bool(element.ours) and (name == naming.LABEL or name.startswith(naming.PREFIX))
+
+
+def _beside(element: Element, elements: Sequence[Element]) -> list[Element]:
+    """What the fault puts into the same map."""
+    return [one for one in elements if one.ours and not one.key and one.path[:-1] == element.path[:-1]]
+
+
+def _taken(element: Element, elements: Sequence[Element]) -> bool:
+    """Whether the fault takes it out of a map of text, and puts something else there."""
+    return not element.ours and not element.key and _in_texts(element) and bool(_beside(element, elements))
+
+
+def _alone(element: Element, elements: Sequence[Element], there: object) -> bool:
+    """Whether the map holds what the fault put there, and nothing else."""
+    held = _get(there, element.path[:-1])
+    put = _beside(element, elements)
+    names = {one.path[-1] for one in put}
+    return isinstance(held, dict) and bool(held) and held.keys() <= names and all(state(o, there) == OURS for o in put)
+
+
+def _same_text(one: object, other: object) -> bool:
+    """A map of text keeps a text that is empty."""
+    return one is other if one is ABSENT or other is ABSENT else one == other
 
 
 def _same(one: object, other: object) -> bool:

@@ -16,7 +16,7 @@ from stormdrill.cluster import naming
 from stormdrill.cluster.api import JSON_PATCH, Answer, Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
 from stormdrill.cluster.changes import Undone
-from stormdrill.cluster.elements import OTHER, OURS, Draft, shown, state
+from stormdrill.cluster.elements import OTHER, OURS, Draft, evident, shown, states
 from stormdrill.cluster.exec import Ran, Refusal
 from stormdrill.errors import Unreachable
 from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec, KubePatch
@@ -99,11 +99,11 @@ class _Patched:
         marked = self.word.marker in under(there, "metadata", "annotations")
         draft, theirs, kept = Draft(there), [], []
         found: list[str] = []
-        for element in reversed(self.word.elements):
-            now = state(element, there)
+        looked = zip(self.word.elements, states(self.word.elements, there), strict=True)
+        for element, now in reversed(list(looked)):
             if now == OTHER:
                 theirs.append(shown(element, there))
-            elif now == OURS and not marked and not element.key:
+            elif now == OURS and not marked and not evident(element, self.word.elements):
                 kept.append(shown(element, there))
             elif now == OURS:
                 try:
@@ -146,7 +146,7 @@ class _Patched:
 
     def _gone(self, there: dict[str, object]) -> bool:
         """Whether the server's own answer shows that nothing of ours is left."""
-        left = any(state(element, there) == OURS for element in self.word.elements)
+        left = OURS in states(self.word.elements, there)
         return not left and self.word.marker not in under(there, "metadata", "annotations")
 
     def _send(self, draft: Draft, *, status: bool = False) -> Answer | None:

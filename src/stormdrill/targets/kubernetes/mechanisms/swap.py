@@ -120,10 +120,12 @@ class Swapping(Changing):
         namespace, run = how.service.partition("/")[0], self.clusters.run
         behind = created(how.cluster, f"/api/v1/namespaces/{namespace}/services", run, _behind(injection, service), WHY)
         proxy = self._proxy(injection, service, str(at(service, "spec", "clusterIP")))
-        before = at(service, "spec", "selector")
-        element = Element(("spec", "selector"), text(self._labels(injection)), text(before))
+        # key by key: `kubectl apply` of the same manifest puts the keys of that back, and leaves ours beside them
+        place, before = ("spec", "selector"), texts(at(service, "spec", "selector"))
+        swapped = [Element((*place, name), text(value)) for name, value in self._labels(injection).items()]
+        swapped += [Element((*place, name), "", text(value)) for name, value in before.items()]
         uid = str(at(service, "metadata", "uid"))
-        swap = KubePatch(how.cluster, _path(how), uid, self.marker(injection), (element,))
+        swap = KubePatch(how.cluster, _path(how), uid, self.marker(injection), tuple(swapped))
         return (behind, proxy, Change(swap, why=WHY))
 
     def touches(self, injection: Injection) -> tuple[Change, ...]:
