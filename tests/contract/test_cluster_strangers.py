@@ -116,7 +116,7 @@ def test_a_marker_whose_run_is_over_keeps_nobody_off_and_is_left_where_it_is(
     [
         (open_, "its ledger is open"),
         (reverting, "its ledger is reverting"),
-        (closed_early, "not everything of it is known to be reverted"),
+        (closed_early, "carries the change of run r0"),
         (removed_early, "its watchdog has not ended"),
         (unreadable, "whether that run is over can't be read"),
         (nobodys, "it can't be told whether that run is over"),

@@ -13,7 +13,8 @@ from cluster_rig import NODE, PLATFORM, SUITE, patch_of, taint
 from fake_cluster import FakeCluster
 from stormdrill.cluster import naming, objects
 from stormdrill.cluster.api import Api
-from stormdrill.cluster.ledger import CLOSED, Armed, Ledger
+from stormdrill.cluster.changes import Undone
+from stormdrill.cluster.ledger import CLOSED, Armed, Ended, Ledger
 from stormdrill.keeper.sweep import Thing
 from stormdrill.targets.kubernetes.leftovers import sweep
 
@@ -87,6 +88,7 @@ def test_a_ledger_of_another_suite_is_one_too(cluster: FakeCluster) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "others"}})
     theirs = ledger(cluster, GONE, "others")
     assert {one.run for one in sweep(Api(cluster.admin), SUITE)[0]} == set()
+    theirs.end([Ended("a", Undone("done", "put back"), "runner")])
     theirs.turn(CLOSED, "reverted")
     assert {one.run for one in sweep(Api(cluster.admin), SUITE)[0]} == {GONE, ""}
 
