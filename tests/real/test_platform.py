@@ -80,6 +80,8 @@ def test_a_drained_region_gets_no_new_work_until_it_is_admitted_again(sound: Pla
     assert post(f"{us}/regions/eu/drain")[1] == {"region": "eu", "draining": True, "draining_before": False}
     for gateway in (us, eu):
         until(lambda gateway=gateway: json.loads(get(f"{gateway}/regions/eu")[1])["draining"], 5, "both know")
+        told = {region: json.loads(get(f"{gateway}/regions/{region}")[1])["elsewhere"] for region in ("eu", "us")}
+        assert told == {"eu": True, "us": False}, "where another region can carry on"
     assert set(regions_of(run_load(sound, 40, 1.5, seed=11))) == {"us"}
     status, _, headers = post(f"{sound.url('edge-1')}/jobs", job("resident", residency="eu"))
     assert status == 503

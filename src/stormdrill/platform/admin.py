@@ -22,6 +22,8 @@ class RegionView(Struct, frozen=True):
     draining: bool
     """No new work enters; what was accepted there stays in its queue."""
     seen_by: str
+    elsewhere: bool
+    """Another region is healthy, and not drained."""
     queue_depth: int | None = None
     """As of its last answer."""
 
@@ -93,15 +95,15 @@ class Admin:
         }
 
     async def region(self, request: web.Request) -> web.StreamResponse:
-        name = self._named(request)
-        region = self._region
-        draining = region.control.drained(name)
-        if name == region.name:
-            ready = region.active and region.pool_health()["cpu"].ready
-            return answer(RegionView(name, ready, draining, region.name, region.depth))
-        view = self._peers.views[name]
-        depth = view.health.queue_depth if view.health else None
-        return answer(RegionView(name, view.healthy, draining, region.name, depth))
+        name, drained = self._named(request), self._region.control.drained
+        well = {name: view.healthy for name, view in self._peers.views.items()} | {self._region.name: self._ready()}
+        view = self._peers.views.get(name)
+        depth = self._region.depth if view is None else view.health.queue_depth if view.health else None
+        elsewhere = any(well[other] and not drained(other) for other in well if other != name)
+        return answer(RegionView(name, well[name], drained(name), self._region.name, elsewhere, depth))
+
+    def _ready(self) -> bool:
+        return self._region.active and self._region.pool_health()["cpu"].ready
 
     async def drain(self, request: web.Request) -> web.StreamResponse:
         return await self._drain(request, drained=True)
