@@ -272,8 +272,11 @@ class _Attempt:
         """One request. None when its answer was lost. Raises what can't get better by asking again."""
         path = collection or (f"{self.path}/{getattr(word, 'subresource', '')}" if status else self.path)
         kind = JSON if method == "POST" else JSON_PATCH
+        query = dict(DRY) if self.dry else {}
+        if isinstance(word, KubePatch):
+            query["fieldManager"] = naming.manager(word.marker)  # tells of them where somebody takes the marker away
         try:
-            answer = call(self.api, self.until, method, path, body, content_type=kind, query=DRY if self.dry else None)
+            answer = call(self.api, self.until, method, path, body, content_type=kind, query=query)
         except Lost as lost:
             self._doubtful(version, lost.sent)
             self.until.pause(str(lost))

@@ -42,6 +42,11 @@ def fence(marker_name: str) -> str:
     return f"{PREFIX}fence-{marker_name.removeprefix(PREFIX)}"
 
 
+def manager(marker_name: str) -> str:
+    """By which the API server tells who wrote a field: of one injection's changes."""
+    return f"stormdrill-{marker_name.removeprefix(PREFIX)}"
+
+
 def ledger(run: str) -> str:
     """Name of the ledger in the suite's namespace, and of the run's anchors in others."""
     return f"stormdrill-{run.lower()}"

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from stormdrill.cluster import naming
+from stormdrill.cluster import naming, owning
 from stormdrill.cluster.api import JSON_PATCH, Answer, Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.elements import OTHER, OURS, Draft, evident, shown, states
 from stormdrill.cluster.exec import Ran, Refusal
 from stormdrill.errors import Unreachable
-from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec, KubePatch
+from stormdrill.model.undo import Element, InCluster, KubeDelete, KubeEndExec, KubePatch
 
 DONE, SUPERSEDED, FAILED = "done", "superseded", "failed"
 SERVER = "the API server"
@@ -103,7 +103,7 @@ class _Patched:
         for element, now in reversed(list(looked)):
             if now == OTHER:
                 theirs.append(shown(element, there))
-            elif now == OURS and not marked and not evident(element, self.word.elements):
+            elif now == OURS and not marked and not self._known(element, there):
                 kept.append(shown(element, there))
             elif now == OURS:
                 try:
@@ -127,6 +127,11 @@ class _Patched:
         if kept:
             return Undone(FAILED, self._unmarked(kept))
         return self._told(theirs) if self._gone(answer.read()) else None
+
+    def _known(self, element: Element, there: dict[str, object]) -> bool:
+        """Whether without the marker, too, something says that the fault put it there."""
+        manager = naming.manager(self.word.marker)
+        return evident(element, self.word.elements) or owning.is_sole(there, manager, element.path)
 
     def _told(self, theirs: list[str]) -> Undone:
         if theirs:

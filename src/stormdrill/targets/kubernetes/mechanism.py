@@ -357,6 +357,14 @@ def _look_at(left: Left, named: str, undo: KubePatch, found: Object) -> None:
             left.others.append(shown)
 
 
+def rolled_back(name: str) -> str:
+    """What a plan has to say of a Deployment whose annotations `kubectl` replaces."""
+    return (
+        f"`kubectl rollout undo` of {name} meanwhile takes the fault's marker away: what is left of the fault is then "
+        "put back only where the API server's account of who wrote it shows it to be the fault's"
+    )
+
+
 def text(value: object) -> str:
     """As elements hold values: JSON, always written in the same way."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -21,6 +21,7 @@ from stormdrill.targets.kubernetes.mechanism import (
     at,
     number,
     objects,
+    rolled_back,
     text,
 )
 from stormdrill.targets.kubernetes.mechanisms.nodes import is_ready
@@ -65,7 +66,7 @@ class RollingOut(Changing):
             told.append(f"{_named(how)} ends all of its pods before it makes new ones (strategy Recreate)")
         else:
             told.append(f"{_named(how)} keeps old pods until new ones are ready: fewer are replaced, or only added to")
-        return tuple(told)
+        return (*told, rolled_back(_named(how)))
 
     def loses(self, injection: Injection) -> str:
         return "what the pods that are replaced hold only in memory or in emptyDir volumes"

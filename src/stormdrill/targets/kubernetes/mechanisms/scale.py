@@ -10,7 +10,17 @@ from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Element, KubePatch
 from stormdrill.ports import Effect
-from stormdrill.targets.kubernetes.mechanism import Changing, Clusters, Left, Object, at, number, text, texts
+from stormdrill.targets.kubernetes.mechanism import (
+    Changing,
+    Clusters,
+    Left,
+    Object,
+    at,
+    number,
+    rolled_back,
+    text,
+    texts,
+)
 
 KINDS = {"deployments": "Deployment", "statefulsets": "StatefulSet"}
 KEDA = "scaledobject.keda.sh/name"
@@ -51,11 +61,11 @@ class Scaling(Changing):
 
     def notes(self, injection: Injection) -> tuple[str, ...]:
         how = _how(injection)
-        scaler = self._scaler(how)
-        if scaler is None:
-            return ()
-        name = at(scaler, "metadata", "name")
-        return (f"the HorizontalPodAutoscaler {name} pauses while {_named(how)} is at 0, and goes on after the revert",)
+        told = [] if how.workload.startswith("statefulsets/") else [rolled_back(_named(how))]
+        if (scaler := self._scaler(how)) is not None:
+            name, while_ = at(scaler, "metadata", "name"), f"pauses while {_named(how)} is at 0"
+            told.append(f"the HorizontalPodAutoscaler {name} {while_}, and goes on after the revert")
+        return tuple(told)
 
     def loses(self, injection: Injection) -> str:
         return "what the pods that are taken away hold only in memory or in emptyDir volumes"
