@@ -134,6 +134,8 @@ class Isolate(Struct, frozen=True, tag="isolate"):
     """Labels of those whom they still hear and reach, in the same namespace; empty: nobody."""
     reaches: tuple[str, ...] = ()
     cluster: str = ""
+    workload: str = ""
+    """deployments/cpu-eu: whose pods they are; another's with the same labels are nobody's to cut off."""
 
 
 class Rollout(Struct, frozen=True, tag="rollout"):

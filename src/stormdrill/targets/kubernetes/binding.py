@@ -194,7 +194,7 @@ def _isolation(
     cluster, workload = key
     known = view.workloads[key]
     short = workload.partition("/")[2]
-    how = Isolate(known.namespace, known.labels, among, names, cluster)
+    how = Isolate(known.namespace, known.labels, among, names, cluster, workload)
     mine = [one for one in asked if one.instance in names] or asked
     switches = tuple(f"net of {name}" for name in names)
     subject = placed(cluster, short)

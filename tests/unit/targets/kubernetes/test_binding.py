@@ -203,7 +203,7 @@ def test_a_region_is_isolated_by_the_labels_of_its_workloads(cluster: FakeCluste
     assert cluster.registry.end("pods", "shop", "web-abc-1", grace=0)  # so that all of web is in us
     found = bound(target(cluster, tmp_path), "region-loss", region="eu", mode="isolate")
     labels = {"app": "worker", "region": "eu"}
-    assert [one.how for one in found] == [Isolate("shop", labels, (labels,), EU)]
+    assert [one.how for one in found] == [Isolate("shop", labels, (labels,), EU, workload="deployments/worker-eu")]
     assert found[0].mechanism == "isolate"
 
 

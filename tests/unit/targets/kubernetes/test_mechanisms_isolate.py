@@ -12,6 +12,7 @@ import pytest
 
 from kube_rig import Kube, Rig, a_cluster, injection
 from kube_scenes import PORT, runs, served
+from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Isolate, Segment
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes.mechanism import Object, at
@@ -51,6 +52,45 @@ def cut(kube: Kube) -> Injection:
     namespace, _ = served(kube)
     runs(kube, namespace, "feed", ("sleep", "600"))
     return injection("isolate", Isolate(namespace, WEB))
+
+
+def worker(kube: Kube, namespace: str, name: str, **labels: str) -> str:
+    """A Deployment whose one pod has these labels. Its path."""
+    labels = {"app": "web", **labels}
+    pod = {"containers": [{"name": "main", "image": kube.image}]}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    whole = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
+    metadata = {"name": name, "namespace": namespace}
+    path = kube.make({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": whole})
+    kube.until(lambda: kube.ready(path) == 1, f"{path} never had a pod ready")
+    return path
+
+
+# Who is meant
+
+
+def test_pods_of_others_with_all_of_its_labels_are_named_and_keep_it_off(kube: Kube, rig: Rig) -> None:
+    namespace = kube.namespace()
+    worker(kube, namespace, "web")
+    one = injection("isolate", Isolate(namespace, WEB, workload="deployments/web"))
+    word = rig.mechanisms["isolate"]
+    assert "batch" not in word.refusal(one)
+    worker(kube, namespace, "batch", track="batch")
+    said = word.refusal(one)
+    assert "batch-" in said
+    assert "are no pods of deployments/web, and have all of its labels as well; give them labels" in said
+    assert "web-" not in said.partition("are no pods")[0].replace("batch-", "")
+
+
+def test_a_stranger_that_came_since_the_plan_is_not_cut_off_either(kube: Kube, rig: Rig) -> None:
+    namespace = kube.namespace()
+    worker(kube, namespace, "web")
+    one = injection("isolate", Isolate(namespace, WEB, workload="deployments/web"))
+    assert rig.mechanisms["isolate"].undo(one)
+    metadata = {"name": "alone", "namespace": namespace, "labels": WEB}
+    kube.make({"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "c", "image": kube.image}]}})
+    with pytest.raises(Unreachable, match=r"alone are no pods of deployments/web.*nothing was changed"):
+        rig.mechanisms["isolate"].undo(one)
 
 
 # What policies say

@@ -28,6 +28,8 @@ from stormdrill.targets.kubernetes.mechanisms.within import (
 MOST_PEERS = 3
 """Of those outside, before the API server itself is tried."""
 MOST_SOURCES = 3
+NAMED = 3
+"""So many pods are named in a sentence."""
 ARMING_LIMIT_S = 8.0
 """For all tries together before the cut."""
 THE_API_SERVER = ""
@@ -60,6 +62,8 @@ class Isolating(Changing):
         pods = self._pods(how)
         if not pods:
             return f"no pod of {how.namespace} has the labels {_shown(how.select)}; choose some that are there"
+        if said := _strangers(how, pods):
+            return f"{said}; give them labels by which they can be told apart, or take the pods away (mode: crash)"
         if bare := [str(at(pod, "metadata", "name")) for pod in pods if at(pod, "spec", "hostNetwork")]:
             return f"{', '.join(bare)} use their node's own network, which no policy cuts off; choose others"
         labels = [texts(at(pod, "metadata", "labels")) for pod in pods]
@@ -109,6 +113,8 @@ class Isolating(Changing):
     def bound(self, injection: Injection) -> None:
         """Somebody who can be reached now has to be known before, or nothing shows later that nobody can."""
         how = _isolate(injection)
+        if said := _strangers(how, self._pods(how)):  # who came since the plan
+            raise Unreachable(f"{said}: nothing was changed")
         self._ways.pop(injection.id, None)
         self._blind.pop(injection.id, None)
         why, until_s = "none of them is ready", time.monotonic() + ARMING_LIMIT_S
@@ -184,6 +190,28 @@ class Isolating(Changing):
                 count += 1
                 yield host, ports[0]
         yield THE_API_SERVER, 0
+
+
+def _strangers(how: Isolate, pods: list[Object]) -> str:
+    """Who else would be cut off by these labels."""
+    alive = [pod for pod in pods if at(pod, "status", "phase") not in ("Succeeded", "Failed")]
+    found = [str(at(pod, "metadata", "name")) for pod in alive if how.workload and _maker(pod) != how.workload]
+    if not found:
+        return ""
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"{', '.join(sorted(found)[:NAMED])}{more} are no pods of {how.workload}, and have all of its labels as well"
+
+
+def _maker(pod: Object) -> str:
+    """deployments/NAME of what keeps it running; a Deployment's ReplicaSet bears its name with the template's hash."""
+    owners = [one for one in objects(at(pod, "metadata", "ownerReferences")) if one.get("controller")]
+    if not owners:
+        return ""
+    kind, name = str(owners[0].get("kind")), str(owners[0].get("name"))
+    made_of = texts(at(pod, "metadata", "labels")).get("pod-template-hash", "")
+    if kind == "ReplicaSet" and made_of:
+        return f"deployments/{name.removesuffix(f'-{made_of}')}"
+    return f"{kind.lower()}s/{name}"
 
 
 def _shown(labels: Mapping[str, str]) -> str:
