@@ -84,7 +84,7 @@ class Kube:
     starts: bool = True
     """Whether a container of the image begins at all."""
     namespaces: list[str] = field(default_factory=list)
-    cleaning: list[Callable[[], None]] = field(default_factory=list)
+    cleaning: list[Callable[[], object]] = field(default_factory=list)
 
     @property
     def real(self) -> bool:
