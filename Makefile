@@ -23,8 +23,10 @@ test: $(DEV) ## set everything up and run the tests; what was left out is said a
 	@$(BIN)/python -m pytest $(PYTEST)
 
 test-cluster: $(DEV) ## hold the cluster of STORMDRILL_TEST_KUBECONFIG to the laws that the fake one keeps
-	@test -n "$${STORMDRILL_TEST_KUBECONFIG:-}" || { echo "name a kubeconfig in STORMDRILL_TEST_KUBECONFIG"; exit 2; }
-	@$(BIN)/python -m pytest tests/contract -m cluster --timeout 300 $(PYTEST)
+	@test -n "$${STORMDRILL_TEST_KUBECONFIG:-}" || { echo "name a kubeconfig in STORMDRILL_TEST_KUBECONFIG; see CONTRIBUTING.md" >&2; exit 2; }
+	@test -r "$${STORMDRILL_TEST_KUBECONFIG}" || { echo "STORMDRILL_TEST_KUBECONFIG: $$STORMDRILL_TEST_KUBECONFIG can't be read" >&2; exit 2; }
+	@test -n "$${STORMDRILL_TEST_IMAGE:-}" || { echo "name the image of make image, as the cluster's nodes have it, in STORMDRILL_TEST_IMAGE" >&2; exit 2; }
+	@$(BIN)/python -m pytest tests/contract -m cluster -rsP --timeout 900 $(PYTEST)
 
 check: $(DEV) ## format, lint, types, import contracts, dead code, docs
 	@$(BIN)/python dev/check.py
