@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, scenes
 from kube_rig import Kube, Rig, a_cluster, injection
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Nodes
@@ -322,3 +322,29 @@ def test_what_many_nodes_need_is_known_without_asking_for_each(fake: FakeCluster
             needs = rig.mechanisms["nodes"].needs(injection("nodes", Nodes((name,), empties)))  # type: ignore[arg-type]
             assert Need("patch", "", "nodes", name=name, why=WHY) in needs
     assert len(fake.requests) == sent + 1
+
+
+@pytest.mark.parametrize("empties", ["taint", "evict", "delete"])
+@pytest.mark.parametrize("whose", ["kube-system", "stormdrill"])
+def test_whatever_label_it_carries_nobody_of_the_cluster_s_own_nor_of_the_suite_s_is_ended(
+    empties: Literal["taint", "evict", "delete"], whose: str, kube: Kube, fake: FakeCluster, rig: Rig
+) -> None:
+    fake.apply(scenes.namespace(whose))
+    there = a_pod(kube, whose, "coredns")
+    with pytest.raises(Unreachable, match=rf"{whose}/coredns would go too"):
+        rig.mechanisms["nodes"].undo(lost(empties))
+    kube.do("DELETE", there)
+    kube.until(lambda: kube.read(there) is None, "it was never gone")
+    rig.arm(lost(empties))
+    there = a_pod(kube, whose, "late", tolerations=[{"operator": "Exists"}])
+    rig.mechanisms["nodes"].apply(lost(empties))
+    assert not ended(kube, there)
+    assert whose not in {need.namespace for need in rig.mechanisms["nodes"].needs(lost(empties))}
+
+
+def test_no_right_is_asked_for_where_none_can_be_given_any_more(kube: Kube, fake: FakeCluster, rig: Rig) -> None:
+    stays, goes = kube.namespace(), kube.namespace()
+    now = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    fake.registry.change("namespaces", "", goes, lambda namespace: namespace["metadata"].update(now))
+    asked = {need.namespace for need in rig.mechanisms["nodes"].needs(lost("evict")) if need.subresource == "eviction"}
+    assert asked == {stays}

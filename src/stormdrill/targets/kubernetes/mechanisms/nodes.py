@@ -15,6 +15,7 @@ from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Element, KubePatch
 from stormdrill.ports import Effect
+from stormdrill.spec.kubernetes import PROTECTED
 from stormdrill.targets.kubernetes.mechanism import (
     API_SERVER,
     OPTED_IN,
@@ -93,7 +94,7 @@ class LosingNodes(Changing):
             return seeing
         at_s, opted_in = self._asked.get(how.cluster, (0.0, frozenset()))
         if time.monotonic() - at_s > ASKED_ONCE_S:
-            opted_in = self._opted_in(how.cluster)
+            opted_in = self._opted_in(how.cluster, lasting=True)
             self._asked[how.cluster] = (time.monotonic(), opted_in)
         return (*seeing, *(self._ending(how, namespace) for namespace in sorted(opted_in)))
 
@@ -234,9 +235,12 @@ class LosingNodes(Changing):
         for pod in self.items(cluster, "/api/v1/pods", fieldSelector=f"spec.nodeName={node}"):
             yield str(at(pod, "metadata", "uid")), pod
 
-    def _opted_in(self, cluster: str) -> frozenset[str]:
+    def _opted_in(self, cluster: str, *, lasting: bool = False) -> frozenset[str]:
+        """By their label; the cluster's own and the suite's never do. `lasting`: without those that are being deleted,
+        where no right can be given any more."""
         found = self.items(cluster, "/api/v1/namespaces", labelSelector="=".join(OPTED_IN))
-        return frozenset(str(at(one, "metadata", "name")) for one in found)
+        names = (str(at(one, "metadata", "name")) for one in found if not lasting or not _ends(one))
+        return frozenset(name for name in names if not name.startswith(PROTECTED) and name != self.clusters.suite)
 
     @staticmethod
     def _ending(how: Nodes, namespace: str) -> Need:
@@ -259,6 +263,10 @@ def _well(pod: Pod, now: Object | None) -> bool:
     if now is None or at(now, "metadata", "deletionTimestamp"):
         return False
     return is_ready(now) or not pod.ready
+
+
+def _ends(found: Object) -> bool:
+    return bool(at(found, "metadata", "deletionTimestamp"))
 
 
 def _leaves(pod: Object, how: Nodes) -> bool:
