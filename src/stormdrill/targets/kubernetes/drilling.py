@@ -109,7 +109,8 @@ class Drilling:
 
     def anchored(self, cluster: str, harm: Sequence[Need]) -> tuple[str, ...]:
         """The namespaces in which objects are made."""
-        made = {need.namespace for need in harm if need.cluster == cluster and need.verb == "create"}
+        mine = [need for need in harm if need.cluster == cluster and need.verb == "create"]
+        made = {need.namespace for need in mine if not need.subresource}  # an eviction makes nothing
         return tuple(sorted(made - {"", self.clusters.spec.suite}))
 
     def _held(self, cluster: str, harm: Sequence[Need]) -> list[Need]:
