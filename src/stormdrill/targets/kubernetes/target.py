@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -22,6 +21,7 @@ from stormdrill.model.system import Ready, System
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Instance, Keeper, Mechanism, World
 from stormdrill.targets.kubernetes import view
+from stormdrill.targets.kubernetes.answering import Answering
 from stormdrill.targets.kubernetes.binding import bind, notes
 from stormdrill.targets.kubernetes.clusters import LiveClusters
 from stormdrill.targets.kubernetes.drilling import Drilling
@@ -33,7 +33,8 @@ from stormdrill.targets.kubernetes.reach import Bound, Reach
 from stormdrill.targets.portable.telling import Telling
 
 ANSWER_LIMIT_S = 0.8
-ROUND_LIMIT_S = 0.95
+THROUGH_LIMIT_S = 2.0
+"""Of a check from outside, through the API server."""
 LOOK_EVERY_S = 1.0
 LOOK_SHARE = 0.1
 """Of the time, at most, that is spent on asking which pods there are."""
@@ -67,7 +68,8 @@ class KubernetesTarget:
         self._keeper: Keeper | None = None
         bound: Callable[[str], Bound | None] = lambda name: self._view.slots.bound(name)  # noqa: E731  (read later)
         self._reach = Reach(self.clusters.api, bound, direct=in_a_pod())
-        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="ready")
+        self._answer_limit_s = ANSWER_LIMIT_S if in_a_pod() else THROUGH_LIMIT_S
+        self._answering = Answering(self.answers)
         self._left = threading.Event()
         self._asked: tuple[Injection, ...] = ()
         self.mechanisms: dict[str, Mechanism] = {
@@ -191,16 +193,7 @@ class KubernetesTarget:
         """Pods are made again by their controllers; the journal has it as `pod-bound`."""
 
     def ready(self) -> Mapping[str, bool]:
-        checks: dict[str, Callable[[], bool]] = {
-            slot.instance.name: partial(self.answers, slot.instance.name) for slot in self._view.slots.all()
-        }
-        return self._at_once(checks)
-
-    def _at_once(self, checks: Mapping[str, Callable[[], bool]]) -> dict[str, bool]:
-        """All of them side by side; whoever has not answered when the limit is over is not ready."""
-        asked = {name: self._pool.submit(check) for name, check in checks.items()}
-        wait(asked.values(), timeout=ROUND_LIMIT_S)
-        return {name: not future.cancel() and future.done() and future.result() for name, future in asked.items()}
+        return self._answering.round([slot.instance.name for slot in self._view.slots.all()])
 
     def answers(self, instance: str) -> bool:
         """Whether one instance answers its ready check now; without a check, whether its pod runs."""
@@ -210,13 +203,13 @@ class KubernetesTarget:
         if slot.instance.ready is None:
             return slot.pod.status.phase == "Running"
         address = self._address(instance)
-        return bool(address) and _get(address, slot.instance.ready)
+        return bool(address) and _get(address, slot.instance.ready, self._answer_limit_s)
 
     def admin(self) -> str:
         """URL of the first instance of the admin service that answers; empty when there is none."""
         names = [slot.instance.name for slot in self._view.slots.all() if slot.instance.service == self._system.admin]
-        answered = self._at_once({name: partial(self.answers, name) for name in names})
-        return next((f"http://{self._address(name)}" for name in names if answered[name]), "")
+        first = self._answering.first(names, self._answer_limit_s)
+        return f"http://{self._address(first)}" if first else ""
 
     def entries(self) -> tuple[str, ...]:
         """Base URLs of the entry's instances, for looking."""
@@ -259,7 +252,7 @@ def _together(bound: Sequence[Injection]) -> list[Injection]:
     return list(found.values())
 
 
-def _get(address: str, ready: Ready) -> bool:
+def _get(address: str, ready: Ready, limit_s: float) -> bool:
     """A whole answer is required: a tunnel accepts connections whether or not anybody is behind it."""
-    heard = request(ready.method, f"http://{address}{ready.path}", "", ANSWER_LIMIT_S)
+    heard = request(ready.method, f"http://{address}{ready.path}", "", limit_s)
     return not heard.error and heard.status < 500
