@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from stormdrill.cluster import changing, naming, objects, rights
+from stormdrill.cluster import changing, naming, objects, rights, rivals
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change, NotApplied, Undone
@@ -65,6 +65,8 @@ class Hold:
     """The run at its longest; after it the watchdog reverts although the runner lives."""
     namespaces: Sequence[str] = ()
     """Where something is created."""
+    drills: Sequence[str] = ()
+    """The namespaces of the system: no other run may drill them meanwhile, whatever its system is called."""
     needs: Sequence[rights.Right] = ()
     """What the undos take: the watchdog checks that it is allowed to."""
     tell: Callable[[str], None] = lambda _: None
@@ -123,6 +125,7 @@ class Hold:
         try:
             setting.unfinished()
             self._ledger.create(self._about(), self.system)
+            rivals.refuse(self.api, self.suite, self.run, self.drills)
             setting.watchdog(self.ready_s, self.trouble)
             self._heart.watched = True
             setting.anchors()
@@ -314,6 +317,7 @@ class Hold:
             "lease_s": self.lease_s,
             "longest_s": self.longest_s,
             "namespaces": sorted(set(self.namespaces)),
+            rivals.DRILLED: sorted(set(self.drills)),
             "needs": [need.written() for need in dict.fromkeys(self.needs)],
             "began": now(),
         }

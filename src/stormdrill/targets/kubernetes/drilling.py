@@ -240,6 +240,7 @@ class Drilling:
             keep_off=sorted({*self._off(cluster), *(name for how in nodes for name in how.nodes)}),
             longest_s=2 * self._lasts_s + MARGIN_S,
             namespaces=self.anchored(cluster, harm),
+            drills=(spec.namespace,),
             needs=[_right(need) for need in self.of_undos(cluster)],
             tell=lambda text: _note(keeper, f"{named(cluster)}: {text}"),
             runs=Exec(api),
