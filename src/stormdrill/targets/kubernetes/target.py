@@ -20,7 +20,7 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.system import Ready, System
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Instance, Keeper, Mechanism, World
-from stormdrill.targets.kubernetes import view
+from stormdrill.targets.kubernetes import preflight, view
 from stormdrill.targets.kubernetes.answering import Answering
 from stormdrill.targets.kubernetes.binding import bind, notes
 from stormdrill.targets.kubernetes.clusters import LiveClusters
@@ -119,7 +119,7 @@ class KubernetesTarget:
         )
 
     def aloud(self, bound: Sequence[Injection]) -> tuple[str, ...]:
-        found = [*self.clusters.told(), *notes(self._view, bound, self._asked)]
+        found = [*self.clusters.told(), *self._view.kept_off(), *notes(self._view, bound, self._asked)]
         for one in _together(bound):
             told = getattr(self.mechanisms.get(one.mechanism), "notes", None)
             found += told(one) if told else ()
@@ -128,6 +128,7 @@ class KubernetesTarget:
     def preflight(self) -> None:
         """Raises Refused, before anything is touched, for what can be known to fail."""
         self._view.world  # noqa: B018  (finds the pods, or refuses)
+        preflight.refuse(self._view.nowhere())
         self._drilling.check()
 
     def needs(self, planned: Sequence[Injection], *, outside: bool | None = None) -> tuple[Need, ...]:

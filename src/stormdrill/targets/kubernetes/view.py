@@ -19,6 +19,10 @@ MOST_HOPS = 20_000
 """Of one dependency. Where everybody calls thousands, faults on single ways make no sense."""
 
 
+SHOWN = 3
+"""Names, of nodes that are many."""
+
+
 class View:
     """Read once; what was read is what the plan speaks of."""
 
@@ -87,6 +91,32 @@ class View:
             if slot.node:
                 found.setdefault((slot.cluster, slot.node), []).append(slot.instance.name)
         return {node: tuple(names) for node, names in found.items()}
+
+    def kept_off(self) -> tuple[str, ...]:
+        """Aloud: simulated nodes that the suite's own pods leave, where no labels say where they stand."""
+        found = []
+        for cluster in self.clusters.values():
+            names = sorted(one.name for one in cluster.nodes.values() if one.simulated)
+            if names and not self.spec.image.nodes:
+                shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+                found.append(
+                    f"no kubelet listens on {shown}: the suite's own pods keep off, and the system's don't run"
+                )
+        return tuple(found)
+
+    def nowhere(self) -> list[Problem]:
+        """Clusters on whose nodes nothing of the suite's own would run."""
+        wanted = self.spec.image.nodes
+        found = []
+        for cluster in self.clusters.values():
+            meant = [one for one in cluster.nodes.values() if wanted.items() <= one.metadata.labels.items()]
+            if cluster.nodes and not {one.name for one in meant} - set(cluster.unfit):
+                labels = ", ".join(f"{key}={value}" for key, value in wanted.items())
+                which = f"{len(meant)} nodes are {labels}" if wanted else f"there are {len(meant)} nodes"
+                what = f"{which}, none of them ready with a kubelet that listens: the watchdog would never run"
+                fix = "name others with nodes: {LABEL: VALUE} in the kubernetes section, or mend them"
+                found.append(Problem(f"cluster {cluster.name}" if cluster.name else self.where, 0, 0, what, fix))
+        return found
 
     def slot(self, instance: str) -> Slot:
         return self.slots.of(instance)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
 
 from fake_cluster import FakeCluster
+from shop_cluster import shop, system_of, target_of
 from stormdrill.cluster import job
 from stormdrill.cluster.api import Api
+from stormdrill.errors import Refused
 from stormdrill.load.in_cluster_pods import Place, job_of
 from stormdrill.model.system import ImagePolicy, KubernetesSpec
 from stormdrill.targets.kubernetes.inventory import Cluster
@@ -84,6 +88,43 @@ def test_nothing_would_run_on_nodes_without_a_kubelet_that_listens(status: Manif
         seen = Cluster(Api(cluster.admin), KubernetesSpec("shop"), ()).unfit
     assert (node.ready and not node.simulated) is fit
     assert seen == (() if fit else ("n1",))
+
+
+@pytest.fixture
+def on_shop() -> Iterator[FakeCluster]:
+    with FakeCluster(world=False) as cluster:
+        shop(cluster)
+        yield cluster
+
+
+def pretends(cluster: FakeCluster, *names: str) -> None:
+    nothing_listens = {"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}}
+    for name in names:
+        cluster.registry.change("nodes", "", name, lambda node: node["status"].update(nothing_listens))
+
+
+def test_simulated_nodes_are_told_aloud(on_shop: FakeCluster, tmp_path: Path) -> None:
+    target = target_of(on_shop, system_of(tmp_path), tmp_path)
+    assert "kubelet" not in " ".join(target.aloud(()))
+    pretends(on_shop, "eu-1", "eu-2")
+    target = target_of(on_shop, system_of(tmp_path), tmp_path)
+    assert target.aloud(())[0].startswith("no kubelet listens on eu-1, eu-2: ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "names", "said"),
+    [
+        ({}, ("eu-1", "eu-2", "us-1", "us-2"), "there are 4 nodes, none of them ready"),
+        ({"nodes": "{pool: gpu}"}, ("eu-2", "us-2"), "2 nodes are pool=gpu, none of them ready"),
+        ({"nodes": "{node: real}"}, (), "0 nodes are node=real"),
+    ],
+)
+def test_where_nothing_of_the_suites_own_would_run_nothing_is_begun(
+    on_shop: FakeCluster, tmp_path: Path, asked: dict[str, str], names: tuple[str, ...], said: str
+) -> None:
+    pretends(on_shop, *names)
+    with pytest.raises(Refused, match=said):
+        target_of(on_shop, system_of(tmp_path, **asked), tmp_path).preflight()
 
 
 def test_a_pod_that_is_said_to_run_and_says_nothing_is_named_with_its_node() -> None:
