@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stormdrill.errors import Refused
+from stormdrill.errors import JournalBroken, Refused
 from stormdrill.keeper import procfs
 from stormdrill.keeper.far import Hands
 from stormdrill.keeper.takeover import KILL_LIMIT_S, TakeOverResult, take_over
 from stormdrill.keeper.warden import END_NOW
-from stormdrill.model.event import AbortRequested, KeeperStarted, Recorded, RunEnded, RunStarted
+from stormdrill.model.event import AbortRequested, Event, KeeperStarted, Recorded, RunEnded, RunStarted
 from stormdrill.store import holds, rundir
 from stormdrill.store.holds import Hold
 from stormdrill.store.journal import NAME, Follower, last_line, salvage
@@ -56,8 +56,11 @@ class RunLine:
     started_at: str
     """UTC with offset; empty when the run was killed before it wrote its first line."""
     state: str
-    """running, completed, aborted, failed, dirty; killed: `recover` must mend it."""
+    """running, completed, aborted, failed, dirty; killed: `recover` must mend it; unknown: nobody here holds it, and
+    its processes were of another machine, or of a time before this one was booted."""
     left: tuple[str, ...] = ()
+    held: bool = False
+    """It is among the open runs of this user's state directory: those that `recover` finds by itself."""
 
 
 def recover(
@@ -134,6 +137,9 @@ def _open_hold(run: str, runs: Path) -> Hold:
     for hold in holds.open_runs():
         if Path(hold.dir) == run_dir:
             return hold
+    if (run_dir / NAME).exists() and _line_of(run_dir, None).state == "running":
+        where = "it is held from another state directory; write its XDG_STATE_HOME before this command"
+        raise Refused(f"run {run_dir.name} goes on, and {where}")
     raise Refused(f"run {run_dir.name} is not going on; see stormdrill runs")
 
 
@@ -179,8 +185,10 @@ def _line_of(run_dir: Path, hold: Hold | None) -> RunLine:
         state = "dirty"
     elif last.get("type") == "run-ended":
         state = str(last.get("status"))
+    elif hold is not None:
+        state = "running" if hold.alive else "killed"
     else:
-        state = "running" if hold is not None and hold.alive else "killed"
+        state = _unheld(run_dir)
     return RunLine(
         run=run_dir.name,
         dir=str(run_dir),
@@ -190,7 +198,29 @@ def _line_of(run_dir: Path, hold: Hold | None) -> RunLine:
         started_at=str(first.get("at", hold.since if hold else "")),
         state=state,
         left=hold.left if hold else (),
+        held=hold is not None,
     )
+
+
+def _unheld(run_dir: Path) -> str:
+    """Of a run whose record has no end and that nobody holds here, as it is where another state directory was its:
+    its processes are those that the record names."""
+    try:
+        events = [recorded.event for recorded in salvage(run_dir / NAME).events]
+    except JournalBroken:
+        return "killed"
+    boot = next((event.boot_id for event in events if isinstance(event, RunStarted)), procfs.boot_id())
+    if any(who.lives for who in _processes(events, boot)):
+        return "running"
+    return "killed" if boot == procfs.boot_id() else "unknown"
+
+
+def _processes(events: Iterable[Event], boot: str) -> Iterator[procfs.Identity]:
+    for event in events:
+        if isinstance(event, RunStarted):
+            yield procfs.Identity(event.runner_pid, event.runner_start_ticks, boot)
+        elif isinstance(event, KeeperStarted):
+            yield procfs.Identity(event.pid, event.start_ticks, boot)
 
 
 def _ends_of_journal(path: Path) -> tuple[dict[str, object], dict[str, object]]:

@@ -9,7 +9,7 @@ import click
 
 from stormdrill.cli import options
 
-OPEN = ("running", "killed", "dirty")
+OPEN = ("running", "killed", "dirty", "unknown")
 
 
 @click.command("runs")
@@ -30,11 +30,15 @@ def runs(runs_dir: Path, as_json: bool) -> None:
         click.echo(f"  {line.state:<10} {_verdict(line.dir):<12}  {line.run}  {line.title}")
         for left in line.left:
             click.echo(f"             left: {left}")
-    waiting = [line for line in found if line.state in ("killed", "dirty")]
+    waiting = [line for line in found if line.held and line.state in ("killed", "dirty")]
+    unheld = [line for line in found if not line.held and line.state in ("killed", "unknown")]
     if not found:
         click.echo(f"  no runs in {runs_dir}")
     if waiting:
         click.echo(f"\n  next     stormdrill recover   mends {len(waiting)} of them")
+    for line in unheld:
+        why = "its processes are gone" if line.state == "killed" else "no process of it can be seen from this machine"
+        click.echo(f"\n  {line.run} is held by nobody here; {why}: stormdrill recover {line.run}")
 
 
 def _verdict(directory: str) -> str:
