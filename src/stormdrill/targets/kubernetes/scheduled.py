@@ -21,8 +21,17 @@ LATE_S = 300
 HERE = "/drill"
 RUNS = "/runs"
 SCRATCH = "/tmp"  # noqa: S108  (of a pod of its own)
-_FIELD = r"(\*|[0-9]+(-[0-9]+)?|[A-Za-z]{3}(-[A-Za-z]{3})?)(/[0-9]+)?"
-_FIELDS = re.compile(rf"({_FIELD}(,{_FIELD})*)( +{_FIELD}(,{_FIELD})*){{4}}")
+_PART = re.compile(r"(?:\*|(?P<low>[0-9]+|[A-Za-z]{3})(?:-(?P<high>[0-9]+|[A-Za-z]{3}))?)(?:/(?P<step>[0-9]+))?")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of the month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of the week", 0, 6, _DAYS),  # a cluster takes no 7 for Sunday
+)
+"""What each field is of, its least and its greatest, and the names that stand for these numbers."""
 _WORDS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
 
 
@@ -57,8 +66,10 @@ class Scheduled(Struct, frozen=True):
 def manifests(wanted: Scheduled) -> list[Manifest]:
     """Raises Refused for a schedule that is none, and for files that no ConfigMap takes."""
     schedule = wanted.schedule.strip()
-    if not _FIELDS.fullmatch(schedule) and schedule not in _WORDS:
-        raise Refused(f"--schedule {schedule!r} is no schedule; write five fields as cron has them: '0 3 * * 1'")
+    if wrong := _wrong(schedule):
+        raise Refused(
+            f"--schedule {schedule!r} is no schedule: {wrong}; write five fields as cron has them: '0 3 * * 1'"
+        )
     size = sum(len(text.encode()) for text in wanted.files.values())
     if size > LARGEST:
         raise Refused(f"the files of {wanted.experiment} are {size} bytes, and a ConfigMap takes {LARGEST}")
@@ -86,6 +97,35 @@ def manifests(wanted: Scheduled) -> list[Manifest]:
         },
     }
     return [files, {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": meta, "spec": spec}]
+
+
+def _wrong(schedule: str) -> str:
+    """Why a cluster would not take it; empty where it would."""
+    if schedule in _WORDS:
+        return ""
+    fields = schedule.split()
+    if len(fields) != len(_FIELDS):
+        return f"it has {len(fields)} fields" if len(fields) != 1 else "it has one field"
+    for field, (of, least, most, names) in zip(fields, _FIELDS, strict=True):
+        allowed = f"{least}-{most}" + (f" or {names[0]}-{names[-1]}" if names else "")
+        if not all(_part_holds(part, least, most, names) for part in field.split(",")):
+            return f"{field} is no {of} ({allowed})"
+    return ""
+
+
+def _part_holds(part: str, least: int, most: int, names: Sequence[str]) -> bool:
+    found = _PART.fullmatch(part)
+    if found is None or (found["step"] is not None and int(found["step"]) == 0):
+        return False
+    ends = [_number(end, least, names) for end in (found["low"], found["high"]) if end is not None]
+    return all(least <= end <= most for end in ends) and ends == sorted(ends)
+
+
+def _number(said: str, least: int, names: Sequence[str]) -> int:
+    """-1 for a name that isn't one of these."""
+    if said.isdigit():
+        return int(said)
+    return names.index(said.lower()) + least if said.lower() in names else -1
 
 
 def _pod(wanted: Scheduled, name: str, keys: Mapping[str, str]) -> Manifest:

@@ -87,6 +87,26 @@ def test_what_is_no_schedule_is_refused(text: str) -> None:
         manifests(scheduled(schedule=text))
 
 
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("61 * * * *", r"61 is no minute \(0-59\)"),
+        ("0 24 * * *", "24 is no hour"),
+        ("0 3 0 * *", "0 is no day of the month"),
+        ("0 3 * 13 *", "13 is no month"),
+        ("0 3 * foo *", "foo is no month"),
+        ("0 3 * * 7", r"7 is no day of the week \(0-6 or sun-sat\)"),
+        ("0 3 * * FRI-MON", "FRI-MON is no day of the week"),
+        ("*/0 * * * *", r"\*/0 is no minute"),
+        ("5,60 * * * *", "5,60 is no minute"),
+        ("0 3 * *", "it has 4 fields"),
+    ],
+)
+def test_a_field_out_of_its_range_is_named_with_what_it_may_be(text: str, wrong: str) -> None:
+    with pytest.raises(Refused, match=wrong):
+        manifests(scheduled(schedule=text))
+
+
 def test_files_that_are_too_large_are_refused() -> None:
     with pytest.raises(Refused, match="ConfigMap"):
         manifests(scheduled(files={"trace": "x" * (LARGEST + 1)}))
