@@ -63,7 +63,7 @@ def test_a_list_is_read_page_by_page_and_anew_where_a_page_came_too_late(
     kube: Kube, fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mechanism, "PAGE", 2)
-    fake.nodes(7, "us")
+    fake.nodes(6, "us")
     base = Changing(Rig(kube))
     sent = len(fake.requests)
     assert len(list(base.items("", "/api/v1/nodes"))) == 9
