@@ -100,7 +100,7 @@ class View:
             if names and not self.spec.image.nodes:
                 shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
                 found.append(
-                    f"no kubelet listens on {shown}: the suite's own pods keep off, and the system's don't run"
+                    f"no kubelet listens on {shown}: pods there only pretend to run, and the suite's own keep off"
                 )
         return tuple(found)
 
