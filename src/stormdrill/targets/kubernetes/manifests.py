@@ -219,8 +219,8 @@ def _pod(layout: Layout, part: Part) -> dict[str, object]:
         where["kubernetes.io/hostname"] = layout.queue_nodes[part.region]
     if where:
         pod["nodeSelector"] = where
-    if part.pool:  # a cluster without GPU nodes runs the simulated ones elsewhere
-        pod["affinity"] = _prefers({"key": "pool", "operator": "In", "values": [part.pool]})
+    if part.region:
+        pod["affinity"] = _affinity(part)
     if part.replicas > 1:  # over regions first, so that the loss of one leaves somebody
         spread = {"maxSkew": 1, "topologyKey": REGION, "whenUnsatisfiable": "ScheduleAnyway"}
         pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": part.selector}}]
@@ -306,9 +306,19 @@ def _volumes(layout: Layout, part: Part) -> list[dict[str, object]]:
     return made
 
 
-def _prefers(wanted: dict[str, object]) -> dict[str, object]:
-    one = {"weight": 50, "preference": {"matchExpressions": [wanted]}}
-    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [one]}}
+def _affinity(part: Part) -> dict[str, object]:
+    """Wishes only: a cluster without GPU nodes runs the simulated ones elsewhere, and a region with one node has all on
+    it. Workers and gateway on different nodes let a drill lose the one without the other."""
+    found: dict[str, object] = {}
+    if part.pool:
+        wanted = {"key": "pool", "operator": "In", "values": [part.pool]}
+        one = {"weight": 50, "preference": {"matchExpressions": [wanted]}}
+        found["nodeAffinity"] = {"preferredDuringSchedulingIgnoredDuringExecution": [one]}
+    shunned = {"region": part.region, "role": "gateway" if part.role == "worker" else "worker"}
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": shunned}}
+    apart = {"weight": 20, "podAffinityTerm": term}  # less than to be where its pool belongs
+    found["podAntiAffinity"] = {"preferredDuringSchedulingIgnoredDuringExecution": [apart]}
+    return found
 
 
 def _peers_patch(layout: Layout, part: Part) -> Manifest:

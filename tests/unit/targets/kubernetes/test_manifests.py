@@ -171,3 +171,18 @@ def test_a_file_that_says_something_else_is_not_written_over(tmp_path: Path) -> 
 
 def _key(one: Doc) -> tuple[str, str]:
     return one["kind"], one["metadata"]["name"]
+
+
+def test_workers_and_their_regions_gateway_wish_to_be_on_different_nodes_and_need_not_be() -> None:
+    deployments = of_kind("Deployment")
+    shunned = {}
+    for name in ("gateway-eu", "cpu-eu", "gpu-eu"):
+        (rules,) = pod_of(deployments[name])["affinity"]["podAntiAffinity"].items()
+        assert rules[0] == "preferredDuringSchedulingIgnoredDuringExecution"
+        (rule,) = rules[1]
+        shunned[name] = rule["podAffinityTerm"]["labelSelector"]["matchLabels"]
+    labels = {name: deployments[name]["spec"]["template"]["metadata"]["labels"] for name in shunned}
+    for name, other in (("gateway-eu", "cpu-eu"), ("cpu-eu", "gateway-eu"), ("gpu-eu", "gateway-eu")):
+        assert shunned[name].items() <= labels[other].items()
+        assert not shunned[name].items() <= labels[name].items()
+    assert "podAntiAffinity" not in (pod_of(deployments["edge"]).get("affinity") or {})
