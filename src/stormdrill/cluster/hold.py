@@ -61,6 +61,8 @@ class Hold:
     """Nodes that faults take: the watchdog stands elsewhere."""
     nodes: Mapping[str, str] = field(default_factory=dict)
     """Labels of those that it may stand on; empty: any."""
+    priority: str = ""
+    """The PriorityClass of its pod."""
     longest_s: float = 3600.0
     """The run at its longest; after it the watchdog reverts although the runner lives."""
     namespaces: Sequence[str] = ()
@@ -332,6 +334,7 @@ class Hold:
             pull=self.pull,
             keep_off=tuple(self.keep_off),
             nodes=self.nodes,
+            priority=self.priority,
             namespaces=tuple(self._elsewhere()),
             tell=self.tell,
         )

@@ -10,6 +10,8 @@ from stormdrill.cluster.confined import CONFINED, away_from, hardened
 
 KEPT_S = 3600
 """After its end, where nobody removes it."""
+REQUESTS = {"cpu": "20m", "memory": "48Mi"}
+"""Of its one container."""
 HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"})
 """Reasons for which waiting longer is of no use."""
 _LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -23,6 +25,7 @@ def manifest(
     pull: str = "",
     keep_off: Sequence[str] = (),
     nodes: Mapping[str, str] | None = None,
+    priority: str = "",
 ) -> dict[str, object]:
     """It tolerates every taint, ours among them, but leaves a node that is lost; never stands on a node that a fault
     takes; and has no deadline: as long as something is armed it goes on."""
@@ -31,7 +34,7 @@ def manifest(
         "image": image,
         "command": ["python3", "-m", "stormdrill.cluster", "--run", run, "--suite", suite],
         "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}, {"name": "PYTHONUNBUFFERED", "value": "1"}],
-        "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "192Mi"}},
+        "resources": {"requests": dict(REQUESTS), "limits": {"memory": "192Mi"}},
         "securityContext": CONFINED,
     }
     if pull:
@@ -46,6 +49,8 @@ def manifest(
         "securityContext": hardened(),
         "containers": [container],
     }
+    if priority:
+        pod["priorityClassName"] = priority
     if nodes:
         pod["nodeSelector"] = dict(nodes)
     if keep_off:

@@ -30,6 +30,7 @@ class Setting:
     nodes: Mapping[str, str]
     namespaces: tuple[str, ...]
     tell: Callable[[str], None]
+    priority: str = ""
 
     @property
     def jobs(self) -> str:
@@ -57,7 +58,7 @@ class Setting:
         """Make the Job and wait until it says that it watches. Raises Refused with what its pod says."""
         ledger = self.ledger
         manifest = job.manifest(
-            ledger.run, ledger.suite, self.account, self.image, self.pull, self.keep_off, self.nodes
+            ledger.run, ledger.suite, self.account, self.image, self.pull, self.keep_off, self.nodes, self.priority
         )
         objects.create(self.api, self.jobs, manifest, Until(LIMIT_S))
         end_s = time.monotonic() + within_s
@@ -74,7 +75,10 @@ class Setting:
                     f"{'; '.join(map(str, lacks))}; "
                     "`stormdrill plan --rbac` prints what it needs"
                 )
-            waits, hopeless = job.why_waiting(self._pods())
+            pods = self._pods()
+            waits, hopeless = job.why_waiting(pods)
+            if self.priority and not pods:
+                waits += f"; is there a PriorityClass {self.priority}?"
             if hopeless or time.monotonic() > end_s:
                 after = "" if hopeless else f" within {within_s:g} s"
                 raise Refused(f"the watchdog ({self.image}) did not begin{after}: {waits}")

@@ -116,6 +116,8 @@ class KubernetesSpec(Struct, frozen=True):
     """The suite's own namespace: ledger, Lease, watchdog, load."""
     account: str = "stormdrill"
     """The ServiceAccount there."""
+    priority_class: str = ""
+    """Of the watchdog's pod, so that no pod takes its place; empty: the cluster's default."""
     image: ImagePolicy = ImagePolicy()
     lease_s: float = 10.0
     node_labels: dict[str, str] = {}

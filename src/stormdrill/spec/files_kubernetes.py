@@ -121,6 +121,12 @@ class KubernetesFile(FileModel, frozen=True, kw_only=True):
     contexts: Contexts | None = None
     suite: Annotated[ClusterName, Meta(description="The suite's own namespace.")] = "stormdrill"
     account: Annotated[ClusterName, Meta(description="The ServiceAccount there.")] = "stormdrill"
+    priority_class: (
+        Annotated[
+            ClusterName, Meta(description="The PriorityClass of the watchdog's pod. The cluster's default if left out.")
+        ]
+        | None
+    ) = None
     image: ClusterImageFile | None = None
     nodes: Annotated[
         dict[ClusterLabel, LabelValue],

@@ -96,6 +96,7 @@ def kubernetes_spec(file: SystemFile) -> KubernetesSpec | None:
         contexts={"": contexts} if isinstance(contexts, str) else dict(contexts),
         suite=section.suite,
         account=section.account,
+        priority_class=section.priority_class or "",
         image=ImagePolicy(
             image.name if image else "",
             (image.pull if image else None) or "",

@@ -236,6 +236,7 @@ class Drilling:
             nodes=spec.image.nodes,
             suite=spec.suite,
             account=spec.account,
+            priority=spec.priority_class,
             lease_s=spec.lease_s,
             keep_off=sorted({*self._off(cluster), *(name for how in nodes for name in how.nodes)}),
             longest_s=2 * self._lasts_s + MARGIN_S,

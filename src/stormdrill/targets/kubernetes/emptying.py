@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from stormdrill.cluster.job import REQUESTS
 from stormdrill.errors import Problem
 from stormdrill.model.mechanism import Nodes
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
-from stormdrill.targets.kubernetes.objects import Budget, Pod
+from stormdrill.targets.kubernetes.objects import Amounts, Budget, Container, Meta, Pod, PodSpec, Toleration
 from stormdrill.targets.kubernetes.optin import SHOWN, bystander_problems, goes, node_problems
 from stormdrill.targets.kubernetes.slots import alive
 from stormdrill.targets.kubernetes.spare import Room, room
@@ -19,6 +20,8 @@ from stormdrill.targets.kubernetes.spare import Room, room
 if TYPE_CHECKING:
     from stormdrill.targets.kubernetes.inventory import Cluster
     from stormdrill.targets.kubernetes.view import View
+
+WATCHDOG = "watchdog of the run"
 
 
 class Emptied:
@@ -42,8 +45,12 @@ class Emptied:
                 yield budget, count
 
     def room(self) -> Room:
+        """The watchdog's too: for want of it the scheduler would end it for a pod of higher priority."""
         movable = [pod for pod in self.going if pod.controller is not None and pod.controller.kind != "DaemonSet"]
-        return room(movable, self.cluster.nodes, self.cluster.all_pods, self.nodes)
+        known = self.cluster.nodes
+        fits = {name: node for name, node in known.items() if name not in self.cluster.unfit} or known
+        found = room([*movable, _watchdog(self.cluster)], fits, self.cluster.all_pods, self.nodes)
+        return found._replace(stay_away=tuple(pod for pod in found.stay_away if pod.controller is not None))
 
     def problems(self, where: str) -> Iterator[Problem]:
         known = self.cluster.nodes
@@ -65,7 +72,9 @@ class Emptied:
                 yield Problem(where, 0, 0, what, "let one budget cover it, or write empties: taint")
         without = self.room().without
         if without:
-            what = f"{len(without)} of the pods that go would find no room elsewhere: {_pods(without)}"
+            count = sum(pod.controller is not None for pod in without)
+            who = f"{count} of the pods that go" if count else f"all that goes and a {WATCHDOG}"
+            what = f"{who} would find no room elsewhere: {_pods(without)}"
             yield Problem(where, 0, 0, what, "take fewer nodes, or make room on those that are left")
 
     def notes(self) -> Iterator[str]:
@@ -100,6 +109,15 @@ def emptied(view: View, injections: Iterable[Injection]) -> list[Emptied]:
         if isinstance(one.how, Nodes):
             taken.setdefault(one.how.cluster, []).append(one.how)
     return [Emptied(view.clusters[name], hows) for name, hows in taken.items()]
+
+
+def _watchdog(cluster: Cluster) -> Pod:
+    """As the scheduler will see it, whatever it stands on by then."""
+    asked = Container(WATCHDOG, Amounts(dict(REQUESTS), {}))
+    spec = PodSpec(
+        node_selector=cluster.spec.image.nodes, tolerations=(Toleration(operator="Exists"),), containers=(asked,)
+    )
+    return Pod(Meta(WATCHDOG, cluster.spec.suite), spec)
 
 
 def _named(budget: Budget) -> str:

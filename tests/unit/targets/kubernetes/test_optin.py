@@ -208,3 +208,11 @@ def test_a_namespace_that_takes_its_word_back_is_heard(cluster: FakeCluster, tmp
     cluster.apply(scenes.namespace("shop", drill=False))
     with pytest.raises(Unreachable, match="their namespaces didn't opt in: nothing was changed"):
         one.undo_of(first)
+
+
+def test_no_room_left_for_the_watchdog_is_refused_as_well(cluster: FakeCluster, tmp_path: Path) -> None:
+    """A pod that lost its node and has a higher priority would take its place."""
+    for name, free in (("us-1", "6990m"), ("us-2", "3")):  # three that go fill what is left of the second to the last
+        cluster.apply(pod(f"big-{name}", name, {"app": "big"}, **asking(cpu=free)))
+    said = refusal(target(cluster, tmp_path))
+    assert "no room elsewhere: watchdog of the run" in said
