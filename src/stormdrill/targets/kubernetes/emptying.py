@@ -47,9 +47,8 @@ class Emptied:
     def room(self) -> Room:
         """The watchdog's too: for want of it the scheduler would end it for a pod of higher priority."""
         movable = [pod for pod in self.going if pod.controller is not None and pod.controller.kind != "DaemonSet"]
-        known = self.cluster.nodes
-        fits = {name: node for name, node in known.items() if name not in self.cluster.unfit} or known
-        found = room([*movable, _watchdog(self.cluster)], fits, self.cluster.all_pods, self.nodes)
+        all_that_goes = [*movable, _watchdog(self.cluster)]
+        found = room(all_that_goes, self.cluster.nodes, self.cluster.all_pods, self.nodes)
         return found._replace(stay_away=tuple(pod for pod in found.stay_away if pod.controller is not None))
 
     def problems(self, where: str) -> Iterator[Problem]:
