@@ -25,12 +25,13 @@ from cluster_rig import created, patch_of, scaled
 from kube_rig import REAL, Kube
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import Api
-from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.hold import Hold
-from stormdrill.cluster.rights import Right, missing
+from stormdrill.cluster.rights import Right
+from stormdrill.model.permission import Need
 from stormdrill.targets.kubernetes.kubeconfig import access_for
 from stormdrill.targets.kubernetes.mechanism import Object, at, objects, texts
+from stormdrill.targets.kubernetes.preflight import not_allowed
 
 APPLY = "application/apply-patch+yaml"
 LEASE_S = 5.0 if REAL else 1.5
@@ -224,14 +225,13 @@ def laid_out(kube: Kube, root: Path) -> tuple[Held, list[Any]]:
     return Held(str(kubeconfig), kube.image, suite, shop, kube.place, quota, rights, run), rules
 
 
-def as_account(kube: Kube, held: Held, root: Path) -> Api:
-    """As the run's own account, by a token that was asked for."""
-    path = f"/api/v1/namespaces/{held.suite}/serviceaccounts/stormdrill/token"
+def as_account(kube: Kube, suite: str, account: str, root: Path, needs: Sequence[Need]) -> Api:
+    """As that account, by a token that was asked for, once it may what it needs."""
+    path = f"/api/v1/namespaces/{suite}/serviceaccounts/{account}/token"
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
     token = str(at(kube.do("POST", path, body), "status", "token"))
     api = Api(access_for(kubeconfig=str(kube.kubeconfig(root / "account.kubeconfig", token))))
-    begins = Right("create", "coordination.k8s.io", "leases", held.suite)
-    kube.until(lambda: not missing(api, [begins], Until(30.0)), "its rules never came into force")
+    kube.until(lambda: not not_allowed(api, needs), "its rules never came into force")
     return api
 
 

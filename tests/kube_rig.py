@@ -138,6 +138,8 @@ class Kube:
         """Nodes that may be taken, on which nobody else's pods run but those that stay. Skips without them."""
         if self.fake is not None:
             self.fake.apply([_node(f"test-{number + 1}", **{NODE_LABEL: OPTED_IN[1]}) for number in range(count)])
+        else:  # who is still going would be somebody's pod
+            kube_ground.wait_until_gone()
         free, taken = [], list[str]()
         for one in sorted(self.all("/api/v1/nodes", labelSelector=LABELLED), key=kube_ground.has_kubelet, reverse=True):
             name = str(at(one, "metadata", "name"))

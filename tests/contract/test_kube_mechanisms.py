@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import kube_scenes
 from kube_ground import NODE_LABEL, RESOURCE
+from kube_held import as_account, strictly
 from kube_rig import SLEEPS, Kube, Rig, Scene, a_cluster, injection
 from stormdrill.cluster import naming
-from stormdrill.cluster.api import Api
 from stormdrill.model.mechanism import Capacity, How, Nodes, Rollout, Scale, Segment
 from stormdrill.model.permission import Need
 from stormdrill.targets.kubernetes.mechanism import at
@@ -145,23 +146,27 @@ def test_a_dry_run_changes_nothing_and_finds_nothing_wrong(name: str, kube: Kube
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_it_does_with_the_rules_that_it_asks_for_and_uses_each_of_them(name: str, kube: Kube, rig: Rig) -> None:
-    if kube.fake is None:
-        pytest.skip("it takes an account with these rules alone, and a look at every request: make test has both")
+def test_it_does_with_the_rules_that_it_asks_for_and_uses_each_of_them(
+    name: str, kube: Kube, rig: Rig, tmp_path: Path
+) -> None:
+    """That it uses them shows on the fake cluster alone, which tells who has asked for what."""
     word, scene = SCENES[name]
+    suite = kube.namespace(drill=False)
     one = injection(word, scene(kube))
     needs = rig.mechanisms[word].needs(one)
-    anchors = [Need("get", "", "configmaps", name, naming.ledger(rig.run)) for name in kube.namespaces]  # the run's own
-    token = kube.fake.account("suite", "drill")
-    kube.fake.apply(manifests([*needs, *anchors], name="drill", suite="suite", account="drill"))
-    rig.asks = Api(kube.fake.access(token))
+    anchors = [Need("get", "", "configmaps", each, naming.ledger(rig.run)) for each in kube.namespaces]  # the run's own
+    strictly(kube, manifests([*needs, *anchors], name=suite, suite=suite, account="drill", namespace=False))
+    rig.asks = as_account(kube, suite, "drill", tmp_path, needs)
+    sent = len(kube.fake.requests) if kube.fake else 0
     assert rig.mechanisms[word].dry_run(one) == ()
     rig.harm(one)
     rig.seen(one, lambda effect: effect.bit)
     rig.revert(one)
     rig.seen(one, lambda effect: effect.gone)
     rig.asks.close()
-    made = [request for request in kube.fake.requests if request.user.endswith(":drill")]
+    if kube.fake is None:
+        return
+    made = [request for request in kube.fake.requests[sent:] if request.user.endswith(":drill")]
     # a quota refuses a dry run in the same way
     assert {request.path for request in made if request.status == 403 and not request.query.get("dryRun")} == set()
     used = {asked_for(request.method, request.path) for request in made}

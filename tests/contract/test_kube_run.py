@@ -19,6 +19,7 @@ from stormdrill.cluster import naming
 from stormdrill.cluster.asking import Until
 from stormdrill.cluster.rights import Right, missing
 from stormdrill.errors import Refused
+from stormdrill.model.permission import Need
 from stormdrill.targets.kubernetes.mechanism import at
 from stormdrill.targets.kubernetes.sweeping import sweep
 
@@ -39,6 +40,11 @@ def laid(kube: Kube, tmp_path: Path) -> tuple[Held, list[Any]]:
 @pytest.fixture
 def held(laid: tuple[Held, list[Any]]) -> Held:
     return laid[0]
+
+
+def begins(held: Held) -> Need:
+    """The first thing that a hold asks for."""
+    return Need("create", "coordination.k8s.io", "leases", held.suite)
 
 
 def state(kube: Kube, held: Held) -> object:
@@ -109,7 +115,7 @@ def _besides(kube: Kube, held: Held, *, lease: bool = False) -> dict[str, object
 
 
 def test_with_the_printed_rules_alone_a_whole_cycle_is_allowed(kube: Kube, held: Held, tmp_path: Path) -> None:
-    api = as_account(kube, held, tmp_path)
+    api = as_account(kube, held.suite, "stormdrill", tmp_path, [begins(held)])
     holding = held.hold(api)
     holding.open()
     changes = held.changes(api)
@@ -133,7 +139,7 @@ def test_without_one_rule_it_is_refused_by_name_before_anything_is_changed(
 ) -> None:
     held, rules = laid
     strictly(kube, without(rules, verb, resource))
-    api = as_account(kube, held, tmp_path)
+    api = as_account(kube, held.suite, "stormdrill", tmp_path, [begins(held)])
     name = "web" if group else held.quota
     right = Right(verb, group, resource, held.shop, name)
     kube.until(lambda: missing(api, [right], Until(10.0)), "the rule is still in force")
