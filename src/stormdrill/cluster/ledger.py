@@ -3,17 +3,21 @@
 Its data: `state` (open, reverting, closed), `run.json`, for each injection `armed.KEY` (its undos, when it expires) and
 `ended.KEY` (what became of it), and `watchdog` (its sign of life). All writes that allow a change are JSON patches that
 test `state`: none is taken once somebody reverts.
+
+People edit what they find. A state that is missing, that nobody of ours writes, or that says closed while something is
+left, is read as reverting: nothing may be changed, and whoever comes goes on until everything is reverted. A spoilt
+ledger takes what became of injections all the same.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from stormdrill.cluster import naming
-from stormdrill.cluster.api import JSON_PATCH, Api, Lost
+from stormdrill.cluster.api import JSON_PATCH, MERGE_PATCH, Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.objects import create, remove
@@ -21,8 +25,11 @@ from stormdrill.errors import Unreachable
 from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec, KubePatch, undo_from_json, undo_to_json
 
 OPEN, REVERTING, CLOSED = "open", "reverting", "closed"
-LARGEST = 900_000
-"""Bytes of data; an API server takes a little more than 1 MB."""
+LARGEST = 980_000
+"""Bytes of what is armed and of what becomes of it. An API server takes 1 MiB; the rest is for why the ledger isn't
+open any more, and for the watchdog's sign of life."""
+LONGEST_DETAIL, LONGEST_WHY = 400, 4000
+"""Bytes of people's words: room is kept for them when an injection is armed."""
 LIMIT_S = 10.0
 ARMED, ENDED = "armed.", "ended."
 CONFIGMAPS = "/api/v1/namespaces/{}/configmaps"
@@ -78,7 +85,7 @@ class Ended:
 
     def written(self) -> str:
         undone = self.undone
-        told = {"word": undone.word, "detail": undone.detail, "witness": undone.witness}
+        told = {"word": undone.word, "detail": _short(undone.detail), "witness": undone.witness}
         return json.dumps({"injection": self.injection, **told, "by": self.by, "at": self.at or now()})
 
 
@@ -88,6 +95,7 @@ class Book:
 
     run: str
     state: str
+    """What it comes to, whatever a person has written there: open, reverting, or closed with nothing left."""
     stop: str
     """Why a person stopped the run; empty when nobody has."""
     why: str
@@ -100,6 +108,8 @@ class Book:
     watchdog: Mapping[str, object]
     unreadable: tuple[str, ...] = ()
     """Entries that can't be understood: what they tell to undo isn't undone."""
+    spoilt: str = ""
+    """How a person has edited its state, where that isn't what a run writes."""
 
     @property
     def left(self) -> tuple[Armed, ...]:
@@ -146,12 +156,14 @@ class Ledger:
 
     def arm(self, entries: Iterable[Armed], until: Until | None = None) -> None:
         """Write down what may be done from now on. Raises Closed, Full, Unreachable."""
-        written = {ARMED + naming.key(entry.injection): entry.written() for entry in entries}
-        sizes = {key: len(key) + len(value.encode()) for key, value in written.items()}
+        keyed = {ARMED + naming.key(entry.injection): entry for entry in entries}
+        written = {key: entry.written() for key, entry in keyed.items()}
+        sizes = {key: 2 * len(key) + len(written[key].encode()) + _room(entry) for key, entry in keyed.items()}
         size = self._size + sum(sizes.values()) - sum(self._entries.get(key, 0) for key in sizes)
         if size > LARGEST:
             raise Full(
-                f"the ledger would hold {size} bytes, and a ConfigMap holds {LARGEST}: make the blast radius smaller"
+                f"the ledger would hold {size} bytes with what becomes of all that, and a ConfigMap holds {LARGEST}: "
+                "make the blast radius smaller"
             )
         self.write(written, until)
         self._size = size
@@ -164,26 +176,34 @@ class Ledger:
 
     def write(self, data: Mapping[str, str], until: Until | None = None, *, while_open: bool = True) -> None:
         """Raises Closed when it isn't open any more or is gone, Unreachable when it is not known to be written."""
-        ops: list[dict[str, object]] = [{"op": "test", "path": "/data/state", "value": OPEN}] if while_open else []
+        until = until or Until(LIMIT_S)
+        if not while_open:  # also where a person has taken all of the data out
+            self._patch({"data": dict(data)}, until, while_open=False, content_type=MERGE_PATCH)
+            return
+        ops: list[dict[str, object]] = [{"op": "test", "path": "/data/state", "value": OPEN}]
         ops += [{"op": "add", "path": f"/data/{key}", "value": value} for key, value in data.items()]
-        self._patch(ops, until or Until(LIMIT_S), while_open=while_open)
+        self._patch(ops, until, while_open=True)
 
     def turn(self, state: str, why: str, until: Until | None = None) -> None:
         """To reverting or closed; it never goes back. Raises Closed when it is gone, Unreachable."""
         until = until or Until(LIMIT_S)
         while True:
-            there = self.read(until)
+            there = read(self.api, self.path, until)
             if there is None:
                 raise Closed(f"the ledger {self.path} is gone")
-            if there.state == state or there.state == CLOSED:
+            if book(there).state == CLOSED or text(there, "data", "state") == state:
                 return
-            ops: list[dict[str, object]] = [{"op": "test", "path": "/data/state", "value": there.state}]
+            # the version and not the state, which may be missing; the map of data as well
+            ops: list[dict[str, object]] = [
+                {"op": "test", "path": "/metadata/resourceVersion", "value": text(there, "metadata", "resourceVersion")}
+            ]
+            ops += [] if under(there, "data") else [{"op": "add", "path": "/data", "value": {}}]
             ops += [
                 {"op": "add", "path": "/data/state", "value": state},
-                {"op": "add", "path": "/data/why", "value": why},
+                {"op": "add", "path": "/data/why", "value": why.encode()[:LONGEST_WHY].decode(errors="ignore")},
             ]
             try:
-                self._patch(ops, until, while_open=there.state == OPEN)
+                self._patch(ops, until, while_open=False)
                 return
             except (Closed, _Stale) as error:
                 until.pause(str(error))
@@ -192,10 +212,10 @@ class Ledger:
         """Raises Unreachable."""
         remove(self.api, self.path, self.run, until or Until(LIMIT_S))
 
-    def _patch(self, ops: list[dict[str, object]], until: Until, *, while_open: bool) -> None:
+    def _patch(self, body: object, until: Until, *, while_open: bool, content_type: str = JSON_PATCH) -> None:
         while True:
             try:
-                answer = call(self.api, until, "PATCH", self.path, ops, content_type=JSON_PATCH)
+                answer = call(self.api, until, "PATCH", self.path, body, content_type=content_type)
             except Lost as lost:
                 until.pause(str(lost))
                 continue
@@ -216,6 +236,23 @@ class Ledger:
             until.pause(answer.said, answer.retry_after_s)
 
 
+def _short(detail: str) -> str:
+    """As much of it as room is kept for."""
+    kept, room = 0, LONGEST_DETAIL - 8
+    for char in detail[:room]:
+        if (room := room - (1 if " " <= char <= "~" and char not in '"\\' else len(json.dumps(char)) - 2)) < 0:
+            break
+        kept += 1
+    return detail if kept == len(detail) else f"{detail[:kept]}…"
+
+
+def _room(entry: Armed) -> int:
+    """What may at most be written of what became of it."""
+    return len(Ended(entry.injection, Undone("superseded", "", "a look into the container"), "watchdog").written()) + (
+        LONGEST_DETAIL
+    )
+
+
 def book(there: dict[str, object]) -> Book:
     """Of a ledger's ConfigMap. What can't be read is left out and named."""
     data = under(there, "data")
@@ -231,7 +268,7 @@ def book(there: dict[str, object]) -> Book:
                 ended[entry.injection] = entry
         except (ValueError, KeyError, TypeError) as error:
             unreadable.append(f"{key}: {error}")
-    return Book(
+    made = Book(
         run=text(there, "metadata", "labels", naming.LABEL),
         state=text(there, "data", "state"),
         stop=_stop(there),
@@ -242,6 +279,19 @@ def book(there: dict[str, object]) -> Book:
         watchdog=_object(data.get("watchdog")),
         unreadable=tuple(unreadable),
     )
+    if not (spoilt := _spoilt(made)):
+        return made
+    return replace(made, state=REVERTING, why="; ".join(said for said in (spoilt, made.why) if said), spoilt=spoilt)
+
+
+def _spoilt(made: Book) -> str:
+    if made.state not in (OPEN, REVERTING, CLOSED):
+        what = f"its state is {made.state!r}" if made.state else "its state is missing"
+        return f"somebody has edited the ledger: {what}"
+    if made.state == CLOSED and (made.left or made.unreadable):
+        left = [entry.injection for entry in made.left] + list(made.unreadable)
+        return f"the ledger says closed, and {len(left)} entries are not known to be reverted"
+    return ""
 
 
 def _stop(there: dict[str, object]) -> str:

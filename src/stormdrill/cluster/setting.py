@@ -46,6 +46,11 @@ class Setting:
         for other in books(self.api, self.ledger.suite, Until(LIMIT_S), self.system):
             if other.state == CLOSED or other.run == self.ledger.run:
                 continue
+            if not other.about:
+                raise Refused(
+                    f"run {other.run} on this system: somebody has edited its ledger, so that nobody knows what it had "
+                    f"armed; look for what carries its marker, then `stormdrill recover {other.run}` closes it"
+                )
             if other.left or other.unreadable:
                 raise Refused(
                     f"run {other.run} on this system has not ended in this cluster: "
@@ -108,7 +113,8 @@ class Setting:
 
     def _clear(self, other: Book) -> None:
         run, suite = other.run, self.ledger.suite
-        self.tell(f"clearing away what run {run} left: it had armed nothing")
+        known = "everything of it is reverted" if other.armed else "it had armed nothing"
+        self.tell(f"clearing away what run {run} left: {known}")
         ledger = Ledger(self.api, suite, run)
         ledger.turn(CLOSED, f"cleared away by run {self.ledger.run}")
         listed = other.about.get("namespaces")

@@ -17,9 +17,9 @@ from fake_cluster import FakeCluster
 from keeping import eventually as in_time
 from stormdrill.cluster import naming, recovering
 from stormdrill.cluster.api import MERGE_PATCH, Answer, Api
-from stormdrill.cluster.changes import Change, NotApplied
+from stormdrill.cluster.changes import Change, NotApplied, Undone
 from stormdrill.cluster.hold import Hold
-from stormdrill.cluster.ledger import CLOSED, Armed, Ledger
+from stormdrill.cluster.ledger import CLOSED, Armed, Ended, Ledger
 from stormdrill.cluster.rights import Right, of_runner, of_watchdog
 from stormdrill.cluster.strangers import Others
 from stormdrill.cluster.watchdog import Watchdog
@@ -178,6 +178,54 @@ def test_what_a_run_left_that_never_armed_anything_is_cleared_away(cluster: Fake
     held.open()
     assert cluster.read(f"/api/v1/namespaces/{SUITE}/configmaps/stormdrill-r0") is None
     assert held.close() == ()
+
+
+def test_what_a_run_left_whose_state_somebody_took_away_is_cleared_away_once_it_is_reverted(
+    cluster: FakeCluster,
+) -> None:
+    left, told = Ledger(Api(cluster.admin), SUITE, "r0"), list[str]()
+    left.create({"run": "r0", "namespaces": []}, "platform")
+    left.arm([Armed("a", (worker(cluster).undo,), 60.0)])
+    edit(cluster, left.path, {"state": None})
+    with pytest.raises(Refused, match="stormdrill recover r0"):
+        hold(cluster).open()
+    left.end([Ended("a", Undone("done", "gone"), "watchdog")])
+    held = hold(cluster, tell=told.append)
+    held.open()
+    assert any("everything of it is reverted" in said for said in told)
+    assert held.close() == ()
+
+
+def test_an_emptied_ledger_keeps_the_next_run_out_until_somebody_recovers_it(cluster: FakeCluster) -> None:
+    left = Ledger(Api(cluster.admin), SUITE, "r0")
+    left.create({"run": "r0", "namespaces": []}, "platform")
+    edit(cluster, left.path, None)
+    with pytest.raises(Refused, match="nobody knows what it had armed"):
+        hold(cluster).open()
+    assert recovering.mend(Api(cluster.admin), "r0", SUITE, limit_s=10.0).state == CLOSED
+    held = hold(cluster)
+    held.open()
+    assert held.close() == ()
+
+
+@pytest.mark.parametrize("data", [{"state": None}, {"state": CLOSED}, None])
+def test_however_a_person_edits_the_ledger_the_watchdog_reverts_and_it_closes(
+    cluster: FakeCluster, data: object
+) -> None:
+    held, change = hold(cluster, lease_s=10.0), worker(cluster)
+    held.open()
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    time.sleep(1.2)  # two looks of the watchdog
+    edit(cluster, LEDGER, data)
+    eventually(lambda: replicas(cluster) == 3, "the watchdog has reverted it")
+    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, "the ledger is closed", 15.0)
+    eventually(held.trouble, "the runner knows")
+    assert held.close() == ()
+
+
+def edit(cluster: FakeCluster, path: str, data: object) -> None:
+    assert Api(cluster.admin).call("PATCH", path, {"data": data}, content_type=MERGE_PATCH).good
 
 
 # under the hold

@@ -169,6 +169,45 @@ def test_once_somebody_reverts_nothing_is_armed_and_it_never_opens_again(cluster
     assert (book.state, book.armed) == (CLOSED, ())
 
 
+def spoil(cluster: FakeCluster, data: object) -> None:
+    body = {"data": data}
+    path = f"/api/v1/namespaces/{rig.SUITE}/configmaps/stormdrill-r1"
+    assert Api(cluster.admin).call("PATCH", path, body, content_type=MERGE_PATCH).good
+
+
+@pytest.mark.parametrize("data", [{"state": None}, {"state": ""}, {"state": "opne"}, None])
+def test_a_state_that_a_person_has_spoilt_is_read_as_reverting_and_can_be_closed(
+    cluster: FakeCluster, data: object
+) -> None:
+    made = ledger(cluster)
+    made.arm([Armed("a", (WORD,), 9.0)])
+    spoil(cluster, data)
+    book = made.read()
+    assert book is not None
+    assert book.state == REVERTING
+    assert "somebody has edited the ledger: its state is" in book.why
+    with pytest.raises(Closed, match="somebody has edited"):
+        made.arm([Armed("b", (WORD,), 9.0)])
+    made.turn(REVERTING, "seen")
+    made.end([Ended("a", Undone("done", "gone"), "watchdog")])
+    made.turn(CLOSED, "at the end")
+    book = made.read()
+    assert book is not None
+    assert (book.state, book.why) == (CLOSED, "at the end")
+
+
+def test_closed_by_hand_it_is_closed_only_once_nothing_is_left(cluster: FakeCluster) -> None:
+    made = ledger(cluster)
+    made.arm([Armed("a", (WORD,), 9.0)])
+    spoil(cluster, {"state": CLOSED})
+    book = made.read()
+    assert book is not None
+    assert book.state == REVERTING
+    assert "says closed, and 1 entries are not known to be reverted" in book.why
+    made.end([Ended("a", Undone("done", "gone"), "watchdog")])
+    assert (made.read() or book).state == CLOSED
+
+
 def test_a_ledger_that_is_gone_takes_nothing(cluster: FakeCluster) -> None:
     made = ledger(cluster)
     made.remove()
@@ -197,11 +236,11 @@ def test_a_second_ledger_of_the_same_run_is_refused(cluster: FakeCluster) -> Non
 def test_what_a_configmap_cannot_hold_is_refused_with_its_size(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledgers, "LARGEST", 1000)
+    monkeypatch.setattr(ledgers, "LARGEST", 2000)
     made = ledger(cluster)
     made.arm([Armed("a", (WORD,), 9.0)])
-    with pytest.raises(Full, match=r"would hold \d+ bytes, and a ConfigMap holds 1000"):
-        made.arm([Armed("b", (WORD,) * 5, 9.0)])
+    with pytest.raises(Full, match=r"would hold \d+ bytes with what becomes of all that, and a ConfigMap holds 2000"):
+        made.arm([Armed("b", (WORD,) * 9, 9.0)])
     made.arm([Armed("a", (WORD,), 8.0)])  # in the place of what stood there
 
 
