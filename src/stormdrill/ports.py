@@ -99,6 +99,25 @@ class Binds(Protocol):
         ...
 
 
+class Stood(Struct, frozen=True):
+    """How what an injection put in force stands, while nobody has reverted it."""
+
+    gone: bool
+    """Nothing of it is in force any more."""
+    changed: str
+    """What is not as the injection left it; empty when all is."""
+    witness: str
+
+
+@runtime_checkable
+class Stands(Protocol):
+    """Capability: a target where a cause that is over before its revert was ended by somebody, and never by itself."""
+
+    def stands(self, injection: Injection) -> Stood | None:
+        """Asks once, and cheaply. None where that can't be told of it. Raises Unreachable, which says nothing."""
+        ...
+
+
 class Contact(Struct, frozen=True):
     """How a run stands with what must go on answering for it to be allowed to change anything: one cluster's API."""
 

@@ -36,7 +36,7 @@ from stormdrill.model import event as ev
 from stormdrill.model.expression import Comparison, Expression
 from stormdrill.model.plan import Plan
 from stormdrill.model.verdict import ObjectiveVerdict
-from stormdrill.ports import Contacts, LiveLoad
+from stormdrill.ports import Contacts, LiveLoad, Stands
 from stormdrill.spec import secrets
 from stormdrill.store import holds, journal, rundir
 from stormdrill.store.identity import boot_id, own_identity
@@ -271,7 +271,7 @@ class _Session:
                 judge_baseline=gate(self._judge_so_far, load=loaded, look=watch.read_now),
                 settle=self._make_settling(),
                 observer=self.observer,
-                watchers=(watch, host, self._make_hops(), self._make_guards(sight), *self._make_contact()),
+                watchers=(watch, host, self._make_hops(), self._make_guards(sight), *self._make_of_target()),
             ),
         )
 
@@ -280,13 +280,17 @@ class _Session:
         """Nothing of the system is on this machine, and what it lacks starves nobody there."""
         return isinstance(self.target, Contacts)
 
-    def _make_contact(self) -> tuple[Watcher, ...]:
-        if not isinstance(self.target, Contacts):
-            return ()
-        from stormdrill.engine.contact import ContactWatch
+    def _make_of_target(self) -> Iterator[Watcher]:
+        """Of what the target can be asked besides."""
+        if isinstance(self.target, Contacts):
+            from stormdrill.engine.contact import ContactWatch
 
-        abort = self._abort
-        return (ContactWatch(self.target.contacts, self._record, abort, on_defect=self._failed),)
+            yield ContactWatch(self.target.contacts, self._record, self._abort, on_defect=self._failed)
+        if isinstance(self.target, Stands):
+            from stormdrill.engine.standing import StandingWatch, in_force
+
+            there = lambda: in_force(self.plan, self.conductor.state)  # noqa: E731  (read while the run goes on)
+            yield StandingWatch(there, self.target.stands, self._record, on_defect=self._failed)
 
     def _abort(self, by: Literal["person", "cluster"], reason: str) -> None:
         self.conductor.abort(by, reason)

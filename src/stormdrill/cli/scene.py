@@ -259,6 +259,12 @@ class Scene:
         return [] if event.outcome == "done" else [Line("", event.outcome, f"{event.injection}: {event.detail}")]
 
     @_tell.register
+    def _(self, event: e.CauseChanged, at_ms: float) -> list[Line]:
+        what = "GONE" if event.gone else "CHANGED"
+        said = f"{event.injection}, and not by its revert: {event.detail}"
+        return [Line("fault", what, said, figures.seconds(event.after_ms / 1000))]
+
+    @_tell.register
     def _(self, event: e.RevertVerified, at_ms: float) -> list[Line]:
         if event.injection not in self._armed:
             return []

@@ -11,6 +11,7 @@ from msgspec import Struct
 from stormdrill.core.evidence import RecordFile, Requests, requests_of
 from stormdrill.core.intervals import Interval
 from stormdrill.core.jobs import Jobs, jobs_of
+from stormdrill.core.judge_hands import hands_of
 from stormdrill.core.judge_metrics import RESIDENCY
 from stormdrill.core.reach import TAKING, who
 from stormdrill.core.telling import Ending, Endings
@@ -67,6 +68,8 @@ class Case:
         self.unsure_ms = max(clock_errors_ms(events, records).values(), default=0.0)
         """By how much a request's time may be off on the journal's clock."""
         self.inject = first_inject(plan, events)
+        self.hands = hands_of(plan, events)
+        """What somebody else did to faults in force."""
         self.validity = Validity(plan, events, records, self.requests, live=live)
         self.seed = plan.seed
         self._ledger = ledger

@@ -122,6 +122,7 @@ def _rulings(
     elif case.plan.injections:
         rulings += [("FAIL", why) for why in let_through(case)]
         rulings += _fault_rulings(faults)
+        rulings += [("INVALID" if hand.gone else DOUBT, hand.sentence) for hand in case.hands if hand.others]
         rulings += [("INCONCLUSIVE", why) for why in ended_early(case) if not stopped and trip is None]
     if left:
         rulings.append(("INCONCLUSIVE", f"it could not be shown that everything was reverted: {', '.join(left)}"))

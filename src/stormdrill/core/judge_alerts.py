@@ -62,7 +62,9 @@ def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdic
         sentence = f"{name} did not fire within {number(asked_s)} s {since}"
         found = _verdict(objective, "FAIL", None, asked_s, sentence, seqs)
     watch = Span(span.name, anchor, min(due_ms, watched_to_ms), True, ())
-    return tainted(found, case.validity.of(watch, from_records=False))
+    until_ms = watch.end_ms if fired is None else min(watch.end_ms, fired.mono_ms)
+    hands = case.validity.hands(replace(watch, end_ms=until_ms))  # what fired before them is an answer
+    return tainted(found, (*hands, *case.validity.host(watch)))
 
 
 def firing_from(

@@ -161,10 +161,12 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         details.append(f"it is not gone: {looks[-1][1].witness} saw {looks[-1][1].detail}")
     if started and effects and gone:
         details.append(f"{effects[0][1].witness} saw {effects[0][1].detail}, then {looks[-1][1].detail}")
+    hands = [hand for hand in case.hands if hand.injection.id == injection.id]
+    details += [f"{hand.sentence} ({hand.detail})" for hand in hands]
     fed = [item for item in case.endings if item[1].out_of_memory and _feeds(case, injection, *item)]
     kills = [item for item in fed if item[1].ended] or fed  # a death says more than that something was killed there
     details += dict.fromkeys(ending.sentence for _, ending in kills)
-    events = {*(recorded.seq for recorded, _ in kills)}
+    events = {*(recorded.seq for recorded, _ in kills), *(hand.seq for hand in hands)}
     events |= {*exposure.events, *(r.seq for r, _ in [*started[:1], *calls[-1:], *effects[:1], *looks[-1:]])}
     events |= {recorded.seq for recorded in (spoilt.by if spoilt else None, ended) if recorded is not None}
     return FaultVerdict(

@@ -232,6 +232,21 @@ class EffectObserved(Event):
     after_ms: float
 
 
+@_event("cause-changed", durable=True)
+@dataclass(frozen=True, slots=True)
+class CauseChanged(Event):
+    """While a fault was in force, two looks one after the other saw that it is no more as it was left, although nobody
+    had begun to revert it. `mono_ms` is the first of them."""
+
+    injection: str
+    gone: bool
+    """Nothing of the cause is in force any more; else a part of it."""
+    witness: str
+    detail: str
+    after_ms: float
+    """Since the inject call; how much sooner it was, is not known."""
+
+
 @_event("revert-started", durable=True)
 @dataclass(frozen=True, slots=True)
 class RevertStarted(Event):

@@ -274,6 +274,13 @@ def _(event: ev.EffectObserved, row: Told) -> str:
     return f"Did not bite: {listed(row.names)}, seen by {event.witness} after {after}{_because(_shared(row))}."
 
 
+@_says(ev.CauseChanged)
+def _(event: ev.CauseChanged, row: Told) -> str:
+    after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
+    what = "Taken away" if event.gone else "Changed"
+    return f"{what} by somebody else than the revert: {listed(row.names)}, after {after}{_because(_shared(row))}."
+
+
 @_says(ev.Reverted)
 def _(event: ev.Reverted, row: Told) -> str:
     if row.source.fault_of(event.injection) == "runbook":

@@ -47,6 +47,7 @@ _KIND: dict[type[ev.Event], MarkKind] = {
     ev.RunbookStarted: "runbook",
     ev.RunbookFinished: "runbook",
     ev.RevertVerified: "revert",
+    ev.CauseChanged: "guard",
     ev.GuardTripped: "guard",
     ev.AbortRequested: "guard",
     ev.JournalTakenOver: "guard",
@@ -160,13 +161,13 @@ def _key(event: ev.Event, source: Source) -> tuple[str, ...]:
             return (event.type, event.fault, event.mechanism)
         case ev.InjectStarted():
             return (event.type, source.fault_of(event.injection), source.mechanism_of(event.injection))
-        case ev.Injected():
+        case ev.Injected() | ev.Reverted():
             return (event.type, source.fault_of(event.injection), event.outcome)
         case ev.EffectObserved():
             mechanism = source.mechanism_of(event.injection)
             return (event.type, source.fault_of(event.injection), mechanism, str(event.bit), event.witness)
-        case ev.Reverted():
-            return (event.type, source.fault_of(event.injection), event.outcome)
+        case ev.CauseChanged():
+            return (event.type, source.fault_of(event.injection), str(event.gone))
         case ev.RevertVerified():
             mechanism = source.mechanism_of(event.injection)
             return (event.type, source.fault_of(event.injection), mechanism, str(event.gone), event.witness)
@@ -192,6 +193,8 @@ def _who(event: ev.Event, source: Source) -> str:
         case ev.PodBound():
             return event.instance
         case ev.InjectStarted() | ev.Injected() | ev.EffectObserved() | ev.Reverted() | ev.RevertVerified():
+            return source.instance_of(event.injection)
+        case ev.CauseChanged():
             return source.instance_of(event.injection)
         case _:
             return ""

@@ -142,6 +142,8 @@ class Changing:
     """Base of the mechanisms. A word describes its `changes` and its `look`; the rest follows from them."""
 
     permission = "change objects of the cluster through its API server"
+    stands = False
+    """Whether what it changes stays until the revert unless somebody takes it away: nothing of it ends by itself."""
 
     def __init__(self, clusters: Clusters) -> None:
         self.clusters = clusters
@@ -263,6 +265,10 @@ class Changing:
             else:
                 left.others.append(named)
         return left
+
+    def applied(self, injection: Injection) -> tuple[Change, ...]:
+        """What it was armed with; empty before."""
+        return self._bound.get(injection.id, ())
 
     # Reading
 

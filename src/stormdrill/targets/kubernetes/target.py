@@ -19,7 +19,7 @@ from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import Ready, System
 from stormdrill.model.undo import Undo
-from stormdrill.ports import Instance, Keeper, Mechanism, World
+from stormdrill.ports import Instance, Keeper, Mechanism, Stood, World
 from stormdrill.targets.kubernetes import preflight, view
 from stormdrill.targets.kubernetes.answering import Answering
 from stormdrill.targets.kubernetes.binding import bind, notes
@@ -30,6 +30,7 @@ from stormdrill.targets.kubernetes.kubeconfig import in_a_pod
 from stormdrill.targets.kubernetes.mechanism import Changing
 from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
 from stormdrill.targets.kubernetes.reach import Bound, Reach
+from stormdrill.targets.kubernetes.standing import standing
 from stormdrill.targets.portable.telling import Telling
 
 ANSWER_LIMIT_S = 0.8
@@ -230,6 +231,9 @@ class KubernetesTarget:
 
     def undo_of(self, injection: Injection) -> tuple[Undo, ...]:
         return self.mechanisms[injection.mechanism].undo(injection)
+
+    def stands(self, injection: Injection) -> Stood | None:
+        return standing(self.mechanisms.get(injection.mechanism), injection)
 
     def _address(self, instance: str) -> str:
         """Empty where there are more instances than can be reached at once."""

@@ -40,6 +40,7 @@ class Withdrawing(Changing):
     """`capacity`: the witness is the node's status, at a time when its kubelet has had its say."""
 
     permission = "change what nodes advertise through the cluster's API server"
+    stands = True
 
     def __init__(self, clusters: Clusters) -> None:
         super().__init__(clusters)

@@ -51,6 +51,7 @@ class Isolating(Changing):
     """Witness: a connection from inside of one of the pods to somebody outside, which was open before and isn't now."""
 
     permission = "make NetworkPolicies in the system's namespace, and start programs in its pods"
+    stands = True
 
     def __init__(self, clusters: Clusters) -> None:
         super().__init__(clusters)

@@ -69,6 +69,7 @@ class LosingNodes(Changing):
     taint that the node controller adds."""
 
     permission = "cordon and taint nodes, and end the pods on them, through the cluster's API server"
+    stands = True
 
     def __init__(self, clusters: Clusters) -> None:
         super().__init__(clusters)

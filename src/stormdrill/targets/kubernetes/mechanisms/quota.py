@@ -36,6 +36,7 @@ class Quotas(Changing):
     """Witness: the quota's own status, and the refusal of a pod that would be one more (server-side dry run)."""
 
     permission = "make ResourceQuotas in the system's namespace"
+    stands = True
 
     def refusal(self, injection: Injection) -> str:
         how = _quota(injection)

@@ -38,6 +38,7 @@ class RollingOut(Changing):
     """`rollout`: the witness is a pod that the controllers made of the changed template."""
 
     permission = "change the templates of Deployments through the cluster's API server"
+    stands = True
 
     def refusal(self, injection: Injection) -> str:
         how = _how(injection)

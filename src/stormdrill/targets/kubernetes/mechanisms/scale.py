@@ -32,6 +32,7 @@ class Scaling(Changing):
     """`scale`: the witness is the workload's controller, which counts its ready pods."""
 
     permission = "scale workloads through the cluster's API server"
+    stands = True
 
     def __init__(self, clusters: Clusters) -> None:
         super().__init__(clusters)

@@ -63,6 +63,7 @@ class Swapping(Changing):
     """Witnesses: the Service's EndpointSlices, and the proxy's own count of what it touched."""
 
     permission = "lead Services through a fault proxy of stormdrill's own, which it starts in the system's namespace"
+    stands = True
     inject_timeout_s = READY_S + 10.0
     """Until the proxy is ready and the Service leads through it; the plan gives it that."""
 

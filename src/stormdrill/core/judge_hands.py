@@ -1,0 +1,63 @@
+"""What somebody else did to a fault while it was in force: what was seen from then on is no answer to the fault."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from stormdrill.core.sentences import number
+from stormdrill.core.windows import Span, all_of
+from stormdrill.model import event as ev
+from stormdrill.model.plan import Injection, Plan
+
+STOPPED_WITHIN_MS = 5000.0
+"""Of a cluster or a person that stops the run from there: the watchdog may be ahead of the run in reverting."""
+STOPPED_THERE = ("cluster", "person")
+
+
+class Hand(Struct, frozen=True):
+    """One fault that was not as it was left."""
+
+    injection: Injection
+    at_ms: float
+    gone: bool
+    others: bool
+    """Nobody in the drill is known to have done it."""
+    sentence: str
+    detail: str
+    seq: int
+
+
+def hands_of(plan: Plan, events: Sequence[ev.Recorded]) -> tuple[Hand, ...]:
+    """In the order of time. Left out: what was seen only once its revert had begun, and what a run met that was being
+    stopped in the cluster. Where a runbook had been started that may be its doing, which the drill asks for."""
+    known = {item.id: item for item in plan.injections}
+    starts = {event.injection: recorded.mono_ms for recorded, event in all_of(events, ev.InjectStarted)}
+    stops = [r.mono_ms for r, event in all_of(events, ev.AbortRequested) if event.by in STOPPED_THERE]
+    runbooks = [(recorded.mono_ms, event.runbook) for recorded, event in all_of(events, ev.RunbookStarted)]
+    found = []
+    for recorded, event in all_of(events, ev.CauseChanged):
+        at_ms, injection = recorded.mono_ms, known.get(event.injection)
+        if injection is None or at_ms >= _reverted_ms(events, event.injection, starts.get(event.injection, 0.0)):
+            continue
+        if any(stop_ms <= at_ms + STOPPED_WITHIN_MS for stop_ms in stops):
+            continue
+        runbook = next((name for began_ms, name in runbooks if began_ms <= at_ms), "")
+        by = f"after runbook {runbook} had started" if runbook else "by somebody else"
+        what = "taken away" if event.gone else "changed"
+        when = f"{number(event.after_ms / 1000)} s after it began"
+        sentence = f"{injection.fault} on {injection.instance} was {what} {when}, {by}"
+        found.append(Hand(injection, at_ms, event.gone, not runbook, sentence, event.detail, recorded.seq))
+    return tuple(sorted(found, key=lambda hand: (hand.at_ms, hand.seq)))
+
+
+def _reverted_ms(events: Sequence[ev.Recorded], injection: str, since_ms: float) -> float:
+    begun = [r.mono_ms for r, event in all_of(events, ev.RevertStarted) if event.injection == injection]
+    return min((at_ms for at_ms in begun if at_ms >= since_ms), default=math.inf)
+
+
+def taking(hands: Sequence[Hand], span: Span) -> tuple[Hand, ...]:
+    """Those that leave nothing to believe in a window: somebody took a fault away before it ended."""
+    return tuple(hand for hand in hands if hand.gone and hand.others and hand.at_ms < span.end_ms)

@@ -1,0 +1,101 @@
+"""Whether faults are still in force while they are meant to be: journals what somebody else took away meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from stormdrill.core.fold import State
+from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
+from stormdrill.errors import Unreachable
+from stormdrill.model.event import CauseChanged, Event
+from stormdrill.model.plan import Injection, Plan
+from stormdrill.ports import Stood
+
+EVERY_S = 1.0
+"""Between two rounds of looks; one after the other, so that a slow server is asked more seldom."""
+SHARE = 0.5
+"""Of the time, that looks may take at most."""
+
+
+class InForce(NamedTuple):
+    """An injection whose call was answered, and whose revert has not begun."""
+
+    injection: Injection
+    since_ms: float
+    """Its inject call."""
+
+
+def in_force(plan: Plan, state: State) -> list[InForce]:
+    """What was answered to be done and is meant to last still; of a call that wasn't, nobody knows what it left."""
+    found = []
+    for injection in plan.injections:
+        now = state.injections[injection.id]
+        if now.stage == "injected" and now.outcome == "done" and now.inject_ms is not None:
+            found.append(InForce(injection, now.inject_ms))
+    return found
+
+
+class StandingWatch:
+    """Looks until `stop`. One look may be a blip: what two in a row say is told, once."""
+
+    def __init__(
+        self,
+        in_force: Callable[[], Sequence[InForce]],
+        stands: Callable[[Injection], Stood | None],
+        record: Callable[[Event, float | None], object],
+        *,
+        on_defect: OnDefect = raise_in_thread,
+    ) -> None:
+        self._in_force = in_force
+        self._stands = stands
+        self._record = record
+        self._first: dict[tuple[str, bool], float] = {}
+        """Injection and whether all of it is gone → when that was first seen, of looks in a row."""
+        self._told: set[tuple[str, bool]] = set()
+        self._stop = threading.Event()
+        self._thread = thread("standing", self._run, on_defect)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        pause_s = EVERY_S
+        while not self._stop.wait(pause_s):
+            began_s = time.monotonic()
+            self.look()
+            pause_s = max(EVERY_S, (time.monotonic() - began_s) * (1 / SHARE - 1))
+
+    def look(self) -> None:
+        """One round over all that is in force."""
+        for one in self._in_force():
+            if self._stop.is_set():
+                return
+            if (one.injection.id, True) not in self._told:
+                self._look_at(one)
+
+    def _look_at(self, one: InForce) -> None:
+        name = one.injection.id
+        try:
+            stood = self._stands(one.injection)
+        except Unreachable:
+            stood = None
+        seen_ms = time.monotonic() * 1000  # after the answer: what a revert did meanwhile is later than its start
+        for gone in (True, False):
+            key = (name, gone)
+            if stood is None or not stood.changed or (gone and not stood.gone):
+                self._first.pop(key, None)
+            elif key not in self._first:
+                self._first[key] = seen_ms
+            elif stood.gone == gone and key not in self._told:
+                self._told.add(key)
+                first_ms = self._first[key]
+                after_ms = round(first_ms - one.since_ms, 3)
+                self._record(CauseChanged(name, gone, stood.witness, stood.changed, after_ms), first_ms)

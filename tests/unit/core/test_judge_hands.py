@@ -1,0 +1,95 @@
+"""A fault that somebody took away before its time is no test: what was seen from then on speaks neither way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from judging import evidence, judged, with_events
+from msgspec.structs import replace
+
+from stormdrill.core.evidence import Evidence
+from stormdrill.model import event as ev
+from stormdrill.model.verdict import Verdict
+
+AFTER_MS = 1200.0
+
+
+def began_ms(found: Evidence, name: str) -> float:
+    return next(r.mono_ms for r in found.events if isinstance(e := r.event, ev.InjectStarted) and e.injection == name)
+
+
+def touched(
+    found: Evidence, *, gone: bool = True, after_ms: float = AFTER_MS, more: tuple[ev.Event, ...] = ()
+) -> Verdict:
+    name = found.plan.injections[0].id
+    at_ms, last = began_ms(found, name) + after_ms, found.events[-1]
+    said = ev.CauseChanged(name, gone, "the API server", "nodes/n1: spec.taints is absent", after_ms)
+    events = [replace_at(last, number, at_ms, event) for number, event in enumerate((said, *more), 1)]
+    return judged(with_events(found, lambda recorded: recorded, events))
+
+
+def replace_at(last: ev.Recorded, number: int, at_ms: float, event: ev.Event) -> ev.Recorded:
+    return ev.Recorded(last.seq + number, last.at, at_ms, event)
+
+
+def without_runbook(found: Evidence) -> Evidence:
+    plan = replace(found.plan, experiment=replace(found.plan.experiment, runbook=None))
+    kept = tuple(r for r in found.events if not isinstance(r.event, ev.RunbookStarted | ev.RunbookFinished))
+    return replace(found, plan=plan, events=kept)
+
+
+@pytest.mark.parametrize("scenario", ["pass", "no-alert"])
+def test_a_fault_that_somebody_took_away_neither_passes_nor_fails(tmp_path: Path, scenario: str) -> None:
+    found = without_runbook(evidence(tmp_path, scenario))
+    assert judged(found).verdict == ("PASS" if scenario == "pass" else "FAIL")
+    verdict = touched(found)
+    said = f"region-loss on {found.plan.injections[0].instance} was taken away 1.2 s after it began, by somebody else"
+    assert verdict.verdict == "INVALID"
+    assert said in verdict.sentence
+    assert said in verdict.reasons
+    assert any(said in fault.detail and "spec.taints is absent" in fault.detail for fault in verdict.faults)
+    assert {one.verdict for one in verdict.objectives if one.phase.startswith("baseline")} == {"PASS"}
+    # an event's own number stands for the sentence
+    assert any(found.events[-1].seq + 1 in fault.events for fault in verdict.faults)
+
+
+def test_an_alert_that_fired_before_that_has_answered(tmp_path: Path) -> None:
+    found = without_runbook(evidence(tmp_path))
+    verdict = touched(found, after_ms=5000.0)
+    words = {one.verdict for one in verdict.objectives if one.name.startswith("alert(")}
+    assert words == {"PASS"}
+    assert verdict.verdict == "INVALID"
+
+
+def test_what_was_changed_in_part_is_no_pass(tmp_path: Path) -> None:
+    verdict = touched(without_runbook(evidence(tmp_path)), gone=False)
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert "was changed 1.2 s after it began, by somebody else" in verdict.sentence
+
+
+def test_what_failed_under_a_fault_that_was_changed_in_part_has_failed(tmp_path: Path) -> None:
+    assert touched(without_runbook(evidence(tmp_path, "no-alert")), gone=False).verdict == "FAIL"
+
+
+def test_a_runbook_may_take_the_cause_away(tmp_path: Path) -> None:
+    """That is what some are for; nobody can tell its hands from others."""
+    verdict = touched(evidence(tmp_path), after_ms=5000.0)
+    assert verdict.verdict == "PASS"
+    assert any("taken away 5 s after it began, after runbook" in fault.detail for fault in verdict.faults)
+
+
+def test_what_is_gone_once_the_revert_has_begun_is_its_doing(tmp_path: Path) -> None:
+    found = without_runbook(evidence(tmp_path))
+    name = found.plan.injections[0].id
+    begun = [r.mono_ms for r in found.events if isinstance(e := r.event, ev.RevertStarted) and e.injection == name]
+    verdict = touched(found, after_ms=min(begun) - began_ms(found, name))
+    assert verdict.verdict == "PASS"
+    assert not any("taken away" in fault.detail for fault in verdict.faults)
+
+
+@pytest.mark.parametrize("by", ["cluster", "person"])
+def test_whoever_stops_the_run_in_the_cluster_has_it_reverted_there(tmp_path: Path, by: str) -> None:
+    verdict = touched(without_runbook(evidence(tmp_path)), more=(ev.AbortRequested(by, "stopped"),))
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert not any("taken away" in fault.detail for fault in verdict.faults)
