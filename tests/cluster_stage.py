@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from stormdrill.cluster import asking, heart, hold, lease, recovering, reverting, setting, watchdog
+from stormdrill.cluster import asking, heart, hold, lease, recovering, reverting, setting, vigil, watchdog
 from stormdrill.cluster.api import Access, Answer, Api, Lost
 
 TIMED = (asking, heart, hold, lease, recovering, setting, watchdog)
@@ -148,6 +148,7 @@ class Stage:
             stage.spawn(f"heart of {beating.ledger.run}", beating._go)
 
         patches.append(patch.object(heart.Heart, "start", start))
+        patches.append(patch.object(vigil.Vigil, "start", lambda _: None))  # there is a watchdog when the test says so
         for each in patches:
             each.start()
         try:

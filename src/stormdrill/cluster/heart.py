@@ -13,10 +13,13 @@ from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import OPEN, Book, Ended, Ledger
 from stormdrill.errors import Unreachable
 
-SILENT_S = 30.0
-"""How long the watchdog may say nothing while the ledger can be read; its pod may have to be made again elsewhere."""
-
 READ_S = 1.0
+NOBODY = "nobody would revert if this machine vanished"
+
+
+def beat_every_s(lease_s: float) -> float:
+    """How often the watchdog says that it is there."""
+    return max(1.0, lease_s / 2)
 
 
 @dataclass(slots=True)
@@ -31,8 +34,11 @@ class Heart:
     """What went wrong last."""
     _why: str = ""
     _book: Book | None = None
+    beats: int = 0
+    """Signs of life of the watchdog, as often as a new one was read."""
     _beat: object = None
     _beat_s: float = 0.0
+    _read_s: float = 0.0
     _over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
@@ -76,15 +82,27 @@ class Heart:
                 self._why = self._why or f"stopped by a person: {book.stop}"
             elif book.state != OPEN:
                 self._why = self._why or f"the ledger is {book.state}: {book.why}"
-            beat = book.watchdog.get("beat")
+            said, self._read_s = book.watchdog, time.monotonic()
+            beat = (said.get("pod"), said.get("beat"), said.get("at"))
             if beat != self._beat:
-                self._beat, self._beat_s = beat, time.monotonic()
-            elif self.watched and (silent_s := time.monotonic() - self._beat_s) > self._patience_s:
-                self._why = self._why or f"the watchdog has said nothing for {silent_s:.0f} s"
+                self._beat, self._beat_s, self.beats = beat, self._read_s, self.beats + 1
+            if self.watched and isinstance(lacks := said.get("missing"), list) and lacks:
+                told = "; ".join(map(str, lacks))
+                self._why = self._why or f"the watchdog may no longer {told}: {NOBODY}"
 
     @property
-    def _patience_s(self) -> float:
-        return max(SILENT_S, 3 * self.lease.duration_s)
+    def stopped(self) -> bool:
+        return self._over.is_set()
+
+    @property
+    def silent_s(self) -> float:
+        """How old the watchdog's last sign of life was when the ledger was read last."""
+        return self._read_s - self._beat_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long the watchdog may say nothing while the ledger can be read: three signs of life, or the Lease."""
+        return max(3 * beat_every_s(self.lease.duration_s), self.lease.duration_s)
 
     def _now(self) -> str:
         if self.lease.lost:

@@ -27,11 +27,13 @@ from stormdrill.cluster.reverting import Reverter, at_once, lanes_of
 from stormdrill.cluster.setting import Setting
 from stormdrill.cluster.strangers import Others
 from stormdrill.cluster.undoing import DONE, FAILED, SUPERSEDED, Runs, together, undo
+from stormdrill.cluster.vigil import Vigil
 from stormdrill.errors import Refused, StormdrillError, Unreachable
 from stormdrill.model.undo import InCluster
 
 LOOK_S = 0.05
 NOTE_S = 3.0
+NOW_S = 1.0
 ACQUIRE_S = 30.0
 """To see that a Lease which somebody else has left is not renewed any more."""
 END_S = 10.0
@@ -79,6 +81,8 @@ class Hold:
     _lease: Lease = field(init=False)
     _ledger: Ledger = field(init=False)
     _heart: Heart = field(init=False)
+    _vigil: Vigil | None = None
+    """Once the watchdog is there."""
     _armed: dict[str, Armed] = field(default_factory=dict)
     _expires_s: dict[str, float] = field(default_factory=dict)
     """By the Lease's clock."""
@@ -130,6 +134,8 @@ class Hold:
             rivals.refuse(self.api, self.suite, self.run, self.drills)
             setting.watchdog(self.ready_s, self.trouble)
             self._heart.watched = True
+            self._vigil = self._looking_after(setting)
+            self._vigil.start()
             setting.anchors()
             self._alive()
         except BaseException as error:
@@ -213,6 +219,15 @@ class Hold:
         """Why the run must end; empty when all is well. Once it says something it goes on doing so."""
         return self._heart.trouble()
 
+    def trouble_now(self) -> str:
+        """The same after a look at the cluster: before another reason is told for what may be its consequence."""
+        if not self.trouble():
+            with contextlib.suppress(Unreachable):
+                self._heart.read(self._ledger.read(Until(NOW_S)))
+                if self._vigil is not None and (why := self._vigil.look()):
+                    self._heart.give_up(why)
+        return self.trouble()
+
     def abandon(self, why: str) -> None:
         """Nothing is changed any more, and nobody waited for: `open` ends, too."""
         self._heart.give_up(why)
@@ -225,6 +240,7 @@ class Hold:
             left = reverter.look_again(list(self._armed.values()), self._elsewhere())
         if not left:
             return self._take_down("the run has ended; reverted by the runner", refused=False)
+        self._stop_looking()
         try:
             self._ledger.turn(REVERTING, f"left to the watchdog: {'; '.join(left)}"[:2000])
         except Unreachable as error:
@@ -233,6 +249,13 @@ class Hold:
         return tuple(left)
 
     # inside
+
+    def _looking_after(self, setting: Setting) -> Vigil:
+        return Vigil(self.api, self._heart, setting.job, setting.make, setting.waits, self.drills, self.tell)
+
+    def _stop_looking(self) -> None:
+        if self._vigil is not None:
+            self._vigil.stop()
 
     def _undo(self, entry: Armed, *, fence: bool = True) -> Undone:
         made = [word for word in entry.undos if (entry.injection, word) not in self._never]
@@ -347,6 +370,7 @@ class Hold:
         """Everything of the run's own. Nothing is armed, or everything was reverted."""
         setting, left = self._setting(), list[str]()
         self._heart.ending = True
+        self._stop_looking()  # before the Job is taken away for good
         steps: list[Callable[[], None]] = []
         for name in self._elsewhere() if refused else ():
             path = objects.anchor_path(self.run, name)

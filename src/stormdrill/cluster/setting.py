@@ -62,10 +62,7 @@ class Setting:
     def watchdog(self, within_s: float, trouble: Callable[[], str]) -> None:
         """Make the Job and wait until it says that it watches. Raises Refused with what its pod says."""
         ledger = self.ledger
-        manifest = job.manifest(
-            ledger.run, ledger.suite, self.account, self.image, self.pull, self.keep_off, self.nodes, self.priority
-        )
-        objects.create(self.api, self.jobs, manifest, Until(LIMIT_S))
+        self.make(Until(LIMIT_S))
         end_s = time.monotonic() + within_s
         while True:
             if why := trouble():
@@ -88,6 +85,18 @@ class Setting:
                 after = "" if hopeless else f" within {within_s:g} s"
                 raise Refused(f"the watchdog ({self.image}) did not begin{after}: {waits}")
             time.sleep(LOOK_S)
+
+    def make(self, until: Until) -> None:
+        """The watchdog's Job. Raises Refused, Unreachable."""
+        run, suite = self.ledger.run, self.ledger.suite
+        manifest = job.manifest(
+            run, suite, self.account, self.image, self.pull, self.keep_off, self.nodes, self.priority
+        )
+        objects.create(self.api, self.jobs, manifest, until)
+
+    def waits(self) -> str:
+        """Why its pod has not begun. Raises Unreachable."""
+        return job.why_waiting(self._pods())[0]
 
     def anchors(self) -> None:
         """Raises Refused where a namespace doesn't take one."""

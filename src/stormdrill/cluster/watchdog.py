@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stormdrill.cluster import naming, rights
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until, read, text
 from stormdrill.cluster.changes import Undone
+from stormdrill.cluster.heart import beat_every_s
 from stormdrill.cluster.lease import Lease, Watch
 from stormdrill.cluster.ledger import CLOSED, OPEN, REVERTING, Armed, Book, Closed, Ended, Ledger, now
 from stormdrill.cluster.reverting import Reverter, shown
@@ -30,6 +32,9 @@ ASK_S = 2.0
 NEVER_SEEN_S = 60.0
 """How long the ledger may be missing before it was ever read: the Job is made after it."""
 FIRST_AGAIN_S, LONGEST_AGAIN_S = 0.5, 10.0
+RIGHTS_S = 10.0
+"""In this time each right has been asked for again, where there are not very many."""
+MOST_RIGHTS = 40
 TURNS = 5
 """After so many failures to close the ledger it reverts all the same."""
 BY = "watchdog"
@@ -67,6 +72,10 @@ class Watchdog:
     _pause_s: float = FIRST_AGAIN_S
     _missing: tuple[str, ...] | None = None
     """Rights that were found missing; None before that was asked."""
+    _doubted: list[rights.Right] = field(default_factory=list)
+    """Rights that were found missing once, and are asked for again at once."""
+    _turn: int = 0
+    """How many rights were asked for again until now."""
 
     def __post_init__(self) -> None:
         self._ledger = Ledger(self.api, self.suite, self.run)
@@ -219,12 +228,12 @@ class Watchdog:
         """Into the ledger, often enough; the first time with what it may do. Never raises."""
         if self.book is None:
             return
-        every_s = max(1.0, _number(self.book.about, "lease_s", 10.0) / 2)
-        if self.now() - self._beaten_s < every_s:
+        due = self.now() - self._beaten_s >= beat_every_s(_number(self.book.about, "lease_s", 10.0))
+        if not due and not self._doubted:
             return
         try:
-            if self._missing is None:  # asked once a run: whoever goes on after a kill has more urgent things to do
-                self._missing = () if self.book.watchdog.get("ready") else self._rights(self.book.about)
+            if not self._look_at_rights(self.book) and not due:
+                return
             self._beat += 1
             told = {"ready": not self._missing, "missing": self._missing, "beat": self._beat, "at": now()}
             told |= {"pod": os.environ.get("HOSTNAME", ""), "reverting": self.reverting}
@@ -233,11 +242,38 @@ class Watchdog:
         except StormdrillError as error:
             self.tell(f"no sign of life could be written: {error}")
 
-    def _rights(self, about: Mapping[str, object]) -> tuple[str, ...]:
+    def _look_at_rights(self, book: Book) -> bool:
+        """All of them at first, then some at a time; whether others are missing than before. Raises Unreachable the
+        first time."""
+        before = self._missing
+        if before is None:  # whoever goes on after a kill has more urgent things to do
+            asked = [] if book.watchdog.get("ready") else self._rights(book.about)
+            self._missing = tuple(map(str, rights.missing(self.api, asked, Until(30.0))))
+        elif not self.reverting:  # then the undos themselves tell
+            with contextlib.suppress(Unreachable):
+                self._missing = self._missing_now(before, self._doubted or self._next_rights(book.about))
+        return self._missing != before
+
+    def _missing_now(self, before: tuple[str, ...], asked: Sequence[rights.Right]) -> tuple[str, ...]:
+        """Only what is found missing twice: rules that are just being replaced are there again."""
+        found, seen = rights.missing(self.api, asked, Until(ASK_S)), set(self._doubted)
+        self._doubted = [right for right in found if right not in seen and str(right) not in before]
+        answered = {str(right) for right in asked}
+        lasting = [str(right) for right in found if right not in self._doubted]
+        return tuple(dict.fromkeys([*(right for right in before if right not in answered), *lasting]))
+
+    def _next_rights(self, about: Mapping[str, object]) -> list[rights.Right]:
+        """Whose turn it is, so that each has it about every RIGHTS_S."""
+        everything = self._rights(about)
+        at_once = math.ceil(len(everything) * beat_every_s(_number(about, "lease_s", 10.0)) / RIGHTS_S)
+        begin, self._turn = self._turn % len(everything), self._turn + min(at_once, MOST_RIGHTS)
+        return (everything + everything)[begin : begin + min(at_once, MOST_RIGHTS, len(everything))]
+
+    def _rights(self, about: Mapping[str, object]) -> list[rights.Right]:
         listed = about.get("needs")
         needs = [rights.Right.of(item) for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
         own = rights.of_watchdog(self.suite, self._lease().name, self._namespaces())
-        return tuple(str(right) for right in rights.missing(self.api, [*own, *needs], Until(30.0)))
+        return list(dict.fromkeys([*own, *needs]))
 
 
 def watch(dog: Watchdog, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -434,17 +434,6 @@ def test_what_is_left_at_the_end_is_reverted_side_by_side(cluster: FakeCluster) 
     assert replicas(cluster) == 3
 
 
-def test_a_silent_watchdog_ends_the_run(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stormdrill.cluster import heart
-
-    monkeypatch.setattr(heart, "SILENT_S", 0.1)
-    held = hold(cluster)
-    held.open()
-    cluster.registry.end("jobs", SUITE, "stormdrill-r1-watchdog")
-    eventually(lambda: "the watchdog has said nothing" in held.trouble(), "it is missed", 15.0)
-    assert held.close() == ()
-
-
 # recovering
 
 
