@@ -91,7 +91,8 @@ def plan(cluster: FakeCluster | Mapping[str, Mapping[str, Any]], run: str) -> Pl
         return found
 
     selector = there(SERVICE)["spec"]["selector"]
-    late = {**selector, "app": "late"}
+    swapped = [Element(("spec", "selector", naming.LABEL), json.dumps(run))]
+    swapped += [Element(("spec", "selector", name), "", json.dumps(value)) for name, value in selector.items()]
     gone = Element(("status", "capacity", "nvidia.com/gpu"), '"0"', '"4"')
     image = ("spec", "template", "spec", "containers", "[name=gateway]", "image")
     bad = Element(image, '"platform:2"', '"platform:1"')
@@ -105,10 +106,7 @@ def plan(cluster: FakeCluster | Mapping[str, Mapping[str, Any]], run: str) -> Pl
         "late-dependency/gateway": [
             created(ORIGINAL, run, original),
             created(PROXY, run, proxy),
-            patch_of(
-                there(SERVICE), SERVICE, run, "late-dependency/gateway",
-                Element(("spec", "selector"), json.dumps(late), json.dumps(selector)),
-            ),
+            patch_of(there(SERVICE), SERVICE, run, "late-dependency/gateway", *swapped),
         ],
         "segmentation/eu": [policy(run)],
         "gpu-pool-outage/eu-gpu-1": [

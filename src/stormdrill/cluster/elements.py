@@ -256,7 +256,7 @@ def _alone(element: Element, elements: Sequence[Element], there: object) -> bool
     held = _get(there, element.path[:-1])
     put = _beside(element, elements)
     names = {one.path[-1] for one in put}
-    return isinstance(held, dict) and bool(held) and held.keys() <= names and all(state(o, there) == OURS for o in put)
+    return isinstance(held, dict) and bool(held) and held.keys() <= names and all(state(o, there) != OTHER for o in put)
 
 
 def _same_text(one: object, other: object) -> bool:
