@@ -15,6 +15,7 @@ from stormdrill.core.demand import Demand
 from stormdrill.core.judge_metrics import RATES, quantile_of
 from stormdrill.model import event as e
 from stormdrill.model.expression import Comparison
+from stormdrill.model.mechanism import BLOCKED
 from stormdrill.model.plan import Plan
 from stormdrill.ports import LiveLoad
 from stormdrill.spec.expression import UNITS
@@ -73,6 +74,8 @@ class Scene:
         self._armed: dict[str, e.Armed] = {}
         self._bit: dict[str, dict[str, e.EffectObserved]] = {}
         """Witness → injection → what it saw."""
+        self._through: set[str] = set()
+        """Whoever was seen to reach what policy forbids."""
         self._gone: dict[str, e.RevertVerified] = {}
         self._told: dict[str, set[str]] = {}
         """Witness, or empty for the end, → the injections of which a line has spoken."""
@@ -218,6 +221,14 @@ class Scene:
         if event.fault != "runbook":
             self._armed[event.injection] = event
         return []
+
+    @_tell.register
+    def _(self, event: e.Reading, at_ms: float) -> list[Line]:
+        """Of metrics only that a connection came through which policy forbids: nothing else says so."""
+        if event.metric != BLOCKED or event.value != 0 or event.instance in self._through:
+            return []
+        self._through.add(event.instance)
+        return [Line("fault", "NOT blocked", f"{event.instance} reached {event.labels.get('to', 'what is forbidden')}")]
 
     @_tell.register
     def _(self, event: e.Injected, at_ms: float) -> list[Line]:

@@ -120,8 +120,9 @@ def _rulings(
     if case.plan.injections and case.inject is None:
         rulings.append(("INCONCLUSIVE", "nothing was injected"))
     elif case.plan.injections:
-        rulings += [("FAIL", why) for why in let_through(case)]
-        rulings += _fault_rulings(faults)
+        through = let_through(case)
+        rulings += [("FAIL", why) for why in through.values()]
+        rulings += _fault_rulings([fault for fault in faults if (fault.name, fault.target) not in through])
         rulings += [("INVALID" if hand.gone else DOUBT, hand.sentence) for hand in case.hands if hand.others]
         rulings += [("INCONCLUSIVE", why) for why in ended_early(case) if not stopped and trip is None]
     if left:

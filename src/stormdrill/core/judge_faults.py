@@ -147,6 +147,8 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         details.append("it was never injected")
     elif spoilt is not None:
         details.append(spoilt.why)
+    elif not effects and _got_through(case, injection):
+        details.append("it was tried, and nothing blocked it")
     elif not effects and (shared := _felt_by_others(case, injection)):
         details.append(shared)
     elif not effects:
@@ -182,16 +184,22 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
     )
 
 
-def let_through(case: Case) -> tuple[str, ...]:
-    """Sentences on what policy forbids and what passed all the same: that is what a segment is tried for."""
-    found = []
+def let_through(case: Case) -> dict[tuple[str, str], str]:
+    """Fault and instance → a sentence on what policy forbids and what passed all the same: that is what a segment is
+    tried for."""
+    found = {}
     for injection in case.plan.injections:
-        if not isinstance(injection.how, Segment):
-            continue
-        for _, reading in all_of(case.events, ev.Reading):
-            if reading.metric == BLOCKED and reading.instance == injection.instance and reading.value == 0:
-                found.append(f"{injection.fault}: {reading.instance} reached {injection.how.to}, which is forbidden")
-    return tuple(dict.fromkeys(found))
+        if isinstance(injection.how, Segment) and _got_through(case, injection):
+            why = f"{injection.fault}: {injection.instance} reached {injection.how.to}, which is forbidden"
+            found[injection.fault, injection.instance] = why
+    return found
+
+
+def _got_through(case: Case, injection: Injection) -> bool:
+    return isinstance(injection.how, Segment) and any(
+        reading.metric == BLOCKED and reading.instance == injection.instance and reading.value == 0
+        for _, reading in all_of(case.events, ev.Reading)
+    )
 
 
 def _felt_by_others(case: Case, injection: Injection) -> str:

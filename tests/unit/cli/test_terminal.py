@@ -232,3 +232,10 @@ def test_waiting_for_what_is_in_flight_does_not_lower_the_rate_of_the_last_phase
         scene.figures_are(LiveLoad(sent=30 if second <= 4 else 0), {}, second * 1000.0)
     (line,) = scene.tell(ev.Recorded(2, "", 4_000.0, ev.PhaseEntered("end", 0.0)))
     assert line.text == "30/s sent"
+
+
+def test_a_forbidden_connection_that_came_through_is_told_once() -> None:
+    scene = Scene()
+    tried = [ev.Reading("segmentation_blocked", "edge-1", value, {"to": "feed:8080"}) for value in (1.0, 0.0, 0.0)]
+    lines = [line for event in tried for line in scene.tell(ev.Recorded(1, "", 0.0, event))]
+    assert [(line.state, line.text) for line in lines] == [("NOT blocked", "edge-1 reached feed:8080")]

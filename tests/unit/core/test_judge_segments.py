@@ -51,6 +51,9 @@ def test_what_got_through_fails_and_says_from_where_to_where(tmp_path: Path) -> 
     verdict = tried(tmp_path, 0.0)
     assert verdict.verdict == "FAIL"
     assert "reached feed:8080, which is forbidden" in verdict.sentence
+    (told,) = {fault.detail.partition(";")[0] for fault in verdict.faults if not fault.bit}
+    assert told == "it was tried, and nothing blocked it"
+    assert not [why for why in verdict.reasons if "was not seen to bite" in why]
 
 
 def test_what_nobody_could_try_shows_nothing(tmp_path: Path) -> None:
