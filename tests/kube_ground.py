@@ -163,6 +163,12 @@ def clear(api: Api, tell: Callable[[str], None] = print) -> None:
                 sweep(api, name)
             api.call("DELETE", f"/api/v1/namespaces/{name}")
             leaving.append((api, name))
+    for kind in ("clusterroles", "clusterrolebindings"):
+        path = f"/apis/rbac.authorization.k8s.io/v1/{kind}"
+        roles = objects(api.call("GET", path, query={"labelSelector": SESSION_LABEL}).read().get("items"))
+        for one in roles:
+            if labels_of(one)[SESSION_LABEL] != SESSION:
+                api.call("DELETE", f"{path}/{at(one, 'metadata', 'name')}")
     nodes = objects(api.call("GET", "/api/v1/nodes", query={"labelSelector": LABELLED}).read().get("items"))
     for node in nodes:
         _open_again(api, node)

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +21,10 @@ from urllib.parse import urlencode
 import yaml
 
 from cluster_rig import created, patch_of, scaled
+from kube_ground import SESSION, SESSION_LABEL
 from kube_rig import REAL, Kube
 from stormdrill.cluster import naming
-from stormdrill.cluster.api import Api
+from stormdrill.cluster.api import MERGE_PATCH, Api
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.rights import Right
@@ -165,6 +165,7 @@ class Held:
 
 def strictly(kube: Kube, documents: Sequence[Any]) -> None:
     """By server-side apply, which refuses unknown fields."""
+    mine = {SESSION_LABEL: SESSION}
     for one in documents:
         root = f"/apis/{one['apiVersion']}" if "/" in one["apiVersion"] else f"/api/{one['apiVersion']}"
         namespace, name = one["metadata"].get("namespace"), one["metadata"]["name"]
@@ -172,6 +173,7 @@ def strictly(kube: Kube, documents: Sequence[Any]) -> None:
         query = urlencode({"fieldManager": "stormdrill-tests", "fieldValidation": "Strict", "force": "true"})
         kube.do("PATCH", f"{root}{where}/{one['kind'].lower()}s/{name}?{query}", one, APPLY)
         if one["kind"].startswith("ClusterRole"):
+            kube.do("PATCH", f"{root}/{one['kind'].lower()}s/{name}", {"metadata": {"labels": mine}}, MERGE_PATCH)
             kube.cleaning.append(partial(kube.api.call, "DELETE", f"{root}/{one['kind'].lower()}s/{name}"))
 
 
@@ -257,9 +259,11 @@ def a_runner(held: Held) -> Iterator[subprocess.Popen[str]]:
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
         },
+        stdin=subprocess.PIPE,  # it ends with whoever began it
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
         assert process.stdout.readline().strip() == "harmed", "the runner ended early"
@@ -267,6 +271,7 @@ def a_runner(held: Held) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.wait()
+        process.stdin.close()
         process.stdout.close()
 
 
@@ -282,7 +287,8 @@ def main() -> None:
     held.harm(holding)
     sys.stdout.write("harmed\n")
     sys.stdout.flush()
-    threading.Event().wait()
+    sys.stdin.read()
+    os._exit(1)  # as one that was killed
 
 
 if __name__ == "__main__":

@@ -150,9 +150,7 @@ class Kube:
             free += [] if why else [name]
         if len(free) < count:
             said = "; ".join(taken) or f"kubectl label node NAME {LABELLED}"
-            pytest.skip(
-                f"{count} nodes with the label {LABELLED} and without others' pods are needed, {len(free)} are: {said}"
-            )
+            pytest.skip(f"too few nodes have the label {LABELLED} and no others' pods, {len(free)} of {count}: {said}")
         return free[:count]
 
     def astray(self) -> list[str]:
