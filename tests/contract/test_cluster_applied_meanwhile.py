@@ -23,10 +23,11 @@ from stormdrill.cluster.api import JSON_PATCH, MERGE_PATCH, Api
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.changing import apply
 from stormdrill.cluster.undoing import undo
-from stormdrill.model.mechanism import How, Nodes, Rollout, Scale, Toxic
+from stormdrill.model.mechanism import Capacity, How, Nodes, Rollout, Scale, Toxic
 from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import KubePatch
 from stormdrill.targets.kubernetes.mechanism import Applies, Changing
+from stormdrill.targets.kubernetes.mechanisms.capacity import Withdrawing
 from stormdrill.targets.kubernetes.mechanisms.nodes import LosingNodes
 from stormdrill.targets.kubernetes.mechanisms.rollout import RollingOut
 from stormdrill.targets.kubernetes.mechanisms.scale import Scaling
@@ -39,6 +40,8 @@ Manifest = dict[str, Any]
 SCALED = Scale("deployments/worker-eu", PLATFORM, 3)
 RELEASED = Rollout("deployments/gateway-eu", PLATFORM, "", "platform:bad", {"LEAK": "1"}, ("sleep", "9"), unready=True)
 SLOW = Toxic(("a>b",), "delay", delay_ms=20.0, service=f"{PLATFORM}/gateway-eu")
+PLUGIN = f"/apis/apps/v1/namespaces/{PLATFORM}/daemonsets/plugin"
+WITHDRAWN = Capacity(("eu-gpu-1",), "nvidia.com/gpu", f"{PLATFORM}/plugin")
 LOST = Nodes(("eu-cpu-1",), "taint")
 
 
@@ -54,6 +57,11 @@ def a_world() -> FakeCluster:
     rig.small_world(made)
     address = {"type": "ClusterIP", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"]}
     made.registry.change("services", PLATFORM, "gateway-eu", lambda service: service["spec"].update(address))
+    labels = {"app": "plugin"}
+    pod = {"containers": [{"name": "main", "image": "plugin:1"}], "nodeSelector": {"pool": "gpu"}}
+    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
+    metadata = {"name": "plugin", "namespace": PLATFORM}
+    made.apply({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec})
     return made
 
 
@@ -78,7 +86,7 @@ def harm(cluster: FakeCluster, how: How) -> KubePatch:
     if isinstance(how, Toxic):
         word = Swapping(clusters, ImagePolicy("stormdrill:test"))
     else:
-        word = {Scale: Scaling, Rollout: RollingOut, Nodes: LosingNodes}[type(how)](clusters)  # type: ignore[abstract]
+        word = {Scale: Scaling, Rollout: RollingOut, Nodes: LosingNodes, Capacity: Withdrawing}[type(how)](clusters)  # type: ignore[abstract]
     one = injection("word", how)
     change = word.changes(one)[-1]
     assert isinstance(change.undo, KubePatch)
@@ -155,6 +163,14 @@ def with_env(manifest: Manifest) -> None:
     manifest["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "MODE", "value": "x"}]
 
 
+def elsewhere(manifest: Manifest) -> None:
+    manifest["spec"]["template"]["spec"]["nodeSelector"] = {"pool": "other"}
+
+
+def anywhere(manifest: Manifest) -> None:
+    del manifest["spec"]["template"]["spec"]["nodeSelector"]
+
+
 def key_added(manifest: Manifest) -> None:
     manifest["spec"]["selector"]["track"] = "stable"
 
@@ -185,6 +201,10 @@ def tainted(manifest: Manifest) -> None:
         (RELEASED, GATEWAY, same),
         (RELEASED, GATEWAY, next_image),
         (RELEASED, GATEWAY, with_env),
+        (WITHDRAWN, PLUGIN, same),
+        (WITHDRAWN, PLUGIN, next_image),
+        (WITHDRAWN, PLUGIN, elsewhere),
+        (WITHDRAWN, PLUGIN, anywhere),
         (LOST, NODE, same),
         (LOST, NODE, tainted),
     ],
