@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 import cluster_rig as rig
-from cluster_rig import WORKER, patch_of, scaled
+from cluster_rig import GPU_NODE, WORKER, patch_of, scaled
 from fake_cluster import FakeCluster, scenes
+from fake_cluster.registry import Admitted
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import JSON_PATCH, MERGE_PATCH, Api
-from stormdrill.cluster.changing import apply
+from stormdrill.cluster.changing import apply, dry_run
 from stormdrill.cluster.owning import is_sole
 from stormdrill.cluster.undoing import undo
+from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.undo import Element, KubePatch
 
 SET = "/apis/apps/v1/namespaces/platform/deployments"
@@ -98,6 +100,40 @@ def test_what_somebody_wrote_to_the_same_value_since_is_not_taken_for_the_faults
     undone = undo(api, word)
     assert undone.word == "failed"
     assert read(cluster, RELEASE)["spec"]["replicas"] == 0
+
+
+def stripping(cluster: FakeCluster) -> None:
+    """As a webhook does that takes away annotations which it doesn't know."""
+
+    def strip(asked: Admitted) -> None:
+        held = (asked.obj or {}).get("metadata", {}).get("annotations", {})
+        for name in [name for name in held if name.startswith(naming.PREFIX)]:
+            del held[name]
+
+    cluster.registry.admission(strip)
+
+
+def test_where_no_marker_would_stay_nothing_is_harmed(cluster: FakeCluster) -> None:
+    stripping(cluster)
+    api = Api(cluster.admin)
+    gone = Element(("status", "allocatable", "nvidia.com/gpu"), '"0"', '"4"')
+    for change in (
+        patch_of(read(cluster, WORKER), WORKER, "r1", "a", scaled(0, 3)),
+        patch_of(read(cluster, GPU_NODE), GPU_NODE, "r1", "a", gone, status=True),
+    ):
+        with pytest.raises(Refused, match="the server takes the marker off"):
+            dry_run(api, change, "r1", "a")
+    assert read(cluster, WORKER)["spec"]["replicas"] == 3
+
+
+def test_a_marker_that_was_taken_off_in_spite_of_that_is_no_success(cluster: FakeCluster) -> None:
+    stripping(cluster)
+    api = Api(cluster.admin)
+    change = patch_of(read(cluster, RELEASE), RELEASE, "r1", "a", scaled(0, 3))
+    with pytest.raises(Unreachable, match="the server takes the marker off"):
+        apply(api, change, "r1", "a", lambda: None)
+    assert undo(api, change.undo).word == "done"
+    assert read(cluster, RELEASE)["spec"]["replicas"] == 3
 
 
 OURS = naming.manager(naming.marker("r1", "a"))

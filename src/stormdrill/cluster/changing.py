@@ -165,6 +165,7 @@ class _Attempt:
         while (answer := self._send("PATCH", word, draft.ops, version, status=False)) is None or not answer.good:
             if version in self.refused:
                 raise self._not_made(self.refused[version])
+        self._kept(word, answer.read())
 
     def _strangers(self, there: dict[str, object], own: str) -> None:
         """Another run's change on the same object: what is there now is not how it is without drills. A marker whose
@@ -191,8 +192,17 @@ class _Attempt:
         """What the server made of it must be what the undo will look for."""
         found = zip(word.elements, states(word.elements, stored), strict=True)
         strange = [shown(e, stored) for e, now in found if now != OURS and e.ours != e.before]
-        if strange and not word.subresource:
+        if word.subresource:
+            return
+        if strange:
             said = f"the server keeps something else than what was sent, so that no undo would know it: {strange[0]}"
+            raise self._not_made(said) if self.dry else Unreachable(f"{self.path}: {said}")
+        self._kept(word, stored)
+
+    def _kept(self, word: KubePatch, stored: dict[str, object]) -> None:
+        """An admission webhook may take away annotations that it doesn't know."""
+        if word.marker not in under(stored, "metadata", "annotations"):
+            said = f"the server takes the marker off, by which the undo knows its own (annotation {word.marker})"
             raise self._not_made(said) if self.dry else Unreachable(f"{self.path}: {said}")
 
     # creations
