@@ -138,6 +138,10 @@ class Contacts(Protocol):
         """As it is known to stand; asks nobody."""
         ...
 
+    def contacts_now(self) -> Sequence[Contact]:
+        """As it stands after a look, which takes a second or a few."""
+        ...
+
 
 class Target(Protocol):
     """Where systems run. Owns the inventory; never decides."""

@@ -292,6 +292,18 @@ class _Session:
             there = lambda: in_force(self.plan, self.conductor.state)  # noqa: E731  (read while the run goes on)
             yield StandingWatch(there, self.target.stands, self._record, on_defect=self._failed)
 
+    def _stop_for(self, by: Literal["guard", "load"], reason: str) -> str:
+        """Unless that follows from something else, which is told and returned then: a cluster that was taken away."""
+        if isinstance(self.target, Contacts):
+            from stormdrill.engine.contact import reason as told
+
+            for one in self.target.contacts_now():
+                if one.over:
+                    self._abort(one.by, told(one))
+                    return told(one)
+        self.conductor.abort(by, reason)
+        return ""
+
     def _abort(self, by: Literal["person", "cluster"], reason: str) -> None:
         self.conductor.abort(by, reason)
 
@@ -326,7 +338,7 @@ class _Session:
             entries=sent.entries,
             token=token,
             tell=self._record,
-            stop_run=lambda reason: self.conductor.abort("load", reason),
+            stop_run=lambda reason: self._stop_for("load", reason),
             announce=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201  (to a person, and to no record)
             ceiling_per_s=usable_per_s(),
             inside=sent.inside,
@@ -377,7 +389,7 @@ class _Session:
             sight,
             armed=lambda: armed(self.plan, self.conductor.state, time.monotonic() * 1000),
             record=self._record,
-            trip=lambda reason: self.conductor.abort("guard", reason),
+            trip=lambda reason: self._stop_for("guard", reason),
             trigger=use.start if use else None,
             shown=_shown(self.plan),
             show=self._show,

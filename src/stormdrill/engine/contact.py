@@ -60,5 +60,9 @@ class ContactWatch:
                 self._record(ClusterBack(one.cluster, away_ms, said), now_ms)
             if one.over and one.cluster not in self._over:
                 self._over.add(one.cluster)
-                where = f" (cluster {one.cluster})" if one.cluster else ""
-                self._abort(one.by, f"{one.over}{where}")
+                self._abort(one.by, reason(one))
+
+
+def reason(one: Contact) -> str:
+    """Why the run ends, of one that is over."""
+    return f"{one.over} (cluster {one.cluster})" if one.cluster else one.over

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from stormdrill.core.fold import State
 from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
-from stormdrill.model.event import ConditionHeld, Event, GuardTripped
+from stormdrill.model.event import ConditionHeld, Event, GuardTripped, Warned
 from stormdrill.model.expression import AlertWithin, Expression
 from stormdrill.model.plan import Plan
 from stormdrill.ports import Held
@@ -45,7 +45,7 @@ class Guards:
         *,
         armed: Callable[[], bool],
         record: Callable[[Event, float | None], object],
-        trip: Callable[[str], None],
+        trip: Callable[[str], object],
         trigger: Expression | None,
         shown: Mapping[str, Expression],
         show: Callable[[Mapping[str, float]], None],
@@ -118,7 +118,9 @@ class Guards:
 
     def _stop_it(self, guard: Expression, look: Held, now_s: float, detail: str) -> bool:
         """The run is stopped first: whatever the record may be worth, the harm ends. It is dated when it was seen."""
-        self._trip(f"guard {guard.text}: {detail}")
+        if other := self._trip(f"guard {guard.text}: {detail}"):
+            self._record(Warned(f"guard {guard.text} saw what follows from something else: {other}"), now_s * 1000)
+            return True
         value = _finite(look.value)
         if look.value is not None and value is None:
             detail += f", the last value was {look.value}"

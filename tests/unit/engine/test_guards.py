@@ -10,7 +10,7 @@ from watch_world import until
 
 from stormdrill.core.fold import State
 from stormdrill.engine.guards import BLIND_S, Guards, armed
-from stormdrill.model.event import ConditionHeld, Event, GuardTripped
+from stormdrill.model.event import ConditionHeld, Event, GuardTripped, Warned
 from stormdrill.model.expression import Comparison, Expression
 from stormdrill.ports import Held
 from synthetic_run import Knobs, make_plan
@@ -85,6 +85,13 @@ def test_the_run_is_stopped_before_the_record_is_written() -> None:
     with pytest.raises(OSError, match="no space"):
         world.guards.look(1.0)
     assert world.done == ["guard depth > 9: held for 0 s"]
+
+
+def test_what_follows_from_something_else_is_no_guard_that_trips() -> None:
+    world = World(Held(True, 10.0), AT_ONCE)
+    world.guards._trip = lambda _: "the namespace goes"
+    assert world.guards.look(100.0)
+    assert world.done == [Warned("guard depth > 9 saw what follows from something else: the namespace goes")]
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])

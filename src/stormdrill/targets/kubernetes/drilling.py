@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, runtime_checkable
 
 from stormdrill.cluster import naming, rights
@@ -207,6 +208,13 @@ class Drilling:
     def contacts(self) -> Sequence[Contact]:
         """How the run stands in each cluster; asks nobody."""
         return [_contact(cluster, held) for cluster, held in list(self.clusters.holds.items())]
+
+    def contacts_now(self) -> Sequence[Contact]:
+        """The same after a look at each of them, side by side."""
+        holds = list(self.clusters.holds.values())
+        with ThreadPoolExecutor(max_workers=max(1, len(holds))) as pool:
+            list(pool.map(Hold.trouble_now, holds))
+        return self.contacts()
 
     def keeping(
         self, client: KeeperClient, stopping: Callable[[], str], redact: Callable[[str], None]

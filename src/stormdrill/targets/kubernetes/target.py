@@ -89,7 +89,7 @@ class KubernetesTarget:
             self.clusters, self.mechanisms, injections, also=also, off=self.unfit, lasts_s=lasts_s
         )
         self.keeping, self.hands = self._drilling.keeping, self._drilling.hands
-        self.contacts = self._drilling.contacts
+        self.contacts, self.contacts_now = self._drilling.contacts, self._drilling.contacts_now
 
     # --- before anything is touched --------------------------------------------------------------------------
 
