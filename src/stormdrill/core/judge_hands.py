@@ -15,6 +15,8 @@ from stormdrill.model.plan import Injection, Plan
 STOPPED_WITHIN_MS = 5000.0
 """Of a cluster or a person that stops the run from there: the watchdog may be ahead of the run in reverting."""
 STOPPED_THERE = ("cluster", "person")
+ROLLED_OUT = "rollout"
+"""What an action of a runbook may take back. It asks the system, which has no hand in nodes, scale or policies."""
 
 
 class Hand(Struct, frozen=True):
@@ -32,11 +34,10 @@ class Hand(Struct, frozen=True):
 
 def hands_of(plan: Plan, events: Sequence[ev.Recorded]) -> tuple[Hand, ...]:
     """In the order of time. Left out: what was seen only once its revert had begun, and what a run met that was being
-    stopped in the cluster. Where a runbook had been started that may be its doing, which the drill asks for."""
+    stopped in the cluster."""
     known = {item.id: item for item in plan.injections}
     starts = {event.injection: recorded.mono_ms for recorded, event in all_of(events, ev.InjectStarted)}
     stops = [r.mono_ms for r, event in all_of(events, ev.AbortRequested) if event.by in STOPPED_THERE]
-    runbooks = [(recorded.mono_ms, event.runbook) for recorded, event in all_of(events, ev.RunbookStarted)]
     found = []
     for recorded, event in all_of(events, ev.CauseChanged):
         at_ms, injection = recorded.mono_ms, known.get(event.injection)
@@ -44,13 +45,22 @@ def hands_of(plan: Plan, events: Sequence[ev.Recorded]) -> tuple[Hand, ...]:
             continue
         if any(stop_ms <= at_ms + STOPPED_WITHIN_MS for stop_ms in stops):
             continue
-        runbook = next((name for began_ms, name in runbooks if began_ms <= at_ms), "")
-        by = f"after runbook {runbook} had started" if runbook else "by somebody else"
+        step = _could_have(events, injection, at_ms)
+        by = f"after the runbook had begun its step {step}" if step else "by somebody else"
         what = "taken away" if event.gone else "changed"
         when = f"{number(event.after_ms / 1000)} s after it began"
         sentence = f"{injection.fault} on {injection.instance} was {what} {when}, {by}"
-        found.append(Hand(injection, at_ms, event.gone, not runbook, sentence, event.detail, recorded.seq))
+        found.append(Hand(injection, at_ms, event.gone, not step, sentence, event.detail, recorded.seq))
     return tuple(sorted(found, key=lambda hand: (hand.at_ms, hand.seq)))
+
+
+def _could_have(events: Sequence[ev.Recorded], injection: Injection, at_ms: float) -> str:
+    """The runbook's last step by then that may have done it, which is what the drill asks for: people who were asked to
+    do something, or an action where a release is at fault, which it may have rolled back."""
+    skipped = {event.step for _, event in all_of(events, ev.StepFinished) if event.outcome == "skipped"}
+    kinds = ("manual", "action") if injection.mechanism == ROLLED_OUT else ("manual",)
+    begun = [(r.mono_ms, event) for r, event in all_of(events, ev.StepStarted) if r.mono_ms <= at_ms]
+    return next((e.step for _, e in reversed(begun) if e.kind in kinds and e.step not in skipped), "")
 
 
 def _reverted_ms(events: Sequence[ev.Recorded], injection: str, since_ms: float) -> float:

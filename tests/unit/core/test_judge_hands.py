@@ -35,7 +35,8 @@ def replace_at(last: ev.Recorded, number: int, at_ms: float, event: ev.Event) ->
 
 def without_runbook(found: Evidence) -> Evidence:
     plan = replace(found.plan, experiment=replace(found.plan.experiment, runbook=None))
-    kept = tuple(r for r in found.events if not isinstance(r.event, ev.RunbookStarted | ev.RunbookFinished))
+    gone = ev.RunbookStarted | ev.RunbookFinished | ev.StepStarted | ev.StepFinished
+    kept = tuple(recorded for recorded in found.events if not isinstance(recorded.event, gone))
     return replace(found, plan=plan, events=kept)
 
 
@@ -72,11 +73,39 @@ def test_what_failed_under_a_fault_that_was_changed_in_part_has_failed(tmp_path:
     assert touched(without_runbook(evidence(tmp_path, "no-alert")), gone=False).verdict == "FAIL"
 
 
-def test_a_runbook_may_take_the_cause_away(tmp_path: Path) -> None:
-    """That is what some are for; nobody can tell its hands from others."""
-    verdict = touched(evidence(tmp_path), after_ms=5000.0)
-    assert verdict.verdict == "PASS"
-    assert any("taken away 5 s after it began, after runbook" in fault.detail for fault in verdict.faults)
+def step(kind: str, outcome: str = "ok") -> tuple[ev.Event, ...]:
+    begun = ev.StepStarted("set-right", kind, 1, "kubectl rollout undo", "", "low")
+    return (begun, ev.StepFinished("set-right", outcome, "", {}, "", 1.0))
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "steps", "word"),
+    [
+        ("nodes", step("manual"), "PASS"),
+        ("nodes", step("manual", "skipped"), "INVALID"),
+        ("nodes", step("action"), "INVALID"),
+        ("nodes", step("check"), "INVALID"),
+        ("rollout", step("action"), "PASS"),
+        ("rollout", step("manual"), "PASS"),
+        ("rollout", step("wait-until"), "INVALID"),
+        ("rollout", (), "INVALID"),
+    ],
+)
+def test_a_runbook_may_take_the_cause_away_where_a_step_of_it_could_have(
+    tmp_path: Path, mechanism: str, steps: tuple[ev.Event, ...], word: str
+) -> None:
+    """That is what some are for: its hands can't be told from others. But no action of a runbook opens nodes."""
+    found = without_runbook(evidence(tmp_path))
+    first, *others = found.plan.injections
+    plan = replace(found.plan, injections=(replace(first, mechanism=mechanism), *others))
+    verdict = touched(replace(found, plan=plan), after_ms=5000.0, more=steps)
+    assert verdict.verdict == word
+    by = "after the runbook had begun its step set-right" if word == "PASS" else "by somebody else"
+    assert any(f"taken away 5 s after it began, {by}" in fault.detail for fault in verdict.faults)
+
+
+def test_a_runbook_that_has_only_started_excuses_nobody(tmp_path: Path) -> None:
+    assert touched(evidence(tmp_path), after_ms=5000.0).verdict == "INVALID"
 
 
 def test_what_is_gone_once_the_revert_has_begun_is_its_doing(tmp_path: Path) -> None:
