@@ -72,13 +72,13 @@ class Scene:
         self._fault_from_ms: float | None = None
         self._aborting = False
         self._armed: dict[str, e.Armed] = {}
-        self._bit: dict[str, dict[str, e.EffectObserved]] = {}
-        """Witness → injection → what it saw."""
+        self._bit: dict[str, e.EffectObserved] = {}
+        """Injection → what its first witness saw."""
         self._through: set[str] = set()
         """Whoever was seen to reach what policy forbids."""
         self._gone: dict[str, e.RevertVerified] = {}
-        self._told: dict[str, set[str]] = {}
-        """Witness, or empty for the end, → the injections of which a line has spoken."""
+        self._told: tuple[set[str], set[str]] = (set(), set())
+        """The injections of whose bite, and of whose end, a line has spoken."""
         self._runbook: e.RunbookStarted | None = None
         self._steps: list[str] = []
         self._step = ""
@@ -238,32 +238,48 @@ class Scene:
     def _(self, event: e.EffectObserved, at_ms: float) -> list[Line]:
         if not event.bit:
             return [Line("fault", "no bite", f"{event.injection}, says {event.witness}: {event.detail}")]
-        if event.injection not in self._armed:
+        if event.injection not in self._armed or event.injection in self._bit:
             return []
-        seen = self._bit.setdefault(event.witness, {})
-        seen.setdefault(event.injection, event)
-        fresh = self._complete(event.injection, event.witness, seen)
+        self._bit[event.injection] = event
+        return self._bites(event.injection)
+
+    def _bites(self, injection: str, *, partly: bool = False) -> list[Line]:
+        fresh = self._fresh(injection, self._told[0], self._bit, partly)
         if not fresh:
             return []
-        slowest = figures.milliseconds(max(seen[name].after_ms for name in fresh))
-        if any(fresh <= told for witness, told in self._told.items() if witness not in ("", event.witness)):
-            return [Line("", "", f"also seen by {event.witness} after {slowest}")]
-        armed = self._armed[event.injection]
+        armed, seen = self._armed[injection], [self._bit[name] for name in self._bit if name in fresh]
+        slowest = figures.milliseconds(max(one.after_ms for one in seen))
         names = _names(list(dict.fromkeys(one.instance for one in self._armed.values() if one.injection in fresh)))
         whose = f"{armed.fault}: " if self._many else ""
-        text = f"{whose}{names} · bit after {slowest}, seen by {event.witness}"
-        return [Line("fault", telling.done(armed.mechanism), text)]
+        by = " and ".join(dict.fromkeys(one.witness for one in seen))
+        return [Line("fault", telling.done(armed.mechanism), f"{whose}{names} · bit after {slowest}, seen by {by}")]
 
-    def _complete(self, injection: str, by: str, seen: Mapping[str, object]) -> set[str]:
-        """The injections of one fault by one mechanism that can be told of in one line; empty while one is missing."""
+    def _ends(self, injection: str, *, partly: bool = False) -> list[Line]:
+        fresh = self._fresh(injection, self._told[1], self._gone, partly)
+        if not fresh:
+            return []
+        armed, seen = self._armed[injection], [self._gone[name] for name in self._gone if name in fresh]
+        slowest = figures.milliseconds(max(one.after_ms for one in seen))
+        whose = f"{armed.fault}: " if self._many else ""
+        by = " and ".join(dict.fromkeys(one.witness for one in seen))
+        return [Line("", telling.undone(armed.mechanism), f"{whose}gone after {slowest}, seen by {by}")]
+
+    def _fresh(self, injection: str, told: set[str], seen: Mapping[str, object], partly: bool) -> set[str]:
+        """The injections of one fault by one mechanism that can be told of in one line; empty while one is missing,
+        unless a part of them is to be told."""
         mine = self._armed[injection]
-        told = self._told.setdefault(by, set())
         alike = {n for n, one in self._armed.items() if (one.fault, one.mechanism) == (mine.fault, mine.mechanism)}
         fresh = alike - told
-        if not fresh <= set(seen):
+        if not partly and not fresh <= set(seen):
             return set()
+        fresh &= set(seen)
         told |= fresh
         return fresh
+
+    @_tell.register
+    def _(self, event: e.RevertStarted, at_ms: float) -> list[Line]:
+        """Who of them bit is told now, though others never did."""
+        return self._bites(event.injection, partly=True) if event.injection in self._bit else []
 
     @_tell.register
     def _(self, event: e.Reverted, at_ms: float) -> list[Line]:
@@ -282,17 +298,12 @@ class Scene:
         if not event.gone:
             return [Line("", "NOT GONE", f"{event.injection}, says {event.witness}: {event.detail}")]
         self._gone[event.injection] = event
-        fresh = self._complete(event.injection, "", self._gone)
-        if not fresh:
-            return []
-        armed = self._armed[event.injection]
-        slowest = figures.milliseconds(max(self._gone[name].after_ms for name in fresh))
-        whose = f"{armed.fault}: " if self._many else ""
-        return [Line("", telling.undone(armed.mechanism), f"{whose}gone after {slowest}, seen by {event.witness}")]
+        return self._ends(event.injection)
 
     @_tell.register
     def _(self, event: e.Restored, at_ms: float) -> list[Line]:
-        return [Line("", "restored" if event.ok else "NOT restored", event.detail)]
+        ends = [line for name in self._gone for line in self._ends(name, partly=True)]  # others were never injected
+        return [*ends, Line("", "restored" if event.ok else "NOT restored", event.detail)]
 
     @_tell.register
     def _(self, event: e.AlertChanged, at_ms: float) -> list[Line]:

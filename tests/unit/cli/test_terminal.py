@@ -239,3 +239,31 @@ def test_a_forbidden_connection_that_came_through_is_told_once() -> None:
     tried = [ev.Reading("segmentation_blocked", "edge-1", value, {"to": "feed:8080"}) for value in (1.0, 0.0, 0.0)]
     lines = [line for event in tried for line in scene.tell(ev.Recorded(1, "", 0.0, event))]
     assert [(line.state, line.text) for line in lines] == [("NOT blocked", "edge-1 reached feed:8080")]
+
+
+def both_nodes(*seen: ev.Event) -> list[str]:
+    """Two nodes of one fault, and what is told of them."""
+    scene = Scene()
+    armed = [ev.Armed(f"region-loss/{name}", "region-loss", name, "nodes", [], 0.0, "") for name in ("n1", "n2")]
+    told = [line for event in (*armed, *seen) for line in scene.tell(ev.Recorded(1, "", 0.0, event))]
+    return [f"{line.state} {line.text}" for line in told]
+
+
+def bit(name: str, witness: str) -> ev.Event:
+    return ev.EffectObserved(f"region-loss/{name}", True, witness, "", 12.0)
+
+
+def test_a_fault_that_each_of_its_witnesses_saw_in_part_is_told_in_one_line() -> None:
+    assert both_nodes(bit("n1", "the API server"), bit("n2", "the node controller")) == [
+        "lost n1, n2 · bit after 12.0 ms, seen by the API server and the node controller"
+    ]
+
+
+def test_what_bit_is_told_before_it_is_reverted_though_another_of_it_never_did() -> None:
+    reverts = [ev.RevertStarted(f"region-loss/{name}", "abort", "runner") for name in ("n2", "n1")]
+    gone = ev.RevertVerified("region-loss/n1", True, "the API server", "", 5.0)
+    assert both_nodes(bit("n1", "the API server"), *reverts, gone, ev.Restored(True, "9 pods answer")) == [
+        "lost n1 · bit after 12.0 ms, seen by the API server",
+        "opened gone after 5.0 ms, seen by the API server",
+        "restored 9 pods answer",
+    ]
