@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from stormdrill.core.case import Case
+from stormdrill.core.judge_bites import unbitten
 from stormdrill.core.sentences import number
 from stormdrill.core.validity import Taint, distrusted
 from stormdrill.core.windows import WHOLE, Span, all_of, anchor_ms
@@ -53,6 +54,9 @@ def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdic
     elif blind := unread(case.events, anchor, due_ms):
         sentence = f"{name} was not seen to fire, but nobody could look: {blind[1].detail}"
         found = _verdict(objective, "INCONCLUSIVE", None, asked_s, sentence, (*seqs, blind[0].seq))
+    elif unfelt := unbitten(case, due_ms):
+        sentence = f"{name} did not fire within {number(asked_s)} s {since}, and {unfelt}"
+        found = _verdict(objective, "INCONCLUSIVE", None, asked_s, sentence, seqs)
     elif other := _nearest(case.events, expression, anchor, due_ms):
         took_s = round((other[0].mono_ms - anchor) / 1000, 3)
         had = ", ".join(f"{label}={value}" for label, value in sorted(other[1].labels.items())) or "no labels"

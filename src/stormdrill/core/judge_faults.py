@@ -175,13 +175,22 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         name=injection.fault,
         target=injection.instance,
         exposed=exposure.enough,
-        bit=bool(effects) or bool(spoilt is None and started and _felt_by_others(case, injection)),
+        bit=bitten(case, injection),
         effect_ms=round(effects[0][1].after_ms, 3) if effects else None,
         reverted=reverted,
         revert_ms=round(looks[-1][1].after_ms, 3) if gone else None,
         detail="; ".join(details),
         events=tuple(sorted(events)),
     )
+
+
+def bitten(case: Case, injection: Injection) -> bool:
+    """Whether somebody but the call saw it bite, and that counts."""
+    calls = [recorded for recorded, event in all_of(case.events, ev.InjectStarted) if event.injection == injection.id]
+    if not calls or _spoilt(case, injection, calls[0]) is not None:
+        return False
+    seen = any(event.bit and event.injection == injection.id for _, event in all_of(case.events, ev.EffectObserved))
+    return seen or bool(_felt_by_others(case, injection))
 
 
 def let_through(case: Case) -> dict[tuple[str, str], str]:

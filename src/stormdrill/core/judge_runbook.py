@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from stormdrill.core.case import Case
 from stormdrill.core.judge_alerts import firing_from
+from stormdrill.core.judge_bites import unbitten
 from stormdrill.core.sentences import number
 from stormdrill.core.validity import distrusted
 from stormdrill.core.windows import WHOLE, Span, all_of
@@ -37,33 +40,39 @@ def judge_runbook(case: Case) -> RunbookVerdict | None:
 def _word(case: Case, trigger: str | None) -> tuple[Word, str]:
     use = case.plan.experiment.runbook
     assert use is not None
+    name = f"runbook {use.run}"
     finished = all_of(case.events, ev.RunbookFinished)
     aborted = bool(all_of(case.events, ev.AbortRequested))
     if trigger is None:
         if case.inject is None:
-            return "INCONCLUSIVE", f"{use.run} had nothing to answer: nothing was injected"
+            return "INCONCLUSIVE", f"{name} had nothing to answer: nothing was injected"
         if aborted:
-            return "INCONCLUSIVE", f"{use.run} had not started when the run was stopped"
-        return "FAIL", f"{use.run} never started: {use.start.text} was not seen"
+            return "INCONCLUSIVE", f"{name} had not started when the run was stopped"
+        if unfelt := unbitten(case, math.inf):
+            return "INCONCLUSIVE", f"{name} never started: {use.start.text} was not seen, and {unfelt}"
+        return "FAIL", f"{name} never started: {use.start.text} was not seen"
     if trigger == ELSE_AFTER:
+        if unfelt := unbitten(case, math.inf):
+            why = f"{use.start.text} was not seen, and {unfelt}"
+            return "INCONCLUSIVE", f"{name} was started by the clock after {number(use.else_after_s)} s: {why}"
         return "FAIL", (
-            f"{use.run} was started by the clock after {number(use.else_after_s)} s: "
+            f"{name} was started by the clock after {number(use.else_after_s)} s: "
             f"{use.start.text} was not seen, so detection failed"
         )
     if not finished:
         word: Word = "INCONCLUSIVE" if aborted else "FAIL"
-        return word, f"{use.run} did not come to its end"
+        return word, f"{name} did not come to its end"
     last = finished[-1][1]
     detail = f": {last.detail}" if last.detail else ""
     if last.outcome == "done":
         if _held_before(case):
             why = f"{use.start.text} held before anything was injected: that is no detection"
-            return "INCONCLUSIVE", f"{use.run} met its exit, but {why}"
-        return "PASS", f"{use.run} was started by {trigger} and met its exit after {number(last.took_ms / 1000)} s"
+            return "INCONCLUSIVE", f"{name} met its exit, but {why}"
+        return "PASS", f"{name} was started by {trigger} and met its exit after {number(last.took_ms / 1000)} s"
     if last.outcome == "cancelled" and aborted:
-        return "INCONCLUSIVE", f"{use.run} was cancelled when the run was stopped{detail}"
+        return "INCONCLUSIVE", f"{name} was cancelled when the run was stopped{detail}"
     how = "ran out of time" if last.outcome == "cancelled" else "did not meet its exit"
-    return "FAIL", f"{use.run} {how}{detail}"
+    return "FAIL", f"{name} {how}{detail}"
 
 
 def _held_before(case: Case) -> bool:
