@@ -316,10 +316,7 @@ class Hold:
     def _may(self, injection: str) -> None:
         """By the Lease, by the injection's own time, and by the ledger as it is now."""
         self._alive()
-        if injection in self._begun:
-            raise Unreachable(f"{injection} is being reverted")
-        if self._lease.clock() > self._expires_s.get(injection, float("inf")):
-            raise Unreachable(f"the time of {injection} is over")
+        self._in_time(injection)
         book = self._ledger.read()
         self._heart.read(book)
         if book is None or book.state != OPEN or book.stop:
@@ -327,6 +324,13 @@ class Hold:
         if injection in book.ended:
             raise Unreachable(f"{injection} was reverted by the {book.ended[injection].by}")
         self._alive()
+        self._in_time(injection)  # still: the answer may have taken long
+
+    def _in_time(self, injection: str) -> None:
+        if injection in self._begun:
+            raise Unreachable(f"{injection} is being reverted")
+        if self._lease.clock() > self._expires_s.get(injection, float("inf")):
+            raise Unreachable(f"the time of {injection} is over")
 
     def _note(self, ended: Ended) -> None:
         try:

@@ -22,6 +22,7 @@ from stormdrill.model.mechanism import Nodes, Pressure
 from stormdrill.targets.kubernetes.mechanisms.nodes import LosingNodes
 from stormdrill.targets.kubernetes.mechanisms.pressure import PressingPods
 
+MAIN = threading.main_thread()
 NAMES = [f"p{number}" for number in range(4)]
 
 
@@ -46,12 +47,16 @@ class Watched(Api):
     """Lets a test act while the nth eviction is on its way."""
 
     on: Callable[[int], None] = staticmethod(lambda _: None)
+    asks: Callable[[], None] = staticmethod(lambda: None)
+    """While the ledger is read."""
     count = 0
 
     def call(self, method: str, path: str, body: object = None, *, content_type: str = JSON, **more: object) -> Answer:  # type: ignore[override]  # handed on
         if path.endswith("/eviction"):
             self.count += 1
             self.on(self.count)
+        if method == "GET" and path.endswith("/configmaps/stormdrill-r1") and threading.current_thread() is MAIN:
+            self.asks()
         return super().call(method, path, body, content_type=content_type, **more)  # type: ignore[arg-type]
 
 
@@ -117,6 +122,22 @@ def test_a_revert_waits_for_the_eviction_under_way_and_no_other_follows(
     assert reverts == [("done", 2)]
     assert evicted(cluster) == 2
     assert not (cluster.read(NODE) or {})["spec"].get("unschedulable")
+
+
+def test_a_revert_that_begins_while_the_ledger_is_asked_is_not_overtaken(
+    cluster: FakeCluster, held: tuple[Watched, Hold]
+) -> None:
+    api, hold = held
+    losing = armed(api, hold)
+
+    def begin(count: int) -> None:
+        if count == 1:  # from now on in this very thread: before the second eviction
+            api.asks = lambda: hold._begun.add(ONE.id)
+
+    api.on = begin
+    with pytest.raises(Unreachable, match="is being reverted"):
+        losing.apply(ONE)
+    assert evicted(cluster) == 1
 
 
 def test_what_the_watchdog_has_reverted_evicts_nobody_more(cluster: FakeCluster, held: tuple[Watched, Hold]) -> None:
