@@ -34,7 +34,8 @@ def hands_for(run_dir: Path) -> Hands | None:
     from stormdrill.targets.kubernetes.clusters import LiveClusters
     from stormdrill.targets.kubernetes.handing import ClusterHands
 
-    return ClusterHands(LiveClusters(plan.system.kubernetes, run=run_dir.name, system=plan.system.name))
+    clusters = LiveClusters(plan.system.kubernetes, run=run_dir.name, system=plan.system.name)
+    return ClusterHands(clusters, plan.system)
 
 
 def swept_too(swept: Swept, place: ClusterPlace, run: str, *, dry_run: bool) -> Swept:
@@ -44,9 +45,10 @@ def swept_too(swept: Swept, place: ClusterPlace, run: str, *, dry_run: bool) -> 
     from stormdrill.cluster.api import Api
     from stormdrill.targets.kubernetes import leftovers
     from stormdrill.targets.kubernetes.kubeconfig import access_for
-    from stormdrill.targets.kubernetes.sweeping import sweep
+    from stormdrill.targets.kubernetes.sweeping import missing, sweep
 
     api = Api(access_for(place.context))
     found = sweep(api, place.suite, run, dry_run=dry_run)
+    absent = [said] if (said := missing(api, place.suite)) else []
     left, notes = leftovers.sweep(api, place.suite, run, dry_run=dry_run)
-    return replace(swept, things=(*swept.things, *found, *left), notes=(*swept.notes, *notes))
+    return replace(swept, things=(*swept.things, *found, *left), notes=(*swept.notes, *absent, *notes))

@@ -5,7 +5,7 @@ perhaps no network: it holds such an undo, writes down what became of it, and ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from stormdrill.keeper.outcome import FAILED, Outcome
 from stormdrill.model.undo import InCluster
@@ -33,6 +33,31 @@ class Hiding(Protocol):
     def hide(self, redact: Callable[[str], None]) -> None:
         """`redact` is given each of them, and each later one before it is used."""
         ...
+
+
+@runtime_checkable
+class Leading(Protocol):
+    """Capability: hands that make a way to an instance where the runner's own has ended with it."""
+
+    def lead(self, way: Way) -> str:
+        """Its new address. Raises StormdrillError."""
+        ...
+
+
+class Way(NamedTuple):
+    """Where the runner had led connections to, as its journal says."""
+
+    instance: str
+    cluster: str
+    namespace: str
+    pod: str
+    uid: str
+    port: int
+
+    @property
+    def named(self) -> str:
+        where = f", cluster {self.cluster}" if self.cluster else ""
+        return f"instance {self.instance} (port {self.port} of pod {self.namespace}/{self.pod}{where})"
 
 
 def is_far(undo: object) -> bool:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
+from stormdrill.errors import StormdrillError
 from stormdrill.keeper import far, procfs, undo_engine
 from stormdrill.keeper.claims import Claims
 from stormdrill.keeper.custody import LATE_WITHIN_S
@@ -28,6 +30,7 @@ from stormdrill.keeper.undo import (
     SUPERSEDED,
     Outcome,
     at_once,
+    call,
     combine,
     lifted_first,
     may_be_harmed_late,
@@ -43,6 +46,7 @@ from stormdrill.model.event import (
     Injected,
     InjectStarted,
     KeeperStarted,
+    PodBound,
     ProcessSpawned,
     Recorded,
     ResourcesClaimed,
@@ -54,7 +58,7 @@ from stormdrill.model.event import (
     TornDown,
     Warned,
 )
-from stormdrill.model.undo import EndChild, InCluster, Undo, undo_from_json
+from stormdrill.model.undo import Call, EndChild, InCluster, Undo, undo_from_json
 from stormdrill.redact import Redactor
 from stormdrill.store import holds
 from stormdrill.store.journal import NAME, JournalUnwritable, JournalWriter, salvage
@@ -102,6 +106,8 @@ class _Past:
     lifted_ms: dict[str, float] = field(default_factory=dict)
     last_ms: float = 0.0
     """When the last line was written."""
+    ways: dict[str, far.Way] = field(default_factory=dict)
+    """By the runner's own address, from which connections were led to an instance."""
     there: set[str] = field(default_factory=set)
     """Injections that somebody saw still there after an undo, and nobody has seen gone since."""
 
@@ -251,7 +257,7 @@ class _Successor:
                 outcomes += self._in_clusters(armed.injection, cast("list[InCluster]", words), past)
                 continue
             for batch in at_once(words):
-                outcomes += yield from together([_perform(undo, past) for undo in batch])
+                outcomes += yield from together([self._perform(undo, past) for undo in batch])
         if armed.injection in past.there:
             outcomes = [disbelieved(one, _moot(undo, past)) for undo, one in zip(undos, outcomes, strict=True)]
         outcome = combine(outcomes)
@@ -267,6 +273,24 @@ class _Successor:
         if self.hands is None:
             return [far.left(undo, past.run) for undo in words]
         return self.hands.undo(injection, words)
+
+    def _perform(self, undo: Undo | Outcome, past: _Past) -> Steps[Outcome]:
+        way = past.ways.get(urlsplit(undo.url).netloc) if isinstance(undo, Call) else None
+        if isinstance(undo, Call) and way is not None:
+            yield from ()
+            return self._led(undo, way)
+        return (yield from _perform(undo, past))
+
+    def _led(self, undo: Call, way: far.Way) -> Outcome:
+        """A call to an instance that the runner reached from an address of its own: that has ended with it."""
+        if self.by == "runner" or not isinstance(self.hands, far.Leading):
+            return call(undo, way.named)
+        try:
+            address = self.hands.lead(way)
+        except StormdrillError as error:
+            path = urlsplit(undo.url).path or "/"
+            return Outcome(FAILED, f"{undo.method} {f'{path} {undo.body}'.rstrip()} to {way.named}: {error}")
+        return call(replace(undo, url=urlsplit(undo.url)._replace(netloc=address).geturl()), way.named)
 
 
 def _perform(undo: Undo | Outcome, past: _Past) -> Steps[Outcome]:
@@ -327,6 +351,10 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
             past.boot_id = event.boot_id
         elif isinstance(event, KeeperStarted):
             past.keeper = procfs.Identity(event.pid, event.start_ticks, past.boot_id)
+        elif isinstance(event, PodBound):
+            if event.address:
+                place = (event.cluster, event.namespace, event.pod, event.uid, event.port)
+                past.ways[event.address] = far.Way(event.instance, *place)
         elif isinstance(event, ProcessSpawned):
             past.spawned.append(event)
         elif isinstance(event, Armed | InjectStarted | Injected | Reverted | RevertVerified):

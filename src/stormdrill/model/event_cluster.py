@@ -43,6 +43,10 @@ class PodBound(Event):
     """Where it runs; empty before it is scheduled."""
     instead_of: str
     """Uid of the pod that it was before; empty at the start of the run."""
+    address: str = ""
+    """The runner's own, from which connections are led to the instance; empty where it is reached directly."""
+    port: int = 0
+    """Where the instance listens in its pod."""
 
 
 @_event("cluster-lost", durable=True)

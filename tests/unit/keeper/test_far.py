@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from keeping import KeptRun, eventually, kept_run
-from stormdrill.errors import KeeperGone
-from stormdrill.keeper import procfs
+from stormdrill.errors import KeeperGone, Unreachable
+from stormdrill.keeper import far, procfs
 from stormdrill.keeper.outcome import DONE, FAILED, SUPERSEDED, Outcome
 from stormdrill.keeper.takeover import take_over
-from stormdrill.model.event import Armed, ClusterHeld, Reverted, RevertStarted, RunEnded, Warned
-from stormdrill.model.undo import Command, Element, InCluster, KubeDelete, KubePatch
+from stormdrill.model.event import Armed, ClusterHeld, PodBound, Reverted, RevertStarted, RunEnded, Warned
+from stormdrill.model.undo import Call, Command, Element, InCluster, KubeDelete, KubePatch
 from stormdrill.store import holds
 
 TAINT = Element(("spec", "taints"), '{"key":"stormdrill.dev/x","effect":"NoExecute"}', key=("key", "effect"))
@@ -191,3 +193,74 @@ def test_a_frozen_runner_that_is_stopped_by_force_leaves_it_to_the_watchdog_and_
         run.keeper.tell_reverted("nodes/n1", [Outcome(DONE, "put back")])
     result = take_over(run.dir, "runner", hands=SomeHands(Outcome(DONE, "put back")))
     assert result.status == "aborted"
+
+
+class LeadingHands(SomeHands):
+    """With a new way to an instance, or none."""
+
+    def __init__(self, address: str = "") -> None:
+        super().__init__()
+        self.address = address
+        self.ways: list[far.Way] = []
+
+    def lead(self, way: far.Way) -> str:
+        self.ways.append(way)
+        if not self.address:
+            raise Unreachable("no pod of edge-1 is ready")
+        return self.address
+
+
+DEAD = "127.0.0.1:9"
+"""As if the runner had led from there: nobody listens."""
+EDGE = PodBound("edge-1", "edge", "eu", "shop", "edge-abc", "u1", "n1", "", address=DEAD, port=8080)
+
+
+def test_a_runbooks_call_to_an_instance_is_undone_on_a_new_way_to_it(run: KeptRun) -> None:
+    run.keeper.record(EDGE)
+    run.arm("runbook/drain", Call("PUT", f"http://{DEAD}/admin/drain", '{"on":false}'))
+    after_both_were_killed(run)
+    with Answering() as instance:
+        hands = LeadingHands(instance.address)
+        result = take_over(run.dir, "recover", hands=hands)
+    assert instance.asked == [("PUT", "/admin/drain", '{"on":false}')]
+    assert hands.ways == [far.Way("edge-1", "eu", "shop", "edge-abc", "u1", 8080)]
+    assert result.status == "aborted"
+
+
+@pytest.mark.parametrize("address", ["", DEAD], ids=["no way", "nobody answers"])
+def test_a_call_that_can_not_be_undone_names_the_instance_and_not_an_address_that_is_gone(
+    run: KeptRun, address: str
+) -> None:
+    run.keeper.record(EDGE)
+    run.arm("runbook/drain", Call("PUT", f"http://{DEAD}/admin/drain", '{"on":false}'))
+    after_both_were_killed(run)
+    (left,) = take_over(run.dir, "recover", hands=LeadingHands(address)).left
+    assert 'PUT /admin/drain {"on":false} to instance edge-1 (port 8080 of pod shop/edge-abc, cluster eu)' in left
+    assert DEAD not in left
+
+
+class Answering:
+    """An instance that takes what it is told."""
+
+    def __init__(self) -> None:
+        asked = self.asked = list[tuple[str, str, str]]()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                asked.append((self.command, self.path, body))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Answering:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()

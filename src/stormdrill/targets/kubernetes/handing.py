@@ -8,18 +8,25 @@ from stormdrill.cluster import recovering
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.recovering import Account
 from stormdrill.cluster.undoing import DONE, SUPERSEDED, undo
-from stormdrill.errors import StormdrillError
+from stormdrill.errors import StormdrillError, Unreachable
+from stormdrill.keeper.far import Way
 from stormdrill.keeper.outcome import FAILED, Outcome
+from stormdrill.model.system import System
 from stormdrill.model.undo import InCluster
 from stormdrill.targets.kubernetes.clusters import LiveClusters, named
+from stormdrill.targets.kubernetes.leading import Leader
 
 
 class ClusterHands:
     """`keeper.far.Hands`. Each cluster is mended once: what its watchdog does is waited for, what it has done is
     taken over."""
 
-    def __init__(self, clusters: LiveClusters, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, clusters: LiveClusters, system: System | None = None, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`system`: whose instances are called; None where none is."""
         self._clusters = clusters
+        self._leader = Leader(clusters, system) if system is not None else None
         self._tell = tell
         self._accounts: dict[str, Account | StormdrillError] = {}
 
@@ -29,8 +36,16 @@ class ClusterHands:
     def undo(self, injection: str, words: Sequence[InCluster]) -> Sequence[Outcome]:
         return [self._one(injection, word) for word in words]
 
+    def lead(self, way: Way) -> str:
+        """Raises StormdrillError."""
+        if self._leader is None:
+            raise Unreachable("nobody leads to it")
+        return self._leader.lead(way)
+
     def release(self, *, clean: bool) -> Sequence[str]:
         """Ledger and watchdog go when nothing is left that they are needed for."""
+        if self._leader is not None:
+            self._leader.close()
         left = []
         for cluster in self._clusters.names if clean else ():
             try:

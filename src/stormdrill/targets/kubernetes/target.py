@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from stormdrill.cluster.api import Api
 from stormdrill.errors import Refused, StormdrillError
 from stormdrill.keeper.limited import request
-from stormdrill.model.event import Event, Warned
+from stormdrill.model.event import Event, PodBound, Warned
 from stormdrill.model.mechanism import Nodes
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
@@ -143,7 +144,7 @@ class KubernetesTarget:
         self._drilling.open(keeper)
         self._keeper = keeper
         for slot in self._view.slots.all():
-            keeper.record(slot.event())
+            keeper.record(self._placed(slot.event()))
         threading.Thread(target=self._follow, name="pods", daemon=True).start()
 
     def _follow(self) -> None:
@@ -164,7 +165,14 @@ class KubernetesTarget:
         """Binds slots anew where their pods have been replaced, and writes it down. Raises Unreachable, Refused."""
         for name, cluster in self._view.clusters.items():
             for event in self._view.slots.look(name, cluster.look()):
-                self._note(event)
+                self._note(self._placed(event) if isinstance(event, PodBound) else event)
+
+    def _placed(self, event: PodBound) -> PodBound:
+        """With where the runner leads connections from: whoever undoes a call after it has died leads them anew."""
+        port = self._view.slot(event.instance).instance.port or 0
+        if not port or in_a_pod():
+            return event
+        return dataclasses.replace(event, address=self._address(event.instance), port=port)
 
     def leave(self) -> None:
         """Nothing of the system is ended: it only isn't looked at any more."""
