@@ -218,7 +218,8 @@ def _planned(loaded: Loaded, target: str, seed: int | None) -> tuple[Plan, Drill
     broken = violations(loaded.policy, made, datetime.now(UTC))
     if broken:
         raise forbidden(loaded.sources["policy.yaml"], broken)
-    return resting_on(made, _files(loaded)), here
+    notes = (*made.notes, *targets.told_of_runbook(target, loaded.runbook is not None))
+    return resting_on(msgspec.structs.replace(made, notes=notes), _files(loaded)), here
 
 
 def _files(loaded: Loaded) -> dict[str, str]:

@@ -97,3 +97,13 @@ def make(
     from stormdrill.targets.process.target import ProcessTarget
 
     return ProcessTarget(system, run_dir)
+
+
+def told_of_runbook(target: str, runbook: bool) -> tuple[str, ...]:
+    """What whoever agrees to a plan has to know of the runbook in it."""
+    if target != "kubernetes" or not runbook:
+        return ()
+    return (
+        "what the runbook changes is undone by the runner, or by stormdrill recover; the watchdog, which reverts the "
+        "faults when this machine vanishes, doesn't",
+    )
