@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -185,7 +186,8 @@ class Server:
             self._stream(connection.sock, reply)
             return keep
         payload, content_type = reply.payload()
-        head = {"Content-Type": content_type, "Content-Length": str(len(payload)), **reply.headers}
+        head = {"Date": formatdate(usegmt=True), "Content-Type": content_type, "Content-Length": str(len(payload))}
+        head |= reply.headers
         if reply.status == 204:
             head = {}
         connection.sock.sendall(_head(reply.status, head) + (b"" if method == "HEAD" else payload))

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit
 
@@ -106,6 +107,8 @@ class Api:
     name: str = ""
     """Of the cluster, as the system file has it; empty for the only one."""
     agent: str = "stormdrill"
+    server_s: float = 0.0
+    """The server's time in its last answer (header Date, whole seconds since 1970); 0: it has told none."""
     _idle: list[tuple[http.client.HTTPConnection, float]] = field(default_factory=list)
     """Each with the time (monotonic) when it was last used."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -180,6 +183,7 @@ class Api:
             read = response.read(LARGEST_ANSWER + 1)
             answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, read)
             reusable = not response.will_close and response.isclosed()
+            self.server_s = _time_of(answer.headers.get("date", "")) or self.server_s
         except (OSError, http.client.HTTPException, AttributeError, ValueError) as error:
             connection.close()
             why = "no answer in time" if time.monotonic() >= until_s else str(error) or type(error).__name__
@@ -216,6 +220,13 @@ class Api:
                 self._idle.append((connection, time.monotonic()))
                 return
         connection.close()
+
+
+def _time_of(date: str) -> float:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:

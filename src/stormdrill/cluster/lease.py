@@ -133,12 +133,9 @@ class Lease:
 
     def take_over(self, version: str, limit_s: float) -> bool:
         """From a holder that was seen not to renew it since that version (empty: it is gone). False when it has been
-        written since, or nothing was heard."""
+        written since. Raises Unreachable when it can't be written, or nothing was heard."""
         there: dict[str, object] | None = {"metadata": {"resourceVersion": version}} if version else None
-        try:
-            return self._write(there, Until(limit_s))
-        except Unreachable:
-            return False
+        return self._write(there, Until(limit_s))
 
     def release(self, until: Until | None = None) -> str:
         """Give it back, if it is ours. Never raises; says what went wrong."""

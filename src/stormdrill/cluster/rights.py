@@ -52,8 +52,9 @@ def of_runner(suite: str, lease: str, namespaces: Iterable[str]) -> tuple[Right,
 
 
 def of_watchdog(suite: str, lease: str, namespaces: Iterable[str]) -> tuple[Right, ...]:
-    """Beyond what the undos take."""
-    found = [Right(verb, LEASES, "leases", suite, lease) for verb in ("get", "update")]
+    """Beyond what the undos take. A Lease that somebody has deleted is made again."""
+    found = [Right("create", LEASES, "leases", suite)]
+    found += [Right(verb, LEASES, "leases", suite, lease) for verb in ("get", "update")]
     found += [Right(verb, "", "configmaps", suite) for verb in ("get", "patch")]
     for namespace in sorted(set(namespaces) - {suite}):
         found += [Right(verb, "", "configmaps", namespace) for verb in ("get", "delete")]

@@ -13,9 +13,10 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stormdrill.cluster import naming, rights
+from stormdrill.cluster.ages import Ages
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until, read, text
 from stormdrill.cluster.changes import Undone
@@ -38,6 +39,10 @@ MOST_RIGHTS = 40
 TURNS = 5
 """After so many failures to close the ledger it reverts all the same."""
 BY = "watchdog"
+RUN, BLIND = "run", "blind"
+"""Among the ages: since the ledger was read first, and since no Lease could be read while the ledger could."""
+MOST_TOLD = 100
+"""Of the rights that are missing: the ledger has room for so many."""
 
 
 @dataclass(slots=True)
@@ -51,6 +56,8 @@ class Watchdog:
     by: str = BY
     tell: Callable[[str], None] = lambda _: None
     now: Callable[[], float] = field(default_factory=lambda: time.monotonic)
+    server_s: Callable[[], float] | None = None
+    """The API server's clock; None: by what its answers say."""
     asked: str = ""
     """Why it is to revert at once; empty for waiting until that is called for."""
     book: Book | None = None
@@ -62,8 +69,9 @@ class Watchdog:
     _ledger: Ledger = field(init=False)
     _reverter: Reverter = field(init=False)
     _watch: Watch = field(init=False)
-    _seen_s: dict[str, float] = field(default_factory=dict)
-    """When an injection was first read."""
+    _ages: Ages = field(init=False)
+    _lease_seen: str = ""
+    """Name, among the ages, of the Lease's version that was read last."""
     _began_s: float = 0.0
     _turns: int = 0
     _beat: int = 0
@@ -81,6 +89,7 @@ class Watchdog:
         self._ledger = Ledger(self.api, self.suite, self.run)
         self._reverter = Reverter(self.api, self._ledger, self.by, self.runs, self.tell)
         self._watch = Watch(self.now)
+        self._ages = Ages(self.now, self.server_s or (lambda: self.api.server_s))
         self._began_s = self.now()
 
     def step(self) -> bool:
@@ -115,10 +124,14 @@ class Watchdog:
     def _remember(self, book: Book) -> None:
         if self.book is None:
             self._reverter.ended.update({name: e for name, e in book.ended.items() if book.has_ended(name)})
+            self._ages.resume(book.watchdog.get("since"))
+        elif not book.about:  # somebody has emptied it
+            book = replace(book, about=self.book.about)
         self.book = book
+        self._ages.see(RUN)
         for entry in book.armed:
             self.armed[entry.injection] = entry
-            self._seen_s.setdefault(entry.injection, self.now())
+            self._ages.see(_age(entry))
         for name, ended in book.ended.items():
             if book.has_ended(name):
                 self._reverter.ended.setdefault(name, ended)
@@ -131,20 +144,49 @@ class Watchdog:
             return book.why or f"the ledger is {book.state}"
         if self.asked:
             return self.asked
+        lasts_s = _number(book.about, "lease_s", 10.0)
+        if self._ages.of_s(RUN) > _number(book.about, "longest_s", 1e9) + lasts_s:
+            return "the run takes longer than it said at most"
+        try:
+            return self._of_lease(lasts_s)
+        except Unreachable as error:
+            self._ages.see(BLIND)
+            if (blind_s := self._ages.of_s(BLIND)) <= lasts_s:
+                self.tell(f"the Lease: {error}")
+                return ""
+            return f"whether the Lease is renewed can't be seen for {blind_s:.1f} s: {error}"
+
+    def _of_lease(self, lasts_s: float) -> str:
+        """Raises Unreachable when it can't be read."""
         asked_s = self.now()
         there = read(self.api, self._lease().path, Until(ASK_S))
-        unchanged_s = self._watch.unchanged_s(text(there, "metadata", "resourceVersion"), asked_s)
-        holder = text(there, "spec", "holderIdentity")
+        self._ages.forget(BLIND)
+        version, holder = text(there, "metadata", "resourceVersion"), text(there, "spec", "holderIdentity")
         if there is not None and holder != self._runner:
             return f"the Lease is {f'held by {holder}' if holder else 'released'}, and the ledger is open"
-        lasts_s = _number(book.about, "lease_s", 10.0)
-        if unchanged_s >= lasts_s:
+        unchanged_s = max(self._watch.unchanged_s(version, asked_s), self._unchanged_before_s(version))
+        if unchanged_s < lasts_s:
+            return ""
+        why = f"the Lease was not renewed for {unchanged_s:.1f} s"
+        if there is None:
+            why = f"the Lease is gone for {unchanged_s:.1f} s"
+        try:
             # a runner that has renewed it just now is the first; the next round sees who has it
-            taken = self._lease().take_over(text(there, "metadata", "resourceVersion"), ASK_S)
-            return f"the Lease was not renewed for {unchanged_s:.1f} s" if taken else ""
-        if self.now() - self._began_s > _number(book.about, "longest_s", 1e9) + lasts_s:
-            return "the run takes longer than it said at most"
-        return ""
+            taken = self._lease().take_over(version, ASK_S)
+        except Unreachable as error:
+            # a second time of it with no renewal: nobody holds it, and the ledger that is closed first fences a runner
+            self.tell(f"{why}, and can't be taken: {error}")
+            return f"{why}, and could not be taken: {error}" if unchanged_s >= 2 * lasts_s else ""
+        return why if taken else ""
+
+    def _unchanged_before_s(self, version: str) -> float:
+        """As long as the watchdogs before this one have seen that version already."""
+        name = f"lease {version}"
+        if self._lease_seen and name != self._lease_seen:
+            self._ages.forget(self._lease_seen)
+        self._lease_seen = name
+        self._ages.see(name)
+        return self._ages.before_s(name)
 
     @property
     def _runner(self) -> str:
@@ -212,7 +254,7 @@ class Watchdog:
             return
         grace_s = _number(book.about, "lease_s", 10.0)
         for entry in reversed(book.left):
-            if self.now() - self._seen_s[entry.injection] <= entry.expires_in_s + grace_s:
+            if self._ages.of_s(_age(entry)) <= entry.expires_in_s + grace_s:
                 continue
             begun = book.ended.get(entry.injection)
             if begun is None or begun.by != self.by:
@@ -235,7 +277,9 @@ class Watchdog:
             if not self._look_at_rights(self.book) and not due:
                 return
             self._beat += 1
-            told = {"ready": not self._missing, "missing": self._missing, "beat": self._beat, "at": now()}
+            told: dict[str, object] = {"ready": not self._missing, "missing": (self._missing or ())[:MOST_TOLD]}
+            told |= {"beat": self._beat, "at": now()}
+            told["since"] = self._ages.written([RUN, BLIND, self._lease_seen, *map(_age, self.book.left)])
             told |= {"pod": os.environ.get("HOSTNAME", ""), "reverting": self.reverting}
             self._ledger.write({"watchdog": json.dumps(told)}, Until(ASK_S), while_open=False)
             self._beaten_s = self.now()
@@ -287,6 +331,11 @@ def watch(dog: Watchdog, sleep: Callable[[float], None] = time.sleep) -> None:
         except Exception as error:  # nobody else is left to revert
             dog.tell(f"{type(error).__name__}: {error}")
         sleep(POLL_S)
+
+
+def _age(entry: Armed) -> str:
+    """Its name among the ages: short, for there may be many."""
+    return str(entry.number)
 
 
 def _number(about: Mapping[str, object], name: str, otherwise: float) -> float:

@@ -134,7 +134,7 @@ def _small_account(cluster: FakeCluster) -> None:
     """One that may do what a watchdog needs for itself, and nothing else."""
     cluster.account(SUITE, "small")
     rules = [
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "update"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch", "delete"]},
     ]
     group = "rbac.authorization.k8s.io"
