@@ -16,7 +16,7 @@ from stormdrill.cluster import naming, owning
 from stormdrill.cluster.api import JSON_PATCH, Answer, Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
 from stormdrill.cluster.changes import Undone
-from stormdrill.cluster.elements import OTHER, OURS, Draft, evident, shown, states
+from stormdrill.cluster.elements import BEFORE, OTHER, OURS, Draft, evident, shown, states
 from stormdrill.cluster.exec import Ran, Refusal
 from stormdrill.errors import Unreachable
 from stormdrill.model.undo import Element, InCluster, KubeDelete, KubeEndExec, KubePatch
@@ -83,6 +83,9 @@ class _Patched:
     fence: bool = True
     restored: list[str] = field(default_factory=list)
     """What was found as the fault left it and a patch was sent for."""
+    before_us: list[str] = field(default_factory=list)
+    """What was as before, though the marker that came with the fault said that it was in force: somebody put it back.
+    A status is changed after its marker, so that nobody knows that of one."""
 
     def undo(self) -> Undone:
         while True:
@@ -99,8 +102,9 @@ class _Patched:
         marked = self.word.marker in under(there, "metadata", "annotations")
         draft, theirs, kept = Draft(there), [], []
         found: list[str] = []
-        looked = zip(self.word.elements, states(self.word.elements, there), strict=True)
-        for element, now in reversed(list(looked)):
+        looked = list(zip(self.word.elements, states(self.word.elements, there), strict=True))
+        self._note_back(looked, marked=marked)
+        for element, now in reversed(looked):
             if now == OTHER:
                 theirs.append(shown(element, there))
             elif now == OURS and not marked and not self._known(element, there):
@@ -133,13 +137,23 @@ class _Patched:
         manager = naming.manager(self.word.marker)
         return evident(element, self.word.elements) or owning.is_sole(there, manager, element.path)
 
+    def _note_back(self, looked: Sequence[tuple[Element, str]], *, marked: bool) -> None:
+        places = [".".join(element.path) for element, now in looked if now == BEFORE]
+        if marked and not self.word.subresource:
+            self.before_us += [one for one in places if one not in (*self.before_us, *self.restored)]
+
     def _told(self, theirs: list[str]) -> Undone:
+        others = f"put back by somebody else before: {', '.join(self.before_us)}" if self.before_us else ""
         if theirs:
             back = f"; put back: {', '.join(self.restored)}" if self.restored else ""
+            back += f"; {others}" if others else ""
             said = f"{'; '.join(theirs)} by now, neither what the fault left nor what was before: left alone{back}"
             return Undone(SUPERSEDED, f"{self.word.path}: {said}", SERVER)
         if self.restored:
-            return Undone(DONE, f"{self.word.path}: put back: {', '.join(self.restored)}", SERVER)
+            also = f"; {others}" if others else ""
+            return Undone(DONE, f"{self.word.path}: put back: {', '.join(self.restored)}{also}", SERVER)
+        if others:
+            return Undone(SUPERSEDED, f"{self.word.path}: {others}", SERVER)
         return Undone(SUPERSEDED, f"{self.word.path} is as it was before", SERVER)
 
     def _unmarked(self, kept: list[str]) -> str:

@@ -120,3 +120,31 @@ def test_only_what_never_ends_by_itself_can_be_told_of(rig: Rig) -> None:
     told = {word for word, one in rig.mechanisms.items() if getattr(one, "stands", False)}
     assert not told & {"crash", "freeze", "pressure", "cpu-limit", "beside", "tell", "segment", "device"}
     assert told >= {"nodes", "scale", "isolate", "rollout", "capacity", "quota", "delay"}
+
+
+@pytest.mark.parametrize("made", [scaled, released])
+def test_the_undo_of_what_a_person_has_put_back_says_so(kube: Kube, rig: Rig, made: object) -> None:
+    one, path, back = made(kube)  # type: ignore[operator]
+    rig.harm(one)
+    patch(kube, path, back)
+    (undone,) = rig.revert(one)
+    assert undone.word == "superseded"
+    assert f"{path}: put back by somebody else before: spec." in undone.detail
+    (again,) = rig.revert(one)
+    assert (again.word, again.detail) == ("superseded", f"{path} is as it was before")
+
+
+def test_the_undo_of_what_a_person_has_put_back_in_part_tells_both(kube: Kube, rig: Rig) -> None:
+    one = injection("nodes", Nodes(("test-1",), "taint"))
+    rig.harm(one)
+    patch(kube, NODE, {"spec": {"unschedulable": None}})
+    (undone,) = rig.revert(one)
+    assert undone.word == "done"
+    assert undone.detail == f"{NODE}: put back: spec.taints; put back by somebody else before: spec.unschedulable"
+
+
+def test_what_only_the_undo_has_put_back_names_nobody_else(kube: Kube, rig: Rig) -> None:
+    one, _, _ = scaled(kube)
+    rig.harm(one)
+    (undone,) = rig.revert(one)
+    assert (undone.word, "somebody" in undone.detail) == ("done", False)
