@@ -6,9 +6,10 @@ import contextlib
 import math
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stormdrill.cluster.asking import Until
+from stormdrill.cluster.asking import Until, read, text
 from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import OPEN, Book, Ended, Ledger
 from stormdrill.errors import Unreachable
@@ -28,6 +29,9 @@ class Heart:
     ledger: Ledger
     watched: bool = False
     """The watchdog has been there: from now on it must stay."""
+    anchors: Mapping[str, str] = field(default_factory=dict)
+    """Paths of those that must stay, with their uids: what the run has made goes with them, while callers are still led
+    to it."""
     ending: bool = False
     """The runner closes the ledger itself."""
     heard: str = ""
@@ -115,6 +119,16 @@ class Heart:
             )
         return ""
 
+    def _look_at_anchors(self, until: Until) -> None:
+        """Raises Unreachable."""
+        for path, uid in self.anchors.items():
+            there = read(self.lease.api, path, until)
+            if text(there, "metadata", "uid") == uid and not text(there, "metadata", "deletionTimestamp"):
+                continue
+            self.read(self.ledger.read(until))  # the watchdog removes them once everything is reverted
+            if path in self.anchors and not self.ending:
+                self._why = self._why or f"somebody has removed {path}, and with it goes what the run has made there"
+
     def _go(self) -> None:
         quarter_s = self.lease.duration_s / 4
         begun = False
@@ -126,6 +140,8 @@ class Heart:
                 begun = begun or book is not None
                 if begun:
                     self.read(book)
+                if good:
+                    self._look_at_anchors(Until(quarter_s))
             except Exception as error:  # credentials that can't be renewed, too: the Lease's age tells in time
                 self.heard = str(error)
             self._over.wait(quarter_s if good else quarter_s / 4)

@@ -136,7 +136,7 @@ class Hold:
             self._heart.watched = True
             self._vigil = self._looking_after(setting)
             self._vigil.start()
-            setting.anchors()
+            self._heart.anchors = setting.anchors()
             self._alive()
         except BaseException as error:
             left = self._take_down(f"the run was refused: {error}", refused=True)
@@ -237,6 +237,7 @@ class Hold:
         left = [f"{name}: {undone.detail}" for name, undone in self._rest()]
         reverter = Reverter(self.api, self._ledger, "runner", self.runs, self.tell)
         if not left:
+            self._heart.anchors = {}  # from here on it is the runner that removes them
             left = reverter.look_again(list(self._armed.values()), self._elsewhere())
         if not left:
             return self._take_down("the run has ended; reverted by the runner", refused=False)

@@ -10,11 +10,11 @@ from stormdrill.cluster import naming, objects
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until, read, text, under
 from stormdrill.cluster.exec import Exec
-from stormdrill.cluster.lease import LEASES, Watch
+from stormdrill.cluster.lease import LEASES, Lease, Watch
 from stormdrill.cluster.ledger import CLOSED, Book, Ended, Ledger
 from stormdrill.cluster.undoing import Runs
 from stormdrill.cluster.watchdog import Watchdog
-from stormdrill.errors import Refused
+from stormdrill.errors import Refused, Unreachable
 
 LIMIT_S = 10.0
 LOOK_S = 0.2
@@ -65,13 +65,19 @@ def mend(
 
 
 def forget(api: Api, run: str, suite: str) -> None:
-    """Remove the ledger and the Job of a run that is closed. Raises Refused when it isn't, Unreachable."""
+    """Release the Lease where it is still that run's, remove the ledger and the Job of a run that is closed. Raises
+    Refused when it isn't, Unreachable."""
     ledger = Ledger(api, suite, run)
     there = ledger.read()
     if there is not None and there.state != CLOSED:
         raise Refused(f"run {run} is not closed in this cluster ({there.state}): `stormdrill recover {run}` first")
     path = f"/apis/batch/v1/namespaces/{suite}/jobs/{naming.watchdog(run)}"
     objects.remove(api, path, run, Until(LIMIT_S))
+    if there is not None and (name := str(there.about.get("lease", ""))):
+        lasts_s = there.about.get("lease_s")
+        lease = Lease(api, suite, name, f"{run}/recover", float(lasts_s) if isinstance(lasts_s, (int, float)) else 10.0)
+        if said := lease.release(Until(LIMIT_S)):
+            raise Unreachable(said)
     ledger.remove()
 
 

@@ -98,11 +98,15 @@ class Setting:
         """Why its pod has not begun. Raises Unreachable."""
         return job.why_waiting(self._pods())[0]
 
-    def anchors(self) -> None:
-        """Raises Refused where a namespace doesn't take one."""
+    def anchors(self) -> dict[str, str]:
+        """Their paths and uids. Raises Refused where a namespace doesn't take one."""
+        run, made = self.ledger.run, dict[str, str]()
         for namespace in self.namespaces:
-            collection = CONFIGMAPS.format(namespace)
-            objects.create(self.api, collection, objects.anchor(self.ledger.run, namespace), Until(LIMIT_S))
+            anchor = objects.create(
+                self.api, CONFIGMAPS.format(namespace), objects.anchor(run, namespace), Until(LIMIT_S)
+            )
+            made[objects.anchor_path(run, namespace)] = text(anchor, "metadata", "uid")
+        return made
 
     def end_watchdog(self, within_s: float) -> None:
         """Given that the ledger is closed: wait for its end, then remove the Job. Raises Unreachable."""

@@ -53,7 +53,7 @@ class Thing:
     expires: str
     """When its undo is due, or what its label says; UTC with offset, or empty."""
     outcome: str = ""
-    """removed; left and why; empty: it was not touched."""
+    """removed (a Lease: released, a fault of a cluster: reverted); left and why; empty: it was not touched."""
 
     @property
     def stale(self) -> bool:

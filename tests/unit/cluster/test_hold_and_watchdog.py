@@ -228,6 +228,25 @@ def edit(cluster: FakeCluster, path: str, data: object) -> None:
     assert Api(cluster.admin).call("PATCH", path, {"data": data}, content_type=MERGE_PATCH).good
 
 
+def test_an_anchor_that_somebody_removes_ends_the_run_before_its_faults_become_others(cluster: FakeCluster) -> None:
+    held = hold(cluster)
+    held.open()
+    cluster.registry.end("configmaps", rig.PLATFORM, "stormdrill-r1")
+    eventually(lambda: "somebody has removed" in held.trouble(), "the runner knows")
+    assert f"namespaces/{rig.PLATFORM}/configmaps/stormdrill-r1" in held.trouble()
+    assert held.close() == ()
+
+
+def test_a_lease_that_a_closed_run_still_holds_is_released_with_the_last_of_it(cluster: FakeCluster) -> None:
+    held = hold(cluster)
+    held.open()
+    abandon(held)
+    held._ledger.turn(CLOSED, "the run has ended")  # and was killed before the Lease was released
+    recovering.forget(held.api, "r1", SUITE)
+    assert not (cluster.read(LEASE) or {})["spec"].get("holderIdentity")
+    assert cluster.read(LEDGER) is None
+
+
 # under the hold
 
 

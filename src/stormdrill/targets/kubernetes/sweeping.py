@@ -19,6 +19,7 @@ from stormdrill.keeper.sweep import DIRTY, KILLED, LIVING, OVER, Thing
 from stormdrill.targets.kubernetes.clusters import named
 
 LIMIT_S = 10.0
+DONE = {"ledger": "removed", "lease": "released", "fault": "reverted"}
 LEAST_S = 10.0
 """How long a Lease is watched that doesn't say how long it lasts."""
 
@@ -53,6 +54,18 @@ def look(api: Api, suite: str, run: str = "") -> list[Thing]:
     return [thing for held in _held(api, suite, run) for thing in _things(held, suite)]
 
 
+def missing(api: Api, suite: str) -> str:
+    """What to say where the suite's namespace isn't there, so that nothing can be; empty where it is, or can't be asked
+    for."""
+    try:
+        answer = api.call("GET", f"/api/v1/namespaces/{suite}", limit_s=LIMIT_S)
+    except Lost:
+        return ""
+    if answer.status != 404:
+        return ""
+    return f"{named(api.name)} has no namespace {suite}, so no ledger was looked at; --suite names the suite's own"
+
+
 def sweep(api: Api, suite: str, run: str = "", *, dry_run: bool = False) -> tuple[Thing, ...]:
     """The same, and the removal of what is stale: what a killed run has left is reverted first. Raises Unreachable."""
     found: list[Thing] = []
@@ -60,12 +73,13 @@ def sweep(api: Api, suite: str, run: str = "", *, dry_run: bool = False) -> tupl
         things = list(_things(held, suite))
         if not dry_run and held.owner != LIVING:
             outcome = _removed(api, suite, held.book)
-            things = [replace(thing, outcome=outcome) for thing in things]
+            things = [replace(thing, outcome=outcome or DONE[thing.kind]) for thing in things]
         found += things
     return tuple(found)
 
 
 def _removed(api: Api, suite: str, book: Book) -> str:
+    """What has kept it from being removed; empty when nothing has."""
     try:
         account = recovering.mend(api, book.run, suite, runs=Exec(api))
         if account.left:
@@ -73,7 +87,7 @@ def _removed(api: Api, suite: str, book: Book) -> str:
         recovering.forget(api, book.run, suite)
     except StormdrillError as error:
         return f"left: {named(api.name)}: {error}"
-    return "removed"
+    return ""
 
 
 def _things(held: _Held, suite: str) -> Iterator[Thing]:
