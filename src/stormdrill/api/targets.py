@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from stormdrill.model.system import System
 
 NAMES = ("process", "docker", "kubernetes")
+RUNBOOK = (
+    "what the runbook changes is undone by the runner, or by stormdrill recover; the watchdog, which reverts the "
+    "faults when this machine vanishes, doesn't"
+)
 
 
 class DrillTarget(Target, Mechanisms, Protocol):
@@ -103,7 +107,4 @@ def told_of_runbook(target: str, runbook: bool) -> tuple[str, ...]:
     """What whoever agrees to a plan has to know of the runbook in it."""
     if target != "kubernetes" or not runbook:
         return ()
-    return (
-        "what the runbook changes is undone by the runner, or by stormdrill recover; the watchdog, which reverts the "
-        "faults when this machine vanishes, doesn't",
-    )
+    return (RUNBOOK,)

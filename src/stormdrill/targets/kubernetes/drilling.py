@@ -10,11 +10,8 @@ from typing import Protocol, runtime_checkable
 
 from stormdrill.cluster import naming, rights
 from stormdrill.cluster.api import Api, Lost
-from stormdrill.cluster.asking import Until
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.hold import Hold
-from stormdrill.cluster.ledger import CLOSED
-from stormdrill.cluster.setting import books
 from stormdrill.errors import KeeperGone, Problem, Refused, StormdrillError, SystemNotReady, Unreachable
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.model.event import ClusterHeld, Warned
@@ -24,6 +21,7 @@ from stormdrill.model.plan import Injection
 from stormdrill.ports import Contact, Keeper, Mechanism
 from stormdrill.targets.kubernetes import preflight
 from stormdrill.targets.kubernetes.clusters import LiveClusters, named
+from stormdrill.targets.kubernetes.holders import occupied
 from stormdrill.targets.kubernetes.keeping import ClusterKeeper, HeldHands
 from stormdrill.targets.kubernetes.mechanism import Changing, needs_of
 from stormdrill.targets.kubernetes.rbac import normal
@@ -133,6 +131,7 @@ class Drilling:
         if not self.clusters.spec.image.name:
             what = "the kubernetes section names no image for what the suite runs there, its watchdog first of all"
             problems.append(Problem(self._where, 0, 0, what, "write image: {name: REGISTRY/stormdrill:TAG}"))
+        preflight.refuse(self._others())  # while they harm it, what this run would take isn't known
         needs = self.needs()
         for cluster in self.clusters.names:
             try:
@@ -145,15 +144,15 @@ class Drilling:
 
     def explained(self, refused: Refused) -> Refused:
         """With who is at it, where a run on this system is open: what it harms can't be found whole."""
-        problems, suite, system = list(refused.problems), self.clusters.spec.suite, self.clusters.system
+        return Refused([*self._others(), *refused.problems])
+
+    def _others(self) -> list[Problem]:
+        """Who drills this system now, or has left something in force. As far as that can be read."""
+        found = []
         for cluster in self.clusters.names:
             with contextlib.suppress(StormdrillError):
-                for one in books(self.clusters.api(cluster), suite, Until(3.0), system):
-                    if one.state != CLOSED and one.run != self.clusters.run:
-                        what = f"run {one.run} on this system has not ended in {named(cluster)} ({one.state})"
-                        fix = f"wait for it; where its runner is gone: stormdrill recover {one.run}"
-                        problems.insert(0, Problem("", 0, 0, what, fix))
-        return Refused(problems)
+                found += occupied(self.clusters.api(cluster), self.clusters, cluster)
+        return found
 
     def _check_cluster(self, cluster: str, needs: Sequence[Need]) -> list[Problem]:
         api, spec = self.clusters.api(cluster), self.clusters.spec
