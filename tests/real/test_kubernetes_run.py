@@ -431,3 +431,17 @@ def test_two_runs_that_begin_at_once_have_one_winner(at: Shop) -> None:
     assert any("the system is held in this cluster by" in one["what"] for one in problems), problems
     assert at.causes() == []
     assert at.left_behind() == []
+
+
+def test_a_namespace_that_somebody_deletes_ends_the_run_with_that_reason(at: Shop) -> None:
+    at.lay_out(NODES, fault="60s")
+    allow(at)
+    process = begun(at)
+    assert Api(at.cluster.admin).call("DELETE", f"/api/v1/namespaces/shop").good
+    process.communicate(timeout=90)
+    assert process.returncode == 4
+    asked = at.of(AbortRequested)[0]
+    assert asked.by == "cluster"
+    assert asked.reason.startswith(f"the namespace shop ")
+    assert "deleted by somebody" in asked.reason
+    assert at.causes() == []
