@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from stormdrill.cluster import naming, recovering
-from stormdrill.cluster.api import Api
+from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.asking import Until, read, text, under
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.lease import LEASES, LOOK_S, Watch
