@@ -4,6 +4,7 @@ what could not be looked at is said."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 import cluster_rig as rig
 from cluster_rig import NODE, PLATFORM, SUITE, patch_of, taint
 from fake_cluster import FakeCluster
+from stormdrill.api.far import ClusterPlace, swept_too
 from stormdrill.cluster import naming, objects
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.ledger import CLOSED, Armed, Ended, Ledger
-from stormdrill.keeper.sweep import Thing
+from stormdrill.keeper.sweep import Swept, Thing
 from stormdrill.targets.kubernetes.leftovers import sweep
 
 GONE, OPEN = "20260101T000000Z-gone", "20260102T000000Z-open"
@@ -143,3 +145,16 @@ def allow(cluster: FakeCluster, namespace: str) -> None:
     subject = {"kind": "ServiceAccount", "name": "small", "namespace": SUITE}
     ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": f"{scope}Role", "name": "small"}
     cluster.apply({**made, "kind": f"{scope}RoleBinding", "roleRef": ref, "subjects": [subject]})
+
+
+def test_a_suite_that_is_not_there_is_said(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(tmp_path / "kubeconfig")))
+    (note,) = swept_too(Swept((), (), True), ClusterPlace(suite="nope"), OPEN, dry_run=True).notes
+    assert note.startswith("the cluster has no namespace nope")
+    assert not [
+        one
+        for one in swept_too(Swept((), (), True), ClusterPlace(suite=SUITE), OPEN, dry_run=True).notes
+        if "no namesp" in one
+    ]
