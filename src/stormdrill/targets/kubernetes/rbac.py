@@ -13,6 +13,8 @@ Manifest = dict[str, object]
 NAMELESS = frozenset({"create", "list", "watch", "deletecollection"})
 """Verbs whose requests carry no name, so that no rule can be limited to one."""
 RBAC = "rbac.authorization.k8s.io"
+EXPERIMENT = "stormdrill.dev/experiment"
+"""Label of what is printed for one experiment alone, by which it is taken back: namespace and account are shared."""
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 """In the order in which a rule tells them."""
 
@@ -24,12 +26,13 @@ def manifests(needs: Iterable[Need], *, name: str, suite: str, account: str, nam
     for need in least(needs):
         scoped.setdefault(need.namespace, []).append(need)
     name = role_name(name)
+    labels = labels_of(name.removeprefix("stormdrill-"))
     made: list[Manifest] = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": suite}}] if namespace else []
     made.append({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": suite}})
     subject = {"kind": "ServiceAccount", "name": account, "namespace": suite}
     for where, asked in sorted(scoped.items()):
         kind = "Role" if where else "ClusterRole"
-        meta = {"name": name, "namespace": where} if where else {"name": name}
+        meta: Manifest = {"name": name, **({"namespace": where} if where else {}), "labels": labels}
         version = f"{RBAC}/v1"
         made.append({"apiVersion": version, "kind": kind, "metadata": meta, "rules": rules(asked)})
         made.append(
@@ -42,6 +45,10 @@ def manifests(needs: Iterable[Need], *, name: str, suite: str, account: str, nam
             }
         )
     return made
+
+
+def labels_of(experiment: str) -> dict[str, str]:
+    return {"app.kubernetes.io/part-of": "stormdrill", EXPERIMENT: role_name(experiment)}
 
 
 def least(needs: Iterable[Need]) -> list[Need]:

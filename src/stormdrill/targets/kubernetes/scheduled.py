@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from stormdrill.cluster.confined import CONFINED, away_from, hardened
 from stormdrill.errors import Refused
-from stormdrill.targets.kubernetes.rbac import Manifest, role_name
+from stormdrill.targets.kubernetes.rbac import Manifest, labels_of, role_name
 
 LARGEST = 900_000
 """Bytes of the files together: a ConfigMap takes a little more."""
@@ -74,7 +74,7 @@ def manifests(wanted: Scheduled) -> list[Manifest]:
     if size > LARGEST:
         raise Refused(f"the files of {wanted.experiment} are {size} bytes, and a ConfigMap takes {LARGEST}")
     name = f"stormdrill-{role_name(wanted.experiment)}"[:52].strip("-")  # a CronJob's Jobs bear it with a number behind
-    meta: Manifest = {"name": name, "namespace": wanted.suite, "labels": {"app.kubernetes.io/part-of": "stormdrill"}}
+    meta: Manifest = {"name": name, "namespace": wanted.suite, "labels": labels_of(wanted.experiment)}
     keys = {_key(path): path for path in wanted.files}
     files: Manifest = {
         "apiVersion": "v1",

@@ -102,6 +102,8 @@ def test_what_is_printed_is_an_account_with_its_roles_and_their_bindings() -> No
     assert {item["metadata"]["name"] for item in made[2:]} == {"node-loss"}
     assert {item["subjects"][0]["name"] for item in made if "subjects" in item} == {"drill"}
     assert made[-1]["metadata"]["namespace"] == "shop"
+    labelled = [item["metadata"].get("labels", {}).get("stormdrill.dev/experiment") for item in made]
+    assert labelled == [None, None, *["node-loss"] * 4], "what others use too bears no label of one experiment"
 
 
 def test_a_need_is_told_as_people_say_it() -> None:
