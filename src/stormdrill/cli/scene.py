@@ -341,8 +341,9 @@ class Scene:
     @_tell.register
     def _(self, event: e.RunbookFinished, at_ms: float) -> list[Line]:
         self._step = ""
-        end = "" if event.outcome == "done" else f" · {event.outcome}: {event.detail}"
-        text = f"{event.runbook}: {' '.join(self._steps)}{end}"
+        steps = f"{event.runbook}: {' '.join(self._steps)}" if self._steps else event.runbook
+        end = "" if event.outcome == "done" else f" · {event.outcome.replace('-', ' ')}: {event.detail}"
+        text = f"{steps}{end}"
         return [Line("", "runbook", text, figures.seconds(event.took_ms / 1000))]
 
     @_tell.register

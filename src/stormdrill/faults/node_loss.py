@@ -33,6 +33,7 @@ class NodeLoss(ThroughMechanisms):
         hit = world.chosen(node=wanted.node, instance=wanted.instance)
         if not hit:
             names = ", ".join(one.name for one in world.instances)
-            known = carried(world, "node") if wanted.node else f"instances here: {names}"
-            raise nothing_touched(use, f"there is no {wanted.node or wanted.instance}; {known}")
+            if wanted.node:
+                raise nothing_touched(use, f"nothing of the system is on {wanted.node}; {carried(world, 'node')}")
+            raise nothing_touched(use, f"there is no {wanted.instance}; instances here: {names}")
         return tuple(halt(Asked(use, index, for_s), one, wanted.mode) for one in hit)

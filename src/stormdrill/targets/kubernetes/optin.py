@@ -65,7 +65,7 @@ def node_problems(nodes: Iterable[Node], where: str) -> Iterator[Problem]:
     """Nodes that no drill may take."""
     found = sorted(node.name for node in nodes if node.controls)
     if found:
-        what = f"{_names(found)} run the cluster itself (control plane)"
+        what = f"{_names(found)} {'runs' if len(found) == 1 else 'run'} the cluster itself (control plane)"
         fix = "let the system's pods run on other nodes, or choose others by instance, pool or share"
         yield Problem(where, 0, 0, what, fix)
 

@@ -100,7 +100,7 @@ def test_who_stays_on_a_lost_node_is_said_aloud(cluster: FakeCluster, tmp_path: 
 def test_a_node_from_which_the_cluster_is_run_is_refused(cluster: FakeCluster, tmp_path: Path) -> None:
     node = scenes.node("eu-1", "eu", **{"node-role.kubernetes.io/control-plane": ""})
     cluster.apply(node)
-    assert "eu-1 run the cluster itself (control plane)" in refusal(target(cluster, tmp_path))
+    assert "eu-1 runs the cluster itself (control plane)" in refusal(target(cluster, tmp_path))
 
 
 def test_a_control_plane_without_pods_of_the_system_is_left_out_of_its_region(
