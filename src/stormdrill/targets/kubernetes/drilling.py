@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, runtime_checkable
 
+from msgspec.structs import replace
+
 from stormdrill.cluster import naming, rights
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.exec import Exec
@@ -23,7 +25,7 @@ from stormdrill.targets.kubernetes import preflight
 from stormdrill.targets.kubernetes.clusters import LiveClusters, named
 from stormdrill.targets.kubernetes.holders import occupied
 from stormdrill.targets.kubernetes.keeping import ClusterKeeper, HeldHands
-from stormdrill.targets.kubernetes.mechanism import Changing, needs_of
+from stormdrill.targets.kubernetes.mechanism import Changing, needs_of_undo
 from stormdrill.targets.kubernetes.rbac import normal
 from stormdrill.targets.kubernetes.reach import Reach
 
@@ -102,8 +104,8 @@ class Drilling:
         for injection in self.injections:
             mechanism = self.mechanisms.get(injection.mechanism)
             if isinstance(mechanism, Changing):
-                changes = [one for one in mechanism.touches(injection) if one.undo.cluster == cluster]
-                found += [need for change in changes for need in needs_of(change) if need.verb != "create"]
+                words = [word for word in mechanism.words(injection) if word.cluster == cluster]
+                found += [need for word in words for need in needs_of_undo(word, WATCHED)]
         return list(dict.fromkeys(found))
 
     def anchored(self, cluster: str, harm: Sequence[Need]) -> tuple[str, ...]:
@@ -121,7 +123,8 @@ class Drilling:
         found += [_need(right, cluster, WATCHED) for right in watchdog if right not in runner]
         seen = "to see that the watchdog can run"
         found.append(Need("get", "", "serviceaccounts", spec.suite, spec.account, cluster=cluster, why=seen))
-        return [*found, *self.of_undos(cluster)]
+        told = {replace(need, why="") for need in harm}  # who harms it may undo it: said once
+        return [*found, *(need for need in self.of_undos(cluster) if replace(need, why="") not in told)]
 
     # --- before anything is touched --------------------------------------------------------------------------
 

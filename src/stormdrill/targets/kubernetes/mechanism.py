@@ -19,7 +19,7 @@ from stormdrill.cluster.strangers import Others
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
-from stormdrill.model.undo import KubePatch, Undo
+from stormdrill.model.undo import InCluster, KubeEndExec, KubePatch, Undo
 from stormdrill.ports import Effect
 
 API_SERVER = "the API server"
@@ -169,6 +169,10 @@ class Changing:
     def touches(self, injection: Injection) -> tuple[Change, ...]:
         """Changes as far as permissions need them: their paths. Reads nothing, where the plan names the objects."""
         return self.changes(injection)
+
+    def words(self, injection: Injection) -> tuple[InCluster, ...]:
+        """The undos as far as they are planned: what is to be undone where. For what the watchdog must be allowed."""
+        return tuple(change.undo for change in self.touches(injection))
 
     def also(self, injection: Injection) -> tuple[Need, ...]:
         """What it takes beyond its changes and their undo: reads, evictions, exec."""
@@ -330,6 +334,18 @@ class Changing:
         if self.marker(injection) in texts(at(found, "metadata", "annotations")):
             raise Unreachable(f"{named} is harmed by {injection.id} already; revert that first: stormdrill recover")
         return found
+
+
+def needs_of_undo(word: InCluster, why: str = "") -> tuple[Need, ...]:
+    """What carrying an undo out takes, whoever does."""
+    if not isinstance(word, KubeEndExec):
+        return tuple(need for need in needs_of(Change(word, why=why)) if need.verb != "create")
+    # by namespace: the pod is bound when it is armed, and may be another one by then
+    where, inside = word.namespace, why or "to end what was started in a container"
+    return (
+        Need("get", "", "pods", where, "", "", word.cluster, inside),
+        Need("get", "", "pods", where, "", "exec", word.cluster, inside),
+    )
 
 
 def needs_of(change: Change) -> tuple[Need, ...]:

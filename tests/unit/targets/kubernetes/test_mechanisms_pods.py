@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -15,6 +15,8 @@ from kube_scenes import FLOOD, served, told
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Beside, Pressure
 from stormdrill.model.plan import Injection
+from stormdrill.model.undo import KubeEndExec
+from stormdrill.targets.kubernetes.drilling import Drilling
 from stormdrill.targets.kubernetes.mechanism import Object, at
 from stormdrill.targets.kubernetes.mechanisms import pressure
 from stormdrill.targets.kubernetes.mechanisms.pressure import PressingPods
@@ -282,3 +284,16 @@ def test_a_request_that_nobody_took_back_is_not_said_to_be_gone(kube: Kube, rig:
     kube.do("DELETE", f"{word.path}?gracePeriodSeconds=0")  # type: ignore[union-attr]  # a created pod's
     seen = rig.seen(one, lambda effect: not effect.bit)
     assert not seen.gone, seen
+
+
+def test_what_ends_an_allocator_is_among_what_the_watchdog_must_be_allowed(kube: Kube, rig: Rig) -> None:
+    """It is ended by exec, which no change of an object tells of."""
+    found = leaking(kube)
+    [word] = pressing(rig).words(found)
+    assert isinstance(word, KubeEndExec)
+    armed = rig.mechanisms["pressure"].undo(found)
+    assert [(word.namespace, word.pod, word.tag) for word in armed] == [(word.namespace, word.pod, word.tag)]  # type: ignore[union-attr]
+    drilling = Drilling(cast(Any, rig), {"pressure": pressing(rig)}, [found])
+    of_undos = {(need.verb, need.resource, need.subresource, need.namespace) for need in drilling.of_undos("")}
+    assert of_undos == {("get", "pods", "", word.namespace), ("get", "pods", "exec", word.namespace)}
+    assert drilling.of_undos("elsewhere") == []

@@ -16,7 +16,7 @@ from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Pressure
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
-from stormdrill.model.undo import KubeEndExec, Undo
+from stormdrill.model.undo import InCluster, KubeEndExec, Undo
 from stormdrill.ports import Effect
 from stormdrill.targets.docker.pressing import FIRST_TO_DIE, GRACE_S, IN_SH, TEXT
 from stormdrill.targets.kubernetes.mechanism import API_SERVER, Changing, Clusters, Object, at, objects, texts
@@ -93,6 +93,12 @@ class PressingPods(Changing):
 
     def dry_run(self, injection: Injection) -> tuple[str, ...]:
         return ()
+
+    def words(self, injection: Injection) -> tuple[InCluster, ...]:
+        found = self._which(injection.instance)
+        if found is None:
+            return ()
+        return (KubeEndExec(found.cluster, found.namespace, found.pod, "", "", self.marker(injection)),)
 
     def also(self, injection: Injection) -> tuple[Need, ...]:
         found = self._which(injection.instance)
