@@ -104,6 +104,11 @@ class LiveClusters:
         with self._lock:
             return [need for name, api in self._apis.items() for need in reads(api.read, name)]
 
+    def asked(self, cluster: str) -> frozenset[str]:
+        """The paths that were read there until now, or were meant to be."""
+        with self._lock:
+            return frozenset(self._apis[cluster].read) if cluster in self._apis else frozenset()
+
     def hold(self, cluster: str) -> Hold:
         """Raises Unreachable before the run has begun there."""
         held = self.holds.get(cluster)

@@ -21,7 +21,7 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.system import Ready, System
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Instance, Keeper, Mechanism, Stood, World
-from stormdrill.targets.kubernetes import preflight, view
+from stormdrill.targets.kubernetes import preflight, unread, view
 from stormdrill.targets.kubernetes.answering import Answering
 from stormdrill.targets.kubernetes.binding import bind, notes
 from stormdrill.targets.kubernetes.clusters import LiveClusters
@@ -102,14 +102,17 @@ class KubernetesTarget:
         try:
             return view.read(self._system, self.clusters, self.clusters.names)
         except Refused as refused:
-            raise self._drilling.explained(refused) from None
+            raise self._drilling.explained(unread.explained(refused, self.clusters)) from None
 
     def world(self) -> World:
         return self._view.world
 
     def bind(self, asked: Sequence[Injection]) -> tuple[Injection, ...]:
         self._asked = tuple(asked)
-        return tuple(map(self._timed, bind(self._view, asked)))
+        try:
+            return tuple(map(self._timed, bind(self._view, asked)))
+        except Refused as refused:
+            raise unread.explained(refused, self.clusters) from None
 
     def _timed(self, one: Injection) -> Injection:
         """With the time that its mechanism takes. A change of the cluster is seen to be undone once its pods are gone
