@@ -48,8 +48,8 @@ class KubernetesTarget:
 
     name = "kubernetes"
     permission = (
-        "read pods, nodes, namespaces and workloads through the cluster's API server, and reach the system's pods by it; "
-        "keep a Lease, a ledger and Jobs in the suite's own namespace, and start programs in its pods"
+        "read pods, nodes, namespaces and workloads through the cluster's API server, and reach the system's pods by "
+        "it; keep a Lease, a ledger and Jobs in the suite's own namespace, and start programs in its pods"
     )
 
     def __init__(
