@@ -14,6 +14,8 @@ class Outcome(NamedTuple):
     detail: str
     seen: str = ""
     """Who saw that the cause is gone, when somebody other than the answer to the call did."""
+    at: str = ""
+    """UTC, where somebody else had done it before, and wrote down when."""
 
 
 def combine(outcomes: Iterable[Outcome]) -> Outcome:
@@ -22,7 +24,8 @@ def combine(outcomes: Iterable[Outcome]) -> Outcome:
     words = {part.word for part in parts}
     word = FAILED if FAILED in words else SUPERSEDED if words == {SUPERSEDED} else DONE
     seen = ", ".join(dict.fromkeys(part.seen for part in parts)) if all(part.seen for part in parts) else ""
-    return Outcome(word, "; ".join(part.detail for part in parts) or "nothing to undo", seen)
+    at = max((part.at for part in parts), default="") if all(part.at for part in parts) else ""
+    return Outcome(word, "; ".join(part.detail for part in parts) or "nothing to undo", seen, at)
 
 
 def disbelieved(outcome: Outcome, moot: str) -> Outcome:

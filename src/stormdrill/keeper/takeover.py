@@ -22,6 +22,7 @@ from stormdrill.keeper.custody import LATE_WITHIN_S
 from stormdrill.keeper.engine import local_engine
 from stormdrill.keeper.loop import Steps, Wait, run_now, together
 from stormdrill.keeper.outcome import disbelieved
+from stormdrill.keeper.successor import CAUSES, reason, seen_after_ms
 from stormdrill.keeper.undo import (
     DONE,
     DOUBTFUL_S,
@@ -65,7 +66,6 @@ from stormdrill.store.journal import NAME, JournalUnwritable, JournalWriter, sal
 
 LOCK_LIMIT_S = 5.0
 KILL_LIMIT_S = 5.0
-_CAUSES = {"runner": "keeper-gone", "recover": "recover", "keeper": "abort"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,10 @@ class _Past:
     """When the last line was written."""
     ways: dict[str, far.Way] = field(default_factory=dict)
     """By the runner's own address, from which connections were led to an instance."""
+    last_at: str = ""
+    """The same, UTC."""
+    begun_at: dict[str, str] = field(default_factory=dict)
+    """Injection → when it was first begun to be reverted, UTC."""
     there: set[str] = field(default_factory=set)
     """Injections that somebody saw still there after an undo, and nobody has seen gone since."""
 
@@ -169,7 +173,9 @@ def _finish(
     successor: _Successor, past: _Past, hold: holds.Hold | None, cut_bytes: int, accept_left: bool
 ) -> TakeOverResult:
     started_s = time.monotonic()
-    successor.note(AbortRequested("keeper" if successor.by == "runner" else "runner-gone", _reason(successor.by)))
+    successor.note(
+        AbortRequested("keeper" if successor.by == "runner" else "runner-gone", reason(successor.by, past.status))
+    )
     reverted = run_now(_revert_all(successor, past, accept_left))
     ended, alive = _end_processes(past)
     removed = run_now(past.claims.remove(settle=True))
@@ -182,7 +188,7 @@ def _finish(
     left = [f"{name} could not be shown to be reverted: {detail}" for name, word, detail in reverted if word == FAILED]
     left += alive
     status = "dirty" if left else "aborted"
-    written = successor.note(RunEnded(status, "; ".join(left) or _reason(successor.by)))
+    written = successor.note(RunEnded(status, "; ".join(left) or reason(successor.by, past.status)))
     if hold is not None:
         if left:
             holds.mark_dirty(hold, left)
@@ -248,7 +254,7 @@ class _Successor:
 
     def revert(self, armed: Armed, past: _Past, accept_left: bool) -> Steps[tuple[str, str, str]]:
         started_s = time.monotonic()
-        self.note(RevertStarted(armed.injection, _CAUSES[self.by], self.by))
+        self.note(RevertStarted(armed.injection, CAUSES[self.by], self.by))
         outcomes: list[Outcome] = []
         undos = [_undo_of(item) for item in armed.undo]
         for far_away, group in groupby(undos, far.is_far):
@@ -266,7 +272,9 @@ class _Successor:
         took_ms = round((time.monotonic() - started_s) * 1000, 3)
         self.note(Reverted(armed.injection, outcome.word, outcome.detail, took_ms))
         if outcome.word != FAILED and outcome.seen:
-            self.note(RevertVerified(armed.injection, True, outcome.seen, outcome.detail, took_ms))
+            since = past.begun_at.get(armed.injection, past.last_at)
+            after_ms = seen_after_ms(since, outcome.at, took_ms)
+            self.note(RevertVerified(armed.injection, True, outcome.seen, outcome.detail, after_ms))
         return armed.injection, outcome.word, outcome.detail
 
     def _in_clusters(self, injection: str, words: list[InCluster], past: _Past) -> Sequence[Outcome]:
@@ -344,7 +352,7 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
     past = _Past(run, boot_id, "", {}, [], None, Claims(run))
     for recorded in events:
         event = recorded.event
-        past.last_ms = recorded.mono_ms
+        past.last_ms, past.last_at = recorded.mono_ms, recorded.at
         past.claims.note(event)
         if isinstance(event, RunStarted):
             past.run = past.claims.run = event.run
@@ -359,6 +367,8 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
             past.spawned.append(event)
         elif isinstance(event, Armed | InjectStarted | Injected | Reverted | RevertVerified):
             _fold_injection(past, event)
+        elif isinstance(event, RevertStarted):
+            past.begun_at.setdefault(event.injection, recorded.at)
         elif isinstance(event, RunEnded):
             past.status = event.status
     return past
@@ -430,11 +440,3 @@ def _in_order(armed: dict[str, Armed]) -> list[list[list[Armed]]]:
     return waves_of_reverting(
         (item, item.fault, item.instance, [_undo_of(undo) for undo in item.undo]) for item in armed.values()
     )
-
-
-def _reason(by: str) -> str:
-    if by == "runner":
-        return "the keeper was killed; the runner took the journal over"
-    if by == "keeper":
-        return "a defect in the keeper; it ended the run"
-    return "runner and keeper were both killed; recovered"

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,20 @@ from stormdrill.errors import KeeperGone, Unreachable
 from stormdrill.keeper import far, procfs
 from stormdrill.keeper.outcome import DONE, FAILED, SUPERSEDED, Outcome
 from stormdrill.keeper.takeover import take_over
-from stormdrill.model.event import Armed, ClusterHeld, PodBound, Reverted, RevertStarted, RunEnded, Warned
+from stormdrill.model.event import (
+    AbortRequested,
+    Armed,
+    ClusterHeld,
+    PodBound,
+    Reverted,
+    RevertStarted,
+    RevertVerified,
+    RunEnded,
+    Warned,
+)
 from stormdrill.model.undo import Call, Command, Element, InCluster, KubeDelete, KubePatch
 from stormdrill.store import holds
+from stormdrill.store.journal import NAME, salvage
 
 TAINT = Element(("spec", "taints"), '{"key":"stormdrill.dev/x","effect":"NoExecute"}', key=("key", "effect"))
 NODE = KubePatch("", "/api/v1/nodes/n1", "uid-1", "stormdrill.dev/abc", (TAINT,))
@@ -152,6 +164,28 @@ def test_recover_takes_over_what_the_cluster_says_and_ends_the_run(run: KeptRun,
     assert mark.exists()
     assert (result.status, hands.released) == ("aborted", [True])
     assert holds.hold_of(run.dir.name) is None
+
+
+def test_what_the_watchdog_had_done_before_is_told_with_its_own_time(run: KeptRun) -> None:
+    """And not with that of a look by whoever comes later."""
+    run.keeper.record(ClusterHeld("", "stormdrill", "ledger", "lease", "job", 10.0))
+    run.arm("nodes/n1", NODE)
+    after_both_were_killed(run)
+    last = datetime.fromisoformat(salvage(run.dir / NAME).events[-1].at)
+    at = (last + timedelta(seconds=8.6)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    take_over(run.dir, "recover", hands=SomeHands(Outcome(DONE, "by the watchdog", "the API server", at)))
+    (seen,) = run.events(RevertVerified)
+    assert seen.gone
+    assert round(seen.after_ms) == 8600
+
+
+def test_who_takes_over_what_had_ended_says_nothing_of_killed_keepers(run: KeptRun) -> None:
+    run.arm("nodes/n1", NODE)
+    after_both_were_killed(run)
+    take_over(run.dir, "recover", hands=SomeHands(Outcome(FAILED, "the cluster did not answer")))
+    take_over(run.dir, "recover", hands=SomeHands(Outcome(DONE, "put back")))
+    said = [event.reason for event in run.events(AbortRequested)]
+    assert said == ["runner and keeper were both killed; recovered", "recovered; the run had ended dirty"]
 
 
 def test_a_cluster_that_is_not_reached_leaves_the_run_dirty_until_it_is(run: KeptRun) -> None:

@@ -64,7 +64,7 @@ class ClusterHands:
             for ended in account.ended:
                 if ended.injection == injection and ended.undone.word in (DONE, SUPERSEDED):
                     said = f"by the {ended.by} at {ended.at}: {ended.undone.detail}"
-                    return Outcome(ended.undone.word, said, ended.undone.witness)
+                    return Outcome(ended.undone.word, said, ended.undone.witness, ended.at)
             # nothing in the cluster tells of it any more: the run's own record does, and an undo looks first
             api = self._clusters.api(word.cluster)
             undone = undo(api, word, Exec(api))
