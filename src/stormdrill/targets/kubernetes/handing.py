@@ -17,6 +17,9 @@ from stormdrill.targets.kubernetes.clusters import LiveClusters, named
 from stormdrill.targets.kubernetes.leading import Leader
 
 
+NO_LEDGER = "who reverted it, and when, is not known: the run's ledger is gone (`sweep` removes what it has mended)"
+
+
 class ClusterHands:
     """`keeper.far.Hands`. Each cluster is mended once: what its watchdog does is waited for, what it has done is
     taken over."""
@@ -72,7 +75,8 @@ class ClusterHands:
             return Outcome(FAILED, f"{named(word.cluster)}: {error}")
         except Exception as error:  # the undos that follow must still be carried out
             return Outcome(FAILED, f"{named(word.cluster)}: {type(error).__name__}: {error}")
-        return Outcome(undone.word, undone.detail, undone.witness)
+        told = "" if account.state else f"{NO_LEDGER}: "
+        return Outcome(undone.word, f"{told}{undone.detail}", undone.witness)
 
     def _account(self, cluster: str) -> Account:
         """Raises what was met the first time, so that a cluster that doesn't answer is waited for once."""

@@ -1,0 +1,52 @@
+"""Who takes a run over says who has reverted it in the cluster, and where nobody can say so any more, that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from fake_cluster import FakeCluster
+from stormdrill.cluster.api import Api
+from stormdrill.cluster.changes import Undone
+from stormdrill.cluster.ledger import CLOSED, Armed, Ended, Ledger
+from stormdrill.model.undo import KubeDelete
+from stormdrill.targets.kubernetes.clusters import LiveClusters
+from stormdrill.targets.kubernetes.handing import NO_LEDGER, ClusterHands
+
+RUN, SUITE = "r1", "stormdrill"
+WORD = KubeDelete("", "/api/v1/namespaces/shop/configmaps/ours", RUN)
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    with FakeCluster() as made:
+        for name in (SUITE, "shop"):
+            made.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        yield made
+
+
+def hands(cluster: FakeCluster) -> ClusterHands:
+    api = Api(cluster.admin)
+    known = SimpleNamespace(run=RUN, names=("",), spec=SimpleNamespace(suite=SUITE), api=lambda _: api)
+    return ClusterHands(cast(LiveClusters, known))
+
+
+def test_what_the_ledger_says_is_told_with_who_and_when(cluster: FakeCluster) -> None:
+    ledger = Ledger(Api(cluster.admin), SUITE, RUN)
+    ledger.create({"run": RUN, "system": "shop"}, "shop")
+    ledger.arm([Armed("quota/shop", (WORD,), 10.0)])
+    ledger.end(
+        [Ended("quota/shop", Undone("done", "ours is gone", "the API server"), "watchdog", "2026-11-22T15:14:46Z")]
+    )
+    ledger.turn(CLOSED, "over")
+    (told,) = hands(cluster).undo("quota/shop", [WORD])
+    assert told == ("done", "by the watchdog at 2026-11-22T15:14:46Z: ours is gone", "the API server", told.at)
+    assert told.at == "2026-11-22T15:14:46Z"
+
+
+def test_where_the_ledger_was_swept_it_is_said_that_nobody_knows(cluster: FakeCluster) -> None:
+    (told,) = hands(cluster).undo("quota/shop", [WORD])
+    assert told == ("superseded", f"{NO_LEDGER}: {WORD.path} is not there", "the API server", "")
