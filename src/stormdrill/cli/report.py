@@ -127,18 +127,26 @@ def verdict_lines(verdict: Verdict, width: int = 100) -> list[str]:
 
 
 def closing_lines(ended: Ended, width: int = 100) -> list[str]:
-    """The verdict, where the review and the record are, and what to do next. The last thing that a run prints."""
+    """The verdict, where the review and the record are, and what to do next. The last thing that a run prints. What was
+    refused while it was set up came to nothing that could be judged."""
+    if ended.problems and ended.exit_code != EXIT_DIRTY:
+        lines = ["", *(f"  refused  {problem}" for problem in ended.problems)]
+        return [*lines, "", "  Nothing was injected, and what had been set up is taken away.", _record(ended)]
     review = "review.html" if (ended.dir / "review.html").exists() else "review.md"
     lines = ["", *verdict_lines(ended.verdict, width), ""]
     if (ended.dir / review).exists():
         lines.append(f"  review   {near(ended.dir / review)}")
     if ended.note:
         lines.append(f"  review   none: {ended.note}")
-    head = f"   head {ended.head[:4]}…{ended.head[-2:]}" if ended.head else ""
-    lines.append(f"  record   {near(ended.dir)}{head}   stormdrill verify {ended.run}")
+    lines.append(_record(ended))
     if ended.exit_code == EXIT_DIRTY:
         lines += ["", *dirty_lines(ended)]
     return lines
+
+
+def _record(ended: Ended) -> str:
+    head = f"   head {ended.head[:4]}…{ended.head[-2:]}" if ended.head else ""
+    return f"  record   {near(ended.dir)}{head}   stormdrill verify {ended.run}"
 
 
 def dirty_lines(ended: Ended) -> list[str]:

@@ -12,8 +12,8 @@ KEPT_S = 3600
 """After its end, where nobody removes it."""
 REQUESTS = {"cpu": "20m", "memory": "48Mi"}
 """Of its one container."""
-HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"})
-"""Reasons for which waiting longer is of no use."""
+HOPELESS = frozenset({"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"})
+"""Reasons for which waiting longer is of no use: an image that was asked for in vain is asked for ever more rarely."""
 _LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 

@@ -108,6 +108,14 @@ def test_a_dirty_end_says_what_is_left_and_how_to_mend_it(tmp_path: Path) -> Non
     assert "  mend     stormdrill recover r1" in lines
 
 
+def test_what_was_refused_while_it_was_set_up_is_told_without_a_table_of_what_never_came(tmp_path: Path) -> None:
+    why = Problem("", 0, 0, "the watchdog (x:1) did not begin: ImagePullBackOff", "push it")
+    lines = report.closing_lines(Ended("r1", tmp_path, verdict_of(*HELD, word="INCONCLUSIVE"), 2, problems=(why,)))
+    assert "  refused  the watchdog (x:1) did not begin: ImagePullBackOff; push it" in lines
+    assert not any("objectives held" in line or "success" in line for line in lines)
+    assert lines[-1].startswith("  record ")
+
+
 def test_json_has_the_keys_of_the_contract_and_no_others(tmp_path: Path) -> None:
     (tmp_path / "review.md").write_text("")
     made = json.loads(json.dumps(report.result_object(Ended("r1", tmp_path, verdict_of(*HELD), 0))))

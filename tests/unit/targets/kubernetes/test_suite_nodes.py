@@ -137,3 +137,9 @@ def test_a_pod_that_is_said_to_run_and_says_nothing_is_named_with_its_node() -> 
     assert "watchdog-x runs on fake-1 and has written nothing: kubectl logs -n suite watchdog-x" in said
     assert "kubernetes: {nodes: {LABEL: VALUE}}" in said
     assert not hopeless
+
+
+@pytest.mark.parametrize(("reason", "hopeless"), [("ErrImagePull", False), ("ImagePullBackOff", True)])
+def test_an_image_that_was_asked_for_in_vain_is_not_waited_for(reason: str, hopeless: bool) -> None:
+    waiting = {"status": {"containerStatuses": [{"state": {"waiting": {"reason": reason, "message": "no such tag"}}}]}}
+    assert job.why_waiting([waiting]) == (f"{reason}: no such tag", hopeless)
