@@ -16,7 +16,6 @@ from stormdrill.model.undo import InCluster
 from stormdrill.targets.kubernetes.clusters import LiveClusters, named
 from stormdrill.targets.kubernetes.leading import Leader
 
-
 NO_LEDGER = "who reverted it, and when, is not known: the run's ledger is gone (`sweep` removes what it has mended)"
 
 
