@@ -9,7 +9,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,6 +31,11 @@ def node(region: str, number: int) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": status}
 
 
+def ready(pod: Mapping[str, Any]) -> bool:
+    found = pod.get("status", {}).get("conditions") or []
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in found)
+
+
 def main() -> int:
     sys.path.insert(0, str(ROOT / "tests"))
     from fake_cluster import FakeCluster
@@ -44,6 +51,8 @@ def main() -> int:
         cluster.kubeconfig(place)
         cluster.apply(list(yaml.safe_load_all(manifests(layout))))
         cluster.settle()
+        while not stopped.is_set() and not all(map(ready, cluster.objects("pods"))):  # budgets allow nothing before
+            stopped.wait(0.2)
         print(f"a cluster for trying out is there until Ctrl-C:  export KUBECONFIG={place}", flush=True)
         stopped.wait()
     place.unlink(missing_ok=True)
