@@ -93,6 +93,8 @@ class Hold:
     """Injections that are known to stand in the ledger."""
     _never: set[tuple[str, InCluster]] = field(default_factory=set)
     """Changes that certainly were not made: what is there in spite of that is somebody else's."""
+    _unwritten: int = 0
+    """How often what became of an injection could not be written down: an outage is told once."""
     _applying: Counter[str] = field(default_factory=Counter)
     """Changes that are under way now, by injection."""
     _queue: list[_Ticket] = field(default_factory=list)
@@ -235,6 +237,8 @@ class Hold:
     def close(self) -> tuple[str, ...]:
         """Revert what is left, take everything down. Returns what could not be: that is the watchdog's now."""
         left = [f"{name}: {undone.detail}" for name, undone in self._rest()]
+        if self._unwritten > 1:
+            self.tell(f"what became of injections could not be written into the ledger {self._unwritten} times in all")
         reverter = Reverter(self.api, self._ledger, "runner", self.runs, self.tell)
         if not left:
             self._heart.anchors = {}  # from here on it is the runner that removes them
@@ -337,7 +341,9 @@ class Hold:
         try:
             self._ledger.end([ended], Until(NOTE_S))
         except Unreachable as error:
-            self.tell(f"{ended.injection}: what became of it could not be written into the ledger: {error}")
+            self._unwritten += 1
+            if self._unwritten == 1:
+                self.tell(f"{ended.injection}: what became of it could not be written into the ledger: {error}")
 
     def _about(self) -> dict[str, object]:
         return {

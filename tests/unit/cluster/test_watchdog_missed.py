@@ -11,7 +11,7 @@ import cluster_rig as rig
 from cluster_rig import SUITE
 from fake_cluster import FakeCluster
 from keeping import eventually as in_time
-from stormdrill.cluster import vigil
+from stormdrill.cluster import hold, vigil
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.rights import Right, of_watchdog
@@ -124,3 +124,22 @@ def test_a_ledger_that_is_gone_is_told_when_asked_before_what_follows_from_it(cl
     held._heart._over.set()  # as if its next look were still to come
     assert cluster.registry.end("configmaps", SUITE, "stormdrill-r1")
     assert held.trouble_now().startswith("somebody has removed the ledger")
+
+
+def test_an_outage_in_which_nothing_can_be_written_down_is_told_once_and_counted_at_the_end(
+    cluster: FakeCluster, held: Hold, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "NOTE_S", 0.1)
+    change = rig.patch_of(cluster.read(rig.WORKER) or {}, rig.WORKER, "r1", "a", rig.scaled(0, 3))
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    cluster.trouble(("PATCH", "configmaps/stormdrill-r1"), "503", times=1000)
+    for _ in range(3):
+        assert held.revert("a").word != "failed"
+        held._settled.clear()  # as where the undo fails, and is tried again
+    cluster.troubles.clear()
+    held.close()
+    lines = [line for line in told if "written into the ledger" in line]
+    assert len(lines) == 2, told
+    assert lines[0].startswith("a: what became of it could not be written into the ledger")
+    assert "3 times in all" in lines[1]
