@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stormdrill.cluster import naming
+from stormdrill.cluster import dropping, naming
 from stormdrill.cluster.api import JSON, JSON_PATCH, Answer, Api, Lost
 from stormdrill.cluster.asking import AGAIN, IN_DOUBT, Until, call, read, text, under
 from stormdrill.cluster.changes import Change, NotApplied
@@ -124,6 +124,7 @@ class _Attempt:
                 continue
             if word.subresource and not marked:
                 if not self.dry:
+                    self._kept(word, answer.read())
                     self.begun = True  # now the elements
                     continue
                 self._dry_status(word, there, version)
@@ -203,7 +204,10 @@ class _Attempt:
         """An admission webhook may take away annotations that it doesn't know."""
         if word.marker not in under(stored, "metadata", "annotations"):
             said = f"the server takes the marker off, by which the undo knows its own (annotation {word.marker})"
-            raise self._not_made(said) if self.dry else Unreachable(f"{self.path}: {said}")
+            alone = bool(word.subresource) and not self.begun  # the elements are changed after it
+            if alone:
+                self.sent = ""  # the answer has come
+            raise self._not_made(said) if self.dry or alone else Unreachable(f"{self.path}: {said}")
 
     # creations
 
@@ -224,6 +228,10 @@ class _Attempt:
             answer = self._send("POST", word, self._body(body, name, owner), "", collection=collection)
             if answer is not None and answer.good:
                 self.sent = ""
+                if lost := dropping.of_creation(self._body(body, name, owner), answer.read()):
+                    if not self.dry:
+                        dropping.remove(self.api, self.path, answer.read(), self.until)
+                    raise NotApplied(f"{self.path}: {dropping.said(lost)}")
                 return
 
     def _anchor_path(self) -> str:
