@@ -5,6 +5,7 @@ Pure: events and figures in, lines out. The same lines tell a run that goes on a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import singledispatchmethod
 from typing import NamedTuple
@@ -79,6 +80,8 @@ class Scene:
         self._gone: dict[str, e.RevertVerified] = {}
         self._told: tuple[set[str], set[str]] = (set(), set())
         """The injections of whose bite, and of whose end, a line has spoken."""
+        self._in_vain: Counter[tuple[str, str]] = Counter()
+        """How often an injection's undo came to nothing, by its outcome."""
         self._runbook: e.RunbookStarted | None = None
         self._steps: list[str] = []
         self._step = ""
@@ -283,7 +286,13 @@ class Scene:
 
     @_tell.register
     def _(self, event: e.Reverted, at_ms: float) -> list[Line]:
-        return [] if event.outcome == "done" else [Line("", event.outcome, f"{event.injection}: {event.detail}")]
+        """An undo that is tried again and again in vain is told once, and how often at the end."""
+        if event.outcome == "done":
+            return []
+        again = (event.injection, event.outcome)
+        self._in_vain[again] += 1
+        said = [Line("", event.outcome, f"{event.injection}: {event.detail}")]
+        return said if self._in_vain[again] == 1 else []
 
     @_tell.register
     def _(self, event: e.CauseChanged, at_ms: float) -> list[Line]:
@@ -359,6 +368,14 @@ class Scene:
     @_tell.register
     def _(self, event: e.TornDown, at_ms: float) -> list[Line]:
         self._doing = "judging"
+        again = [
+            Line("", outcome, f"{name}: {count} times in all, the same or much the same each time")
+            for (name, outcome), count in self._in_vain.items()
+            if count > 1
+        ]
+        return again + self._ended(event)
+
+    def _ended(self, event: e.TornDown) -> list[Line]:
         if self._target == "kubernetes" and not event.ended:
             lines = [Line("system", "runs on", "nothing of it was started or ended")]
         else:
