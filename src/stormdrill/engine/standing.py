@@ -14,8 +14,11 @@ from stormdrill.model.event import CauseChanged, Event
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.ports import Stood
 
-EVERY_S = 1.0
-"""Between two rounds of looks; one after the other, so that a slow server is asked more seldom."""
+EVERY_S, LEAST_S = 1.0, 0.2
+"""Between two rounds of looks; one after the other, so that a slow server is asked more seldom. What lasts for less
+than 20 s is looked at more often, and what was seen once is looked at again after the least."""
+OF_ITS_TIME = 0.05
+"""Of how long the shortest fault in force is meant to last: nobody sees what is taken away at its very end."""
 SHARE = 0.5
 """Of the time, that looks may take at most."""
 
@@ -67,21 +70,25 @@ class StandingWatch:
             self._thread.join(timeout=2)
 
     def _run(self) -> None:
-        pause_s = EVERY_S
+        pause_s = LEAST_S
         while not self._stop.wait(pause_s):
             began_s = time.monotonic()
-            self.look()
-            pause_s = max(EVERY_S, (time.monotonic() - began_s) * (1 / SHARE - 1))
+            least_s = self.look()
+            pause_s = max(least_s, (time.monotonic() - began_s) * (1 / SHARE - 1))
 
-    def look(self) -> None:
-        """One round over all that is in force."""
+    def look(self) -> float:
+        """One round over all that is in force. After how long the next one is worth it."""
+        again_s = EVERY_S
         for one in self._in_force():
             if self._stop.is_set():
-                return
+                break
             if (one.injection.id, True) not in self._told:
-                self._look_at(one)
+                once = self._look_at(one)
+                again_s = min(again_s, LEAST_S if once else max(LEAST_S, OF_ITS_TIME * one.injection.for_s))
+        return again_s
 
-    def _look_at(self, one: InForce) -> None:
+    def _look_at(self, one: InForce) -> bool:
+        """Whether it was changed and that isn't told yet."""
         name = one.injection.id
         try:
             stood = self._stands(one.injection)
@@ -99,3 +106,4 @@ class StandingWatch:
                 first_ms = self._first[key]
                 after_ms = round(first_ms - one.since_ms, 3)
                 self._record(CauseChanged(name, gone, stood.witness, stood.changed, after_ms), first_ms)
+        return stood is not None and bool(stood.changed) and (name, stood.gone) not in self._told

@@ -25,7 +25,7 @@ def combine(outcomes: Iterable[Outcome]) -> Outcome:
     word = FAILED if FAILED in words else SUPERSEDED if words == {SUPERSEDED} else DONE
     seen = ", ".join(dict.fromkeys(part.seen for part in parts)) if all(part.seen for part in parts) else ""
     at = max((part.at for part in parts), default="") if all(part.at for part in parts) else ""
-    return Outcome(word, "; ".join(part.detail for part in parts) or "nothing to undo", seen, at)
+    return Outcome(word, "; ".join(dict.fromkeys(part.detail for part in parts)) or "nothing to undo", seen, at)
 
 
 def disbelieved(outcome: Outcome, moot: str) -> Outcome:

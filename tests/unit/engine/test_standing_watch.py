@@ -17,7 +17,12 @@ LOST = Unreachable("no answer")
 
 
 def told(*looks: Stood | Unreachable | None) -> list[CauseChanged]:
-    one = Injection("region-loss/n1", "region-loss", 0, "n1", "nodes", "open it", 0.0, 10.0)
+    return watched(*looks)[0]
+
+
+def watched(*looks: Stood | Unreachable | None, for_s: float = 60.0) -> tuple[list[CauseChanged], list[float]]:
+    """What was told, and after how long each look wants the next."""
+    one = Injection("region-loss/n1", "region-loss", 0, "n1", "nodes", "open it", 0.0, for_s)
     events: list[Event] = []
     coming = iter(looks)
 
@@ -28,9 +33,8 @@ def told(*looks: Stood | Unreachable | None) -> list[CauseChanged]:
         return look
 
     watch = StandingWatch(lambda: [InForce(one, 0.0)], stands, lambda event, _: events.append(event))
-    for _ in looks:
-        watch.look()
-    return [event for event in events if isinstance(event, CauseChanged)]
+    pauses = [watch.look() for _ in looks]
+    return [event for event in events if isinstance(event, CauseChanged)], pauses
 
 
 @pytest.mark.parametrize(
@@ -68,3 +72,13 @@ def test_a_part_is_told_as_a_part_and_the_rest_when_it_follows() -> None:
 def test_a_part_and_then_all_of_it_is_gone_only_once_that_was_seen_twice() -> None:
     assert [event.gone for event in told(PART, GONE)] == []
     assert [event.gone for event in told(PART, GONE, GONE)] == [True]
+
+
+@pytest.mark.parametrize(("for_s", "pause_s"), [(60.0, 1.0), (10.0, 0.5), (1.0, 0.2)])
+def test_what_lasts_for_less_is_looked_at_more_often(for_s: float, pause_s: float) -> None:
+    assert watched(WELL, WELL, for_s=for_s)[1] == [pause_s, pause_s]
+
+
+def test_what_was_seen_once_is_looked_at_again_soon_and_after_that_no_more() -> None:
+    assert watched(WELL, GONE, WELL, GONE, GONE, GONE)[1] == [1.0, 0.2, 1.0, 0.2, 1.0, 1.0]
+    assert watched(PART, PART, PART)[1] == [0.2, 1.0, 1.0]
