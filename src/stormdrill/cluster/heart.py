@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until, read, text
 from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import OPEN, Book, Ended, Ledger
@@ -127,7 +128,9 @@ class Heart:
                 continue
             self.read(self.ledger.read(until))  # the watchdog removes them once everything is reverted
             if path in self.anchors and not self.ending:
-                self._why = self._why or f"somebody has removed {path}, and with it goes what the run has made there"
+                why = gone(self.lease.api, path.split("/")[4], until)
+                why = why or f"somebody has removed {path}, and with it goes what the run has made there"
+                self._why = self._why or why
 
     def _go(self) -> None:
         quarter_s = self.lease.duration_s / 4
@@ -145,3 +148,15 @@ class Heart:
             except Exception as error:  # credentials that can't be renewed, too: the Lease's age tells in time
                 self.heard = str(error)
             self._over.wait(quarter_s if good else quarter_s / 4)
+
+
+def gone(api: Api, namespace: str, until: Until) -> str:
+    """What to say of a namespace that somebody deletes; empty where it is there, or can't be asked for."""
+    try:
+        there = read(api, f"/api/v1/namespaces/{namespace}", until)
+    except Unreachable:
+        return ""
+    if there is None:
+        return f"the namespace {namespace} was deleted by somebody"
+    deleted = text(there, "metadata", "deletionTimestamp")
+    return f"the namespace {namespace} is being deleted by somebody" if deleted else ""
