@@ -82,10 +82,12 @@ def validate(
     return loaded
 
 
-def _read(path: str | Path, settings: Mapping[str, str] | None, fast: bool, target: str) -> Loaded:
+def _read(path: str | Path, settings: Mapping[str, str] | None, fast: bool, target: str, context: str = "") -> Loaded:
+    from stormdrill.api.clusters import in_context
     from stormdrill.spec.load import read_experiment
 
-    return read_experiment(Path(path), faults=fault_parameters(), settings=settings or {}, fast=fast, target=target)
+    loaded = read_experiment(Path(path), faults=fault_parameters(), settings=settings or {}, fast=fast, target=target)
+    return msgspec.structs.replace(loaded, system=in_context(loaded.system, target, context)) if context else loaded
 
 
 def validate_any(path: str | Path, settings: Mapping[str, str] | None = None, fast: bool = False) -> str:
@@ -112,9 +114,10 @@ def plan(
     settings: Mapping[str, str] | None = None,
     fast: bool = False,
     seed: int | None = None,
+    context: str = "",
 ) -> Plan:
     """What a run would do, exactly. Raises Refused: input, policy, capability, or nothing that it would touch."""
-    return _plan_of(_read(path, settings, fast, target), target, seed)
+    return _plan_of(_read(path, settings, fast, target, context), target, seed)
 
 
 def rules(
@@ -125,12 +128,13 @@ def rules(
     *,
     outside: bool | None = None,
     cluster: str = "",
+    context: str = "",
 ) -> str:
     """The least rights that this drill takes on its clusters, or the one named, as manifests. `outside`: the run isn't
     in the cluster; None: as this process. Raises Refused."""
     from stormdrill.api.rules import account
 
-    return account(*_planned(_read(path, settings, fast, target), target, 0), outside=outside, cluster=cluster)
+    return account(*_planned(_read(path, settings, fast, target, context), target, 0), outside=outside, cluster=cluster)
 
 
 def schedule(
@@ -141,12 +145,13 @@ def schedule(
     claim: str = "",
     settings: Mapping[str, str] | None = None,
     fast: bool = False,
+    context: str = "",
 ) -> str:
     """Manifests of a run that the cluster begins by itself. `claim`: where its record is kept. Raises Refused."""
     from stormdrill.api.rules import scheduled
     from stormdrill.api.sending import Entered
 
-    loaded = _read(path, settings, fast, target)
+    loaded = _read(path, settings, fast, target, context)
     made, here = _planned(loaded, target, 0)
     unfit = here.unfit("") if isinstance(here, Entered) else ()
     return scheduled(made, loaded, catalogue.roots_for(Path(path)), when, claim, settings or {}, unfit)
@@ -186,6 +191,7 @@ def _planned(loaded: Loaded, target: str, seed: int | None) -> tuple[Plan, Drill
     from datetime import UTC, datetime
 
     from stormdrill.api import targets
+    from stormdrill.api.clusters import named
     from stormdrill.api.places import Places, forbidden, placed
     from stormdrill.core.plan import make_plan, resting_on
     from stormdrill.core.policy import violations
@@ -219,7 +225,8 @@ def _planned(loaded: Loaded, target: str, seed: int | None) -> tuple[Plan, Drill
     if broken:
         raise forbidden(loaded.sources["policy.yaml"], broken)
     notes = (*made.notes, *targets.told_of_runbook(target, loaded.runbook is not None))
-    return resting_on(msgspec.structs.replace(made, notes=notes), _files(loaded)), here
+    made = named(msgspec.structs.replace(made, notes=notes), here)
+    return resting_on(made, _files(loaded)), here
 
 
 def _files(loaded: Loaded) -> dict[str, str]:
@@ -247,7 +254,7 @@ def _faults() -> Mapping[str, Fault]:
 # --- the run ---------------------------------------------------------------------------------------------
 
 
-def run(
+def run(  # noqa: PLR0913  (what a run is asked for)
     path: str | Path,
     *,
     target: str = "process",
@@ -255,6 +262,7 @@ def run(
     fast: bool = False,
     seed: int | None = None,
     expected: str = "",
+    context: str = "",
     runs_dir: Path = Path("runs"),
     announce: Callable[[Plan], None] = silent,
     observer: Observer = silent,
@@ -268,7 +276,7 @@ def run(
     from stormdrill.api.session import Inputs, conduct
     from stormdrill.store import holds
 
-    loaded = _read(path, settings, fast, target)
+    loaded = _read(path, settings, fast, target, context)
     holds.refuse_held(loaded.system.name, target)  # what a run has left could not be planned on
     made = _plan_of(loaded, target, seed)
     _refuse_another(made, expected)

@@ -35,7 +35,8 @@ def blueprint_lines(plan: Plan, asked: Sequence[str], width: int = 100) -> list[
     lines = _headed(plan.experiment.title, width)
     of = f" of {_shared(plan)}" if _shared(plan) else ""
     said = f"{plan.system.name} on {PLACES.get(plan.target, plan.target)}{of} · seed {plan.seed}"
-    lines += [*_headed(f"{said}{' · --fast' if plan.experiment.fast else ''}", width), ""]
+    lines += _headed(f"{said}{' · --fast' if plan.experiment.fast else ''}", width)
+    lines += [line for at in plan.clusters for line in _headed(f"cluster {at}", width)] + [""]
     for number, use in enumerate(plan.experiment.faults):
         hits = [one for one in plan.injections if one.use == number]
         lines += [*_fault(use.word, hits, plan, width), ""]
@@ -209,6 +210,7 @@ def blueprint_object(plan: Plan) -> dict[str, object]:
         "title": plan.experiment.title,
         "system": plan.system.name,
         "target": plan.target,
+        "clusters": [msgspec.to_builtins(at) for at in plan.clusters],
         "fast": plan.experiment.fast,
         "seed": plan.seed,
         "instances": len(plan.system.instances),

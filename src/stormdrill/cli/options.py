@@ -115,3 +115,5 @@ def one_cluster(command: Command) -> Command:
 
 CONTEXT = "With --target kubernetes: a context of the kubeconfig; the current one when left out."
 SUITE = "With --target kubernetes: the suite's own namespace."
+context = click.option("--context", metavar="NAME", default="", help=CONTEXT)
+"""For a command that reads a system file, which may name contexts itself."""

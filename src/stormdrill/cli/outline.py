@@ -21,7 +21,7 @@ def plan_lines(plan: Plan, width: int = 100) -> list[str]:
     fits = len(title) + len(where) + 3 <= width
     lines = [f"{title}{where:>{width - len(title)}}"] if fits else _wrapped(f"{title.strip()} · {where}", width)
     everybody = [item.name for item in plan.system.instances]
-    texts = [f"plan {plan.digest[:DIGEST_SHOWN]}"]
+    texts = [f"plan {plan.digest[:DIGEST_SHOWN]}", *(f"cluster {at}" for at in plan.clusters)]
     for _, group in groupby(plan.injections, key=lambda one: (one.use, one.mechanism, one.undo, one.for_s)):
         texts.append(_injections(tuple(group), everybody))
     if not plan.injections:

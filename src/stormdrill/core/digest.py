@@ -32,6 +32,8 @@ def facts(plan: Plan) -> dict[str, str]:
                 found[f"{what} {name}"] = _text(getattr(part, name))
     if plan.system.docker and plan.system.docker.resolved:
         found["compose file"] = plan.system.docker.resolved
+    for at in plan.clusters:
+        found[f"cluster {at.name}".rstrip()] = _text([at.context, at.server, at.namespace])
     for item in plan.system.instances:
         told = [item.service, item.labels, item.command, item.env, item.devices, item.memory_mb, item.cpus]
         found[f"instance {item.name}"] = _text([*told, item.image, item.select])

@@ -42,6 +42,23 @@ class Injection(Struct, frozen=True):
     """What no undo takes away, as a sentence: jobs of the flood that were accepted stay in the system."""
 
 
+class ClusterAt(Struct, frozen=True):
+    """A cluster that a plan is for, as a person knows it; no credentials."""
+
+    name: str
+    """In the system file; empty for the only one."""
+    context: str
+    """Of the kubeconfig; empty: the cluster that the runner is in."""
+    server: str
+    """The API server's URL, without user and password."""
+    namespace: str
+    """Where the system's pods are."""
+
+    def __str__(self) -> str:
+        by = f"context {self.context}" if self.context else "the cluster that this runs in"
+        return f"{f'{self.name}: ' if self.name else ''}{by}, {self.server}, namespace {self.namespace}"
+
+
 class Plan(Struct, frozen=True):
     experiment: Experiment
     system: System
@@ -54,6 +71,8 @@ class Plan(Struct, frozen=True):
     permissions: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What whoever agrees to it has to know besides."""
+    clusters: tuple[ClusterAt, ...] = ()
+    """Where it is done; empty on other targets."""
     policy: Policy = Policy()
     profile: Profile | None = None
     files: dict[str, str] = {}

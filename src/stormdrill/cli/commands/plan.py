@@ -12,6 +12,7 @@ from stormdrill.cli import options
 @click.command("plan")
 @options.experiment
 @options.target
+@options.context
 @options.settings
 @options.fast
 @options.seed
@@ -23,6 +24,7 @@ from stormdrill.cli import options
 def plan(  # noqa: PLR0913  (the options of the command)
     experiment: str,
     target: str,
+    context: str,
     settings: dict[str, str],
     fast: bool,
     seed: int | None,
@@ -40,15 +42,20 @@ def plan(  # noqa: PLR0913  (the options of the command)
     if rbac or schedule is not None:
         target = "kubernetes" if target == "process" else target
         outside = False if schedule is not None else None  # what is scheduled runs in the cluster
-        parts = [api.rules(experiment, target, settings, fast, outside=outside, cluster=cluster)] if rbac else []
+        parts = []
+        if rbac:
+            parts.append(
+                api.rules(experiment, target, settings, fast, outside=outside, cluster=cluster, context=context)
+            )
         if schedule is not None:
-            parts.append(api.schedule(experiment, target, schedule, claim=claim, settings=settings, fast=fast))
+            how = {"claim": claim, "context": context}
+            parts.append(api.schedule(experiment, target, schedule, settings=settings, fast=fast, **how))
         click.echo("---\n".join(parts), nl=False)  # the account first, for `kubectl apply -f -`
         return
     if claim:
         raise click.UsageError("--claim says where the runs of --schedule are kept; write both")
     try:
-        made = api.plan(experiment, target, settings, fast, seed)
+        made = api.plan(experiment, target, settings, fast, seed, context)
     except StormdrillError as error:
         if as_json:
             options.say_refusal(error)
@@ -61,16 +68,17 @@ def plan(  # noqa: PLR0913  (the options of the command)
         return
     from stormdrill.cli.screen import width_of
 
-    asked = [experiment, *_asked(target, settings, fast)]
+    asked = [experiment, *_asked(target, settings, fast, context)]
     for line in blueprint.blueprint_lines(made, asked, width_of(sys.stdout)):
         click.echo(line)
     if not kept:
         click.echo("  the plan could not be kept: a later --plan will not say what has changed", err=True)
 
 
-def _asked(target: str, settings: dict[str, str], fast: bool) -> list[str]:
+def _asked(target: str, settings: dict[str, str], fast: bool, context: str = "") -> list[str]:
     """The options that make the plan what it is, as they would be written; the seed changes nothing that is harmed."""
     said = ["--target", target] if target != "process" else []
+    said += ["--context", context] if context else []
     for name, value in settings.items():
         said += ["--set", f"{name}={value}"]
     return [*said, "--fast"] if fast else said

@@ -14,6 +14,7 @@ from stormdrill.cli import options
 @click.command("run")
 @options.experiment
 @options.target
+@options.context
 @options.as_json
 @options.runs_dir
 @options.settings
@@ -40,6 +41,7 @@ def run(  # noqa: PLR0913  (the options of the command)
     ctx: click.Context,
     experiment: str,
     target: str,
+    context: str,
     as_json: bool,
     runs_dir: Path,
     settings: dict[str, str],
@@ -65,6 +67,7 @@ def run(  # noqa: PLR0913  (the options of the command)
             return api.run(
                 experiment,
                 target=target,
+                context=context,
                 settings=settings,
                 fast=fast,
                 seed=seed,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import Any, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from stormdrill.cluster.api import Access, Answer, Api
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.inside import InCluster
 from stormdrill.errors import Unreachable
 from stormdrill.model.permission import Need
+from stormdrill.model.plan import ClusterAt
 from stormdrill.model.system import KubernetesSpec
 from stormdrill.targets.kubernetes.kubeconfig import Configured
 from stormdrill.targets.kubernetes.mechanism import Place
@@ -122,12 +124,26 @@ class LiveClusters:
             used = [api.access for api in self._apis.values()]
         return tuple(line for access in used if isinstance(access, Configured) for line in access.told)
 
+    def where(self) -> tuple[ClusterAt, ...]:
+        """As a person knows them. Raises Refused where there is no way to one."""
+        found = []
+        for name in self.names:
+            access = self.api(name).access
+            context = access.name if isinstance(access, Configured) else self.spec.contexts.get(name, "")
+            found.append(ClusterAt(name, context, _without_user(access.server), self.spec.namespace))
+        return tuple(found)
+
     def close(self) -> None:
         """Ends connections; what is held stays."""
         with self._lock:
             apis, self._apis = list(self._apis.values()), {}
         for api in apis:
             api.close()
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def named(cluster: str) -> str:

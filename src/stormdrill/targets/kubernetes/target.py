@@ -17,7 +17,7 @@ from stormdrill.keeper.limited import request
 from stormdrill.model.event import Event, PodBound, Warned
 from stormdrill.model.mechanism import Nodes
 from stormdrill.model.permission import Need
-from stormdrill.model.plan import Injection
+from stormdrill.model.plan import ClusterAt, Injection
 from stormdrill.model.system import Ready, System
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Instance, Keeper, Mechanism, Stood, World
@@ -132,6 +132,10 @@ class KubernetesTarget:
             told = getattr(self.mechanisms.get(one.mechanism), "notes", None)
             found += told(one) if told else ()
         return tuple(dict.fromkeys(found))
+
+    def where(self) -> tuple[ClusterAt, ...]:
+        """The clusters, for whoever has to agree to it."""
+        return self.clusters.where()
 
     def preflight(self) -> None:
         """Raises Refused, before anything is touched, for what can be known to fail."""
