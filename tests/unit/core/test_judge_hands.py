@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from judging import evidence, judged, with_events
 from msgspec.structs import replace
 
@@ -122,3 +124,18 @@ def test_whoever_stops_the_run_in_the_cluster_has_it_reverted_there(tmp_path: Pa
     verdict = touched(without_runbook(evidence(tmp_path)), more=(ev.AbortRequested(by, "stopped"),))
     assert verdict.verdict == "INCONCLUSIVE"
     assert not any("taken away" in fault.detail for fault in verdict.faults)
+
+
+@settings(max_examples=15, deadline=None)
+@given(scenario=st.sampled_from(["pass", "fail", "no-alert"]), after_ms=st.floats(1.0, 28_000.0), gone=st.booleans())
+def test_whenever_it_was_there_is_no_pass_and_what_came_before_the_fault_stands(
+    tmp_path_factory: pytest.TempPathFactory, scenario: str, after_ms: float, gone: bool
+) -> None:
+    found = without_runbook(evidence(tmp_path_factory.mktemp("hands"), scenario))
+    before, verdict = judged(found), touched(found, gone=gone, after_ms=after_ms)
+    assert verdict.verdict != "PASS"
+    due = scenario == "no-alert" and after_ms >= 10_000.0  # it stood as long as the alert had time
+    assert not gone or verdict.verdict == ("FAIL" if due else "INVALID")
+    earlier = [one for one in before.objectives if one.phase.startswith("baseline")]
+    assert [one for one in verdict.objectives if one.phase.startswith("baseline")] == earlier
+    assert gone or verdict.objectives == before.objectives

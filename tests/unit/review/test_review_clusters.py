@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 from stormdrill.model import event as ev
+from stormdrill.model.plan import ClusterAt
+from stormdrill.review.facts import reproduce
 from stormdrill.review.sentences import sentence
 from stormdrill.review.story import Told
 
@@ -29,3 +34,25 @@ def test_pods_that_are_found_are_told_together_and_each_new_one_alone() -> None:
     assert said(first, other, names=("web-1", "web-2")) == "Found running: 2 pods: web-1 and web-2."
     new = ev.PodBound("web-1", "web", "", "shop", "web-abc3", "u3", "n2", "u1")
     assert said(new, names=("web-1",)) == "web-1 is pod web-abc3 now, on n2: the one before has gone."
+
+
+def test_the_review_names_the_cluster_that_was_drilled() -> None:
+    at = ClusterAt("", "staging", "https://10.0.0.1:6443", "shop")
+    source: Any = SimpleNamespace(
+        run="r1", head="", plan=SimpleNamespace(clusters=(at,), digest=""), first=lambda _: None, all=lambda _: ()
+    )
+    told = {fact.label: fact.figure.text for fact in reproduce(source)}
+    assert told["Cluster"] == "context staging, https://10.0.0.1:6443, namespace shop"
+
+
+def test_what_somebody_took_away_is_told_with_what_was_seen_of_each() -> None:
+    gone = [
+        ev.CauseChanged(f"region-loss/{name}", True, "the API server", f"nodes/{name}: spec.taints is absent", 3400.0)
+        for name in ("n1", "n2")
+    ]
+    assert said(*gone, names=("n1", "n2")) == (
+        "Taken away by somebody else than the revert: n1 and n2, after 3.4 s: "
+        "nodes/n1: spec.taints is absent; nodes/n2: spec.taints is absent."
+    )
+    part = ev.CauseChanged("scale/web", False, "the API server", "shop/deployments/web: spec.replicas is 4", 1000.0)
+    assert said(part, names=("web-1",)).startswith("Changed by somebody else than the revert: web-1, after 1 s: shop/")
