@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from stormdrill import api
 from stormdrill.api import targets
 from stormdrill.cluster.api import Api
 from stormdrill.errors import Refused
+from stormdrill.keeper.far import Way
 from stormdrill.model.event import (
     AbortRequested,
     ClusterBack,
@@ -31,7 +33,12 @@ from stormdrill.model.event import (
     Reverted,
     RevertVerified,
     RunEnded,
+    Warned,
 )
+from stormdrill.spec.system import read_system
+from stormdrill.targets.kubernetes import view
+from stormdrill.targets.kubernetes.clusters import LiveClusters
+from stormdrill.targets.kubernetes.leading import Leader
 
 LIMIT_S = 180.0
 pytestmark = [pytest.mark.real, pytest.mark.timeout(LIMIT_S)]
@@ -437,11 +444,48 @@ def test_a_namespace_that_somebody_deletes_ends_the_run_with_that_reason(at: Sho
     at.lay_out(NODES, fault="60s")
     allow(at)
     process = begun(at)
-    assert Api(at.cluster.admin).call("DELETE", f"/api/v1/namespaces/shop").good
+    assert Api(at.cluster.admin).call("DELETE", "/api/v1/namespaces/shop").good
     process.communicate(timeout=90)
     assert process.returncode == 4
     asked = at.of(AbortRequested)[0]
     assert asked.by == "cluster"
-    assert asked.reason.startswith(f"the namespace shop ")
+    assert asked.reason.startswith("the namespace shop ")
     assert "deleted by somebody" in asked.reason
     assert at.causes() == []
+
+
+def test_a_watchdog_that_somebody_removed_is_there_again_when_everything_else_dies(at: Shop) -> None:
+    at.lay_out(NODES, fault="60s")
+    allow(at)
+    process = begun(at)
+    assert at.cluster.registry.end("jobs", "stormdrill", at.of(ClusterHeld)[0].watchdog)
+    at.eventually(lambda: any("the watchdog is there again" in item.text for item in at.of(Warned)))
+    assert process.poll() is None
+    kill_all_of(at, process)
+    at.eventually(lambda: at.causes() == [])
+    assert at.repository.command("recover", at.run_dir.name).returncode == 0
+
+
+def test_an_instance_is_led_to_anew_and_to_its_next_pod_where_the_one_that_was_known_is_gone(at: Shop) -> None:
+    """For whoever undoes a runbook's call after the runner has died."""
+    at.lay_out(NODES)
+    at.eventually(lambda: at.ready("eu"))
+    system = read_system(at.root / "experiments/systems/shop.yaml", target="kubernetes")
+    assert system.kubernetes is not None
+    clusters = LiveClusters(system.kubernetes, run="r", system="shop", connect=lambda _: at.cluster.admin)
+    (pod,) = at.pods("eu")
+    name = next(
+        slot.instance.name
+        for slot in view.read(system, clusters, clusters.names).slots.all()
+        if slot.pod.metadata.uid == pod["metadata"]["uid"]
+    )
+    way = Way(name, "", "shop", pod["metadata"]["name"], pod["metadata"]["uid"], 8080)
+    leader = Leader(clusters, system)
+    try:
+        for _ in ("the same pod", "the next one"):
+            with urllib.request.urlopen(f"http://{leader.lead(way)}/", timeout=10) as answer:
+                assert answer.read() == b"ok"
+            at.cluster.registry.end("pods", "shop", pod["metadata"]["name"])
+            at.eventually(lambda: at.pods("eu") and at.pods("eu")[0]["metadata"]["uid"] != way.uid)
+    finally:
+        leader.close()

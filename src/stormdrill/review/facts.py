@@ -311,6 +311,7 @@ def reproduce(source: Source) -> tuple[Fact, ...]:
         found += [
             Fact(f"SHA-256 of {name}", Figure(started[1].inputs[name], seqs)) for name in sorted(started[1].inputs)
         ]
+    found += [Fact("Cluster", Figure(str(at))) for at in (source.plan.clusters if source.plan else ())]
     if source.plan and source.plan.digest:
         found.append(Fact("Plan", Figure(source.plan.digest), "Digest over experiment, selectors, counts, mechanisms."))
     found += [

@@ -41,7 +41,7 @@ def test_the_review_names_the_cluster_that_was_drilled() -> None:
     source: Any = SimpleNamespace(
         run="r1", head="", plan=SimpleNamespace(clusters=(at,), digest=""), first=lambda _: None, all=lambda _: ()
     )
-    told = {fact.label: fact.figure.text for fact in reproduce(source)}
+    told = {fact.name: fact.figure.text for fact in reproduce(source)}
     assert told["Cluster"] == "context staging, https://10.0.0.1:6443, namespace shop"
 
 
