@@ -44,7 +44,10 @@ class Admin:
     """Regions, a shed level and room, as a platform's admin API has them."""
 
     def __init__(self) -> None:
-        self.regions = {"eu": {"healthy": False, "draining": False}, "us": {"healthy": True, "draining": False}}
+        self.regions = {
+            "eu": {"healthy": False, "draining": False, "elsewhere": True},
+            "us": {"healthy": True, "draining": False, "elsewhere": False},
+        }
         self.level: object = 0
         self.headroom: object = -4
         self.calls: list[str] = []

@@ -15,11 +15,12 @@ from stormdrill.faults.acting import UNDO_WORDS
 from stormdrill.model.mechanism import ToxicKind
 from stormdrill.targets.docker import look as docker
 from stormdrill.targets.docker.image import Base
+from stormdrill.targets.portable.elsewhere import ON_CLUSTERS
 from stormdrill.targets.process import look as process
 from stormdrill.targets.process.look import Seen
 
-MECHANISMS = {*UNDO_WORDS, "tell"}
-"""What is told has no word of its own for its undo: that is a request."""
+MECHANISMS = {*UNDO_WORDS, "tell"} - set(ON_CLUSTERS)
+"""Of processes and containers. What is told has no word of its own for its undo: that is a request."""
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "mechanisms.md"
 
 
