@@ -289,8 +289,12 @@ class _Session:
         if isinstance(self.target, Stands):
             from stormdrill.engine.standing import StandingWatch, in_force
 
-            there = lambda: in_force(self.plan, self.conductor.state)  # noqa: E731  (read while the run goes on)
-            yield StandingWatch(there, self.target.stands, self._record, on_defect=self._failed)
+            yield StandingWatch(
+                lambda: in_force(self.plan, self.conductor.state),  # read while the run goes on
+                self.target.stands,
+                self._record,
+                on_defect=self._failed,
+            )
 
     def _stop_for(self, by: Literal["guard", "load"], reason: str) -> str:
         """Unless that follows from something else, which is told and returned then: a cluster that was taken away."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from stormdrill.cluster.api import Answer, Api, Lost
+from stormdrill.cluster.api import JSON, Answer, Api, Lost
 from stormdrill.errors import Unreachable
 
 AGAIN = frozenset({401, 408, 409, 429, 500, 502, 503, 504})
@@ -49,10 +49,19 @@ class Until:
         self.sleep(wait_s)
 
 
-def call(api: Api, until: Until, method: str, path: str, body: object = None, **options: object) -> Answer:
+def call(
+    api: Api,
+    until: Until,
+    method: str,
+    path: str,
+    body: object = None,
+    *,
+    query: Mapping[str, str] | None = None,
+    content_type: str = JSON,
+) -> Answer:
     """One request within what is left of the time. Raises Lost."""
     limit_s = max(AT_LEAST_S, min(until.left_s, 5.0))
-    return api.call(method, path, body, limit_s=limit_s, **options)  # type: ignore[arg-type]  # handed on
+    return api.call(method, path, body, query=query, content_type=content_type, limit_s=limit_s)
 
 
 def read(api: Api, path: str, until: Until) -> dict[str, object] | None:

@@ -16,7 +16,7 @@ DIRECTORY = "STORMDRILL_SERVICEACCOUNT"
 PLAIN = "STORMDRILL_API_PLAIN"
 """Environment variable: 1 for HTTP, which is accepted on loopback only."""
 
-SECRET = "serviceaccount"  # noqa: S105  (its name)
+TOLD_AS = "serviceaccount"
 LEAST = 8
 """Characters: what is shorter can't be told from ordinary words."""
 
@@ -86,7 +86,7 @@ class InCluster:
                 raise Refused(f"{self._place}/token can't be read; it is the ServiceAccount's") from None
         token = self._token
         if self._tell is not None and token != self._told and len(token) >= LEAST:
-            self._tell(SECRET, token)
+            self._tell(TOLD_AS, token)
             self._told = token
         return {"Authorization": f"Bearer {token}"}
 

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from msgspec.structs import replace
@@ -261,25 +262,25 @@ class Drilling:
 
     def _dry_runs(self) -> list[Problem]:
         """Every mutation, as the server would take it."""
-        asked = [
-            (injection, mechanism)
-            for injection in self.injections
-            if isinstance(mechanism := self.mechanisms.get(injection.mechanism), Careful)
-        ]
-
-        def one(injection: Injection, mechanism: Careful) -> list[Problem]:
-            try:
-                told = list(mechanism.dry_run(injection))
-            except (Unreachable, Refused) as error:
-                told = [str(error)]
-            return [Problem(injection.id, 0, 0, text, "nothing was touched") for text in told]
-
-        found = preflight.at_once([lambda pair=pair: one(*pair) for pair in asked])  # type: ignore[misc]  # its own pair
+        asked: list[Callable[[], list[Problem]]] = []
+        for injection in self.injections:
+            mechanism = self.mechanisms.get(injection.mechanism)
+            if isinstance(mechanism, Careful):
+                asked.append(partial(_dry_run, injection, mechanism))
+        found = preflight.at_once(asked)
         return [problem for problems in found for problem in problems]
 
     @property
     def _where(self) -> str:
         return f"system {self.clusters.system}"
+
+
+def _dry_run(injection: Injection, mechanism: Careful) -> list[Problem]:
+    try:
+        told = list(mechanism.dry_run(injection))
+    except (Unreachable, Refused) as error:
+        told = [str(error)]
+    return [Problem(injection.id, 0, 0, text, "nothing was touched") for text in told]
 
 
 def _contact(cluster: str, held: Hold) -> Contact:

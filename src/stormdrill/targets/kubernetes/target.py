@@ -71,8 +71,7 @@ class KubernetesTarget:
         self._injections = injections
         self.clusters = clusters or LiveClusters(system.kubernetes, run=run_dir.name, system=system.name)
         self._keeper: Keeper | None = None
-        bound: Callable[[str], Bound | None] = lambda name: self._view.slots.bound(name)  # noqa: E731  (read later)
-        self._reach = Reach(self.clusters.api, bound, direct=in_a_pod())
+        self._reach = Reach(self.clusters.api, self._bound, direct=in_a_pod())
         self._answer_limit_s = ANSWER_LIMIT_S if in_a_pod() else THROUGH_LIMIT_S
         self._answering = Answering(self.answers)
         self._left = threading.Event()
@@ -252,6 +251,10 @@ class KubernetesTarget:
 
     def stands(self, injection: Injection) -> Stood | None:
         return standing(self.mechanisms.get(injection.mechanism), injection)
+
+    def _bound(self, instance: str) -> Bound | None:
+        """As the view has it by then."""
+        return self._view.slots.bound(instance)
 
     def _address(self, instance: str) -> str:
         """Empty where there are more instances than can be reached at once."""
