@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS := -n logical --maxprocesses 4  # laws are spread over them; drills come last, one at a time
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
@@ -20,7 +21,7 @@ demo: $(RUN) ## set everything up, then lose a region under load: about a minute
 	@$(BIN)/stormdrill run experiments/region-loss.yaml
 
 test: $(DEV) ## set everything up and run the tests; what was left out is said at the end
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest $(WORKERS) $(PYTEST)
 
 test-cluster: $(DEV) ## hold the cluster of STORMDRILL_TEST_KUBECONFIG to the laws that the fake one keeps
 	@test -n "$${STORMDRILL_TEST_KUBECONFIG:-}" || { echo "name a kubeconfig in STORMDRILL_TEST_KUBECONFIG; see CONTRIBUTING.md" >&2; exit 2; }

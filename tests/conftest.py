@@ -6,13 +6,18 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 
 from base_image import base_image
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScheduling
+    from xdist.workermanage import WorkerController
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MARK = "STORMDRILL_TEST_SESSION"
@@ -67,23 +72,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("real") is not None)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report = yield
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScheduling | None:
+    """Ours where nobody asked for another one."""
+    from together_then_alone import TogetherThenAlone
+
+    return TogetherThenAlone(config, log) if config.getoption("dist") == "load" else None
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    # The session that spreads the tests over workers hears every report, too.
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        skipped[item.nodeid] = reason.removeprefix("Skipped: ")
-    return report
+        skipped[report.nodeid] = reason.removeprefix("Skipped: ")
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
     for item in items:
-        folder = item.nodeid.rsplit("/", 1)[0]
+        folder = item.nodeid.split("::")[0].rsplit("/", 1)[0]
         left_out[folder] = left_out.get(folder, 0) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    # Each worker leaves out the same.
+    left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
+        session.config.workeroutput["left_out"] = left_out
         return
     survivors.extend(_end_what_is_left())
     if survivors:
