@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from stormdrill.keeper.takeover import take_over
 from stormdrill.model.event import Event, RunStarted
 from stormdrill.model.undo import Signal, Undo
 from stormdrill.store import holds, journal, rundir
+from waiting import eventually
 
 _E = TypeVar("_E", bound=Event)
 
@@ -159,14 +159,6 @@ def kept_run(runs: Path, *, grace_s: float = 0.5) -> Iterator[KeptRun]:
 
 def thaw(name: str, who: procfs.Identity) -> Signal:
     return Signal(name, who.pid, who.start_ticks, who.boot_id, "SIGCONT")
-
-
-def eventually(holds_true: Callable[[], object], limit_s: float = 10.0) -> None:
-    """Wait, with a limit, until it holds."""
-    until = time.monotonic() + limit_s
-    while not holds_true():
-        assert time.monotonic() < until, "it did not come true in time"
-        time.sleep(0.005)
 
 
 def pid_exists(pid: int) -> bool:

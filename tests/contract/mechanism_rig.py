@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from keeping import KeptRun, eventually, kept_run
+from keeping import KeptRun, kept_run
 from stormdrill.api.targets import DrillTarget, make
 from stormdrill.model.event import ContainerStarted, Injected, InjectStarted, ProcessSpawned
 from stormdrill.model.mechanism import Beside, CpuLimit, Device, How, Pressure, Sever, Tell, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import Dependency, DockerSpec, Ready, ServiceInstance, System
 from stormdrill.ports import Effect
+from waiting import eventually
 
 SERVER = textwrap.dedent(
     """

@@ -9,12 +9,12 @@ import pytest
 import cluster_rig as rig
 from cluster_rig import PLATFORM, SUITE
 from fake_cluster import FakeCluster
-from keeping import eventually
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.ledger import CLOSED, Ledger
 from stormdrill.errors import Refused
+from waiting import eventually
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ from urllib.parse import quote
 import pytest
 
 from base_image import base_image
-from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper, eventually
+from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper
 from stormdrill.keeper import procfs, undo_engine
 from stormdrill.keeper.engine import ask
 from stormdrill.keeper.undo import perform
 from stormdrill.model.event import ContainerStarted, ResourcesClaimed, RevertVerified, RunEnded, TornDown
 from stormdrill.model.undo import EndExec, Engine, Exec
+from waiting import eventually
 
 pytestmark = pytest.mark.docker
 LAB = f"stormdrill-undo-{os.getpid()}"

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 
 from fake_engine import Box, FakeEngine, fake_engine
-from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper, by_the_successor, eventually, pid_exists
+from keeping import EXECUTORS, Execute, KeptRun, by_the_keeper, by_the_successor, pid_exists
 from stormdrill.errors import SystemNotReady
 from stormdrill.keeper import procfs
 from stormdrill.keeper.exchange import exchange_now
@@ -38,6 +38,7 @@ from stormdrill.model.mechanism import Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Clear, Command, EndChild, EndExec, Engine, Exec, Restore
 from stormdrill.targets.portable.proxied import Toxics
+from waiting import eventually
 
 
 @pytest.fixture

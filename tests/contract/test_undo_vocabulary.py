@@ -17,7 +17,7 @@ from typing import get_args
 
 import pytest
 
-from keeping import EXECUTORS, WITH_GRANDCHILDREN, Execute, KeptRun, by_the_keeper, by_the_successor, eventually, thaw
+from keeping import EXECUTORS, WITH_GRANDCHILDREN, Execute, KeptRun, by_the_keeper, by_the_successor, thaw
 from stormdrill.keeper import procfs
 from stormdrill.keeper.undo import perform
 from stormdrill.model.event import Reverted
@@ -39,6 +39,7 @@ from stormdrill.model.undo import (
     undo_from_json,
     undo_to_json,
 )
+from waiting import eventually
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from base_image import base_image
-from keeping import eventually, kept_run
+from keeping import kept_run
+from waiting import eventually
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import killing
 import pytest
 
-from keeping import IGNORES_TERM, WITH_GRANDCHILDREN, eventually, kept_run
+from keeping import IGNORES_TERM, WITH_GRANDCHILDREN, kept_run
 from stormdrill.errors import Refused
 from stormdrill.keeper import procfs
 from stormdrill.keeper.actions import abort, list_runs, recover
@@ -27,6 +27,7 @@ from stormdrill.model.event import AbortRequested, JournalTakenOver, RevertStart
 from stormdrill.model.undo import Command, Spawn
 from stormdrill.store import holds, journal
 from stormdrill.store.verify import verify
+from waiting import eventually
 
 pytestmark = pytest.mark.real
 _RNG = random.Random(20261121)

@@ -14,10 +14,11 @@ import pytest
 from killing_cases import Case
 from killing_scenarios import scenarios
 
-from keeping import eventually, kept_run
+from keeping import kept_run
 from stormdrill.keeper import procfs
 from stormdrill.keeper.undo import perform
 from stormdrill.model.undo import Restore
+from waiting import eventually
 
 SEED = "7"
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from stormdrill.model.event import LoadClockCompared, LoadWorkerLost
 from stormdrill.model.profile import Profile, Stream, Trace
 from stormdrill.store.records import read_records
 from stormdrill.targets.kubernetes.rbac import rules
+from waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -40,15 +40,6 @@ def inside(tmp_path, cluster):
     yield inside
     if inside.load is not None:
         inside.load._stop_all(0.1)
-
-
-def until(what, within_s=10.0):
-    end_s = time.monotonic() + within_s
-    while time.monotonic() < end_s:
-        if what():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def replayed(trace):
@@ -229,9 +220,9 @@ def test_when_the_api_server_goes_nobody_goes_on_sending(inside, cluster):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_when_the_runner_goes_or_is_frozen_nobody_goes_on_sending(cluster, number):
     with Counting() as server, runner(cluster, server.url) as process:
-        assert until(lambda: server.seen > 20)
+        eventually(lambda: server.seen > 20)
         process.send_signal(number)
-        assert until(server.stands_still, 15.0)
+        eventually(server.stands_still, 15.0)
         assert not process.poll() or number == signal.SIGKILL
 
 

@@ -13,12 +13,12 @@ import pytest
 from msgspec.structs import replace
 from test_conductor import Rig, lives
 
-from keeping import eventually
 from stormdrill.errors import KeeperGone
 from stormdrill.keeper import procfs
 from stormdrill.model import event as ev
 from stormdrill.model.experiment import Experiment, FaultUse, Phases
 from stormdrill.model.system import Dependency, Ready, Release, ServiceInstance, System
+from waiting import eventually
 
 pytestmark = pytest.mark.real
 

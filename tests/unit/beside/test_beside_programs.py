@@ -23,6 +23,7 @@ from stormdrill.store.identity import GONE_STATES, stat
 from stormdrill.targets.docker.pressing import FIRST_TO_DIE, IN_SH
 from stormdrill.targets.kubernetes.mechanisms.within import REACH_IN_SH, TAGGED_IN_SH, WHILE_STDIN
 from stormdrill.targets.process.pressing import resident_mb
+from waiting import eventually
 
 START = (sys.executable, "-m", "stormdrill.beside")
 
@@ -39,13 +40,6 @@ def started() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for one in made:
         one.kill()
         one.communicate(timeout=10)
-
-
-def until(condition: Callable[[], object]) -> None:
-    end_s = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < end_s, "it did not come about"
-        time.sleep(0.01)
 
 
 def lives(pid: int) -> bool:
@@ -80,7 +74,7 @@ def test_a_leak_is_the_first_to_be_killed_where_memory_ends_unless_it_is_spared(
     started: Callable[..., subprocess.Popen[bytes]], words: tuple[str, ...], score: str | None
 ) -> None:
     leak = started("leak", "--mb-per-s", "80", "--ceiling-mb", "48", "--deadline-s", "15", *words)
-    until(lambda: resident_mb(leak.pid) > 24)
+    eventually(lambda: resident_mb(leak.pid) > 24)
     mine = Path("/proc/self/oom_score_adj").read_text().strip()
     assert Path(f"/proc/{leak.pid}/oom_score_adj").read_text().strip() == (score or mine)
 
@@ -134,11 +128,11 @@ def test_none_of_them_outlives_whoever_started_it(words: tuple[str, ...]) -> Non
     )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
-    until(lambda: at_work(words[0], pid))
+    eventually(lambda: at_work(words[0], pid))
     try:
         parent.send_signal(signal.SIGKILL)
         parent.communicate(timeout=10)
-        until(lambda: not lives(pid))
+        eventually(lambda: not lives(pid))
     finally:
         if lives(pid):
             os.kill(pid, signal.SIGKILL)
@@ -216,7 +210,7 @@ def test_a_leak_that_was_told_so_ends_when_nobody_can_write_to_it_any_more() -> 
         assert leak.stdin is not None
         leak.stdin.write(b"here")
         leak.stdin.flush()
-        until(lambda: resident_mb(leak.pid) > 40)
+        eventually(lambda: resident_mb(leak.pid) > 40)
         assert leak.poll() is None
         leak.stdin.close()
         assert leak.wait(timeout=10) == 0
@@ -226,7 +220,7 @@ def test_a_shell_that_leaks_ends_when_nobody_can_write_to_it_any_more() -> None:
     argv = ("sh", "-c", WHILE_STDIN + IN_SH, "sh", "40000", "24", "60", FIRST_TO_DIE, "tag-of-it")
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as leak:
         assert leak.stdin is not None
-        until(lambda: resident_mb(leak.pid) > 10)
+        eventually(lambda: resident_mb(leak.pid) > 10)
         leak.stdin.close()
         assert leak.wait(timeout=10) != 0
 
@@ -271,7 +265,7 @@ def test_a_shell_counts_what_bears_a_tag(started: Callable[..., subprocess.Popen
         return found
 
     started("burn", "--cores", "1", "--deadline-s", "30", "--tag", "sh.bears.this")
-    until(lambda: counted("sh.bears.this")["mb"] > 1)
+    eventually(lambda: counted("sh.bears.this")["mb"] > 1)
     assert (counted("sh.bears.this")["count"], counted("nobody.bears.that")["count"]) == (1, 0)
 
 
@@ -294,7 +288,7 @@ def test_what_bears_a_tag_is_counted_by_the_kernel_and_the_counter_itself_is_not
 ) -> None:
     assert json.loads(said("tagged", "nobody.bears.this"))["count"] == 0
     started("burn", "--cores", "2", "--deadline-s", "30", "--tag", "burn.bears.this")
-    until(lambda: json.loads(said("tagged", "burn.bears.this"))["cpu_s"] > 0.2)
+    eventually(lambda: json.loads(said("tagged", "burn.bears.this"))["cpu_s"] > 0.2)
     seen = json.loads(said("tagged", "burn.bears.this"))
     assert (seen["count"], seen["mb"] > 1) == (2, True)
 
@@ -318,7 +312,7 @@ def test_what_a_system_is_told_is_taken_back(started: Callable[..., subprocess.P
     at = f"127.0.0.1:{server.server_address[1]}"
     deadline_s = "60" if ended_by == "a signal" else "1"
     told = started("tell", "--at", at, *words, "--undo-body", "new", "--deadline-s", deadline_s)
-    until(lambda: heard == ["old", "old"])
+    eventually(lambda: heard == ["old", "old"])
     if ended_by == "a signal":
         told.send_signal(signal.SIGTERM)
     assert told.wait(timeout=20) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,6 @@ import pytest
 import cluster_rig as rig
 from cluster_rig import NODE, POLICY, SUITE, WORKER, patch_of, scaled, taint
 from fake_cluster import FakeCluster
-from keeping import eventually as in_time
 from stormdrill.cluster import naming, recovering
 from stormdrill.cluster.api import MERGE_PATCH, Answer, Api
 from stormdrill.cluster.changes import Change, NotApplied, Undone
@@ -25,6 +24,7 @@ from stormdrill.cluster.strangers import Others
 from stormdrill.cluster.watchdog import Watchdog
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.undo import KubeDelete
+from waiting import eventually
 
 LEASE_S = 1.0
 LEDGER = f"/api/v1/namespaces/{SUITE}/configmaps/stormdrill-r1"
@@ -39,13 +39,6 @@ def cluster() -> Iterator[FakeCluster]:
         rig.small_world(made)
         made.settle()
         yield made
-
-
-def eventually(holds: Callable[[], object], what: str, limit_s: float = 10.0) -> None:
-    try:
-        in_time(holds, limit_s)
-    except AssertionError:
-        raise AssertionError(f"not in time: {what}") from None
 
 
 def hold(cluster: FakeCluster, run: str = "r1", **more: object) -> Hold:
@@ -95,7 +88,7 @@ def test_from_open_to_close_nothing_is_left_behind(cluster: FakeCluster) -> None
     assert held.close() == ()
     cluster.settle()
     assert rig.differences(before, rig.still(cluster)) == []
-    eventually(lambda: not suite_of(cluster), "the run's own objects are gone")
+    eventually(lambda: not suite_of(cluster), what="the run's own objects are gone")
     assert "holderIdentity" not in (cluster.read(LEASE) or {})["spec"]
 
 
@@ -124,7 +117,7 @@ def test_what_can_not_be_held_is_refused_with_the_reason_and_leaves_nothing(
     held = hold(cluster, **more)
     with pytest.raises(Refused, match=why):
         held.open()
-    eventually(lambda: not suite_of(cluster), "the run's own objects are gone")
+    eventually(lambda: not suite_of(cluster), what="the run's own objects are gone")
     again = hold(cluster, "r2")
     again.open()
     assert again.close() == ()
@@ -218,9 +211,9 @@ def test_however_a_person_edits_the_ledger_the_watchdog_reverts_and_it_closes(
     held.apply("a", change)
     time.sleep(1.2)  # two looks of the watchdog
     edit(cluster, LEDGER, data)
-    eventually(lambda: replicas(cluster) == 3, "the watchdog has reverted it")
-    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, "the ledger is closed", 15.0)
-    eventually(held.trouble, "the runner knows")
+    eventually(lambda: replicas(cluster) == 3, what="the watchdog has reverted it")
+    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, what="the ledger is closed")
+    eventually(held.trouble, what="the runner knows")
     assert held.close() == ()
 
 
@@ -232,7 +225,7 @@ def test_an_anchor_that_somebody_removes_ends_the_run_before_its_faults_become_o
     held = hold(cluster)
     held.open()
     cluster.registry.end("configmaps", rig.PLATFORM, "stormdrill-r1")
-    eventually(lambda: "somebody has removed" in held.trouble(), "the runner knows")
+    eventually(lambda: "somebody has removed" in held.trouble(), what="the runner knows")
     assert f"namespaces/{rig.PLATFORM}/configmaps/stormdrill-r1" in held.trouble()
     assert held.close() == ()
 
@@ -289,7 +282,7 @@ def test_what_comes_together_is_written_together(cluster: FakeCluster, monkeypat
     threads = [threading.Thread(target=held.arm, args=(f"i{number}", (undo,), 60.0)) for number in range(20)]
     for thread in threads:
         thread.start()
-    eventually(lambda: len(held._armed) == 20, "all wait")
+    eventually(lambda: len(held._armed) == 20, what="all wait")
     gate.set()
     for thread in threads:
         thread.join()
@@ -323,8 +316,8 @@ def test_a_person_stops_the_run_with_an_annotation_and_the_reason_reaches_the_ru
     held.arm("a", (change.undo,), 60.0)
     held.apply("a", change)
     stop(cluster, "too loud")
-    eventually(lambda: replicas(cluster) == 3, "the watchdog has reverted it, and not the runner")
-    eventually(lambda: "stopped by a person: too loud" in held.trouble(), "the runner knows", 10.0)
+    eventually(lambda: replicas(cluster) == 3, what="the watchdog has reverted it, and not the runner")
+    eventually(lambda: "stopped by a person: too loud" in held.trouble(), what="the runner knows")
     with pytest.raises(Unreachable):
         held.arm("b", (change.undo,), 60.0)
     undone = held.revert("a")
@@ -338,8 +331,8 @@ def test_a_runner_that_is_gone_is_reverted_for_and_the_account_tells_by_whom(clu
     held.arm("a", (change.undo,), 60.0)
     held.apply("a", change)
     abandon(held)
-    eventually(lambda: replicas(cluster) == 3, "it was reverted", 10.0)
-    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, "the ledger is closed", 10.0)
+    eventually(lambda: replicas(cluster) == 3, what="it was reverted")
+    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, what="the ledger is closed")
     account = recovering.look(held.api, "r1", SUITE)
     assert [(each.injection, each.undone.word, each.by) for each in account.ended] == [("a", "done", "watchdog")]
     assert account.left == ()
@@ -357,8 +350,8 @@ def test_a_ledger_that_somebody_removes_is_reverted_all_the_same(cluster: FakeCl
     held.apply("a", change)
     time.sleep(1.2)  # two looks of the watchdog
     cluster.registry.end("configmaps", SUITE, "stormdrill-r1")
-    eventually(lambda: replicas(cluster) == 3, "the watchdog has reverted it", 10.0)
-    eventually(held.trouble, "the runner knows: by the ledger, or by the Lease that the watchdog has released")
+    eventually(lambda: replicas(cluster) == 3, what="the watchdog has reverted it")
+    eventually(held.trouble, what="the runner knows: by the ledger, or by the Lease that the watchdog has released")
     held.close()
 
 
@@ -367,7 +360,7 @@ def test_what_outlives_its_own_time_is_reverted_though_the_runner_lives(cluster:
     held.open()
     held.arm("a", (change.undo,), 0.5)
     held.apply("a", change)
-    eventually(lambda: replicas(cluster) == 3, "the watchdog has reverted it", 10.0)
+    eventually(lambda: replicas(cluster) == 3, what="the watchdog has reverted it")
     assert held.trouble() == ""
     other = patch_of(cluster.read(NODE) or {}, NODE, "r1", "b", taint("r1"))
     held.arm("b", (other.undo,), 60.0)
@@ -384,7 +377,7 @@ def test_an_outage_longer_than_the_lease_ends_the_run_and_both_revert(cluster: F
         for change in changes:
             held.apply(injection, change)
     with cluster.outage():
-        eventually(lambda: "could not be renewed" in held.trouble(), "the Lease is lost", 10.0)
+        eventually(lambda: "could not be renewed" in held.trouble(), what="the Lease is lost")
     assert held.close() == ()
     cluster.settle()
     assert rig.differences(before, rig.still(cluster)) == []
@@ -403,7 +396,7 @@ def test_what_can_not_be_reverted_is_named_and_left_to_the_watchdog(
     assert "somebody took the marker away" in left[0]
     assert recovering.look(held.api, "r1", SUITE).left == ("a",)
     cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", lambda it: it["spec"].update(replicas=3))
-    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, "the watchdog goes on until then", 20.0)
+    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, what="the watchdog goes on until then")
 
 
 class Meeting(Api):
@@ -449,7 +442,7 @@ def test_what_is_left_at_the_end_is_reverted_side_by_side(cluster: FakeCluster) 
     assert [said[:3] for said in left] == ["c: ", "b: ", "a: "]
     assert all("503" in said or "no success within" in said for said in left)
     cluster.troubles.clear()
-    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, "the watchdog reverts it", 20.0)
+    eventually(lambda: recovering.look(held.api, "r1", SUITE).state == CLOSED, what="the watchdog reverts it")
     assert replicas(cluster) == 3
 
 

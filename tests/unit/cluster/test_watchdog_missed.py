@@ -3,18 +3,18 @@ that is deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 import cluster_rig as rig
 from cluster_rig import SUITE
 from fake_cluster import FakeCluster
-from keeping import eventually as in_time
 from stormdrill.cluster import hold, vigil
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.rights import Right, of_watchdog
+from waiting import eventually
 
 JOB = f"/apis/batch/v1/namespaces/{SUITE}/jobs/stormdrill-r1-watchdog"
 BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/stormdrill"
@@ -54,19 +54,12 @@ def held(cluster: FakeCluster, told: list[str], monkeypatch: pytest.MonkeyPatch)
     assert cluster.read(JOB) is None
 
 
-def eventually(holds: Callable[[], object], what: str) -> None:
-    try:
-        in_time(holds, 20.0)
-    except AssertionError:
-        raise AssertionError(f"not in time: {what}") from None
-
-
 def test_a_watchdog_whose_job_is_removed_is_made_again_and_the_run_goes_on(
     cluster: FakeCluster, held: Hold, told: list[str]
 ) -> None:
     first = (cluster.read(JOB) or {})["metadata"]["uid"]
     assert cluster.registry.end("jobs", SUITE, "stormdrill-r1-watchdog")
-    eventually(lambda: "the watchdog is there again" in told, "it comes back")
+    eventually(lambda: "the watchdog is there again" in told, what="it comes back")
     assert "removed the watchdog's Job" in told[0]
     assert (cluster.read(JOB) or {})["metadata"]["uid"] != first
     assert held.trouble() == ""
@@ -75,7 +68,7 @@ def test_a_watchdog_whose_job_is_removed_is_made_again_and_the_run_goes_on(
 def test_a_watchdog_that_does_not_come_back_ends_the_run(cluster: FakeCluster, held: Hold, told: list[str]) -> None:
     cluster.run_pods.clear()  # its pod begins nothing any more
     assert cluster.registry.end("jobs", SUITE, "stormdrill-r1-watchdog")
-    eventually(held.trouble, "it is missed")
+    eventually(held.trouble, what="it is missed")
     assert "did not come back" in held.trouble()
     assert "nobody would revert if this machine vanished" in held.trouble()
     assert told
@@ -91,7 +84,7 @@ def test_a_watchdog_that_is_allowed_its_undos_no_longer_ends_the_run_naming_the_
     held = Hold(Api(cluster.admin), "r2", "platform", rig.IMAGE, lease_s=1.0, ready_s=20.0, needs=needs)
     held.open()
     assert Api(cluster.admin).call("DELETE", BINDING).good
-    eventually(held.trouble, "it is told")
+    eventually(held.trouble, what="it is told")
     assert held.trouble().startswith("the watchdog may no longer patch nodes eu-cpu-1: nobody would revert")
     assert held.close() == ()
 
@@ -112,7 +105,7 @@ def test_a_namespace_that_somebody_deletes_ends_the_run_with_that_reason(
 ) -> None:
     assert Api(cluster.admin).call("DELETE", f"/api/v1/namespaces/{rig.PLATFORM}").good
     if when == "by the thread":
-        eventually(held.trouble, "it is seen")
+        eventually(held.trouble, what="it is seen")
     why = held.trouble_now()
     assert why in (
         f"the namespace {rig.PLATFORM} is being deleted by somebody",

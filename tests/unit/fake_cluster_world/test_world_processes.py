@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from fake_cluster import FakeCluster
 from fake_cluster.processes import marked
 from stormdrill.cluster.api import Api
+from waiting import eventually
 
 Obj = dict[str, Any]
 IMAGE = "stormdrill:test"
@@ -22,14 +22,6 @@ def cluster() -> Iterator[FakeCluster]:
     with FakeCluster(run_images={IMAGE}) as made:
         made.nodes(1)
         yield made
-
-
-def eventually(look: Callable[[], Any], limit_s: float = 20.0) -> Any:
-    until = time.monotonic() + limit_s
-    while not (seen := look()):
-        assert time.monotonic() < until, "it never came to be"
-        time.sleep(0.01)
-    return seen
 
 
 def pod(name: str, program: str, *, policy: str = "Never", container: Obj | None = None, **spec: object) -> Obj:

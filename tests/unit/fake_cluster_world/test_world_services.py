@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fake_cluster import FakeCluster
 from stormdrill.cluster.api import Api
+from waiting import eventually
 
 Obj = dict[str, Any]
 IMAGE = "stormdrill:test"
@@ -22,14 +22,6 @@ NAMES = (
     "s=socket.create_server((os.environ['HOST'], 8080))\n"
     "while True: threading.Thread(target=serve, args=[s.accept()[0]], daemon=True).start()\n"
 )
-
-
-def eventually(look: Callable[[], Any], limit_s: float = 20.0) -> Any:
-    until = time.monotonic() + limit_s
-    while not (seen := look()):
-        assert time.monotonic() < until, "it never came to be"
-        time.sleep(0.01)
-    return seen
 
 
 def pod(name: str, app: str, *, grace: int = 0) -> Obj:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import websocket
 from fake_cluster import FakeCluster
 from fake_cluster.processes import marked
 from stormdrill.cluster.api import Api
+from waiting import eventually
 
 Obj = dict[str, Any]
 IMAGE = "stormdrill:test"
@@ -43,14 +43,6 @@ def cluster() -> Iterator[FakeCluster]:
         made.apply([pod("said", "c:1"), pod("real", IMAGE, ECHO)])
         made.settle()
         yield made
-
-
-def eventually(look: Callable[[], Any], limit_s: float = 20.0) -> Any:
-    until = time.monotonic() + limit_s
-    while not (seen := look()):
-        assert time.monotonic() < until, "it never came to be"
-        time.sleep(0.01)
-    return seen
 
 
 def connect(cluster: FakeCluster, name: str, query: str, protocol: str = "v5.channel.k8s.io") -> websocket.WebSocket:

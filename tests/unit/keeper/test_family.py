@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from keeping import eventually
 from stormdrill.keeper import procfs
 from stormdrill.keeper.family import Child, Family, Spec
 from stormdrill.keeper.loop import run_now
 from stormdrill.store.identity import Stat
+from waiting import eventually
 
 
 @pytest.fixture

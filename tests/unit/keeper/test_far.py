@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from keeping import KeptRun, eventually, kept_run
+from keeping import KeptRun, kept_run
 from stormdrill.errors import KeeperGone, Unreachable
 from stormdrill.keeper import far, procfs
 from stormdrill.keeper.outcome import DONE, FAILED, SUPERSEDED, Outcome
@@ -31,6 +31,7 @@ from stormdrill.model.event import (
 from stormdrill.model.undo import Call, Command, Element, InCluster, KubeDelete, KubePatch
 from stormdrill.store import holds
 from stormdrill.store.journal import NAME, salvage
+from waiting import eventually
 
 TAINT = Element(("spec", "taints"), '{"key":"stormdrill.dev/x","effect":"NoExecute"}', key=("key", "effect"))
 NODE = KubePatch("", "/api/v1/nodes/n1", "uid-1", "stormdrill.dev/abc", (TAINT,))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from keeping import IGNORES_TERM, WITH_GRANDCHILDREN, KeptRun, eventually, kept_run, thaw
+from keeping import IGNORES_TERM, WITH_GRANDCHILDREN, KeptRun, kept_run, thaw
 from stormdrill.errors import KeeperGone, Refused, SystemNotReady
 from stormdrill.keeper import procfs
 from stormdrill.keeper.client import KeeperClient
@@ -33,6 +33,7 @@ from stormdrill.model.event import (
 from stormdrill.model.undo import Call, Command, Spawn
 from stormdrill.store import holds, journal
 from stormdrill.store.verify import verify
+from waiting import eventually
 
 
 @pytest.fixture

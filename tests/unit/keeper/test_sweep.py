@@ -16,13 +16,14 @@ from click.testing import CliRunner
 
 from base_image import base_image
 from fake_engine import FakeEngine, fake_engine
-from keeping import KeptRun, eventually, kept_run
+from keeping import KeptRun, kept_run
 from stormdrill.cli.commands.sweep import sweep as command
 from stormdrill.errors import Refused
 from stormdrill.keeper import procfs
 from stormdrill.keeper.engine import ask
 from stormdrill.keeper.sweep import sweep
 from stormdrill.store import holds
+from waiting import eventually
 
 GONE = "20200101T000000Z-long-over-0000"
 OURS = f"stormdrill-{GONE}"

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from keeping import KeptRun, eventually, kept_run
+from keeping import KeptRun, kept_run
 from stormdrill.errors import SystemNotReady
 from stormdrill.keeper import procfs
 from stormdrill.model.event import Armed, ProcessSpawned, Reverted
 from stormdrill.model.undo import Command, Spawn
 from stormdrill.store import journal
+from waiting import eventually
 
 VALUE = "kV7-qe4f/x9"
 

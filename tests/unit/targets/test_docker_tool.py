@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from keeping import eventually
 from stormdrill.store.identity import Identity, identity_of
 from stormdrill.targets.docker.composition import read
 from stormdrill.targets.docker.tool import Tool, ToolFailedError, resolved
+from waiting import eventually
 
 LASTS = "import os, pathlib, sys, time; pathlib.Path(sys.argv[-1]).write_text(f'{os.getpid()}\\n'); time.sleep(60)"
 PLUGIN = (  # as a command line that runs its plugin in a process group of its own

@@ -7,7 +7,6 @@ import re
 import socket
 import struct
 import threading
-import time
 
 from stormdrill.cluster.api import Api
 
@@ -177,13 +176,3 @@ class Program:
     def _one(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):
             self._serve(sock)
-
-
-def until(what, within_s: float = 10.0) -> bool:
-    """Whether it comes true."""
-    end_s = time.monotonic() + within_s
-    while time.monotonic() < end_s:
-        if what():
-            return True
-        time.sleep(0.01)
-    return False

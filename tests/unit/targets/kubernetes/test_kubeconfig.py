@@ -19,6 +19,7 @@ from stormdrill.cluster.inside import InCluster
 from stormdrill.errors import Refused
 from stormdrill.targets.kubernetes import kubeconfig
 from stormdrill.targets.kubernetes.kubeconfig import Configured, access_for, contexts
+from waiting import eventually
 
 TOKEN = "token-that-nobody-may-read"  # noqa: S105
 OTHER = "another-token-of-the-plugin"
@@ -51,15 +52,6 @@ def written(tmp_path, monkeypatch):
         return place
 
     return write
-
-
-def until(what, within_s=10.0):
-    end_s = time.monotonic() + within_s
-    while time.monotonic() < end_s:
-        if what():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def plugin(folder: Path, body: str, name="plugin") -> str:
@@ -153,7 +145,7 @@ def test_a_plugin_is_asked_once_and_again_when_its_token_is_refused_or_expires(w
     assert access.refresh()
     assert access.headers() == {"Authorization": "Bearer prefix-of-tokens-1"}
     monkeypatch.setattr(kubeconfig, "LEAST_BETWEEN_S", 0.0)  # it expires within EARLY_S
-    assert until(lambda: access.headers() == {"Authorization": "Bearer prefix-of-tokens-2"})
+    eventually(lambda: access.headers() == {"Authorization": "Bearer prefix-of-tokens-2"})
     monkeypatch.setattr(kubeconfig, "LEAST_BETWEEN_S", 60.0)
     assert "prefix-of-tokens-2" in access.secrets().values()
     assert set(access.secrets().values()) == {"prefix-of-tokens-2", "the-secret-of-it"}
@@ -189,9 +181,9 @@ print(json.dumps({{'apiVersion': 'client.authentication.k8s.io/v1', 'kind': 'x',
     assert access.headers() == {"Authorization": "Bearer token-number-0"}
     (tmp_path / "for").write_text("-5")
     gate.write_text("")
-    assert until(lambda: access.headers() != {"Authorization": "Bearer token-number-0"})
+    eventually(lambda: access.headers() != {"Authorization": "Bearer token-number-0"})
     (tmp_path / "for").write_text("3600")
-    assert until(lambda: access.headers() and access._loader.expiry.timestamp() > time.time())
+    eventually(lambda: access.headers() and access._loader.expiry.timestamp() > time.time())
 
 
 # --- what is refused -------------------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ import urllib.error
 import urllib.request
 
 import pytest
-from forwarding import ForwardingServer, Program, until
+from forwarding import ForwardingServer, Program
 
 from stormdrill.model.permission import Need
 from stormdrill.targets.kubernetes import reach as module
 from stormdrill.targets.kubernetes.reach import Bound, Reach
+from waiting import eventually
 
 
 def saying(text):
@@ -82,11 +83,11 @@ def test_a_connection_to_a_pod_that_the_slot_has_left_is_ended(world):
 
 def test_an_unbound_slot_and_a_pod_that_is_gone_are_closed_at_once(world):
     assert world.connect("edge-1").recv(1) == b""
-    assert until(lambda: world.reach.why("edge-1") == "no pod is bound to it")
+    eventually(lambda: world.reach.why("edge-1") == "no pod is bound to it")
     world.bind("edge-1", "edge-abc", 1)
     del world.server.pods["edge-abc"]
     assert world.connect("edge-1").recv(1) == b""
-    assert until(lambda: 'pods "edge-abc" not found' in world.reach.why("edge-1"))
+    eventually(lambda: 'pods "edge-abc" not found' in world.reach.why("edge-1"))
     assert "of-the-test" not in world.reach.why("edge-1")
 
 
@@ -96,7 +97,7 @@ def test_a_pod_where_nobody_listens_is_no_half_answer(world):
     world.bind("edge-1", "edge-abc", port)
     with pytest.raises((urllib.error.URLError, ConnectionError)):
         world.get("edge-1")
-    assert until(lambda: world.reach.why("edge-1"))
+    eventually(lambda: world.reach.why("edge-1"))
     assert "error forwarding port" in world.reach.why("edge-1")
 
 
@@ -162,7 +163,7 @@ def test_a_slow_reader_gets_everything_and_holds_up_nobody_else(world):
         world.bind("edge-2", "edge-def", quick.port)
         sock = world.connect("edge-1")
         sock.sendall(b"x")
-        assert until(lambda: world.server.open == 1)
+        eventually(lambda: world.server.open == 1)
         assert world.get("edge-2") == "quick"
         size = 0
         while piece := sock.recv(65536):
@@ -180,9 +181,9 @@ def test_who_goes_away_leaves_no_stream(world, monkeypatch):
     with Program(hold) as program:
         world.bind("edge-1", "edge-abc", program.port)
         sock = world.connect("edge-1")
-        assert until(lambda: world.server.open == 1)
+        eventually(lambda: world.server.open == 1)
         sock.close()
-        assert until(lambda: world.server.open == 0)
+        eventually(lambda: world.server.open == 0)
 
 
 def test_there_is_an_end_to_connections_and_closing_ends_all(world, monkeypatch):
@@ -202,7 +203,7 @@ def test_there_is_an_end_to_connections_and_closing_ends_all(world, monkeypatch)
         for sock in held:
             with pytest.raises(ConnectionResetError):
                 sock.recv(1)
-        assert until(lambda: world.server.open == 0)
+        eventually(lambda: world.server.open == 0)
         assert world.reach.address("edge-1") == ""
 
 
