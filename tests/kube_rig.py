@@ -274,17 +274,10 @@ def lasting(value: object) -> object:
 
 @contextlib.contextmanager
 def a_cluster() -> Iterator[Kube]:
-    """The one that was named, else a fake one with nodes for whatever isn't bound to any, and one without a kubelet."""
+    """The one that was named, else a fake one."""
     if not REAL:
-        with FakeCluster() as fake:
-            bare = scenes.node("fake-1", "eu", "sim", 64, type="fake")
-            fake.apply([bare, _node("eu-cpu-1"), _node("eu-cpu-2")])
-            kube = Kube(Api(fake.admin), fake, "stormdrill-test:1")
-            kube.place = kube_ground.standing(kube.all("/api/v1/nodes"), {})
-            try:
-                yield kube
-            finally:
-                kube.close()
+        with a_fake_cluster() as kube:
+            yield kube
         return
     kube = Kube(api_of(os.environ[VARIABLE]), None, os.environ.get(IMAGE, ""))
     if not kube.image:
@@ -294,6 +287,20 @@ def a_cluster() -> Iterator[Kube]:
         yield kube
     finally:
         kube.close()
+
+
+@contextlib.contextmanager
+def a_fake_cluster() -> Iterator[Kube]:
+    """With nodes for whatever isn't bound to any, and one without a kubelet."""
+    with FakeCluster() as fake:
+        bare = scenes.node("fake-1", "eu", "sim", 64, type="fake")
+        fake.apply([bare, _node("eu-cpu-1"), _node("eu-cpu-2")])
+        kube = Kube(Api(fake.admin), fake, "stormdrill-test:1")
+        kube.place = kube_ground.standing(kube.all("/api/v1/nodes"), {})
+        try:
+            yield kube
+        finally:
+            kube.close()
 
 
 @cache

@@ -1,4 +1,4 @@
-"""One kept run for each law of the keeper's."""
+"""One kept run for each law of the keeper's, one cluster for each of clusters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 import kube_ground
 from keeping import KeptRun, kept_run
+from kube_rig import Kube, a_cluster
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,3 +23,9 @@ def namespaces_are_gone() -> Iterator[None]:
 def run(tmp_path: Path) -> Iterator[KeptRun]:
     with kept_run(tmp_path / "runs") as kept:
         yield kept
+
+
+@pytest.fixture
+def kube() -> Iterator[Kube]:
+    with a_cluster() as found:
+        yield found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,6 @@ from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
 pytestmark = pytest.mark.skipif(REAL, reason="it is about the tests")
 DRILL = {NODE_LABEL: "allowed"}
 GIVEN = {"node": "real"}
-
-
-@pytest.fixture
-def kube() -> Iterator[Kube]:
-    with a_cluster() as found:
-        yield found
 
 
 def node(name: str, kubelet: int = 10250, spec: Object | None = None, **labels: str) -> Object:

@@ -10,7 +10,7 @@ import pytest
 import kube_scenes
 from kube_ground import NODE_LABEL, RESOURCE
 from kube_held import as_account, strictly
-from kube_rig import SLEEPS, Kube, Rig, Scene, a_cluster, injection
+from kube_rig import SLEEPS, Kube, Rig, Scene, injection
 from stormdrill.cluster import naming
 from stormdrill.model.mechanism import Capacity, How, Nodes, Rollout, Scale, Segment
 from stormdrill.model.permission import Need
@@ -89,12 +89,6 @@ SCENES: dict[str, tuple[str, Scene]] = {
     **kube_scenes.SCENES,
 }
 """What is harmed → its word, and how. A new word needs a scene here."""
-
-
-@pytest.fixture
-def kube() -> Iterator[Kube]:
-    with a_cluster() as found:
-        yield found
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kube_held import INJECTIONS, LEASE_S, Held, a_runner, as_account, jobs_of, laid_out, strictly, without
-from kube_rig import Kube, a_cluster
+from kube_rig import Kube
 from stormdrill.cluster import naming
 from stormdrill.cluster.asking import Until
 from stormdrill.cluster.rights import Right, missing
@@ -24,12 +24,6 @@ from stormdrill.targets.kubernetes.mechanism import at
 from stormdrill.targets.kubernetes.sweeping import sweep
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-def kube() -> Iterator[Kube]:
-    with a_cluster() as found:
-        yield found
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import cluster_rig as rig
 from cluster_rig import IMAGE, NODE, PLATFORM
 from fake_cluster import FakeCluster, scenes
-from kube_rig import Kube, Rig, a_cluster, injection
+from kube_rig import Kube, Rig, injection
 from kube_scenes import served
 from stormdrill.cluster.api import JSON, Answer, Api
 from stormdrill.cluster.changes import Undone
@@ -178,13 +178,6 @@ def test_within_a_round_too_its_limit_is_looked_at(cluster: FakeCluster, held: t
     api.on = pass_
     losing.apply(ONE)
     assert evicted(cluster) == 1
-
-
-@pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
-    monkeypatch.delenv("STORMDRILL_TEST_KUBECONFIG", raising=False)
-    with a_cluster() as found:
-        yield found
 
 
 def leaking(kube: Kube) -> tuple[Rig, PressingPods, Hold]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from fake_cluster import FakeCluster, scenes
-from kube_rig import Kube, Rig, a_cluster, injection
+from kube_rig import Kube, Rig, injection
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Capacity
 from stormdrill.model.plan import Injection
@@ -18,25 +16,11 @@ GPU = "nvidia.com/gpu"
 NODE = "/api/v1/nodes/gpu-1"
 
 
-@pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
-    monkeypatch.delenv("STORMDRILL_TEST_KUBECONFIG", raising=False)
+@pytest.fixture(autouse=True)
+def gpus(fake: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes with four each; nobody there writes a node's status every ten seconds."""
     monkeypatch.setattr(capacity, "STICKS_S", 0.4)
-    with a_cluster() as found:
-        assert found.fake is not None
-        found.fake.apply([scenes.node(f"gpu-{number}", "eu", "gpu", gpus=4) for number in (1, 2)])
-        yield found
-
-
-@pytest.fixture
-def fake(kube: Kube) -> FakeCluster:
-    assert kube.fake is not None
-    return kube.fake
-
-
-@pytest.fixture
-def rig(kube: Kube) -> Rig:
-    return Rig(kube)
+    fake.apply([scenes.node(f"gpu-{number}", "eu", "gpu", gpus=4) for number in (1, 2)])
 
 
 ZEROED = injection("capacity", Capacity(("gpu-1",), GPU))

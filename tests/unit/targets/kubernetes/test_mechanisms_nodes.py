@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 
 from fake_cluster import FakeCluster, scenes
-from kube_rig import Kube, Rig, a_cluster, injection
+from kube_rig import Kube, Rig, injection
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Nodes
 from stormdrill.model.permission import Need
@@ -19,23 +18,10 @@ from stormdrill.targets.kubernetes.mechanisms.nodes import CORDONED, TAINT, WHY
 NODE = "/api/v1/nodes/test-1"
 
 
-@pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
-    monkeypatch.delenv("STORMDRILL_TEST_KUBECONFIG", raising=False)
-    with a_cluster() as found:
-        found.nodes()
-        yield found
-
-
-@pytest.fixture
-def fake(kube: Kube) -> FakeCluster:
-    assert kube.fake is not None
-    return kube.fake
-
-
-@pytest.fixture
-def rig(kube: Kube) -> Rig:
-    return Rig(kube)
+@pytest.fixture(autouse=True)
+def node(kube: Kube) -> None:
+    """test-1, which faults may take."""
+    kube.nodes()
 
 
 def lost(empties: Literal["taint", "evict", "delete"] = "taint", inject_timeout_s: float = 5.0) -> Injection:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
-from kube_rig import Kube, Rig, a_cluster, injection
+from kube_rig import Kube, Rig, injection
 from kube_scenes import FLOOD, served, told
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Beside, Pressure
@@ -22,17 +21,6 @@ from stormdrill.targets.kubernetes.mechanisms import pressure
 from stormdrill.targets.kubernetes.mechanisms.pressure import PressingPods
 
 BURN = Beside("burn", ("--cores", "1"), cores=1)
-
-
-@pytest.fixture
-def kube() -> Iterator[Kube]:
-    with a_cluster() as found:
-        yield found
-
-
-@pytest.fixture
-def rig(kube: Kube) -> Rig:
-    return Rig(kube)
 
 
 def pressing(rig: Rig) -> PressingPods:
@@ -84,8 +72,6 @@ def the_pod(kube: Kube) -> str:
 def test_no_more_is_taken_than_leaves_a_container_alive_unless_it_is_meant(
     kube: Kube, rig: Rig, memory: str, numbers: dict[str, object], said: str
 ) -> None:
-    if kube.real:
-        pytest.skip("a limit can't be changed there")
     one = leaking(kube, **numbers)
     limited(kube, memory)
     refused = rig.mechanisms["pressure"].refusal(one)
@@ -116,8 +102,6 @@ def test_an_allocator_ends_when_its_stream_does_as_when_the_runner_is_gone(kube:
 @pytest.mark.parametrize(("reason", "bit"), [("OOMKilled", True), ("Error", False)])
 def test_a_container_that_was_started_anew_has_nothing_left_of_it(kube: Kube, rig: Rig, reason: str, bit: bool) -> None:
     """That it bit is believed only of one that the kernel ended for want of memory."""
-    if kube.real:
-        pytest.skip("what a kubelet would say is written by the test")
     kube.deployment(kube.namespace(), replicas=1)
     assert kube.fake is not None
     namespace, name = kube.namespaces[-1], the_pod(kube)
@@ -207,8 +191,6 @@ def test_what_floods_goes_wherever_there_is_room_and_to_the_entry_alone(kube: Ku
 def test_where_the_scheduler_finds_no_room_nothing_is_said_to_burn(kube: Kube, rig: Rig) -> None:
     namespace, _ = served(kube)
     node = str(at(kube.read(f"/api/v1/namespaces/{namespace}/pods/{the_pod(kube)}"), "spec", "nodeName"))
-    if kube.real:
-        pytest.skip("no node of a real cluster is closed for this")
     kube.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": True}})
     one = injection("beside", BURN)
     rig.harm(one)
@@ -242,8 +224,6 @@ def test_what_is_told_is_taken_back_by_its_own_pod_when_nobody_reverts_it(kube: 
 
 
 def test_what_a_person_sets_meanwhile_stays_theirs(kube: Kube, rig: Rig) -> None:
-    if kube.real:
-        pytest.skip("a pod's address leads nowhere from here")
     one = injection("tell", told(kube))
     rig.harm(one)
     rig.seen(one, lambda effect: effect.bit)
@@ -275,8 +255,6 @@ def test_a_policy_that_would_keep_the_pod_that_tells_away_is_named(kube: Kube, r
 
 def test_a_request_that_nobody_took_back_is_not_said_to_be_gone(kube: Kube, rig: Rig) -> None:
     """Its pod was lost with its node: nothing ended it in order."""
-    if kube.real:
-        pytest.skip("no pod is killed there behind the kubelet's back")
     one = injection("tell", told(kube))
     rig.harm(one)
     rig.seen(one, lambda effect: effect.bit)

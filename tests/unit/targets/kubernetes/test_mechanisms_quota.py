@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from kube_rig import Kube, Rig, a_cluster, injection
+from kube_rig import Kube, Rig, injection
 from kube_scenes import runs
 from stormdrill.model.mechanism import Quota
 from stormdrill.targets.kubernetes.mechanism import Object, at
 from stormdrill.targets.kubernetes.quantity import amount, megabytes, of_pod, shown, used
-
-
-@pytest.fixture
-def kube() -> Iterator[Kube]:
-    with a_cluster() as found:
-        yield found
-
-
-@pytest.fixture
-def rig(kube: Kube) -> Rig:
-    return Rig(kube)
 
 
 def container(cpu: str, **more: object) -> Object:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from msgspec.structs import replace
 
 from fake_cluster import FakeCluster
-from kube_rig import SLEEPS, Kube, Rig, a_cluster, injection
+from kube_rig import SLEEPS, Kube, Rig, injection
 from stormdrill.cluster.elements import OTHER, OURS, state
 from stormdrill.model.mechanism import Rollout
 from stormdrill.model.plan import Injection
@@ -17,24 +15,6 @@ from stormdrill.targets.kubernetes.mechanism import Object, at, objects, text
 
 BAD = Rollout("deployments/web", "", "", image="stormdrill.invalid/bad:$run", broken=True)
 RELEASE = Rollout("deployments/web", "", "", env={"VERSION": "2"})
-
-
-@pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
-    monkeypatch.delenv("STORMDRILL_TEST_KUBECONFIG", raising=False)
-    with a_cluster() as found:
-        yield found
-
-
-@pytest.fixture
-def fake(kube: Kube) -> FakeCluster:
-    assert kube.fake is not None
-    return kube.fake
-
-
-@pytest.fixture
-def rig(kube: Kube) -> Rig:
-    return Rig(kube)
 
 
 @pytest.fixture

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from fake_cluster import FakeCluster
-from kube_rig import Kube, Rig, a_cluster, injection
+from kube_rig import Kube, Rig, injection
 from stormdrill.cluster.changes import NotApplied
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Scale
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes.mechanism import Object, at
-
-
-@pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
-    monkeypatch.delenv("STORMDRILL_TEST_KUBECONFIG", raising=False)
-    with a_cluster() as found:
-        yield found
-
-
-@pytest.fixture
-def fake(kube: Kube) -> FakeCluster:
-    assert kube.fake is not None
-    return kube.fake
-
-
-@pytest.fixture
-def rig(kube: Kube) -> Rig:
-    return Rig(kube)
 
 
 @pytest.fixture

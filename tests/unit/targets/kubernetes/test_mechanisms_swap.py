@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
 
-from kube_rig import Kube, Rig, a_cluster, injection
+from kube_rig import Kube, Rig, injection
 from kube_scenes import PORT, called, served
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Toxic
@@ -18,17 +17,6 @@ from stormdrill.targets.kubernetes.mechanism import Object, at
 from stormdrill.targets.kubernetes.mechanisms.swap import listening, unfit
 
 GOOD: Object = {"type": "ClusterIP", "clusterIP": "10.0.0.1", "selector": {"app": "web"}, "ports": [{"port": 80}]}
-
-
-@pytest.fixture
-def kube() -> Iterator[Kube]:
-    with a_cluster() as found:
-        yield found
-
-
-@pytest.fixture
-def rig(kube: Kube) -> Rig:
-    return Rig(kube)
 
 
 def delayed(service: str) -> Injection:

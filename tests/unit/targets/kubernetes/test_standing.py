@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from kube_rig import Kube, Rig, a_cluster, injection
+from kube_rig import Kube, Rig, injection
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import How, Isolate, Nodes, Quota, Rollout, Scale
 from stormdrill.model.plan import Injection
@@ -18,17 +16,10 @@ NODE = "/api/v1/nodes/test-1"
 MERGE = "application/merge-patch+json"
 
 
-@pytest.fixture
-def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
-    monkeypatch.delenv("STORMDRILL_TEST_KUBECONFIG", raising=False)
-    with a_cluster() as found:
-        found.nodes()
-        yield found
-
-
-@pytest.fixture
-def rig(kube: Kube) -> Rig:
-    return Rig(kube)
+@pytest.fixture(autouse=True)
+def node(kube: Kube) -> None:
+    """test-1, which faults may take."""
+    kube.nodes()
 
 
 def stands(rig: Rig, one: Injection) -> Stood:
