@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
+from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
 from stormdrill.model.event import ClusterBack, ClusterLost, Event
 from stormdrill.ports import Contact
 
@@ -16,7 +15,7 @@ EVERY_S = 0.1
 Abort = Callable[[Literal["person", "cluster"], str], object]
 
 
-class ContactWatch:
+class ContactWatch(Watcher):
     """Looks until `stop`; asks nobody, so that it is never late."""
 
     def __init__(
@@ -27,21 +26,17 @@ class ContactWatch:
         *,
         on_defect: OnDefect = raise_in_thread,
     ) -> None:
+        super().__init__("contact", on_defect)
         self._contacts = contacts
         self._record = record
         self._abort = abort
         self._lost_ms: dict[str, float] = {}
         self._over: set[str] = set()
-        self._stop = threading.Event()
-        self._thread = thread("contact", self._run, on_defect)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
+        looked = self._thread.is_alive()
+        super().stop()
+        if looked:
             self.look()  # what came back, or was over, since the last look
 
     def _run(self) -> None:

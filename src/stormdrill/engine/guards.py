@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from stormdrill.core.fold import State
-from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
+from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
 from stormdrill.model.event import ConditionHeld, Event, GuardTripped, Warned
 from stormdrill.model.expression import AlertWithin, Expression
 from stormdrill.model.plan import Plan
@@ -35,7 +34,7 @@ class Polled(Protocol):
     def evaluate(self, expression: Expression) -> Held: ...
 
 
-class Guards:
+class Guards(Watcher):
     """Looks five times a second while `armed()` says that harm is being done; trips once."""
 
     def __init__(
@@ -51,6 +50,7 @@ class Guards:
         show: Callable[[Mapping[str, float]], None],
         on_defect: OnDefect = raise_in_thread,
     ) -> None:
+        super().__init__("guards", on_defect)
         self._guards = guards
         self._sight = sight
         self._armed = armed
@@ -62,16 +62,6 @@ class Guards:
         self._broken = [_Spell() for _ in guards]
         self._blind = [_Spell() for _ in guards]
         self._triggering = _Spell()
-        self._stop = threading.Event()
-        self._thread = thread("guards", self._run, on_defect)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):

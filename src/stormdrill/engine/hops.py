@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
+from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
 from stormdrill.errors import Unreachable
 from stormdrill.model.event import ContainerStarted, Event, ProcessSpawned, Reading, Recorded
 from stormdrill.model.mechanism import Toxic
@@ -26,7 +25,7 @@ def control_of(events: Iterable[Recorded]) -> str:
     return ""
 
 
-class HopWatch:
+class HopWatch(Watcher):
     """Reads the proxy's counters of the planned hops until something is injected; journals what passed each of them."""
 
     def __init__(
@@ -39,22 +38,16 @@ class HopWatch:
         *,
         on_defect: OnDefect = raise_in_thread,
     ) -> None:
+        super().__init__("hops", on_defect)
         self._hops = {hop for one in plan.injections if isinstance(one.how, Toxic) for hop in one.how.hops}
         self._read = read
         self._control = control
         self._phase = phase
         self._record = record
-        self._stop = threading.Event()
-        self._thread = thread("hops", self._run, on_defect)
 
     def start(self) -> None:
         if self._hops:
-            self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
+            super().start()
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):

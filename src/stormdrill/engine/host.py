@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
+from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
 from stormdrill.keeper import procfs
 from stormdrill.model.event import Event, HostSampled
 
@@ -30,7 +29,7 @@ STRANGER = "stranger/"
 """So begin the names of what stands below an engine and works for others: not the run's at all."""
 
 
-class HostWatch:
+class HostWatch(Watcher):
     """Samples until `stop`. `processes` gives the run's processes: instance → pid, generator included."""
 
     def __init__(
@@ -44,22 +43,13 @@ class HostWatch:
         min_disk_mb: int,
         on_defect: OnDefect = raise_in_thread,
     ) -> None:
+        super().__init__("host", on_defect)
         self._processes = processes
         self._record = record
         self._protect = protect
         self._run_dir = run_dir
         self._min_memory_mb = min_memory_mb
         self._min_disk_mb = min_disk_mb
-        self._stop = threading.Event()
-        self._thread = thread("host", self._run, on_defect)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
 
     def _run(self) -> None:
         before = Sample(self._processes())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from stormdrill.core.fold import State
-from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
+from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
 from stormdrill.errors import Unreachable
 from stormdrill.model.event import CauseChanged, Event
 from stormdrill.model.plan import Injection, Plan
@@ -41,7 +40,7 @@ def in_force(plan: Plan, state: State) -> list[InForce]:
     return found
 
 
-class StandingWatch:
+class StandingWatch(Watcher):
     """Looks until `stop`. One look may be a blip: what two in a row say is told, once."""
 
     def __init__(
@@ -52,22 +51,13 @@ class StandingWatch:
         *,
         on_defect: OnDefect = raise_in_thread,
     ) -> None:
+        super().__init__("standing", on_defect)
         self._in_force = in_force
         self._stands = stands
         self._record = record
         self._first: dict[tuple[str, bool], float] = {}
         """Injection and whether all of it is gone → when that was first seen, of looks in a row."""
         self._told: set[tuple[str, bool]] = set()
-        self._stop = threading.Event()
-        self._thread = thread("standing", self._run, on_defect)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
 
     def _run(self) -> None:
         pause_s = LEAST_S

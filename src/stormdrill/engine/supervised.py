@@ -23,3 +23,24 @@ def thread(name: str, work: Callable[[], None], on_defect: OnDefect) -> threadin
             on_defect(error)
 
     return threading.Thread(target=supervised, name=name, daemon=True)
+
+
+class Watcher:
+    """Base of what looks on in a thread of its own, from `start` to `stop`: `_run`, until `_stop` is set."""
+
+    def __init__(self, name: str, on_defect: OnDefect, *, join_s: float = 2.0) -> None:
+        """`join_s`: how long `stop` waits for the look under way."""
+        self._stop = threading.Event()
+        self._join_s = join_s
+        self._thread = thread(name, self._run, on_defect)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=self._join_s)
+
+    def _run(self) -> None:
+        raise NotImplementedError

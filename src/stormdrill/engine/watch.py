@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from stormdrill.core.fold import alert_key
 from stormdrill.engine.looks import COUNTED, MOST_SERIES, SERVED, Look, alert_looks, metric_looks, summed
-from stormdrill.engine.supervised import OnDefect, raise_in_thread, thread
+from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
 from stormdrill.model.event import AlertChanged, Event, Reading
 from stormdrill.model.system import AlertSource, MetricSource, System
 from stormdrill.ports import Answer, Instance, Readers, Sample, Scrape, Scraped
@@ -58,7 +58,7 @@ class Counted(Struct, frozen=True):
     """When (monotonic, ms) and how much, the oldest first."""
 
 
-class Watch:
+class Watch(Watcher):
     """Runs until `stop`. `record` journals an event and may be called from any thread."""
 
     def __init__(
@@ -72,6 +72,7 @@ class Watch:
         observed: bool = False,
         on_defect: OnDefect = raise_in_thread,
     ) -> None:
+        super().__init__("watch", on_defect, join_s=LIMIT_S + 1)
         self._system = system
         self._inventory = inventory
         self._scrape = scrape
@@ -79,7 +80,6 @@ class Watch:
         self._readers = readers
         self._observed = observed
         self._labels = {item.name: item.labels for item in system.instances}
-        self._stop = threading.Event()
         own = [item for item in system.metrics if not item.prometheus]
         self._pool = ThreadPoolExecutor(max_workers=OWN_THREADS + 2 * len(own), thread_name_prefix="watch")
         self._under_way: dict[Look, Future[None]] = {}
@@ -92,7 +92,6 @@ class Watch:
         self._latest: dict[tuple[str, str, str], Fresh] = {}
         self._counted: dict[tuple[str, str, str], deque[tuple[float, float]]] = {}
         self._counted_labels: dict[tuple[str, str, str], dict[str, str]] = {}
-        self._thread = thread("watch", self._run, on_defect)
 
     def latest(self) -> list[Fresh]:
         """The newest fresh reading of each series, for guards and the live view."""
@@ -103,13 +102,8 @@ class Watch:
         with self._lock:
             return [Counted(key[0], self._counted_labels[key], tuple(seen)) for key, seen in self._counted.items()]
 
-    def start(self) -> None:
-        self._thread.start()
-
     def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=LIMIT_S + 1)
+        super().stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def read_now(self) -> None:
