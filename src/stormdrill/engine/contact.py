@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
+from stormdrill.engine.supervised import OnDefect, Supervised, raise_in_thread
 from stormdrill.model.event import ClusterBack, ClusterLost, Event
 from stormdrill.ports import Contact
 
@@ -15,7 +15,7 @@ EVERY_S = 0.1
 Abort = Callable[[Literal["person", "cluster"], str], object]
 
 
-class ContactWatch(Watcher):
+class ContactWatch(Supervised):
     """Looks until `stop`; asks nobody, so that it is never late."""
 
     def __init__(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from stormdrill.core.fold import State
-from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
+from stormdrill.engine.supervised import OnDefect, Supervised, raise_in_thread
 from stormdrill.model.event import ConditionHeld, Event, GuardTripped, Warned
 from stormdrill.model.expression import AlertWithin, Expression
 from stormdrill.model.plan import Plan
@@ -34,7 +34,7 @@ class Polled(Protocol):
     def evaluate(self, expression: Expression) -> Held: ...
 
 
-class Guards(Watcher):
+class Guards(Supervised):
     """Looks five times a second while `armed()` says that harm is being done; trips once."""
 
     def __init__(

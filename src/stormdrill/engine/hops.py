@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
+from stormdrill.engine.supervised import OnDefect, Supervised, raise_in_thread
 from stormdrill.errors import Unreachable
 from stormdrill.model.event import ContainerStarted, Event, ProcessSpawned, Reading, Recorded
 from stormdrill.model.mechanism import Toxic
@@ -25,7 +25,7 @@ def control_of(events: Iterable[Recorded]) -> str:
     return ""
 
 
-class HopWatch(Watcher):
+class HopWatch(Supervised):
     """Reads the proxy's counters of the planned hops until something is injected; journals what passed each of them."""
 
     def __init__(

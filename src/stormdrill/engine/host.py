@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
+from stormdrill.engine.supervised import OnDefect, Supervised, raise_in_thread
 from stormdrill.keeper import procfs
 from stormdrill.model.event import Event, HostSampled
 
@@ -29,7 +29,7 @@ STRANGER = "stranger/"
 """So begin the names of what stands below an engine and works for others: not the run's at all."""
 
 
-class HostWatch(Watcher):
+class HostWatch(Supervised):
     """Samples until `stop`. `processes` gives the run's processes: instance → pid, generator included."""
 
     def __init__(

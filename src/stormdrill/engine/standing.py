@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from stormdrill.core.fold import State
-from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
+from stormdrill.engine.supervised import OnDefect, Supervised, raise_in_thread
 from stormdrill.errors import Unreachable
 from stormdrill.model.event import CauseChanged, Event
 from stormdrill.model.plan import Injection, Plan
@@ -40,7 +40,7 @@ def in_force(plan: Plan, state: State) -> list[InForce]:
     return found
 
 
-class StandingWatch(Watcher):
+class StandingWatch(Supervised):
     """Looks until `stop`. One look may be a blip: what two in a row say is told, once."""
 
     def __init__(

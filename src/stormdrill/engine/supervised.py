@@ -25,7 +25,7 @@ def thread(name: str, work: Callable[[], None], on_defect: OnDefect) -> threadin
     return threading.Thread(target=supervised, name=name, daemon=True)
 
 
-class Watcher:
+class Supervised:
     """Base of what looks on in a thread of its own, from `start` to `stop`: `_run`, until `_stop` is set."""
 
     def __init__(self, name: str, on_defect: OnDefect, *, join_s: float = 2.0) -> None:

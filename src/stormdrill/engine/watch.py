@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from stormdrill.core.fold import alert_key
 from stormdrill.engine.looks import COUNTED, MOST_SERIES, SERVED, Look, alert_looks, metric_looks, summed
-from stormdrill.engine.supervised import OnDefect, Watcher, raise_in_thread
+from stormdrill.engine.supervised import OnDefect, Supervised, raise_in_thread
 from stormdrill.model.event import AlertChanged, Event, Reading
 from stormdrill.model.system import AlertSource, MetricSource, System
 from stormdrill.ports import Answer, Instance, Readers, Sample, Scrape, Scraped
@@ -58,7 +58,7 @@ class Counted(Struct, frozen=True):
     """When (monotonic, ms) and how much, the oldest first."""
 
 
-class Watch(Watcher):
+class Watch(Supervised):
     """Runs until `stop`. `record` journals an event and may be called from any thread."""
 
     def __init__(
