@@ -11,6 +11,7 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.undo import EndChild, Undo
 from stormdrill.ports import Effect
 from stormdrill.targets.portable.beside import Standing, name_of
+from stormdrill.targets.portable.impossible import Impossible
 
 MB = 1 << 20
 LEAST_CEILING_MB = 32.0
@@ -63,27 +64,6 @@ class Pressing:
         held_mb = resident_mb(seen.pid)
         detail = f"the allocator beside {injection.instance} holds {held_mb:.0f} MB"
         return Effect(taken_mb(seen.pid) >= BITES_MB, False, "the kernel's account", detail)
-
-
-class Impossible:
-    """A mechanism that processes have no means for: refused when planning, with what would help."""
-
-    permission = ""
-
-    def __init__(self, why: str) -> None:
-        self._why = why
-
-    def refusal(self, injection: Injection) -> str:
-        return self._why
-
-    def undo(self, injection: Injection) -> tuple[Undo, ...]:
-        raise NotImplementedError(self._why)
-
-    def apply(self, injection: Injection) -> None:
-        raise NotImplementedError(self._why)
-
-    def observe(self, injection: Injection) -> Effect:
-        raise NotImplementedError(self._why)
 
 
 SEVER = Impossible(
