@@ -118,6 +118,9 @@ class Stands(Protocol):
         ...
 
 
+EndedBy = Literal["person", "cluster", "deleted"]
+
+
 class Contact(Struct, frozen=True):
     """How a run stands with what must go on answering for it to be allowed to change anything: one cluster's API."""
 
@@ -126,8 +129,10 @@ class Contact(Struct, frozen=True):
     """Why it doesn't answer at the moment; empty: it does."""
     over: str = ""
     """Why nothing may be changed there any more; the run has to end."""
-    by: Literal["person", "cluster"] = "cluster"
-    """Who ended it, where it is over."""
+    by: EndedBy = "cluster"
+    """Who ended it, where it is over; `deleted`: nobody did, but what is drilled there is somebody's to delete."""
+    well_mono_ms: float | None = None
+    """Of what was deleted: when it was last seen to be all there."""
 
 
 @runtime_checkable

@@ -445,10 +445,12 @@ def test_a_namespace_that_somebody_deletes_ends_the_run_with_that_reason(at: Sho
     allow(at)
     process = begun(at)
     assert Api(at.cluster.admin).call("DELETE", "/api/v1/namespaces/shop").good
-    process.communicate(timeout=90)
+    out, _ = process.communicate(timeout=90)
     assert process.returncode == 4
+    told = outcome(out)
+    assert (told["status"], told["verdict"]) == ("aborted", "INVALID"), "what was measured no longer was the system"
     asked = at.of(AbortRequested)[0]
-    assert asked.by == "cluster"
+    assert asked.by == "deleted"
     assert asked.reason.startswith("the namespace shop ")
     assert "deleted by somebody" in asked.reason
     assert at.causes() == []

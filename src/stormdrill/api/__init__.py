@@ -36,7 +36,7 @@ EXIT_STOPPED, EXIT_DIRTY, EXIT_DEFECT = 4, 5, 70
 EXIT_OF = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 3}
 BAD_INPUT = "input"
 """A user's own locustfile that fails only when it is imported: no failed hypothesis."""
-STOPPED_BY_PEOPLE = frozenset({"person", "signal", "machine", "keeper", "runner-gone", "cluster"})
+STOPPED_BY_PEOPLE = frozenset({"person", "signal", "machine", "keeper", "runner-gone", "cluster", "deleted"})
 """A person or the protection of this machine or a cluster; a guard that trips is a FAIL, no healthy baseline is
 INCONCLUSIVE."""
 

@@ -36,7 +36,7 @@ from stormdrill.model import event as ev
 from stormdrill.model.expression import Comparison, Expression
 from stormdrill.model.plan import Plan
 from stormdrill.model.verdict import ObjectiveVerdict
-from stormdrill.ports import Contacts, LiveLoad, Stands
+from stormdrill.ports import Contacts, EndedBy, LiveLoad, Stands
 from stormdrill.spec import secrets
 from stormdrill.store import holds, journal, rundir
 from stormdrill.store.identity import boot_id, own_identity
@@ -285,7 +285,8 @@ class _Session:
         if isinstance(self.target, Contacts):
             from stormdrill.engine.contact import ContactWatch
 
-            yield ContactWatch(self.target.contacts, self._record, self._abort, on_defect=self._failed)
+            ways = self.target.contacts, self.target.contacts_now
+            yield ContactWatch(*ways, self._record, self._abort, on_defect=self._failed)
         if isinstance(self.target, Stands):
             from stormdrill.engine.standing import StandingWatch, in_force
 
@@ -303,13 +304,13 @@ class _Session:
 
             for one in self.target.contacts_now():
                 if one.over:
-                    self._abort(one.by, told(one))
+                    self._abort(one.by, told(one), one.well_mono_ms)
                     return told(one)
         self.conductor.abort(by, reason)
         return ""
 
-    def _abort(self, by: Literal["person", "cluster"], reason: str) -> None:
-        self.conductor.abort(by, reason)
+    def _abort(self, by: EndedBy, reason: str, well_mono_ms: float | None) -> None:
+        self.conductor.abort(by, reason, well_mono_ms)
 
     def _make_hops(self) -> HopWatch:
         from stormdrill.probes.hops import read_hops

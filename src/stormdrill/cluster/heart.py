@@ -37,6 +37,10 @@ class Heart:
     """The runner closes the ledger itself."""
     heard: str = ""
     """What went wrong last."""
+    well_s: float = field(default_factory=time.monotonic)
+    """When all that is drilled was last seen to be there."""
+    deleted: bool = False
+    """Why the run must end is that somebody deletes what is drilled."""
     _why: str = ""
     _book: Book | None = None
     beats: int = 0
@@ -67,6 +71,13 @@ class Heart:
     def give_up(self, why: str) -> None:
         """From outside: the run is being stopped."""
         self._why = self._why or why
+
+    def lose(self, why: str) -> None:
+        """What is drilled is being deleted: what was measured since it was last seen is something else. Empty: it is
+        not."""
+        if why and not self._why:
+            self.deleted = True  # first: whoever hears of a reason asks then which one
+            self._why = why
 
     def ended(self, injection: str) -> Ended | None:
         """As the ledger says now, or said last."""
@@ -128,9 +139,9 @@ class Heart:
                 continue
             self.read(self.ledger.read(until))  # the watchdog removes them once everything is reverted
             if path in self.anchors and not self.ending:
-                why = gone(self.lease.api, path.split("/")[4], until)
-                why = why or f"somebody has removed {path}, and with it goes what the run has made there"
-                self._why = self._why or why
+                with contextlib.suppress(Unreachable):
+                    self.lose(gone(self.lease.api, path.split("/")[4], until))
+                self.give_up(f"somebody has removed {path}, and with it goes what the run has made there")
 
     def _go(self) -> None:
         quarter_s = self.lease.duration_s / 4
@@ -151,11 +162,8 @@ class Heart:
 
 
 def gone(api: Api, namespace: str, until: Until) -> str:
-    """What to say of a namespace that somebody deletes; empty where it is there, or can't be asked for."""
-    try:
-        there = read(api, f"/api/v1/namespaces/{namespace}", until)
-    except Unreachable:
-        return ""
+    """What to say of a namespace that somebody deletes; empty where it is there. Raises Unreachable."""
+    there = read(api, f"/api/v1/namespaces/{namespace}", until)
     if there is None:
         return f"the namespace {namespace} was deleted by somebody"
     deleted = text(there, "metadata", "deletionTimestamp")

@@ -230,6 +230,12 @@ class Hold:
                     self._heart.give_up(why)
         return self.trouble()
 
+    @property
+    def well_s(self) -> float | None:
+        """When what is drilled was last seen to be there, on the monotonic clock; None unless somebody deletes it and
+        the run must end for that."""
+        return self._heart.well_s if self._heart.deleted else None
+
     def abandon(self, why: str) -> None:
         """Nothing is changed any more, and nobody waited for: `open` ends, too."""
         self._heart.give_up(why)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until, read, text
-from stormdrill.cluster.heart import NOBODY, Heart
+from stormdrill.cluster.heart import NOBODY, Heart, gone
 from stormdrill.errors import StormdrillError, Unreachable
 
 ASK_S = 2.0
@@ -58,15 +58,18 @@ class Vigil:
     def look(self) -> str:
         """Why the run must end; empty when all is well. Raises Unreachable."""
         with self._looking:
-            return "" if self._over.is_set() or self.heart.ending else self._namespaces() or self._watchdog()
+            if self._over.is_set() or self.heart.ending:
+                return ""
+            if why := self._namespaces():
+                self.heart.lose(why)
+            return why or self._watchdog()
 
     def _namespaces(self) -> str:
+        asked_s = time.monotonic()
         for name in self.namespaces:
-            there = read(self.api, f"/api/v1/namespaces/{name}", Until(ASK_S))
-            if there is None:
-                return f"the namespace {name} was deleted by somebody"
-            if text(there, "metadata", "deletionTimestamp"):
-                return f"the namespace {name} is being deleted by somebody"
+            if why := gone(self.api, name, Until(ASK_S)):
+                return why
+        self.heart.well_s = asked_s
         return ""
 
     def _watchdog(self) -> str:

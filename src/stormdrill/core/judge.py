@@ -16,7 +16,7 @@ from stormdrill.core.judge_faults import ended_by_itself, ended_early, judge_fau
 from stormdrill.core.judge_metrics import JOBS
 from stormdrill.core.judge_objectives import held_text, judge_objective
 from stormdrill.core.judge_runbook import judge_runbook
-from stormdrill.core.judge_status import guard_trip, status_of, stopped_by, stopped_word
+from stormdrill.core.judge_status import guard_trip, load_lost, status_of, stopped_by, stopped_word
 from stormdrill.core.sentences import plural
 from stormdrill.core.times import times_of
 from stormdrill.core.validity import lag_p99_ms
@@ -159,11 +159,11 @@ def _overall(
         expression = asked.expression
         if isinstance(expression, Comparison) and expression.metric in JOBS and found.verdict == "FAIL":
             return "FAIL", found.sentence
-    if stopped_word(case) == "INVALID":
+    if load_lost(case):
         return "INVALID", stopped_by(case)
     gate = _gate(case, objectives)
     if gate is not None:
-        return gate
+        return gate if stopped_word(case) != "INVALID" else ("INVALID", stopped_by(case))
     asked_for = [(item.verdict, item.sentence) for item in objectives]
     asked_for += [(item.verdict, f"{item.name}: {item.sentence}") for item in checks]
     found_words: list[Ruling] = [*rulings, *asked_for]

@@ -14,7 +14,8 @@ from stormdrill.model.plan import Injection, Plan
 
 STOPPED_WITHIN_MS = 5000.0
 """Of a cluster or a person that stops the run from there: the watchdog may be ahead of the run in reverting."""
-STOPPED_THERE = ("cluster", "person")
+STOPPED_THERE = ("cluster", "person", "deleted")
+"""With a system that is deleted go the faults on it."""
 ROLLED_OUT = "rollout"
 """What an action of a runbook may take back. It asks the system, which has no hand in nodes, scale or policies."""
 
@@ -66,6 +67,14 @@ def _could_have(events: Sequence[ev.Recorded], injection: Injection, at_ms: floa
 def _reverted_ms(events: Sequence[ev.Recorded], injection: str, since_ms: float) -> float:
     begun = [r.mono_ms for r, event in all_of(events, ev.RevertStarted) if event.injection == injection]
     return min((at_ms for at_ms in begun if at_ms >= since_ms), default=math.inf)
+
+
+def deletion(events: Sequence[ev.Recorded]) -> tuple[float, ev.Recorded, str] | None:
+    """Since when it isn't known that the system was all there, where somebody deleted it and the run ended for that."""
+    first = next(iter(all_of(events, ev.AbortRequested)), None)
+    if first is None or first[1].well_mono_ms is None:
+        return None
+    return first[1].well_mono_ms, first[0], first[1].reason
 
 
 def taking(hands: Sequence[Hand], span: Span) -> tuple[Hand, ...]:

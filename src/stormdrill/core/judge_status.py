@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from stormdrill.core.case import Case
+from stormdrill.core.judge_hands import deletion
 from stormdrill.core.validity import distrusted
 from stormdrill.core.windows import Span, all_of
 from stormdrill.model import event as ev
@@ -22,6 +23,7 @@ _HOW = {
     "system": "the system under test failed",
     "load": "its load was lost",
     "cluster": "the cluster no longer was the run's to change",
+    "deleted": "what it drilled was taken away",
 }
 
 
@@ -54,9 +56,13 @@ def guard_trip(case: Case) -> tuple[Word, str] | None:
 
 
 def stopped_word(case: Case) -> Word:
-    """A run whose load was lost rests on nothing; any other that was stopped only didn't come far enough."""
-    by = [event.by for _, event in all_of(case.events, ev.AbortRequested)]
-    return "INVALID" if by[:1] == ["load"] else "INCONCLUSIVE"
+    """A run whose load was lost rests on nothing, and one whose system was deleted measured something else in the end;
+    any other that was stopped only didn't come far enough."""
+    return "INVALID" if load_lost(case) or deletion(case.events) is not None else "INCONCLUSIVE"
+
+
+def load_lost(case: Case) -> bool:
+    return [event.by for _, event in all_of(case.events, ev.AbortRequested)][:1] == ["load"]
 
 
 def stopped_by(case: Case) -> str:

@@ -3,7 +3,7 @@
 - The **records** taint what rests on them as a whole: a lost worker, a file that is incomplete, changed, or of another
   boot, arrivals that were never sent, users that stopped by themselves.
 - The **generator** taints the windows in which it dropped arrivals or was late with them.
-- Somebody's **hands** taint every window that goes on after they took a fault away before its time.
+- Somebody's **hands** taint every window that goes on after they took a fault away before its time, or the system.
 - The **host** taints the windows in which strangers starved the system, and those in which nobody watched for that.
   What the fault itself starves does not.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 
 from stormdrill.core.evidence import DROPPED, RecordFile, Requests
-from stormdrill.core.judge_hands import hands_of, taking
+from stormdrill.core.judge_hands import deletion, hands_of, taking
 from stormdrill.core.judge_metrics import QUANTILE, quantile_of
 from stormdrill.core.sentences import number
 from stormdrill.core.windows import Span, all_of
@@ -82,7 +82,7 @@ class Validity:
             else tuple(_record_taints(events, records, requests, live, self.lag_limit_ms))
         )
         self._samples = all_of(events, ev.HostSampled)
-        self._hands = hands_of(plan, events)
+        self._hands, self._deletion = hands_of(plan, events), deletion(events)
         self._generator: dict[tuple[float, float], tuple[Taint, ...]] = {}
         self._cores = next((event.cores for _, event in all_of(events, ev.RunStarted)), 1)
 
@@ -155,8 +155,12 @@ class Validity:
         return (*self.records, *self.generator(span), *self.hands(span), *self.host(span))
 
     def hands(self, span: Span) -> tuple[Taint, ...]:
-        """What is seen after a fault was taken away says nothing of how the system bears it, nor gets over it."""
-        return tuple(Taint("hands", hand.sentence, (hand.seq,)) for hand in taking(self._hands, span))
+        """What is seen after a fault was taken away says nothing of how the system bears it, nor gets over it; and once
+        the system is deleted nothing is seen of it at all."""
+        found = tuple(Taint("hands", hand.sentence, (hand.seq,)) for hand in taking(self._hands, span))
+        if self._deletion is None or self._deletion[0] >= span.end_ms:
+            return found
+        return (Taint("hands", self._deletion[2], (self._deletion[1].seq,)), *found)
 
 
 def watched_ms(samples: Sequence[tuple[ev.Recorded, ev.HostSampled]], span: Span) -> float:

@@ -21,7 +21,7 @@ from stormdrill.engine.injecting import Injecting, now_ms
 from stormdrill.errors import KeeperGone, Problem, Refused, SystemNotReady, Unreachable
 from stormdrill.model import event as ev
 from stormdrill.model.plan import Plan
-from stormdrill.ports import Fault, Keeper, Load, Target
+from stormdrill.ports import EndedBy, Fault, Keeper, Load, Target
 from stormdrill.store.journal import Follower, JournalUnwritable
 
 TICK_S = 0.02
@@ -30,7 +30,7 @@ EXPIRY_GRACE_S = 5.0
 RESTORE_LIMIT_S = 3.0
 END_LIMIT_S = 90.0
 
-AbortedBy = Literal["person", "signal", "guard", "machine", "keeper", "baseline", "system", "input", "load", "cluster"]
+AbortedBy = Literal["signal", "guard", "machine", "keeper", "baseline", "system", "input", "load"] | EndedBy
 
 
 class Observer(Protocol):
@@ -112,16 +112,16 @@ class Conductor:
 
     # --- what other threads and signal handlers may call -----------------------------------------------------
 
-    def abort(self, by: AbortedBy, reason: str) -> None:
+    def abort(self, by: AbortedBy, reason: str, well_mono_ms: float | None = None) -> None:
         """Stop now and undo everything. The first reason wins; safe from any thread, but not from a signal handler."""
-        self.note_abort(by, reason)
+        self.note_abort(by, reason, well_mono_ms)
         self._wake.set()
 
-    def note_abort(self, by: AbortedBy, reason: str) -> None:
+    def note_abort(self, by: AbortedBy, reason: str, well_mono_ms: float | None = None) -> None:
         """The same from a signal handler, which may have interrupted the loop with the lock of `_wake` in its hands:
         the loop notices it at its next turn."""
         if self._abort is None:
-            self._abort = ev.AbortRequested(by, reason)
+            self._abort = ev.AbortRequested(by, reason, well_mono_ms)
 
     @property
     def stopping(self) -> str:

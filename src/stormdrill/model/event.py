@@ -103,8 +103,10 @@ class ConditionHeld(Event):
 @dataclass(frozen=True, slots=True)
 class AbortRequested(Event):
     by: str
-    """person, signal, guard, machine, keeper, runner-gone, baseline, system, input, load, cluster"""
+    """person, signal, guard, machine, keeper, runner-gone, baseline, system, input, load, cluster, deleted"""
     reason: str
+    well_mono_ms: float | None = None
+    """Of a system that somebody deleted: when it was last seen to be all there. What was measured since is not it."""
 
 
 @_event("torn-down", durable=True)

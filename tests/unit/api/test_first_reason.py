@@ -27,7 +27,7 @@ def aborts_of(target: object) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     session: Any = object.__new__(_Session)
     session.target = target
-    session.conductor = SimpleNamespace(abort=lambda by, reason: found.append((by, reason)))
+    session.conductor = SimpleNamespace(abort=lambda by, reason, *_: found.append((by, reason)))
     session._stop_for("load", "load worker generator-0 was lost")
     return found
 

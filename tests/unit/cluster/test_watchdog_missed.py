@@ -3,6 +3,7 @@ that is deleted."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -103,7 +104,9 @@ def allow(cluster: FakeCluster, name: str, right: Right) -> None:
 def test_a_namespace_that_somebody_deletes_ends_the_run_with_that_reason(
     cluster: FakeCluster, held: Hold, when: str
 ) -> None:
+    assert held.well_s is None, "while it is there nobody asks"
     assert Api(cluster.admin).call("DELETE", f"/api/v1/namespaces/{rig.PLATFORM}").good
+    deleted_s = time.monotonic()
     if when == "by the thread":
         eventually(held.trouble, what="it is seen")
     why = held.trouble_now()
@@ -111,6 +114,8 @@ def test_a_namespace_that_somebody_deletes_ends_the_run_with_that_reason(
         f"the namespace {rig.PLATFORM} is being deleted by somebody",
         f"the namespace {rig.PLATFORM} was deleted by somebody",
     )
+    assert held.well_s is not None, "what was measured since then is something else"
+    assert held.well_s <= deleted_s
 
 
 def test_a_ledger_that_is_gone_is_told_when_asked_before_what_follows_from_it(cluster: FakeCluster, held: Hold) -> None:

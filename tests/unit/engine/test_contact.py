@@ -10,13 +10,17 @@ from stormdrill.ports import Contact
 class Rig:
     def __init__(self) -> None:
         self.now: list[Contact] = []
+        self.at_last: list[Contact] = []
         self.events: list[Event] = []
         self.aborts: list[tuple[str, str]] = []
+        self.well: list[float | None] = []
         self.watch = ContactWatch(
-            lambda: self.now,
-            lambda event, _: self.events.append(event),
-            lambda by, reason: self.aborts.append((by, reason)),
+            lambda: self.now, lambda: self.at_last, lambda event, _: self.events.append(event), self.abort
         )
+
+    def abort(self, by: str, reason: str, well_mono_ms: float | None) -> None:
+        self.aborts.append((by, reason))
+        self.well.append(well_mono_ms)
 
     def see(self, *contacts: Contact) -> None:
         self.now = list(contacts)
@@ -48,3 +52,20 @@ def test_what_is_over_ends_the_run_once_and_says_by_whom() -> None:
     ]
     assert isinstance(rig.events[-1], ClusterBack)
     assert rig.events[-1].detail == "the Lease was not renewed for 10 s"
+
+
+def test_what_is_deleted_is_told_with_when_it_was_last_there() -> None:
+    rig = Rig()
+    rig.see(Contact("eu", over="the namespace shop is being deleted by somebody", by="deleted", well_mono_ms=7.0))
+    assert rig.aborts == [("deleted", "the namespace shop is being deleted by somebody (cluster eu)")]
+    assert rig.well == [7.0]
+
+
+def test_what_is_deleted_just_before_the_end_is_found_by_the_last_look() -> None:
+    """Nobody would know else that what was measured last was something else."""
+    rig = Rig()
+    rig.watch.start()
+    rig.at_last = [Contact("", over="the namespace shop is being deleted by somebody", by="deleted", well_mono_ms=7.0)]
+    assert rig.aborts == []
+    rig.watch.stop()
+    assert rig.aborts == [("deleted", "the namespace shop is being deleted by somebody")]

@@ -287,6 +287,8 @@ def _contact(cluster: str, held: Hold) -> Contact:
     over = held.trouble()
     late = held.silent_s > held.lease_s * LOST_SHARE
     lost = f"the Lease was renewed {held.silent_s:.1f} s ago" if late else ""
+    if held.well_s is not None:
+        return Contact(cluster, lost, over, "deleted", held.well_s * 1000)
     return Contact(cluster, lost, over, "person" if over.startswith(STOPPED) else "cluster")
 
 
