@@ -122,6 +122,7 @@ def _owner(api: Api, spec: KubernetesSpec, run: str) -> Owner | None:
     """The run's ledger, with which goes what belongs to it; None where it can't be read."""
     from stormdrill.cluster import naming
     from stormdrill.cluster.api import Lost
+    from stormdrill.cluster.asking import text
     from stormdrill.load.in_cluster_pods import Owner
 
     name = naming.ledger(run)
@@ -129,6 +130,5 @@ def _owner(api: Api, spec: KubernetesSpec, run: str) -> Owner | None:
         found = api.call("GET", f"/api/v1/namespaces/{spec.suite}/configmaps/{name}").read()
     except Lost:
         return None
-    metadata = found.get("metadata")
-    uid = metadata.get("uid", "") if isinstance(metadata, dict) else ""
-    return Owner(name, str(uid)) if uid else None
+    uid = text(found, "metadata", "uid")
+    return Owner(name, uid) if uid else None

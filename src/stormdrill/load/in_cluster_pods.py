@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from stormdrill.cluster.api import Answer, Api, Lost
-from stormdrill.cluster.asking import AGAIN, Until, call
+from stormdrill.cluster.api import Api, Lost
+from stormdrill.cluster.asking import AGAIN, Until, call, text, under
 from stormdrill.cluster.confined import CONFINED, away_from, hardened
 from stormdrill.cluster.naming import LABEL, PART, PREFIX
 from stormdrill.errors import SystemNotReady, Unreachable
@@ -199,7 +199,7 @@ class Pods:
             found = self.api.call("GET", f"{self._jobs()}/{name}").read()
         except Lost:
             return False
-        return _map(_map(found, "metadata"), "labels").get(LABEL) == self.place.run
+        return text(found, "metadata", "labels", LABEL) == self.place.run
 
     def _look(self, instances: Sequence[str], since_s: float) -> list[str]:
         """Why they don't all run yet. Raises SystemNotReady for what won't get better."""
@@ -212,7 +212,7 @@ class Pods:
             if answer.status in (401, 403):
                 raise SystemNotReady(f"the load's pods can't be looked for: {answer.said}")
             return [answer.said]
-        found = {_map(_map(pod, "metadata"), "labels").get(WHO): pod for pod in _items(answer)}
+        found = {text(pod, "metadata", "labels", WHO): pod for pod in _each(answer.read(), "items")}
         troubles = []
         for instance in instances:
             pod = found.get(instance)
@@ -222,30 +222,25 @@ class Pods:
             elif not _runs(pod):
                 troubles.append(self._trouble(instance, pod, since_s))
             else:
-                status, meta = _map(pod, "status"), _map(pod, "metadata")
                 with self._lock:
                     self._pods[instance] = Pod(
-                        str(meta.get("name", "")),
-                        str(meta.get("uid", "")),
-                        str(status.get("podIP", "")),
-                        str(_map(pod, "spec").get("nodeName", "")),
+                        name=text(pod, "metadata", "name"),
+                        uid=text(pod, "metadata", "uid"),
+                        ip=text(pod, "status", "podIP"),
+                        node=text(pod, "spec", "nodeName"),
                     )
         return troubles
 
     def _trouble(self, instance: str, pod: Object, since_s: float) -> str:
-        status = _map(pod, "status")
-        name = _map(pod, "metadata").get("name")
-        reason, said = _waits(status)
-        text = f"pod {name} ({instance}) is {status.get('phase', 'Pending')}"
+        phase = text(pod, "status", "phase") or "Pending"
+        reason, said = _waits(under(pod, "status"))
+        told = f"pod {text(pod, 'metadata', 'name')} ({instance}) is {phase}"
         if reason:
-            text += f": {reason}" + (f", {said}" if said else "")
-        if (
-            status.get("phase") in ("Failed", "Succeeded")
-            or reason in _HOPELESS
-            or (reason in _PULLS and since_s > _PULL_LIMIT_S)
-        ):
-            raise SystemNotReady(f"the load can't be sent from the cluster: {text}")
-        return text
+            told += f": {reason}" + (f", {said}" if said else "")
+        ended = phase in ("Failed", "Succeeded")
+        if ended or reason in _HOPELESS or (reason in _PULLS and since_s > _PULL_LIMIT_S):
+            raise SystemNotReady(f"the load can't be sent from the cluster: {told}")
+        return told
 
 
 def needs(namespace: str, cluster: str = "") -> tuple[Need, ...]:
@@ -331,50 +326,42 @@ def _container_of(place: Place, longest_s: int) -> Object:
 
 
 def _runs(pod: Object) -> bool:
-    status = _map(pod, "status")
-    if _map(pod, "metadata").get("deletionTimestamp") or status.get("phase") != "Running" or not status.get("podIP"):
+    if text(pod, "metadata", "deletionTimestamp") or not text(pod, "status", "podIP"):
         return False
-    return any("running" in _map(one, "state") for one in _list(status, "containerStatuses"))
+    states = [under(one, "state") for one in _each(pod, "status", "containerStatuses")]
+    return text(pod, "status", "phase") == "Running" and any("running" in state for state in states)
 
 
 def _waits(status: Object) -> tuple[str, str]:
     """What a pod waits for: its reason, and what is said of it."""
-    for one in _list(status, "containerStatuses"):
-        state = _map(one, "state")
-        waiting = _map(state, "waiting") or _map(state, "terminated")
-        if waiting:
-            return str(waiting.get("reason", "")), str(waiting.get("message", ""))[:300]
-    for one in _list(status, "conditions"):
+    for one in _each(status, "containerStatuses"):
+        if waiting := under(one, "state", "waiting") or under(one, "state", "terminated"):
+            return _reason(waiting)
+    for one in _each(status, "conditions"):
         if one.get("type") == "PodScheduled" and one.get("status") == "False":
-            return str(one.get("reason", "")), str(one.get("message", ""))[:300]
-    return str(status.get("reason", "")), str(status.get("message", ""))[:300]
+            return _reason(one)
+    return _reason(status)
+
+
+def _reason(found: Object) -> tuple[str, str]:
+    return text(found, "reason"), text(found, "message")[:300]
 
 
 def _fate(pod: Pod, found: Object) -> str:
-    status, meta = _map(found, "status"), _map(found, "metadata")
-    if meta.get("uid") != pod.uid:
+    if text(found, "metadata", "uid") != pod.uid:
         return f"its pod {pod.name} is gone"
-    reason = str(status.get("reason", ""))
-    for one in _list(status, "containerStatuses"):
-        ended = _map(_map(one, "state"), "terminated")
-        if ended:
+    phase, reason = text(found, "status", "phase"), text(found, "status", "reason")
+    for one in _each(found, "status", "containerStatuses"):
+        if ended := under(one, "state", "terminated"):
             reason = reason or f"{ended.get('reason', 'Error')}, exit code {ended.get('exitCode')}"
-    if meta.get("deletionTimestamp"):
+    if text(found, "metadata", "deletionTimestamp"):
         return f"its pod {pod.name} on {pod.node} was deleted or evicted" + (f" ({reason})" if reason else "")
-    if reason or status.get("phase") in ("Failed", "Succeeded"):
-        return f"its pod {pod.name} on {pod.node} ended ({reason or status.get('phase')})"
+    if reason or phase in ("Failed", "Succeeded"):
+        return f"its pod {pod.name} on {pod.node} ended ({reason or phase})"
     return ""
 
 
-def _items(answer: Answer) -> list[Object]:
-    return _list(answer.read(), "items")
-
-
-def _map(value: Mapping[str, object], key: str) -> Object:
-    found = value.get(key)
-    return found if isinstance(found, dict) else {}
-
-
-def _list(value: Mapping[str, object], key: str) -> list[Object]:
-    found = value.get(key)
+def _each(what: Object, *path: str) -> list[Object]:
+    """The objects of the list at that place."""
+    found = under(what, *path[:-1]).get(path[-1])
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
