@@ -133,7 +133,7 @@ class Hold:
         try:
             setting.unfinished()
             self._ledger.create(self._about(), self.system)
-            rivals.refuse(self.api, self.suite, self.run, self.drills)
+            rivals.refuse(self.api, self.suite, self.run, self.drills, self.trouble)
             setting.watchdog(self.ready_s, self.trouble)
             self._heart.watched = True
             self._vigil = self._looking_after(setting)
