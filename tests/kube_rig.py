@@ -36,7 +36,7 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import KubeDelete, KubeEndExec, KubePatch
 from stormdrill.ports import Effect
-from stormdrill.targets.kubernetes.mechanism import OPTED_IN, KubeMechanism, Object, at, objects
+from stormdrill.targets.kubernetes.mechanism import OPTED_IN, Changing, Object, at, objects
 from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
 from stormdrill.targets.kubernetes.reach import Bound, Reach
 from stormdrill.targets.portable.telling import Telling
@@ -339,7 +339,7 @@ class Rig:
     asks: Api | None = None
     """As whom it asks, where that isn't the administrator."""
     words: dict[str, tuple[KubePatch | KubeDelete | KubeEndExec, ...]] = field(default_factory=dict)
-    mechanisms: dict[str, KubeMechanism] = field(init=False)
+    mechanisms: dict[str, Changing] = field(init=False)
 
     def __post_init__(self) -> None:
         image = ImagePolicy(self.kube.image, "IfNotPresent", self.kube.place)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 from msgspec.structs import replace
 
@@ -21,7 +20,7 @@ from stormdrill.model.event import ClusterHeld, Warned
 from stormdrill.model.mechanism import Nodes
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
-from stormdrill.ports import Contact, Keeper, Mechanism
+from stormdrill.ports import Contact, Keeper
 from stormdrill.targets.kubernetes import preflight
 from stormdrill.targets.kubernetes.clusters import LiveClusters, named
 from stormdrill.targets.kubernetes.holders import occupied
@@ -41,21 +40,13 @@ HELD = "to hold the cluster for the run: Lease, ledger, watchdog"
 WATCHED = "for the watchdog to revert what the runner can't"
 
 
-@runtime_checkable
-class Careful(Protocol):
-    """A mechanism of which is known before what it takes and whether the server would have it."""
-
-    def needs(self, injection: Injection) -> Sequence[Need]: ...
-    def dry_run(self, injection: Injection) -> Sequence[str]: ...
-
-
 class Drilling:
     """What the runner does in the clusters of one plan, besides its mechanisms."""
 
     def __init__(
         self,
         clusters: LiveClusters,
-        mechanisms: Mapping[str, Mechanism],
+        mechanisms: Mapping[str, Changing],
         injections: Sequence[Injection],
         *,
         also: Callable[[str], Sequence[Need]] = lambda _: (),
@@ -92,22 +83,13 @@ class Drilling:
         return tuple(dict.fromkeys(found))
 
     def of_injections(self) -> list[Need]:
-        found: list[Need] = []
-        for injection in self.injections:
-            mechanism = self.mechanisms.get(injection.mechanism)
-            if isinstance(mechanism, Careful):
-                found += mechanism.needs(injection)
-        return found
+        return [need for injection, mechanism in self._harm() for need in mechanism.needs(injection)]
 
     def of_undos(self, cluster: str) -> list[Need]:
         """What the watchdog takes to undo what is planned there."""
-        found: list[Need] = []
-        for injection in self.injections:
-            mechanism = self.mechanisms.get(injection.mechanism)
-            if isinstance(mechanism, Changing):
-                words = [word for word in mechanism.words(injection) if word.cluster == cluster]
-                found += [need for word in words for need in needs_of_undo(word, WATCHED)]
-        return list(dict.fromkeys(found))
+        words = [word for injection, mechanism in self._harm() for word in mechanism.words(injection)]
+        mine = [word for word in words if word.cluster == cluster]
+        return list(dict.fromkeys(need for word in mine for need in needs_of_undo(word, WATCHED)))
 
     def anchored(self, cluster: str, harm: Sequence[Need]) -> tuple[str, ...]:
         """The namespaces in which objects are made."""
@@ -262,20 +244,21 @@ class Drilling:
 
     def _dry_runs(self) -> list[Problem]:
         """Every mutation, as the server would take it."""
-        asked: list[Callable[[], list[Problem]]] = []
-        for injection in self.injections:
-            mechanism = self.mechanisms.get(injection.mechanism)
-            if isinstance(mechanism, Careful):
-                asked.append(partial(_dry_run, injection, mechanism))
-        found = preflight.at_once(asked)
+        found = preflight.at_once([partial(_dry_run, *one) for one in self._harm()])
         return [problem for problems in found for problem in problems]
+
+    def _harm(self) -> Iterator[tuple[Injection, Changing]]:
+        """Each injection with what does it."""
+        for injection in self.injections:
+            if (mechanism := self.mechanisms.get(injection.mechanism)) is not None:
+                yield injection, mechanism
 
     @property
     def _where(self) -> str:
         return f"system {self.clusters.system}"
 
 
-def _dry_run(injection: Injection, mechanism: Careful) -> list[Problem]:
+def _dry_run(injection: Injection, mechanism: Changing) -> list[Problem]:
     try:
         told = list(mechanism.dry_run(injection))
     except (Unreachable, Refused) as error:

@@ -68,28 +68,6 @@ class Clusters(Protocol):
         ...
 
 
-class KubeMechanism(Protocol):
-    """One word, as a cluster does it: `ports.Mechanism`, and what preflight asks besides. `Changing` is its base."""
-
-    permission: str
-
-    def refusal(self, injection: Injection) -> str: ...
-    def undo(self, injection: Injection) -> tuple[Undo, ...]: ...
-    def apply(self, injection: Injection) -> None: ...
-    def observe(self, injection: Injection) -> Effect: ...
-    def needs(self, injection: Injection) -> tuple[Need, ...]:
-        """All that it takes: its changes, their undo, and what it reads or asks for besides."""
-        ...
-
-    def dry_run(self, injection: Injection) -> tuple[str, ...]:
-        """What the API server would not take, in people's words; nothing is changed. Raises Unreachable."""
-        ...
-
-    def notes(self, injection: Injection) -> tuple[str, ...]:
-        """What the plan has to say aloud of it, as sentences. Reads only."""
-        ...
-
-
 class Place(NamedTuple):
     """What a path of the API names."""
 
@@ -139,9 +117,12 @@ class Left:
 
 
 class Changing:
-    """Base of the mechanisms. A word describes its `changes` and its `look`; the rest follows from them."""
+    """Base of the mechanisms (`ports.Mechanism`). A word describes its `changes` and its `look`; the rest follows from
+    them, also what is asked before anything is touched: `needs`, `dry_run`, `notes`."""
 
     permission = "change objects of the cluster through its API server"
+    inject_timeout_s = 0.0
+    """The least that it takes; a plan may give it more."""
     stands = False
     """Whether what it changes stays until the revert unless somebody takes it away: nothing of it ends by itself."""
 
@@ -192,6 +173,7 @@ class Changing:
         return ""
 
     def notes(self, injection: Injection) -> tuple[str, ...]:
+        """What the plan has to say aloud of it, as sentences. Reads only."""
         return ()
 
     # What follows
@@ -214,6 +196,7 @@ class Changing:
         self.after(injection)
 
     def dry_run(self, injection: Injection) -> tuple[str, ...]:
+        """What the API server would not take, in people's words; nothing is changed. Raises Unreachable."""
         told = []
         for change in self.changes(injection):
             try:
@@ -225,6 +208,7 @@ class Changing:
         return tuple(told)
 
     def needs(self, injection: Injection) -> tuple[Need, ...]:
+        """All that it takes: its changes, their undo, and what it reads or asks for besides."""
         changes = self._bound.get(injection.id) or self.touches(injection)
         found = [need for change in changes for need in needs_of(change)]
         return tuple(dict.fromkeys([*found, *self.also(injection)]))

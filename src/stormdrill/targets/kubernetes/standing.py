@@ -6,14 +6,14 @@ from stormdrill.cluster import naming
 from stormdrill.cluster.elements import OURS, shown, states
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import KubePatch
-from stormdrill.ports import Mechanism, Stood
+from stormdrill.ports import Stood
 from stormdrill.targets.kubernetes.mechanism import API_SERVER, Changing, Object, Place, at, texts
 
 
-def standing(mechanism: Mechanism | None, injection: Injection) -> Stood | None:
+def standing(mechanism: Changing | None, injection: Injection) -> Stood | None:
     """One GET for each object that was changed. Where something was patched, that is the cause, and what was created
     beside it serves it. None for what may end by itself: programs, pods of ours. Raises Unreachable."""
-    if not isinstance(mechanism, Changing) or not mechanism.stands:
+    if mechanism is None or not mechanism.stands:
         return None
     patched, created, changed = [], [], []
     for change in mechanism.applied(injection):

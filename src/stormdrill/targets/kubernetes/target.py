@@ -20,7 +20,7 @@ from stormdrill.model.permission import Need
 from stormdrill.model.plan import ClusterAt, Injection
 from stormdrill.model.system import Ready, System
 from stormdrill.model.undo import Undo
-from stormdrill.ports import Instance, Keeper, Mechanism, Stood, World
+from stormdrill.ports import Instance, Keeper, Stood, World
 from stormdrill.targets.kubernetes import preflight, unread, view
 from stormdrill.targets.kubernetes.answering import Answering
 from stormdrill.targets.kubernetes.binding import bind, notes
@@ -76,7 +76,7 @@ class KubernetesTarget:
         self._answering = Answering(self.answers)
         self._left = threading.Event()
         self._asked: tuple[Injection, ...] = ()
-        self.mechanisms: dict[str, Mechanism] = {
+        self.mechanisms: dict[str, Changing] = {
             **mechanisms(self.clusters),
             **pod_mechanisms(
                 self.clusters,
@@ -117,19 +117,19 @@ class KubernetesTarget:
         """With the time that its mechanism takes. A change of the cluster is seen to be undone once its pods are gone
         or back, for which they have the time that the system gives them to be ready."""
         mechanism = self.mechanisms.get(one.mechanism)
-        least_s: float = getattr(mechanism, "inject_timeout_s", 0.0)
-        seen_s = self._system.ready_timeout_s if isinstance(mechanism, Changing) else 0.0
+        if mechanism is None:
+            return one
         return replace(
             one,
-            inject_timeout_s=max(one.inject_timeout_s, least_s),
-            verify_timeout_s=max(one.verify_timeout_s, seen_s),
+            inject_timeout_s=max(one.inject_timeout_s, mechanism.inject_timeout_s),
+            verify_timeout_s=max(one.verify_timeout_s, self._system.ready_timeout_s),
         )
 
     def aloud(self, bound: Sequence[Injection]) -> tuple[str, ...]:
         found = [*self.clusters.told(), *self._view.kept_off(), *notes(self._view, bound, self._asked)]
         for one in _together(bound):
-            told = getattr(self.mechanisms.get(one.mechanism), "notes", None)
-            found += told(one) if told else ()
+            mechanism = self.mechanisms.get(one.mechanism)
+            found += mechanism.notes(one) if mechanism is not None else ()
         return tuple(dict.fromkeys(found))
 
     def where(self) -> tuple[ClusterAt, ...]:

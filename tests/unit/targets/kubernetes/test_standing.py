@@ -23,7 +23,7 @@ def node(kube: Kube) -> None:
 
 
 def stands(rig: Rig, one: Injection) -> Stood:
-    found = standing(rig.mechanisms[one.mechanism], one)  # type: ignore[arg-type]  # a target's own are the same
+    found = standing(rig.mechanisms[one.mechanism], one)
     assert found is not None
     return found
 

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stormdrill.model.system import ImagePolicy
-    from stormdrill.targets.kubernetes.mechanism import Clusters, KubeMechanism
+    from stormdrill.targets.kubernetes.mechanism import Changing, Clusters
     from stormdrill.targets.kubernetes.mechanisms.telling import Asks
     from stormdrill.targets.kubernetes.mechanisms.within import WhichPod
 
 
-def mechanisms(clusters: Clusters) -> dict[str, KubeMechanism]:
+def mechanisms(clusters: Clusters) -> dict[str, Changing]:
     """Each word that a cluster can do."""
     from stormdrill.targets.kubernetes.mechanisms.capacity import Withdrawing
     from stormdrill.targets.kubernetes.mechanisms.nodes import LosingNodes
@@ -39,7 +39,7 @@ def pod_mechanisms(
     entries: Callable[[], tuple[str, ...]],
     asks: Asks,
     off: Callable[[str], Sequence[str]] = lambda _: (),
-) -> dict[str, KubeMechanism]:
+) -> dict[str, Changing]:
     """The words around Services, policies, quotas and what runs in or beside pods.
 
     `image`: of the suite's own pods. `which`: instance -> the pod that it is now. `entries`: base URLs where load
