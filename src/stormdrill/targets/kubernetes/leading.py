@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 
-from stormdrill.cluster.asking import Until, read, text, under
+from stormdrill.cluster.asking import Until, read, text
 from stormdrill.errors import StormdrillError, Unreachable
 from stormdrill.keeper.far import Way
 from stormdrill.model.system import System
 from stormdrill.targets.kubernetes import view
 from stormdrill.targets.kubernetes.clusters import LiveClusters
+from stormdrill.targets.kubernetes.mechanisms.within import is_ready
 from stormdrill.targets.kubernetes.reach import Bound, Reach
 
 LIMIT_S = 30.0
@@ -55,8 +56,4 @@ class Leader:
     def _ready(self, bound: Bound) -> bool:
         path = f"/api/v1/namespaces/{bound.namespace}/pods/{bound.pod}"
         there = read(self._clusters.api(bound.cluster), path, Until(AGAIN_S * 4))
-        if text(there, "metadata", "uid") != bound.uid or text(there, "metadata", "deletionTimestamp"):
-            return False
-        conditions = under(there, "status").get("conditions")
-        told = [one for one in conditions if text(one, "type") == "Ready"] if isinstance(conditions, list) else []
-        return any(text(one, "status") == "True" for one in told)
+        return text(there, "metadata", "uid") == bound.uid and is_ready(there)

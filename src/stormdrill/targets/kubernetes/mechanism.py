@@ -396,6 +396,12 @@ def texts(found: object) -> Mapping[str, str]:
     return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
+def says_ready(pod: object) -> bool:
+    """Whether the pod's own condition says so; one that is being ended may still."""
+    conditions = objects(at(pod, "status", "conditions"))
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+
+
 def number(found: object) -> int:
     """A counter of a status, which is left out where it is 0."""
     return found if isinstance(found, int) else 0

@@ -4,7 +4,7 @@ kubelet would not register again before it is restarted."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from stormdrill.cluster.api import Answer
@@ -26,6 +26,7 @@ from stormdrill.targets.kubernetes.mechanism import (
     Object,
     at,
     objects,
+    says_ready,
     text,
     texts,
 )
@@ -229,7 +230,7 @@ class LosingNodes(Changing):
                 meant, leaves = namespace in opted_in, _leaves(pod, how)
                 goes = meant and leaves and (how.empties != "taint" or not _tolerates(pod))
                 if at(pod, "status", "phase") not in ("Succeeded", "Failed"):
-                    yield Pod(namespace, name, uid, is_ready(pod), meant, leaves, goes)
+                    yield Pod(namespace, name, uid, says_ready(pod), meant, leaves, goes)
 
     def _on(self, cluster: str, node: str) -> Iterator[tuple[str, Object]]:
         """Uid and object of each pod of a node."""
@@ -254,16 +255,11 @@ class LosingNodes(Changing):
 WHY = "to keep new pods off the node, and to open it again"
 
 
-def is_ready(pod: Mapping[str, object]) -> bool:
-    conditions = objects(at(pod, "status", "conditions"))
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
-
-
 def _well(pod: Pod, now: Object | None) -> bool:
     """Whether nothing has happened to it."""
     if now is None or at(now, "metadata", "deletionTimestamp"):
         return False
-    return is_ready(now) or not pod.ready
+    return says_ready(now) or not pod.ready
 
 
 def _ends(found: Object) -> bool:

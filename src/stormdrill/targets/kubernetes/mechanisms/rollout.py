@@ -22,9 +22,10 @@ from stormdrill.targets.kubernetes.mechanism import (
     number,
     objects,
     rolled_back,
+    says_ready,
     text,
 )
-from stormdrill.targets.kubernetes.mechanisms.nodes import is_ready
+from stormdrill.targets.kubernetes.mechanisms.scale import named, path_of
 
 GATE = {"conditionType": PREFIX + "released"}
 """A condition that nobody ever sets: a pod with it never gets ready."""
@@ -46,13 +47,13 @@ class RollingOut(Changing):
         if kind != "deployments":
             why = "a StatefulSet waits for ever for a broken pod" if kind == "statefulsets" else "it rolls nothing out"
             return f"a release can't be rolled out on {how.workload}: {why}; name a Deployment"
-        found = self.get(how.cluster, _path(how))
+        found = self.get(how.cluster, path_of(how))
         if found is None:
-            return f"{_named(how)} is not there; name one that is"
+            return f"{named(how)} is not there; name one that is"
         if at(found, "spec", "paused"):
-            return f"{_named(how)} is paused, and would roll nothing out; resume it for the drill"
+            return f"{named(how)} is paused, and would roll nothing out; resume it for the drill"
         if not number(at(found, "spec", "replicas")):
-            return f"{_named(how)} has 0 replicas, and nothing would be seen of a release; scale it up for the drill"
+            return f"{named(how)} has 0 replicas, and nothing would be seen of a release; scale it up for the drill"
         try:
             _elements(found, how, self.clusters.run)
         except Unreachable as unable:
@@ -61,27 +62,27 @@ class RollingOut(Changing):
 
     def notes(self, injection: Injection) -> tuple[str, ...]:
         how = _how(injection)
-        found = self.get(how.cluster, _path(how))
-        told = [f"a ReplicaSet of the release stays in the history of {_named(how)}, with no pods"]
+        found = self.get(how.cluster, path_of(how))
+        told = [f"a ReplicaSet of the release stays in the history of {named(how)}, with no pods"]
         if at(found, "spec", "strategy", "type") == "Recreate":
-            told.append(f"{_named(how)} ends all of its pods before it makes new ones (strategy Recreate)")
+            told.append(f"{named(how)} ends all of its pods before it makes new ones (strategy Recreate)")
         else:
-            told.append(f"{_named(how)} keeps old pods until new ones are ready: fewer are replaced, or only added to")
-        return (*told, rolled_back(_named(how)))
+            told.append(f"{named(how)} keeps old pods until new ones are ready: fewer are replaced, or only added to")
+        return (*told, rolled_back(named(how)))
 
     def loses(self, injection: Injection) -> str:
         return "what the pods that are replaced hold only in memory or in emptyDir volumes"
 
     def changes(self, injection: Injection) -> tuple[Change, ...]:
         how = _how(injection)
-        found = self.fresh(injection, _path(how), how.cluster)
+        found = self.fresh(injection, path_of(how), how.cluster)
         elements = _elements(found, how, self.clusters.run)
-        undo = KubePatch(how.cluster, _path(how), str(at(found, "metadata", "uid")), self.marker(injection), elements)
+        undo = KubePatch(how.cluster, path_of(how), str(at(found, "metadata", "uid")), self.marker(injection), elements)
         return (Change(undo, why=WHY),)
 
     def touches(self, injection: Injection) -> tuple[Change, ...]:
         how = _how(injection)
-        return (Change(KubePatch(how.cluster, _path(how), "", "", ()), why=WHY),)
+        return (Change(KubePatch(how.cluster, path_of(how), "", "", ()), why=WHY),)
 
     def also(self, injection: Injection) -> tuple[Need, ...]:
         how, why = _how(injection), "to see the pods that a release is given"
@@ -93,13 +94,13 @@ class RollingOut(Changing):
     def look(self, injection: Injection, left: Left) -> Effect:
         how = _how(injection)
         pods = self._of_release(injection)
-        ready = [pod for pod in pods if is_ready(pod)]
+        ready = [pod for pod in pods if says_ready(pod)]
         runs = [pod for pod in pods if at(pod, "status", "phase") == "Running"]
         told = f"{len(pods)} pods of the release, {len(ready)} of them ready{_waiting(pods)}"
         if left.others:
             told = f"{told}; {left.said}"
         bit = any(map(_fails, pods)) and not ready if how.broken else bool(runs)
-        return Effect(bit, False, f"the pods that {_named(how)} got of it", told)
+        return Effect(bit, False, f"the pods that {named(how)} got of it", told)
 
     def lingers(self, injection: Injection) -> str:
         pods = self._of_release(injection)
@@ -125,7 +126,7 @@ def _elements(found: Object, how: Rollout, run: str) -> tuple[Element, ...]:
     containers = objects(at(found, *TEMPLATE, "containers"))
     names = [str(one.get("name")) for one in containers]
     if how.container and how.container not in names:
-        raise Unreachable(f"{_named(how)} has no container {how.container}; name one of {', '.join(names)}")
+        raise Unreachable(f"{named(how)} has no container {how.container}; name one of {', '.join(names)}")
     container = containers[names.index(how.container or names[0])]
     place = (*TEMPLATE, "containers", f"[name={container['name']}]")
     elements = [
@@ -136,7 +137,7 @@ def _elements(found: Object, how: Rollout, run: str) -> tuple[Element, ...]:
     if how.unready:
         elements.append(Element((*TEMPLATE, "readinessGates"), text(GATE), key=("conditionType",)))
     if not elements:
-        raise Unreachable(f"{_named(how)} is that release already; name another one")
+        raise Unreachable(f"{named(how)} is that release already; name another one")
     return tuple(elements)
 
 
@@ -187,14 +188,6 @@ def _waiting(pods: list[Object]) -> str:
     reasons = [at(state, kind, "reason") for state in states for kind in ("waiting", "terminated")]
     told = sorted({str(reason) for reason in reasons if reason})
     return f" ({', '.join(told)})" if told else ""
-
-
-def _path(how: Rollout) -> str:
-    return f"/apis/apps/v1/namespaces/{how.namespace}/{how.workload}"
-
-
-def _named(how: Rollout) -> str:
-    return f"{how.namespace}/{how.workload}"
 
 
 def _how(injection: Injection) -> Rollout:

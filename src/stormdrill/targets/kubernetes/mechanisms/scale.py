@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from stormdrill.cluster.changes import Change
 from stormdrill.errors import Unreachable
-from stormdrill.model.mechanism import Scale
+from stormdrill.model.mechanism import Rollout, Scale
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Element, KubePatch
@@ -45,26 +45,26 @@ class Scaling(Changing):
             return f"{how.workload} can't be scaled; deployments/NAME and statefulsets/NAME can"
         found = self.get(how.cluster, path_of(how))
         if found is None:
-            return f"{_named(how)} is not there; name one that is"
+            return f"{named(how)} is not there; name one that is"
         replicas = number(at(found, "spec", "replicas"))
         if not 0 < how.away <= replicas:
-            return f"{_named(how)} has {replicas} replicas, and {how.away} can't be taken away; take 1 to {replicas}"
+            return f"{named(how)} has {replicas} replicas, and {how.away} can't be taken away; take 1 to {replicas}"
         scaler = self._scaler(how)
         if scaler is None:
             return ""
         name = at(scaler, "metadata", "name")
         if KEDA in texts(at(scaler, "metadata", "labels")):
-            return f"KEDA scales {_named(how)} by itself ({name}), from 0 too; pause its ScaledObject for the drill"
+            return f"KEDA scales {named(how)} by itself ({name}), from 0 too; pause its ScaledObject for the drill"
         if how.away < replicas:
-            why = f"the HorizontalPodAutoscaler {name} would give {_named(how)} its pods back at once"
+            why = f"the HorizontalPodAutoscaler {name} would give {named(how)} its pods back at once"
             return f"{why}; take all {replicas} away (it pauses at 0), or remove it for the drill"
         return ""
 
     def notes(self, injection: Injection) -> tuple[str, ...]:
         how = _how(injection)
-        told = [] if how.workload.startswith("statefulsets/") else [rolled_back(_named(how))]
+        told = [] if how.workload.startswith("statefulsets/") else [rolled_back(named(how))]
         if (scaler := self._scaler(how)) is not None:
-            name, while_ = at(scaler, "metadata", "name"), f"pauses while {_named(how)} is at 0"
+            name, while_ = at(scaler, "metadata", "name"), f"pauses while {named(how)} is at 0"
             told.append(f"the HorizontalPodAutoscaler {name} {while_}, and goes on after the revert")
         return tuple(told)
 
@@ -76,7 +76,7 @@ class Scaling(Changing):
         found = self.fresh(injection, path_of(how), how.cluster)
         replicas = number(at(found, "spec", "replicas"))
         if replicas < how.away:
-            raise Unreachable(f"{_named(how)} has {replicas} replicas by now, and {how.away} were to be taken away")
+            raise Unreachable(f"{named(how)} has {replicas} replicas by now, and {how.away} were to be taken away")
         element = Element(("spec", "replicas"), text(replicas - how.away), text(replicas))
         uid = str(at(found, "metadata", "uid"))
         undo = KubePatch(how.cluster, path_of(how), uid, self.marker(injection), (element,))
@@ -99,12 +99,12 @@ class Scaling(Changing):
         how = _how(injection)
         found = self.get(how.cluster, path_of(how))
         ready, before = number(at(found, "status", "readyReplicas")), self._ready.get(injection.id, 0)
-        told = f"{ready} of {before} pods of {_named(how)} are ready"
+        told = f"{ready} of {before} pods of {named(how)} are ready"
         if left.others:
             told = f"{told}; {left.said}"
         # a number from before the change was seen by the controller says nothing
         observed = number(at(found, "status", "observedGeneration")) >= number(at(found, "metadata", "generation"))
-        return Effect(observed and ready < before, False, f"the controller of {_named(how)}", told)
+        return Effect(observed and ready < before, False, f"the controller of {named(how)}", told)
 
     def _scaler(self, how: Scale) -> Object | None:
         """The autoscaler that has this workload in its hands."""
@@ -117,11 +117,12 @@ class Scaling(Changing):
         return None
 
 
-def path_of(how: Scale) -> str:
+def path_of(how: Scale | Rollout) -> str:
+    """Of its workload in the API."""
     return f"/apis/apps/v1/namespaces/{how.namespace}/{how.workload}"
 
 
-def _named(how: Scale) -> str:
+def named(how: Scale | Rollout) -> str:
     return f"{how.namespace}/{how.workload}"
 
 

@@ -15,7 +15,7 @@ import stormdrill
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.exec import Exec, Ran, Refusal
 from stormdrill.errors import Unreachable
-from stormdrill.targets.kubernetes.mechanism import Object, at, objects
+from stormdrill.targets.kubernetes.mechanism import Object, at, objects, says_ready
 from stormdrill.targets.kubernetes.reach import Bound
 
 TEXTS = Path(stormdrill.__file__).parent / "beside"
@@ -138,7 +138,5 @@ def _listens(container: Object, port: int) -> bool:
 
 
 def is_ready(pod: Object | None) -> bool:
-    if at(pod, "metadata", "deletionTimestamp"):
-        return False
-    conditions = objects(at(pod, "status", "conditions"))
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+    """And stays so: nobody is ending it."""
+    return says_ready(pod) and not at(pod, "metadata", "deletionTimestamp")
