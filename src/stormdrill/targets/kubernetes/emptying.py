@@ -13,7 +13,8 @@ from stormdrill.model.mechanism import Nodes
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
 from stormdrill.targets.kubernetes.objects import Amounts, Budget, Container, Meta, Pod, PodSpec, Toleration
-from stormdrill.targets.kubernetes.optin import SHOWN, bystander_problems, goes, node_problems
+from stormdrill.targets.kubernetes.optin import bystander_problems, goes, node_problems
+from stormdrill.targets.kubernetes.several import several
 from stormdrill.targets.kubernetes.slots import alive
 from stormdrill.targets.kubernetes.spare import Room, room
 
@@ -55,7 +56,7 @@ class Emptied:
         known = self.cluster.nodes
         for name in self.nodes:
             if name not in known:
-                yield Problem(where, 0, 0, f"there is no node {name}", f"nodes here: {_names(sorted(known))}")
+                yield Problem(where, 0, 0, f"there is no node {name}", f"nodes here: {several(sorted(known))}")
         yield from node_problems((known[name] for name in self.nodes if name in known), where)
         yield from bystander_problems(self.cluster, self.going, where)
         if self.empties == "evict":
@@ -87,7 +88,7 @@ class Emptied:
             yield f"no other node is meant for {_pods(away)}: they stay away until the revert"
         kept_there = sorted({f"{pod.metadata.namespace}/{_maker(pod)}" for pod in self.staying})
         if kept_there:
-            yield f"what stays on the nodes: pods of {_names(kept_there)}"
+            yield f"what stays on the nodes: pods of {several(kept_there)}"
         bare = [pod for pod in self.going if pod.controller is None]
         if bare:
             yield f"nothing makes {_pods(bare)} again once they have gone"
@@ -128,9 +129,4 @@ def _maker(pod: Pod) -> str:
 
 
 def _pods(pods: Sequence[Pod]) -> str:
-    return _names(sorted(pod.metadata.name for pod in pods))
-
-
-def _names(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return several(sorted(pod.metadata.name for pod in pods))

@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from stormdrill.cluster.api import Answer, Api, Lost
-from stormdrill.cluster.asking import Until
+from stormdrill.cluster.asking import BUSY, Until
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.system import KubernetesSpec, ServiceInstance
+from stormdrill.targets.kubernetes.clusters import named
 from stormdrill.targets.kubernetes.mechanism import OPTED_IN, PAGE
 from stormdrill.targets.kubernetes.objects import (
     Budget,
@@ -27,7 +28,6 @@ T = TypeVar("T")
 AGAIN = 3
 """How often a list is begun anew whose snapshot went while it was read."""
 PAGE_LIMIT_S = 10.0
-BUSY = (429, 500, 502, 503, 504)
 BUSY_S = 5.0
 """So long a server may say that it can't answer now."""
 ALIVE = "status.phase!=Succeeded,status.phase!=Failed"
@@ -53,7 +53,7 @@ def listed(api: Api, path: str, kind: type[T], **query: str) -> tuple[T, ...]:
         found = _pages(api, path, kind, query)
         if found is not None:
             return found
-    raise Unreachable(f"{named(api)}: {path} is forgotten faster than it can be read; try again")
+    raise Unreachable(f"{named(api.name)}: {path} is forgotten faster than it can be read; try again")
 
 
 def _pages(api: Api, path: str, kind: type[T], query: Mapping[str, str]) -> tuple[T, ...] | None:
@@ -77,7 +77,7 @@ def _read(decoder: msgspec.json.Decoder[T], body: bytes, api: Api, path: str) ->
     try:
         return decoder.decode(body)
     except msgspec.MsgspecError as error:
-        raise Unreachable(f"{named(api)}: what it answered to GET {path} can't be read: {error}") from error
+        raise Unreachable(f"{named(api.name)}: what it answered to GET {path} can't be read: {error}") from error
 
 
 def ask(api: Api, path: str, query: Mapping[str, str]) -> bytes | None:
@@ -86,9 +86,9 @@ def ask(api: Api, path: str, query: Mapping[str, str]) -> bytes | None:
     if answer.status == 410:
         return None
     if answer.status in (401, 403):
-        raise Refused(f"{named(api)}: {answer.said}{allowing(answer.status)}")
+        raise Refused(f"{named(api.name)}: {answer.said}{allowing(answer.status)}")
     if not answer.good:
-        raise Unreachable(f"{named(api)}: GET {path}: {answer.said}")
+        raise Unreachable(f"{named(api.name)}: GET {path}: {answer.said}")
     return answer.body
 
 
@@ -100,22 +100,18 @@ def _answer(api: Api, path: str, query: Mapping[str, str]) -> Answer:
             answer = api.call("GET", path, query=query, limit_s=PAGE_LIMIT_S)
         except Lost as lost:
             if broken:
-                raise Unreachable(f"{named(api)} does not answer: {lost}") from lost
+                raise Unreachable(f"{named(api.name)} does not answer: {lost}") from lost
             broken = True
             continue
         if answer.status not in BUSY:
             return answer
-        until.pause(f"{named(api)}: GET {path}: {answer.said}", answer.retry_after_s)
+        until.pause(f"{named(api.name)}: GET {path}: {answer.said}", answer.retry_after_s)
 
 
 def allowing(status: int) -> str:
     """What helps where it is a right that is missing."""
     rights = "; ask for this right: stormdrill plan EXPERIMENT --rbac prints all of them"
     return {401: "; log in anew", 403: rights}.get(status, "")
-
-
-def named(api: Api) -> str:
-    return f"cluster {api.name}" if api.name else "the cluster"
 
 
 class Cluster:
@@ -174,7 +170,8 @@ class Cluster:
         if answer.status == 404:
             return None
         if not answer.good:
-            raise Refused(f"{named(self.api)}: namespace {self.spec.namespace}: {answer.said}{allowing(answer.status)}")
+            what = f"namespace {self.spec.namespace}: {answer.said}{allowing(answer.status)}"
+            raise Refused(f"{named(self.name)}: {what}")
         return _read(msgspec.json.Decoder(Namespace), answer.body, self.api, path)
 
     @cached_property

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from stormdrill.errors import Problem
 from stormdrill.model.system import KubernetesSpec
 from stormdrill.spec.kubernetes import PROTECTED
-from stormdrill.targets.kubernetes.inventory import Cluster, named
+from stormdrill.targets.kubernetes.clusters import named
+from stormdrill.targets.kubernetes.inventory import Cluster
 from stormdrill.targets.kubernetes.mechanism import OPTED_IN
 from stormdrill.targets.kubernetes.objects import Node, Pod, Toleration
+from stormdrill.targets.kubernetes.several import several
 
-SHOWN = 5
 LABELLED = ": ".join(OPTED_IN)
 EMPTYING = "NoExecute"
 
@@ -23,7 +24,7 @@ def namespace_problems(cluster: Cluster, where: str) -> Iterator[Problem]:
     if said := protected(name, spec):
         yield Problem(where, 0, 0, said, "name the system's own namespace")
     elif found is None:
-        yield Problem(where, 0, 0, f"{named(cluster.api)} has no namespace {name}", "make it, or name the right one")
+        yield Problem(where, 0, 0, f"{named(cluster.name)} has no namespace {name}", "make it, or name the right one")
     elif found.metadata.deletion_timestamp is not None:
         yield Problem(where, 0, 0, f"namespace {name} is being deleted", "wait, and make it anew")
     elif found.metadata.labels.get(OPTED_IN[0]) != OPTED_IN[1]:
@@ -65,7 +66,7 @@ def node_problems(nodes: Iterable[Node], where: str) -> Iterator[Problem]:
     """Nodes that no drill may take."""
     found = sorted(node.name for node in nodes if node.controls)
     if found:
-        what = f"{_names(found)} {'runs' if len(found) == 1 else 'run'} the cluster itself (control plane)"
+        what = f"{several(found)} {'runs' if len(found) == 1 else 'run'} the cluster itself (control plane)"
         fix = "let the system's pods run on other nodes, or choose others by instance, pool or share"
         yield Problem(where, 0, 0, what, fix)
 
@@ -82,14 +83,9 @@ def bystanders(cluster: Cluster, going: Iterable[Pod]) -> dict[str, list[str]]:
 
 def bystander_problems(cluster: Cluster, going: Iterable[Pod], where: str) -> Iterator[Problem]:
     for namespace, names in sorted(bystanders(cluster, going).items()):
-        what = f"pods of namespace {namespace}, which did not opt in, would go with their nodes: {_names(names)}"
+        what = f"pods of namespace {namespace}, which did not opt in, would go with their nodes: {several(names)}"
         if protected(namespace, cluster.spec):
             fix = "choose nodes without them, or let them tolerate the taint stormdrill.dev/lost (operator Exists)"
         else:
             fix = f"label that namespace {LABELLED} if they may, move them away, or choose other nodes"
         yield Problem(where, 0, 0, what, fix)
-
-
-def _names(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

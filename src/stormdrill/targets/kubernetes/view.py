@@ -13,14 +13,13 @@ from stormdrill.ports import Hop, Instance, Workload, World
 from stormdrill.targets.kubernetes.inventory import Cluster
 from stormdrill.targets.kubernetes.mechanism import Clusters
 from stormdrill.targets.kubernetes.optin import namespace_problems
+from stormdrill.targets.kubernetes.several import several
 from stormdrill.targets.kubernetes.slots import Slot, Slots
 
 MOST_HOPS = 20_000
 """Of one dependency. Where everybody calls thousands, faults on single ways make no sense."""
-
-
 SHOWN = 3
-"""Names, of nodes that are many."""
+"""Names of nodes, which are many."""
 
 
 class View:
@@ -98,9 +97,9 @@ class View:
         for cluster in self.clusters.values():
             names = sorted(one.name for one in cluster.nodes.values() if one.simulated)
             if names and not self.spec.image.nodes:
-                shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+                which = several(names, SHOWN)
                 found.append(
-                    f"no kubelet listens on {shown}: pods there only pretend to run, and the suite's own keep off"
+                    f"no kubelet listens on {which}: pods there only pretend to run, and the suite's own keep off"
                 )
         return tuple(found)
 

@@ -30,6 +30,7 @@ from stormdrill.targets.kubernetes.mechanism import (
     text,
     texts,
 )
+from stormdrill.targets.kubernetes.several import several
 
 TAINT = PREFIX + "lost"
 CORDONED = "node.kubernetes.io/unschedulable"
@@ -116,7 +117,7 @@ class LosingNodes(Changing):
         """Whoever came since the plan has to be asked too."""
         there = tuple(self._pods(_how(injection)))
         if strangers := [str(pod) for pod in there if pod.leaves and not pod.meant]:
-            said = f"{', '.join(_some(strangers))} would go too, and their namespaces didn't opt in"
+            said = f"{several(strangers, NAMED)} would go too, and their namespaces didn't opt in"
             raise Unreachable(f"{', '.join(_how(injection).nodes)}: {said}: nothing was changed")
         self._there[injection.id] = there
         self._stayed[injection.id] = {}
@@ -166,7 +167,9 @@ class LosingNodes(Changing):
         stayed = self._stayed.get(injection.id, {})
         still = [f"{pod} is still there" + (f" ({stayed[str(pod)]})" if str(pod) in stayed else "") for pod in well]
         told = f"{len(going) - len(well)} of {len(going)} pods that were on {', '.join(how.nodes)} are gone or going"
-        return Effect(bit, False, f"{API_SERVER}, of the pods", "; ".join([told, *_some(still)]))
+        if still:
+            told = f"{told}; {several(still, NAMED, '; ')}"
+        return Effect(bit, False, f"{API_SERVER}, of the pods", told)
 
     def _look_at_nodes(self, how: Nodes) -> Effect:
         """Nobody was there who could go: the node controller's answer to the cordon is what can be seen."""
@@ -291,10 +294,6 @@ def _kept(answer: Answer) -> tuple[str, float | None]:
     if answer.status == 429 or answer.status >= 500:
         return answer.said, answer.retry_after_s or EVICT_AGAIN_S
     return answer.said, None
-
-
-def _some(told: list[str]) -> list[str]:
-    return [*told[:NAMED], f"and {len(told) - NAMED} more"] if len(told) > NAMED else told
 
 
 def _how(injection: Injection) -> Nodes:
