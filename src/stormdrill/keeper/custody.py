@@ -21,6 +21,7 @@ from stormdrill.keeper.undo import (
     PROCESS_STATE,
     SUPERSEDED,
     Outcome,
+    asked,
     at_once,
     combine,
     lifted_first,
@@ -32,7 +33,7 @@ from stormdrill.keeper.undo import (
     waves_of_reverting,
 )
 from stormdrill.model.event import Armed, ProcessSpawned, Reverted, RevertStarted, RevertVerified
-from stormdrill.model.undo import EndChild, InCluster, Signal, Spawn, Undo, undo_to_json
+from stormdrill.model.undo import Call, EndChild, InCluster, Signal, Spawn, Undo, undo_to_json
 
 AGAIN = "again"
 """The cause of a revert that is executed although the first one was done: a look has shown that it did not help."""
@@ -108,6 +109,10 @@ class Custody:
     """Reaps and journals what has ended just now."""
     push: Callable[[str, Mapping[str, object]], None]
     held: dict[str, Held] = field(default_factory=dict)
+    ways: far.Ways = field(default_factory=far.Ways)
+    """By which the runner reaches instances: calls to these go through it, and nowhere once it is gone."""
+    alone: bool = False
+    """The runner is gone."""
 
     @property
     def anything_open(self) -> bool:
@@ -309,6 +314,8 @@ class Custody:
             return Outcome(FAILED, f"{undo.kind}: {type(error).__name__}: {error}")
 
     def _perform(self, undo: Undo, ending: bool) -> Steps[Outcome]:
+        if self.alone and isinstance(undo, Call) and (way := self.ways.of(undo)):
+            return far.left_without_a_way(asked(undo, way.named), self.family.run)
         moot = self._moot(undo) if ending else ""
         if moot and not lifted_first(undo):
             return Outcome(SUPERSEDED, moot)

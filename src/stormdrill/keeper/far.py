@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from stormdrill.keeper.outcome import FAILED, Outcome
-from stormdrill.model.undo import InCluster
+from stormdrill.model.event_base import Event
+from stormdrill.model.event_cluster import PodBound
+from stormdrill.model.undo import Call, InCluster
 
 LEFT = "left to the watchdog"
 
@@ -60,6 +63,23 @@ class Way(NamedTuple):
         return f"instance {self.instance} (port {self.port} of pod {self.namespace}/{self.pod}{where})"
 
 
+class Ways:
+    """All that the runner had led, by the addresses of its own where they began. They end with it: who listens there
+    afterwards is somebody else."""
+
+    def __init__(self) -> None:
+        self._by_address: dict[str, Way] = {}
+
+    def note(self, event: Event) -> None:
+        if isinstance(event, PodBound) and event.address:
+            place = (event.cluster, event.namespace, event.pod, event.uid, event.port)
+            self._by_address[event.address] = Way(event.instance, *place)
+
+    def of(self, undo: object) -> Way | None:
+        """That by which the runner would carry it out."""
+        return self._by_address.get(urlsplit(undo.url).netloc) if isinstance(undo, Call) else None
+
+
 def is_far(undo: object) -> bool:
     return isinstance(undo, InCluster)
 
@@ -74,6 +94,11 @@ def left(undo: InCluster, run: str) -> Outcome:
     """What is said of an undo that nobody here may carry out."""
     where = f"cluster {undo.cluster}" if undo.cluster else "the cluster"
     return Outcome(FAILED, f"{LEFT} in {where}: stormdrill recover {run} looks whether it has mended it")
+
+
+def left_without_a_way(what: str, run: str) -> Outcome:
+    """What is said of a call where the runner is gone and nobody here can lead to its instance."""
+    return Outcome(FAILED, f"{what}: the way there ended with the runner: stormdrill recover {run} leads anew")
 
 
 def left_after(tried: Outcome | None, undo: InCluster, run: str) -> Outcome:

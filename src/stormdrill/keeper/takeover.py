@@ -30,6 +30,7 @@ from stormdrill.keeper.undo import (
     LAST_TRY_S,
     SUPERSEDED,
     Outcome,
+    asked,
     at_once,
     call,
     combine,
@@ -47,7 +48,6 @@ from stormdrill.model.event import (
     Injected,
     InjectStarted,
     KeeperStarted,
-    PodBound,
     ProcessSpawned,
     Recorded,
     ResourcesClaimed,
@@ -106,8 +106,8 @@ class _Past:
     lifted_ms: dict[str, float] = field(default_factory=dict)
     last_ms: float = 0.0
     """When the last line was written."""
-    ways: dict[str, far.Way] = field(default_factory=dict)
-    """By the runner's own address, from which connections were led to an instance."""
+    ways: far.Ways = field(default_factory=far.Ways)
+    runner: procfs.Identity | None = None
     last_at: str = ""
     """The same, UTC."""
     begun_at: dict[str, str] = field(default_factory=dict)
@@ -283,21 +283,22 @@ class _Successor:
         return self.hands.undo(injection, words)
 
     def _perform(self, undo: Undo | Outcome, past: _Past) -> Steps[Outcome]:
-        way = past.ways.get(urlsplit(undo.url).netloc) if isinstance(undo, Call) else None
+        way = past.ways.of(undo)
         if isinstance(undo, Call) and way is not None:
             yield from ()
-            return self._led(undo, way)
+            return self._led(undo, way, past)
         return (yield from _perform(undo, past))
 
-    def _led(self, undo: Call, way: far.Way) -> Outcome:
-        """A call to an instance that the runner reached from an address of its own: that has ended with it."""
-        if self.by == "runner" or not isinstance(self.hands, far.Leading):
+    def _led(self, undo: Call, way: far.Way, past: _Past) -> Outcome:
+        """A call to an instance that the runner reached from an address of its own: that ends with it."""
+        if self.by == "runner" or (self.by == "keeper" and past.runner is not None and past.runner.lives):
             return call(undo, way.named)
+        if not isinstance(self.hands, far.Leading):
+            return far.left_without_a_way(asked(undo, way.named), past.run)
         try:
             address = self.hands.lead(way)
         except StormdrillError as error:
-            path = urlsplit(undo.url).path or "/"
-            return Outcome(FAILED, f"{undo.method} {f'{path} {undo.body}'.rstrip()} to {way.named}: {error}")
+            return Outcome(FAILED, f"{asked(undo, way.named)}: {error}")
         return call(replace(undo, url=urlsplit(undo.url)._replace(netloc=address).geturl()), way.named)
 
 
@@ -354,15 +355,13 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
         event = recorded.event
         past.last_ms, past.last_at = recorded.mono_ms, recorded.at
         past.claims.note(event)
+        past.ways.note(event)
         if isinstance(event, RunStarted):
             past.run = past.claims.run = event.run
             past.boot_id = event.boot_id
+            past.runner = procfs.Identity(event.runner_pid, event.runner_start_ticks, event.boot_id)
         elif isinstance(event, KeeperStarted):
             past.keeper = procfs.Identity(event.pid, event.start_ticks, past.boot_id)
-        elif isinstance(event, PodBound):
-            if event.address:
-                place = (event.cluster, event.namespace, event.pod, event.uid, event.port)
-                past.ways[event.address] = far.Way(event.instance, *place)
         elif isinstance(event, ProcessSpawned):
             past.spawned.append(event)
         elif isinstance(event, Armed | InjectStarted | Injected | Reverted | RevertVerified):

@@ -222,6 +222,16 @@ def _is(ours: str, found: plain.Plain | None) -> bool:
     return (found.data if found else b"").strip() == ours.encode().strip()
 
 
+def asked(undo: Call, to: str = "") -> str:
+    """What a person reads of it. `to`: as for `call`."""
+    return f"{undo.method} {f'{_path(undo)} {undo.body}'.rstrip()} to {to}" if to else f"{undo.method} {undo.url}"
+
+
+def _path(undo: Call) -> str:
+    parts = urlsplit(undo.url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
 def call(undo: Call, to: str = "") -> Outcome:
     """`to`: how the other side is named, where its address says nothing to a person."""
     import http.client  # 18 ms of CPU that only this word needs
@@ -231,8 +241,7 @@ def call(undo: Call, to: str = "") -> Outcome:
         return Outcome(FAILED, f"{undo.url} is not an http address")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname, parts.port, timeout=undo.timeout_s)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    what = f"{undo.method} {f'{path} {undo.body}'.rstrip()} to {to}" if to else f"{undo.method} {undo.url}"
+    path, what = _path(undo), asked(undo, to)
 
     def give_up() -> None:  # the socket's own time-out counts anew for every byte that drips in
         with contextlib.suppress(OSError):

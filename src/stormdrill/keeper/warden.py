@@ -92,6 +92,7 @@ class Warden:
         if messages is None:
             self.channel.open = False
             self.loop.forget(self.channel.sock)
+            self.custody.alone = True
             self.finish("runner-gone", "the runner is gone")
             return
         for message in messages:
@@ -139,6 +140,7 @@ class Warden:
         elif word == "revert-verified":
             self.custody.looked(str(fields["injection"]), bool(fields["gone"]))
         self.claims.note(event)
+        self.custody.ways.note(event)
         mono_ms = cast("float | None", message.get("mono_ms"))
         return {"seq": self.scribe.write(event, mono_ms)}
 

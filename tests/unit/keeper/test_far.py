@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -272,6 +273,42 @@ def test_a_call_that_can_not_be_undone_names_the_instance_and_not_an_address_tha
     (left,) = take_over(run.dir, "recover", hands=LeadingHands(address)).left
     assert 'PUT /admin/drain {"on":false} to instance edge-1 (port 8080 of pod shop/edge-abc, cluster eu)' in left
     assert DEAD not in left
+
+
+def drained_at(run: KeptRun, address: str) -> None:
+    """A runbook's call to an instance that the runner has led to from there."""
+    run.keeper.record(replace(EDGE, address=address))
+    run.arm("runbook/drain", Call("PUT", f"http://{address}/admin/drain", '{"on":false}'))
+
+
+def test_without_its_runner_nobody_asks_whoever_listens_at_its_address_now_and_recover_leads_anew(run: KeptRun) -> None:
+    """The way ended with the runner, and its port is anybody's."""
+    with Answering() as stranger, Answering() as instance:
+        drained_at(run, stranger.address)
+        kill_the_runners_end(run)
+        run.keeper_ended()
+        without_hands = take_over(run.dir, "recover")
+        recovered = take_over(run.dir, "recover", hands=LeadingHands(instance.address))
+    assert stranger.asked == []
+    assert instance.asked == [("PUT", "/admin/drain", '{"on":false}')]
+    (left,) = without_hands.left
+    assert 'PUT /admin/drain {"on":false} to instance edge-1' in left
+    assert left.endswith(f"the way there ended with the runner: stormdrill recover {run.dir.name} leads anew")
+    assert run.events(Reverted)[0].detail in left, "and the keeper has said the same"
+    assert recovered.status == "aborted"
+
+
+@pytest.mark.parametrize("by", ["keeper", "runner"])
+def test_while_its_runner_lives_its_way_is_taken(run: KeptRun, by: str) -> None:
+    """By the keeper, or by the runner whose keeper was killed."""
+    with Answering() as instance:
+        drained_at(run, instance.address)
+        if by == "keeper":
+            assert run.keeper.revert("runbook/drain", "planned") == DONE
+        else:
+            after_both_were_killed(run)
+            assert take_over(run.dir, "runner").status == "aborted"
+    assert len(instance.asked) == 1
 
 
 class Answering:
