@@ -17,20 +17,21 @@ from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
 from stormdrill.ports import Effect
-from stormdrill.targets.kubernetes.mechanism import API_SERVER, Changing, Clusters, Left, Object, at, objects
-from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, Off, created, name_of, nowhere, pod, short
+from stormdrill.targets.kubernetes.mechanism import API_SERVER, Clusters, Left, Object, at, objects
+from stormdrill.targets.kubernetes.mechanisms.ours import Off, name_of, nowhere
+from stormdrill.targets.kubernetes.mechanisms.own_pod import ByOwnPod
 from stormdrill.targets.kubernetes.mechanisms.within import Blind, Slot, WhichPod, run, tagged
 from stormdrill.targets.portable.beside import BURNT_S, GRACE_S
 
 MOST_CORES = 64
 NOTES = "/tmp/flood.json"  # noqa: S108  (of the pod alone)
-WHY = "to run a program beside the system"
 
 
-class StandingBeside(Changing):
+class StandingBeside(ByOwnPod):
     """Witnesses: the CPU time that the kernel counts in the pod; what the entry answered to the flood."""
 
     permission = "run pods of stormdrill's own in the system's namespace"
+    why = "to run a program beside the system"
 
     def __init__(
         self,
@@ -41,11 +42,11 @@ class StandingBeside(Changing):
         off: Off = nowhere,
     ) -> None:
         """`entries`: base URLs where load enters, as pods of the cluster reach them."""
-        super().__init__(clusters)
-        self._image = image
-        self._which = which
+        super().__init__(clusters, image, which, off)
         self._entries = entries
-        self._off = off
+
+    def name(self, injection: Injection) -> str:
+        return name_of(injection, f"stormdrill-{_beside(injection).program}")
 
     def refusal(self, injection: Injection) -> str:
         how = _beside(injection)
@@ -66,40 +67,24 @@ class StandingBeside(Changing):
         return (f"a pod of ours burns cores on {place}: whoever runs there gets less, as far as their requests allow",)
 
     def changes(self, injection: Injection) -> tuple[Change, ...]:
-        how, found = _beside(injection), self._which(injection.instance)
-        if found is None:
-            raise Unreachable(f"{injection.instance} has no pod now, and nothing can stand beside it")
-        victim = self.get(found.cluster, f"/api/v1/namespaces/{found.namespace}/pods/{found.pod}")
+        how = _beside(injection)
+        found, victim = self.met(injection, "nothing can stand beside it")
         node = at(victim, "spec", "nodeName")
         if not isinstance(node, str) or not node:
             raise Unreachable(f"{found.pod} is on no node, and nothing can stand beside it")
-        cores = how.cores if how.program == "burn" else 1
-        body = pod(
-            _name(injection),
-            found.namespace,
-            self._image,
+        burns = how.program == "burn"
+        body = self.pod(
+            injection,
+            found,
             self._argv(injection),
-            labels={OF_ONE: short(injection)},
-            requests={"cpu": "10m", "memory": "32Mi"},
-            limits={"cpu": str(cores), "memory": "128Mi"},
-            off=self._off(found.cluster),
+            limits={"cpu": str(how.cores if burns else 1), "memory": "128Mi"},
+            anywhere=burns,  # where its victim is
+            restartPolicy="Never",
+            activeDeadlineSeconds=int(injection.for_s + GRACE_S) + 1,
+            tolerations=objects(at(victim, "spec", "tolerations")),
+            **({"affinity": _on(node)} if burns else {}),
         )
-        spec = body["spec"]
-        assert isinstance(spec, dict)
-        spec["restartPolicy"] = "Never"
-        spec["activeDeadlineSeconds"] = int(injection.for_s + GRACE_S) + 1
-        spec["tolerations"] = objects(at(victim, "spec", "tolerations"))
-        if how.program == "burn":
-            spec["affinity"] = _on(node)
-            spec.pop("nodeSelector", None)  # where its victim is, whatever nodes the suite's own pods are given
-        return (created(found.cluster, _path(found.namespace), self.clusters.run, body, WHY),)
-
-    def touches(self, injection: Injection) -> tuple[Change, ...]:
-        found = self._which(injection.instance)
-        if found is None:
-            return ()
-        body: Object = {"metadata": {"name": _name(injection)}}
-        return (created(found.cluster, _path(found.namespace), self.clusters.run, body, WHY),)
+        return (self.made(found, body),)
 
     def also(self, injection: Injection) -> tuple[Need, ...]:
         found = self._which(injection.instance)
@@ -110,7 +95,7 @@ class StandingBeside(Changing):
         return (
             *(entry if _beside(injection).program == "flood" else []),
             Need("get", "", "pods", found.namespace, "", "", found.cluster, "to see on which node an instance is"),
-            Need("get", "", "pods", found.namespace, _name(injection), "exec", found.cluster, looks),
+            Need("get", "", "pods", found.namespace, self.name(injection), "exec", found.cluster, looks),
         )
 
     def look(self, injection: Injection, left: Left) -> Effect:
@@ -119,9 +104,9 @@ class StandingBeside(Changing):
         found = self.get(undo.cluster, undo.path)
         phase = at(found, "status", "phase")
         if phase != "Running":
-            return Effect(False, False, API_SERVER, f"{_name(injection)} is {phase}{_why(found)}")
+            return Effect(False, False, API_SERVER, f"{self.name(injection)} is {phase}{_why(found)}")
         namespace = str(at(found, "metadata", "namespace"))
-        slot = Slot(undo.cluster, namespace, _name(injection), str(at(found, "metadata", "uid")), "stormdrill", "")
+        slot = Slot(undo.cluster, namespace, self.name(injection), str(at(found, "metadata", "uid")), "stormdrill", "")
         api = self.clusters.api(undo.cluster)
         if how.program == "burn":
             try:
@@ -147,7 +132,7 @@ class StandingBeside(Changing):
         return ("python3", "-m", "stormdrill.beside", how.program, *words, *until)
 
     def _notes_of(self, injection: Injection) -> str:
-        return NOTES.replace("flood", _name(injection))
+        return NOTES.replace("flood", self.name(injection))
 
     def _tag(self, injection: Injection) -> str:
         return self.marker(injection)
@@ -174,14 +159,6 @@ def _why(found: Object | None) -> str:
         if one.get("status") == "False" and one.get("message"):
             return f": {one['message']}"
     return ""
-
-
-def _path(namespace: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/pods"
-
-
-def _name(injection: Injection) -> str:
-    return name_of(injection, f"stormdrill-{_beside(injection).program}")
 
 
 def _beside(injection: Injection) -> Beside:

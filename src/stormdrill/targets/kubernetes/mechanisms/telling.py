@@ -18,14 +18,14 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Effect
-from stormdrill.targets.kubernetes.mechanism import Changing, Clusters, Left, Object, at, texts
-from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, Off, created, name_of, nowhere, pod, short
+from stormdrill.targets.kubernetes.mechanism import Clusters, Left, at, texts
+from stormdrill.targets.kubernetes.mechanisms.ours import OF_ONE, Off, name_of, nowhere, short
+from stormdrill.targets.kubernetes.mechanisms.own_pod import ByOwnPod, pods_of
 from stormdrill.targets.kubernetes.mechanisms.policies import closed_to, confining
 from stormdrill.targets.kubernetes.mechanisms.within import WhichPod
 
 GRACE_S = 10.0
 """After the planned end it takes back by itself what it asked for; so long it may also take for that at its end."""
-WHY = "to ask the system for something from inside of the cluster"
 
 
 class Asks(Protocol):
@@ -35,17 +35,18 @@ class Asks(Protocol):
     def observe(self, injection: Injection) -> Effect: ...
 
 
-class TellingByPod(Changing):
+class TellingByPod(ByOwnPod):
     """Witness: the system itself, asked by the runner, over another way than the one that told it."""
 
     permission = "run pods of stormdrill's own in the system's namespace, which ask the system's admin interface"
+    why = "to ask the system for something from inside of the cluster"
 
     def __init__(self, clusters: Clusters, image: ImagePolicy, which: WhichPod, asks: Asks, off: Off = nowhere) -> None:
-        super().__init__(clusters)
-        self._image = image
-        self._which = which
+        super().__init__(clusters, image, which, off)
         self._asks = asks
-        self._off = off
+
+    def name(self, injection: Injection) -> str:
+        return name_of(injection, "stormdrill-tell")
 
     def refusal(self, injection: Injection) -> str:
         found = self._which(injection.instance)
@@ -54,7 +55,7 @@ class TellingByPod(Changing):
         if not found.port:
             return f"nothing says on which port {injection.instance} listens; add port: to its service"
         policies = list(self.items(found.cluster, _policies(found.namespace)))
-        told = self.get(found.cluster, f"{_path(found.namespace)}/{found.pod}")
+        told = self.get(found.cluster, f"{pods_of(found.namespace)}/{found.pod}")
         ours = {LABEL: self.clusters.run, OF_ONE: short(injection)}
         if closed := closed_to(policies, [texts(at(told, "metadata", "labels"))], ours) or confining(policies, ours):
             said = f"NetworkPolicy {', '.join(closed)} would keep a pod of ours from {injection.instance}"
@@ -73,10 +74,8 @@ class TellingByPod(Changing):
         return super().undo(injection)
 
     def changes(self, injection: Injection) -> tuple[Change, ...]:
-        how, found = _tell(injection), self._which(injection.instance)
-        if found is None:
-            raise Unreachable(f"{injection.instance} has no pod now, and can be told nothing")
-        told = self.get(found.cluster, f"/api/v1/namespaces/{found.namespace}/pods/{found.pod}")
+        how = _tell(injection)
+        found, told = self.met(injection, "can be told nothing")
         address = at(told, "status", "podIP")
         if not isinstance(address, str) or not address:
             raise Unreachable(f"{found.pod} has no address yet, and can be told nothing")
@@ -88,27 +87,16 @@ class TellingByPod(Changing):
             *(f"--look-path={how.look_path}", f"--look={how.look}"),
             *("--deadline-s", f"{injection.for_s + GRACE_S:g}", "--tag", self.marker(injection)),
         )
-        body = pod(
-            _name(injection),
-            found.namespace,
-            self._image,
+        body = self.pod(
+            injection,
+            found,
             argv,
-            labels={OF_ONE: short(injection)},
-            requests={"cpu": "10m", "memory": "32Mi"},
             limits={"cpu": "500m", "memory": "64Mi"},
-            off=self._off(found.cluster),
+            restartPolicy="OnFailure",
+            terminationGracePeriodSeconds=int(GRACE_S),
+            activeDeadlineSeconds=int(injection.for_s + 2 * GRACE_S),
         )
-        spec = body["spec"]
-        assert isinstance(spec, dict)
-        spec["restartPolicy"] = "OnFailure"
-        spec["terminationGracePeriodSeconds"] = int(GRACE_S)
-        spec["activeDeadlineSeconds"] = int(injection.for_s + 2 * GRACE_S)
-        return (created(found.cluster, _path(found.namespace), self.clusters.run, body, WHY),)
-
-    def touches(self, injection: Injection) -> tuple[Change, ...]:
-        found = self._which(injection.instance)
-        body: Object = {"metadata": {"name": _name(injection)}}
-        return (created(found.cluster, _path(found.namespace), self.clusters.run, body, WHY),) if found else ()
+        return (self.made(found, body),)
 
     def also(self, injection: Injection) -> tuple[Need, ...]:
         found = self._which(injection.instance)
@@ -135,14 +123,6 @@ class TellingByPod(Changing):
 
 def _policies(namespace: str) -> str:
     return f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies"
-
-
-def _path(namespace: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/pods"
-
-
-def _name(injection: Injection) -> str:
-    return name_of(injection, "stormdrill-tell")
 
 
 def _tell(injection: Injection) -> Tell:
