@@ -19,7 +19,7 @@ from stormdrill.model.plan import Injection
 from stormdrill.model.undo import InCluster, KubeEndExec, Undo
 from stormdrill.ports import Effect
 from stormdrill.targets.docker.pressing import FIRST_TO_DIE, GRACE_S, IN_SH, TEXT
-from stormdrill.targets.kubernetes.mechanism import API_SERVER, Changing, Clusters, Object, at, objects, texts
+from stormdrill.targets.kubernetes.mechanism import API_SERVER, Changing, Clusters, Object, at, number, objects, texts
 from stormdrill.targets.kubernetes.mechanisms.within import (
     WHILE_STDIN,
     Blind,
@@ -89,9 +89,7 @@ class PressingPods(Changing):
         return (f"no more is taken in {injection.instance} than leaves a tenth of its limit free at the start",)
 
     def changes(self, injection: Injection) -> tuple[()]:
-        return ()
-
-    def dry_run(self, injection: Injection) -> tuple[str, ...]:
+        """None of any object: what is started ends with its stream, and by its tag."""
         return ()
 
     def words(self, injection: Injection) -> tuple[InCluster, ...]:
@@ -116,7 +114,9 @@ class PressingPods(Changing):
         state = _container(found, slot.container)
         argv = self._argv(injection, slot, self._limit_mb(injection.instance, found))
         self._bound[injection.id] = ()
-        self._prepared[injection.id] = Prepared(slot, str(state.get("containerID")), _restarts(state), argv)
+        self._prepared[injection.id] = Prepared(
+            slot, str(state.get("containerID")), number(state.get("restartCount")), argv
+        )
         return (KubeEndExec(slot.cluster, slot.namespace, slot.pod, slot.uid, slot.container, self.marker(injection)),)
 
     def apply(self, injection: Injection) -> None:
@@ -149,7 +149,7 @@ class PressingPods(Changing):
         if found is None or at(found, "metadata", "uid") != slot.uid:
             return self._over(injection, Effect(False, True, API_SERVER, f"pod {slot.pod} is there no more"))
         state = _container(found, slot.container)
-        if _restarts(state) > prepared.restarts:
+        if number(state.get("restartCount")) > prepared.restarts:
             why = at(state, "lastState", "terminated", "reason") or "it has ended"
             said = f"the container of {injection.instance} was started anew: {why}"
             killed = why == "OOMKilled" and injection.id in self._streams
@@ -222,11 +222,6 @@ class PressingPods(Changing):
 def _container(found: Object | None, name: str) -> Object:
     """Its status; empty where the kubelet has written none."""
     return next((one for one in objects(at(found, "status", "containerStatuses")) if one.get("name") == name), {})
-
-
-def _restarts(state: Object) -> int:
-    count = state.get("restartCount")
-    return count if isinstance(count, int) else 0
 
 
 def _path(slot: Slot) -> str:
