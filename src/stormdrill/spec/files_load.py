@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
-from stormdrill.spec.kinds import Duration, FileModel, Identifier, Labels, Rate, Scalar, Share, Text, Word, kind
+from stormdrill.spec.kinds import Duration, Each, FileModel, Identifier, Labels, Rate, Scalar, Share, Text, Word, kind
 
 DEMAND = (
     r"^\s*(\d+(\.\d+)?\s*[x×*]\s*)?[a-z][a-z0-9]*(-[a-z0-9]+)*"
@@ -162,6 +162,7 @@ class StreamFile(FileModel, frozen=True, kw_only=True):
     """One kind of request."""
 
     share: Annotated[Share, Meta(description="Of all arrivals; the shares add up to 100%.")]
+    each: Each | None = None
     labels: Annotated[Labels, Meta(description="What objectives select by.")] = {}
     deadline: Annotated[Duration, Meta(description="An answer after this long is no success.")]
     parameters: Annotated[dict[Identifier, Scalar], Meta(description="Given to the user file with each arrival.")] = {}
@@ -184,6 +185,10 @@ class ProfileFile(FileModel, frozen=True, kw_only=True):
     """Demand as a function of time, and who asks for what."""
 
     description: Annotated[Text, Meta(description="What demand this is.")] = ""
+    parameters: Annotated[
+        dict[Identifier, Annotated[list[Scalar], Meta(min_length=1)]],
+        Meta(description="Lists for each; where the experiment or its system has one of that name, that one counts."),
+    ] = {}
     like: Annotated[Word, Meta(description="A profile whose user, arrivals and streams this one has.")] | None = None
     user: (
         Annotated[str, kind("module", r"^[a-z][a-z0-9_]*$", "A file in loadgen/ without its ending.", "platform")]

@@ -112,5 +112,5 @@ Devices = Annotated[
 ]
 Each = Annotated[
     Identifier,
-    Meta(description="A list parameter: one instance an item; its name without the s stands for the item."),
+    Meta(description="A list parameter: one such for every item; its name without the s stands for the item."),
 ]

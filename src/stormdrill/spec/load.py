@@ -19,7 +19,7 @@ from stormdrill.spec import catalogue
 from stormdrill.spec.demand import SumError, parse_sum
 from stormdrill.spec.experiment import Surroundings, resolve_experiment
 from stormdrill.spec.kinds import NAME
-from stormdrill.spec.parameters import Filler, Parameter, declared, secrets_of, settle, unknown_settings
+from stormdrill.spec.parameters import Filled, Filler, Parameter, declared, secrets_of, settle, unknown_settings
 from stormdrill.spec.policy import resolve_policy
 from stormdrill.spec.profiles import Profiles
 from stormdrill.spec.profiles import Source as Source
@@ -101,6 +101,8 @@ class _Loading:
         self.root = self.document.root if self.document else None
         self.parameters = declared(self.document) if self.document else {}
         self.own = settle(self.parameters, settings, self.problems)
+        self.given: dict[str, Filled] = {}
+        """The system's parameters."""
 
     def load(self, fast: bool) -> Loaded:
         if self.document is None:
@@ -202,8 +204,8 @@ class _Loading:
             document = self.read("system.yaml", path) if path else None
             if document:
                 parameters = declared(document)
-                values = settle(parameters, self.settings, self.problems)
-                system = resolve_system(document, parameters, values, self.target)
+                self.given = settle(parameters, self.settings, self.problems)
+                system = resolve_system(document, parameters, self.given, self.target)
                 system = None if document.problems else system
                 self.check_names(parameters)
                 if not document.broken("parameters"):
@@ -240,7 +242,7 @@ class _Loading:
             seen.add(item.text)
 
     def profiles(self) -> dict[str, Profile | None]:
-        self.demand = Profiles(self.roots, self.read)
+        self.demand = Profiles(self.roots, self.read, {**self.given, **self.own})
         for text, node in self.texts("load", "profile").items():
             try:
                 terms = parse_sum(text)

@@ -327,7 +327,7 @@ class Filler:
         near = nearest(name, self.values)
         fix = f"write ${near}" if near else f"declare {name} under parameters, or write $$ for a dollar sign"
         if isinstance(self.values.get(f"{name}s"), tuple):
-            fix = f"add each: {name}s to the service"
+            fix = f"add each: {name}s beside it"
         self.document.problem(node.at(offset), f"unknown parameter ${name}", fix)
         node.broken = True
         return None

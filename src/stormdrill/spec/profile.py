@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -11,8 +11,10 @@ from stormdrill.errors import Problem, Refused
 from stormdrill.model.profile import Piece, Profile, Retry, Stage, Stream
 from stormdrill.spec import catalogue
 from stormdrill.spec.files_load import COURSES, ProfileFile, ReplayFile
+from stormdrill.spec.parameters import Filled
 from stormdrill.spec.scalars import instead, percent, seconds
 from stormdrill.spec.shapes import Course, Unshaped, shaped
+from stormdrill.spec.streams import expanded
 from stormdrill.spec.trace import Recorded, read_trace
 from stormdrill.spec.walk import Walker
 from stormdrill.spec.yaml import Document, Place, ordered, parse, read_text
@@ -74,17 +76,19 @@ def _only_once(document: Document, name: str, place: Place) -> Look:
     return look
 
 
-def resolve_profile(document: Document, look: Look) -> Demanded:
-    """The profile, as far as it could be read: look at the document's problems before using it."""
+def resolve_profile(document: Document, look: Look, given: Mapping[str, Filled] | None = None) -> Demanded:
+    """The profile, as far as it could be read: look at the document's problems before using it. `given`: parameters of
+    the experiment and its system, which count before its own of the same name."""
     name = Path(document.name).stem
     nothing = Profile(name=name, user="", arrivals="constant", shape=(), streams=())
     if document.root is None:
         return Demanded(nothing)
+    counts = expanded(document, given or {})
     file = Walker(document).table(document.root, ProfileFile, "the profile")
     like = look(file.like, document.place("like")) if file.like else None
     _check_whole(document, file)
     _check_shape(document, file)
-    _check_streams(document, file)
+    _check_streams(document, file, counts)
     shape, stages = _course(document, file)
     recorded = _recording(document, name, file.replay) if file.replay else None
     replayed = "constant" if recorded else None  # as recorded, not as strangers would have come
@@ -94,7 +98,7 @@ def resolve_profile(document: Document, look: Look) -> Demanded:
             user=file.user or (like.user if like else ""),
             arrivals=file.arrivals or replayed or (like.arrivals if like else "poisson"),  # type: ignore[arg-type]
             shape=shape,
-            streams=_streams(file) or (like.streams if like else ()),
+            streams=_streams(file, counts) or (like.streams if like else ()),
             description=" ".join(file.description.split()),
             stages=stages,
             retry=_retry(document, file),
@@ -106,11 +110,11 @@ def resolve_profile(document: Document, look: Look) -> Demanded:
     )
 
 
-def _streams(file: ProfileFile) -> tuple[Stream, ...]:
+def _streams(file: ProfileFile, counts: Mapping[str, int]) -> tuple[Stream, ...]:
     return tuple(
         Stream(
             name=name,
-            share=percent(stream.share) / 100,
+            share=percent(stream.share) / 100 / counts.get(name, 1),
             labels={key: str(value) for key, value in stream.labels.items()},
             deadline_s=seconds(stream.deadline),
             parameters=dict(stream.parameters),
@@ -202,10 +206,10 @@ def _check_shape(document: Document, file: ProfileFile) -> None:
         document.problem(document.place("shape"), "a shape without any arrivals", "write a factor above 0")
 
 
-def _check_streams(document: Document, file: ProfileFile) -> None:
+def _check_streams(document: Document, file: ProfileFile, counts: Mapping[str, int]) -> None:
     if document.broken("streams"):
         return
-    total = sum(percent(stream.share) for stream in file.streams.values())
+    total = sum(percent(stream.share) / counts.get(name, 1) for name, stream in file.streams.items())
     if file.streams and abs(total - 100) > 0.01:
         document.problem(document.key("streams"), f"the shares add up to {total:g}%", "make them add up to 100%")
     for name, stream in file.streams.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from stormdrill.model.profile import Profile
 from stormdrill.spec import catalogue
+from stormdrill.spec.parameters import Filled
 from stormdrill.spec.profile import Demanded, resolve_profile
 from stormdrill.spec.scalars import instead
 from stormdrill.spec.yaml import Document, Place
@@ -22,11 +23,18 @@ class Source(Struct, frozen=True):
 
 
 class Profiles:
-    """Reads each profile once. `read` opens a file under a role, and keeps what is wrong with it."""
+    """Reads each profile once. `read` opens a file under a role, and keeps what is wrong with it. `given`: parameters
+    of the experiment and its system."""
 
-    def __init__(self, roots: Sequence[Path], read: Callable[[str, Path], Document | None]) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        read: Callable[[str, Path], Document | None],
+        given: Mapping[str, Filled] | None = None,
+    ) -> None:
         self._roots = roots
         self._read = read
+        self._given = given or {}
         self._read_from: dict[str, Document | None] = {}
         self._demanded: dict[str, Demanded] = {}
         self._like: dict[str, str] = {}
@@ -47,7 +55,7 @@ class Profiles:
         if own is None:
             return None
         self._read_from[name] = own
-        demanded = resolve_profile(own, lambda other, at: self._liked(name, other, at))
+        demanded = resolve_profile(own, lambda other, at: self._liked(name, other, at), self._given)
         profile = demanded.profile
         if profile.user and not catalogue.find(self._roots, f"loadgen/{profile.user}.py"):
             known = catalogue.names(self._roots, "loadgen", ".py")

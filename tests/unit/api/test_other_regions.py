@@ -8,11 +8,11 @@ import pytest
 
 from stormdrill import api
 from stormdrill.errors import Refused
+from stormdrill.platform.jobs import place
 from stormdrill.spec.runbook import read_runbook
 from stormdrill.spec.runbook_front import wrong_with
 
 ROOT = Path(__file__).parents[3]
-HERE = {"region": "r1", "from": "r1", "to": "r2", "node": "r1-workers"}
 BEYOND_PROCESSES = {"bad-release", "cpu-starvation", "quota-exhaustion", "segmentation"}
 """What local processes can't have done to them: their target refuses these, and names one that can."""
 SHIPPED = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -20,12 +20,42 @@ EXPERIMENTS = [path for path in SHIPPED if path.stem not in BEYOND_PROCESSES]
 RUNBOOKS = sorted((ROOT / "runbooks").glob("*.md"))
 
 
+def settings_for(path: Path, regions: str) -> dict[str, str]:
+    """What a person says there: the regions, and which of them the experiment is about."""
+    first, second = regions.split(",")[:2]
+    here = {"region": first, "from": first, "to": second, "node": f"{first}-workers"}
+    written = path.read_text(encoding="utf-8")
+    return {"regions": regions, **{name: value for name, value in here.items() if f"${name}" in written}}
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=[path.stem for path in EXPERIMENTS])
 def test_it_is_planned_where_regions_have_other_names(path: Path) -> None:
-    written = path.read_text(encoding="utf-8")
-    mine = {name: value for name, value in HERE.items() if f"${name}" in written}
-    made = api.plan(path, settings={"regions": "r1,r2", **mine})
+    made = api.plan(path, settings=settings_for(path, "r1,r2"))
     assert {region for one in made.system.instances if (region := one.labels.get("region"))} == {"r1", "r2"}
+
+
+@pytest.mark.parametrize("regions", ["eu,us", "r1,r2", "r1,r2,r3"])
+@pytest.mark.parametrize("target", ["process", "kubernetes"])
+@pytest.mark.parametrize("path", SHIPPED, ids=[path.stem for path in SHIPPED])
+def test_its_load_asks_for_no_other_region_and_for_each_as_much(path: Path, target: str, regions: str) -> None:
+    there = regions.split(",")
+    profile = api.validate(path, settings_for(path, regions), target=target).profile
+    streams = profile.every_stream if profile else ()
+    bound = [one for one in streams if "residency" in {*one.labels, *one.parameters}]
+    assert all(one.labels["residency"] == one.parameters["residency"] for one in bound)
+    assert all(place("a-job", str(one.parameters["residency"]), there) for one in bound)  # else an edge answers 400
+    shares = {region: sum(s.share for s in bound if s.labels["residency"] == region) for region in there}
+    assert max(shares.values()) == pytest.approx(min(shares.values()))
+    assert sum(one.share for one in streams) == pytest.approx(len(profile.parts) if profile else 0)
+
+
+def test_the_shipped_mixes_do_keep_work_in_its_region() -> None:
+    """Else the law above would hold of nothing."""
+    for name in ("steady", "peak"):
+        users = [path for path in SHIPPED if f"profile: {name}," in path.read_text(encoding="utf-8")]
+        profile = api.validate(users[0], settings_for(users[0], "r1,r2")).profile
+        assert profile is not None
+        assert {one.labels["residency"] for one in profile.streams if "residency" in one.labels} == {"r1", "r2"}
 
 
 @pytest.mark.parametrize("stem", sorted(BEYOND_PROCESSES))
