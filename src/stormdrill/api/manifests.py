@@ -13,6 +13,7 @@ from stormdrill.targets.kubernetes.manifests import Layout, Manifest, everything
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?")
 """What may be part of an object's name."""
+LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 STORAGES = ("node", "claim", "none")
 
 
@@ -61,6 +62,8 @@ def _check(layout: Layout) -> None:
         for option, name in names
         if not LABEL.fullmatch(name)
     ]
+    if not LABEL_KEY.fullmatch(layout.region_label):
+        problems.append(f"--region-label {layout.region_label}: no label's key; write for instance stormdrill.dev/region")
     problems += [
         f"--queue-node {name}={node}: there is no region {name}; regions: {', '.join(layout.regions)}"
         for name, node in layout.queue_nodes.items()

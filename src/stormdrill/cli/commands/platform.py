@@ -9,6 +9,7 @@ import click
 from stormdrill.cli import options
 
 IMAGE = "stormdrill-platform:latest"
+REGION = "topology.kubernetes.io/region"
 
 
 @click.group("platform")
@@ -21,6 +22,7 @@ def platform() -> None:
 @click.option("--pull", type=click.Choice(["IfNotPresent", "Always", "Never"]), default="IfNotPresent")
 @click.option("--namespace", default="platform", show_default=True)
 @click.option("--regions", default="eu,us", show_default=True, help="Values of the nodes' region label, by commas.")
+@click.option("--region-label", default=REGION, show_default=True, help="The nodes' label that says their region.")
 @click.option(
     "--nodes",
     type=options.Setting(),
@@ -45,6 +47,7 @@ def manifests(  # noqa: PLR0913  (one for each option)
     pull: str,
     namespace: str,
     regions: str,
+    region_label: str,
     nodes: dict[str, str],
     storage: str,
     queue_nodes: dict[str, str],
@@ -60,6 +63,7 @@ def manifests(  # noqa: PLR0913  (one for each option)
         image=image,
         namespace=namespace,
         regions=tuple(name.strip() for name in regions.split(",") if name.strip()),
+        region_label=region_label,
         pull=pull,
         nodes=nodes,
         storage=storage,

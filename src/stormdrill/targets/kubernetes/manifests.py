@@ -33,7 +33,9 @@ class Layout(Struct, frozen=True):
     image: str
     namespace: str = "platform"
     regions: tuple[str, ...] = ("eu", "us")
-    """Values of the node label `topology.kubernetes.io/region`."""
+    """Values of the nodes' region label."""
+    region_label: str = REGION
+    """The label of nodes that says in which region they are. Another one where a whole cluster has one region."""
     pull: str = "IfNotPresent"
     nodes: dict[str, str] = {}
     """Labels of the nodes that it may run on, besides the region's."""
@@ -214,7 +216,7 @@ def _pod(layout: Layout, part: Part) -> dict[str, object]:
         "containers": [_container(layout, part)],
         "volumes": _volumes(layout, part),
     }
-    where = {**({REGION: part.region} if part.region else {}), **layout.nodes}
+    where = {**({layout.region_label: part.region} if part.region else {}), **layout.nodes}
     if rooted and part.region in layout.queue_nodes:
         where["kubernetes.io/hostname"] = layout.queue_nodes[part.region]
     if where:
@@ -222,7 +224,7 @@ def _pod(layout: Layout, part: Part) -> dict[str, object]:
     if part.region:
         pod["affinity"] = _affinity(part)
     if part.replicas > 1:  # over regions first, so that the loss of one leaves somebody
-        spread = {"maxSkew": 1, "topologyKey": REGION, "whenUnsatisfiable": "ScheduleAnyway"}
+        spread = {"maxSkew": 1, "topologyKey": layout.region_label, "whenUnsatisfiable": "ScheduleAnyway"}
         pod["topologySpreadConstraints"] = [{**spread, "labelSelector": {"matchLabels": part.selector}}]
     return pod
 

@@ -108,6 +108,13 @@ def test_a_region_is_pinned_to_its_nodes_and_every_pod_to_those_that_are_allowed
         assert chosen.get("topology.kubernetes.io/region") == region
 
 
+def test_where_a_cluster_has_one_region_another_label_of_its_nodes_says_it() -> None:
+    layout = Layout(image="i", region_label="stormdrill.dev/region")
+    assert "topology.kubernetes.io/region" not in manifests.manifests(layout)
+    of = {name: pod_of(one)["nodeSelector"] for name, one in of_kind("Deployment", layout).items() if "-" in name}
+    assert {where["stormdrill.dev/region"] for where in of.values()} == {"eu", "us"}
+
+
 @pytest.mark.parametrize("storage", ["node", "claim", "none"])
 def test_nobody_has_more_rights_than_it_needs(storage: str) -> None:
     layout = Layout(image="i", storage=storage)
@@ -155,8 +162,8 @@ def test_a_gateway_with_a_node_of_its_own_runs_there_alone() -> None:
 
 def test_what_would_make_no_name_or_a_forbidden_place_is_refused_all_at_once() -> None:
     with pytest.raises(Refused) as refused:
-        manifests.manifests(Layout(image="i", regions=("eu", "eu", "A_"), namespace="kube-system"))
-    assert len(refused.value.problems) == 3
+        manifests.manifests(Layout(image="i", regions=("eu", "eu", "A_"), region_label="a b", namespace="kube-system"))
+    assert len(refused.value.problems) == 4
 
 
 def test_a_file_that_says_something_else_is_not_written_over(tmp_path: Path) -> None:
