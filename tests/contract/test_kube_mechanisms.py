@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cluster
 
 
 def on_a_node(kube: Kube, empties: str) -> How:
-    (node,) = kube.nodes()
+    (node,) = kube.nodes(empties=empties)
     kube.deployment(kube.namespace(), node=node)
     return Nodes((node,), empties)  # type: ignore[arg-type]  # one of its words
 
@@ -42,9 +42,7 @@ def scaled_in_order(kube: Kube) -> How:
     namespace, labels = kube.namespace(), {"app": "queue"}
     if not kube.starts:
         pytest.skip(kube.lacks)
-    container = {"name": "main", "image": kube.image, "command": SLEEPS, "imagePullPolicy": "IfNotPresent"}
-    pod = {"terminationGracePeriodSeconds": 1, "nodeSelector": kube.place, "containers": [container]}
-    template = {"metadata": {"labels": labels}, "spec": pod}
+    template = {"metadata": {"labels": labels}, "spec": kube.pod(SLEEPS)}
     spec = {"replicas": 2, "serviceName": "queue", "selector": {"matchLabels": labels}, "template": template}
     metadata = {"name": "queue", "namespace": namespace}
     path = kube.make({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})
@@ -61,7 +59,7 @@ def released(kube: Kube, how: Rollout) -> How:
 
 
 def advertised(kube: Kube) -> How:
-    (node,) = kube.nodes()
+    (node,) = kube.nodes(empties="nobody")
     path = f"/api/v1/nodes/{node}/status"
     kube.patch(path, {"status": {part: {RESOURCE: "4"} for part in ("capacity", "allocatable")}})
     kube.cleaning.append(
@@ -163,7 +161,8 @@ def test_it_does_with_the_rules_that_it_asks_for_and_uses_each_of_them(
     made = [request for request in kube.fake.requests[sent:] if request.user.endswith(":drill")]
     # a quota refuses a dry run in the same way
     assert {request.path for request in made if request.status == 403 and not request.query.get("dryRun")} == set()
-    used = {asked_for(request.method, request.path) for request in made}
+    asked = [(*asked_for(request.method, request.path), request.besides) for request in made]
+    used = {(each, *what) for verb, *what, besides in asked for each in (verb, besides)}
     assert {(need.verb, need.resource, need.subresource) for need in needs} - used == set()
 
 

@@ -29,6 +29,8 @@ class Request:
     user: str = ""
     status: int = 0
     body: bytes = b""
+    besides: str = ""
+    """The verb that it was allowed besides that of its method."""
 
     def read(self) -> Any:
         return json.loads(self.body) if self.body else None

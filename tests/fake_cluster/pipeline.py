@@ -79,6 +79,7 @@ class Pipeline:
         if call.group and call.group not in self._registry.kinds.groups():
             raise page_not_found()
         check_headers(call)
+        call.request.besides = self._rights.besides(call)
         wanted = call.kind and (call.kind.resource, call.sub) in self._registry.upgrades
         if wanted and "upgrade" in call.headers.get("connection", "").lower():
             return call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fake_cluster.calls import Call, User
@@ -13,6 +13,9 @@ from fake_cluster.problems import Problem, forbidden, named, problem
 if TYPE_CHECKING:
     from fake_cluster.registry import Admitted, Registry
     from fake_cluster.store import Event
+
+
+STREAMS = ("attach", "exec", "portforward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Rights:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self.streams_take_create = True
+        """As from Kubernetes 1.35 on: whoever opens a websocket to a Pod (GET) must be allowed `create` as well."""
         self._known: dict[User | str, list[Allowance]] = {}
         registry.store.subscribe(self._forget)
         registry.admission(lambda asked: refuse_escalation(self, asked))
@@ -71,6 +76,16 @@ class Rights:
             if any(covers(rule, asked) for rule in allowance.rules):
                 return allowance.why
         return None
+
+    def besides(self, call: Call) -> str:
+        """The verb that a request takes besides its own, when it is allowed. Raises Problem 403, which doesn't name it:
+        it comes from behind what refuses all others."""
+        streams = self.streams_take_create and call.plural == "pods" and call.sub in STREAMS and call.verb == "get"
+        if not streams:
+            return ""
+        if self.allows(call.user, replace(asked_by(call), verb="create")) is None:
+            raise forbidden("pods", "", "pods", call.name, "")
+        return "create"
 
     def holds(self, asked: Admitted) -> Callable[[Asked], bool]:
         return lambda wanted: self.allows(asked.user, wanted) is not None

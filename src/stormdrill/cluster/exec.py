@@ -34,7 +34,8 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Exec:
-    """Runs programs in containers of one cluster. By GET, for which the right `get` on pods/exec is needed."""
+    """Runs programs in containers of one cluster. By GET, for which the right `get` on pods/exec is needed; since
+    Kubernetes 1.35 `create` as well."""
 
     api: Api
 

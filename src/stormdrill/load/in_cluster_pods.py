@@ -15,7 +15,7 @@ from stormdrill.cluster.asking import AGAIN, Until, call, text, under
 from stormdrill.cluster.confined import CONFINED, away_from, hardened
 from stormdrill.cluster.naming import LABEL, PART, PREFIX
 from stormdrill.errors import SystemNotReady, Unreachable
-from stormdrill.model.permission import Need
+from stormdrill.model.permission import Need, to_stream
 
 CONTAINER = "load"
 WHO = f"{PREFIX}load"
@@ -252,7 +252,7 @@ def needs(namespace: str, cluster: str = "") -> tuple[Need, ...]:
         Need("delete", "batch", "jobs", namespace, cluster=cluster, why="to end the load's pods"),
         Need("list", "", "pods", namespace, cluster=cluster, why=why),
         Need("get", "", "pods", namespace, cluster=cluster, why="to tell what became of a load's pod"),
-        Need("get", "", "pods", namespace, subresource="exec", cluster=cluster, why=why),
+        *to_stream("exec", namespace, cluster=cluster, why=why),
     )
 
 

@@ -23,3 +23,12 @@ class Need(Struct, frozen=True, order=True):
     cluster: str = ""
     why: str = ""
     """In people's words: to take the taint away again."""
+
+
+def to_stream(
+    subresource: str, namespace: str, name: str = "", *, cluster: str = "", why: str = ""
+) -> tuple[Need, Need]:
+    """What a websocket to a pod takes (`exec`, `portforward`). It is asked for by GET, hence `get`; Kubernetes 1.35 and
+    later look besides whether `create` is allowed."""
+    get = Need("get", "", "pods", namespace, name, subresource, cluster, why)
+    return get, Need("create", "", "pods", namespace, name, subresource, cluster, why)

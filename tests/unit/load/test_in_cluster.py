@@ -104,7 +104,7 @@ def test_what_it_needs_is_in_the_suites_namespace_alone() -> None:
     assert all(need.why for need in wanted)
     assert rules(wanted) == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
-        {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get", "create"]},
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "create", "delete"]},
     ]
 

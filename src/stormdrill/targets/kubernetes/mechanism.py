@@ -17,7 +17,7 @@ from stormdrill.cluster.changes import Change
 from stormdrill.cluster.changing import dry_run
 from stormdrill.cluster.strangers import Others
 from stormdrill.errors import Refused, Unreachable
-from stormdrill.model.permission import Need
+from stormdrill.model.permission import Need, to_stream
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import InCluster, KubeEndExec, KubePatch, Undo
 from stormdrill.ports import Effect
@@ -328,7 +328,7 @@ def needs_of_undo(word: InCluster, why: str = "") -> tuple[Need, ...]:
     where, inside = word.namespace, why or "to end what was started in a container"
     return (
         Need("get", "", "pods", where, "", "", word.cluster, inside),
-        Need("get", "", "pods", where, "", "exec", word.cluster, inside),
+        *to_stream("exec", where, cluster=word.cluster, why=inside),
     )
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.websocket import Refusal
-from stormdrill.model.permission import Need
+from stormdrill.model.permission import Need, to_stream
 from stormdrill.targets.kubernetes.streams import Forward, forward
 
 LOOPBACK = "127.0.0.1"
@@ -106,9 +106,8 @@ class Reach:
 
     @staticmethod
     def needs(namespace: str, cluster: str = "") -> tuple[Need, ...]:
-        """By GET, as a websocket asks; `create` is for a POST."""
         why = "to reach instances from outside of the cluster"
-        return (Need("get", "", "pods", namespace, subresource="portforward", cluster=cluster, why=why),)
+        return to_stream("portforward", namespace, cluster=cluster, why=why)
 
     # --- one connection ----------------------------------------------------------------------------------------
 

@@ -273,5 +273,9 @@ def test_what_ends_an_allocator_is_among_what_the_watchdog_must_be_allowed(kube:
     assert [(word.namespace, word.pod, word.tag) for word in armed] == [(word.namespace, word.pod, word.tag)]  # type: ignore[union-attr]
     drilling = Drilling(cast(Any, rig), {"pressure": pressing(rig)}, [found])
     of_undos = {(need.verb, need.resource, need.subresource, need.namespace) for need in drilling.of_undos("")}
-    assert of_undos == {("get", "pods", "", word.namespace), ("get", "pods", "exec", word.namespace)}
+    assert of_undos == {
+        ("get", "pods", "", word.namespace),
+        ("get", "pods", "exec", word.namespace),
+        ("create", "pods", "exec", word.namespace),
+    }
     assert drilling.of_undos("elsewhere") == []

@@ -7,7 +7,6 @@ import urllib.request
 import pytest
 from forwarding import ForwardingServer, Program
 
-from stormdrill.model.permission import Need
 from stormdrill.targets.kubernetes import reach as module
 from stormdrill.targets.kubernetes.reach import Bound, Reach
 from waiting import eventually
@@ -217,6 +216,9 @@ def test_inside_of_the_cluster_it_is_the_pods_own_address():
     assert [reach.address(f"edge-{number}") for number in range(1, 5)] == ["10.0.0.7:8080", "[fd00::7]:8080", "", ""]
 
 
-def test_it_needs_to_get_port_forwards():
-    (need,) = Reach.needs("shop")
-    assert need == Need("get", "", "pods", "shop", subresource="portforward", why=need.why)
+def test_it_needs_port_forwards_and_nothing_else():
+    needs = Reach.needs("shop")
+    assert {(need.resource, need.subresource, need.namespace, need.name) for need in needs} == {
+        ("pods", "portforward", "shop", "")
+    }
+    assert all(need.why for need in needs)

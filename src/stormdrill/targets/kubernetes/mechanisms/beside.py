@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from stormdrill.cluster.changes import Change
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Beside
-from stormdrill.model.permission import Need
+from stormdrill.model.permission import Need, to_stream
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
 from stormdrill.ports import Effect
@@ -95,7 +95,7 @@ class StandingBeside(ByOwnPod):
         return (
             *(entry if _beside(injection).program == "flood" else []),
             Need("get", "", "pods", found.namespace, "", "", found.cluster, "to see on which node an instance is"),
-            Need("get", "", "pods", found.namespace, self.name(injection), "exec", found.cluster, looks),
+            *to_stream("exec", found.namespace, self.name(injection), cluster=found.cluster, why=looks),
         )
 
     def look(self, injection: Injection, left: Left) -> Effect:

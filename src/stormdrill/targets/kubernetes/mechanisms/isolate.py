@@ -9,7 +9,7 @@ from typing import NamedTuple
 from stormdrill.cluster.changes import Change
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Isolate
-from stormdrill.model.permission import Need
+from stormdrill.model.permission import Need, to_stream
 from stormdrill.model.plan import Injection
 from stormdrill.ports import Effect
 from stormdrill.targets.kubernetes.mechanism import Changing, Clusters, Left, Object, at, objects, texts
@@ -108,7 +108,7 @@ class Isolating(Changing):
         return (
             Need("list", "networking.k8s.io", "networkpolicies", *where, "to see what is allowed already"),
             Need("list", "", "pods", *where, "to see who is cut off"),
-            Need("get", "", "pods", how.namespace, "", "exec", how.cluster, "to try from inside whether they are"),
+            *to_stream("exec", how.namespace, cluster=how.cluster, why="to try from inside whether they are"),
         )
 
     def bound(self, injection: Injection) -> None:

@@ -14,7 +14,7 @@ from stormdrill.cluster.api import Lost
 from stormdrill.cluster.exec import Exec, Refusal, Stream
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Pressure
-from stormdrill.model.permission import Need
+from stormdrill.model.permission import Need, to_stream
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import InCluster, KubeEndExec, Undo
 from stormdrill.ports import Effect
@@ -105,7 +105,7 @@ class PressingPods(Changing):
         inside = "to take memory in a container, to see it taken, and to give it back"
         return (
             Need("get", "", "pods", found.namespace, "", "", found.cluster, "to see whether its container still is"),
-            Need("get", "", "pods", found.namespace, "", "exec", found.cluster, inside),
+            *to_stream("exec", found.namespace, cluster=found.cluster, why=inside),
         )
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:

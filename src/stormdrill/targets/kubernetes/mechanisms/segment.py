@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from stormdrill.model.mechanism import BLOCKED, Segment
-from stormdrill.model.permission import Need
+from stormdrill.model.permission import Need, to_stream
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Undo
 from stormdrill.ports import Effect
@@ -68,7 +68,7 @@ class Segmenting(Changing):
             Need("list", "", "pods", *where, "to see who tries"),
             Need("list", "", "services", *where, "to see who listens"),
             Need("list", "discovery.k8s.io", "endpointslices", *where, "to see who listens"),
-            Need("get", "", "pods", how.namespace, "", "exec", how.cluster, "to try connections from inside"),
+            *to_stream("exec", how.namespace, cluster=how.cluster, why="to try connections from inside"),
         )
 
     def _seen(self, injection: Injection) -> Effect:

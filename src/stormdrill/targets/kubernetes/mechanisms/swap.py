@@ -21,7 +21,7 @@ from stormdrill.cluster.exec import Exec, Ran, Refusal
 from stormdrill.cluster.naming import LABEL
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Toxic
-from stormdrill.model.permission import Need
+from stormdrill.model.permission import Need, to_stream
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import Element, KubePatch, Undo
@@ -151,7 +151,7 @@ class Swapping(Changing):
                 "list", "networking.k8s.io", "networkpolicies", namespace, "", "", how.cluster, "to see who is let in"
             ),
             Need("list", "", "pods", namespace, "", "", how.cluster, "to see who is let in"),
-            Need("get", "", "pods", namespace, _proxy_name(injection), "exec", how.cluster, asks),
+            *to_stream("exec", namespace, _proxy_name(injection), cluster=how.cluster, why=asks),
         )
 
     # What is done

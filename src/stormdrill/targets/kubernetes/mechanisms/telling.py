@@ -13,7 +13,7 @@ from stormdrill.cluster.changes import Change
 from stormdrill.cluster.naming import LABEL
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Tell
-from stormdrill.model.permission import Need
+from stormdrill.model.permission import Need, to_stream
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
 from stormdrill.model.undo import Undo
@@ -106,7 +106,7 @@ class TellingByPod(ByOwnPod):
         return (
             Need("list", "networking.k8s.io", "networkpolicies", *where, "to see who is let in"),
             Need("get", "", "pods", *where, "to see under which address an instance is told"),
-            Need("get", "", "pods", found.namespace, "", "portforward", found.cluster, "to see what it was told"),
+            *to_stream("portforward", found.namespace, cluster=found.cluster, why="to see what it was told"),
         )
 
     def look(self, injection: Injection, left: Left) -> Effect:
