@@ -273,6 +273,7 @@ def run(  # noqa: PLR0913  (what a run is asked for)
     Raises Refused as long as nothing was touched.
     """
     from stormdrill.api.announcing import Announcing
+    from stormdrill.api.copies import templates_in
     from stormdrill.api.session import Inputs, conduct
     from stormdrill.store import holds
 
@@ -286,7 +287,7 @@ def run(  # noqa: PLR0913  (what a run is asked for)
         sources=loaded.sources,
         runbook=loaded.runbook,
         locustfile=_locustfile(made, roots),
-        templates=_templates(roots),
+        templates=templates_in(roots),
         settings=settings or {},
         runs_dir=runs_dir,
     )
@@ -347,10 +348,6 @@ def _locustfile(made: Plan, roots: Sequence[Path]) -> Path | None:
 
 def _to_a_person(text: str) -> None:
     sys.stderr.write(f"{text}\n")
-
-
-def _templates(roots: Sequence[Path]) -> Path | None:
-    return next((root / "reviews/templates" for root in roots if (root / "reviews/templates").is_dir()), None)
 
 
 def exit_code(verdict: Verdict, stopped_by: str) -> int:

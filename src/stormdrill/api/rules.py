@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from stormdrill.api.copies import TEMPLATES, files_of, templates_in
 from stormdrill.api.manifests import stream
 from stormdrill.api.sending import harmed
 from stormdrill.errors import Refused
@@ -108,11 +109,8 @@ def _files(made: Plan, loaded: Loaded, roots: Sequence[Path]) -> dict[str, str]:
     locustfile = loaded.locustfile if made.experiment.load is not None else None
     if locustfile is not None:
         files[_place(locustfile, roots)] = locustfile.read_text(encoding="utf-8")
-    templates = next((root / "reviews/templates" for root in roots if (root / "reviews/templates").is_dir()), None)
-    for path in sorted(templates.iterdir()) if templates is not None else ():
-        if path.is_file():
-            files[f"reviews/templates/{path.name}"] = path.read_text(encoding="utf-8")
-    return files
+    templates = files_of(templates_in(roots))
+    return files | {f"{TEMPLATES}/{path.name}": path.read_text(encoding="utf-8") for path in templates}
 
 
 def _place(path: Path, roots: Sequence[Path]) -> str:
