@@ -4,34 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Struct
-
 from stormdrill.cluster.naming import LABEL
 from stormdrill.model.system import System
 from stormdrill.targets.kubernetes.inventory import listed
+from stormdrill.targets.kubernetes.objects import Service
 from stormdrill.targets.kubernetes.slots import Slot
 from stormdrill.targets.kubernetes.view import View
-
-
-class Port(Struct, frozen=True, rename="camel", gc=False):
-    port: int = 0
-    target_port: int | str = 0
-    protocol: str = "TCP"
-
-
-class ServiceSpec(Struct, frozen=True, gc=False, rename={"cluster_ip": "clusterIP"}):
-    selector: dict[str, str] = {}
-    cluster_ip: str = ""
-    ports: tuple[Port, ...] = ()
-
-
-class Labelled(Struct, frozen=True, gc=False):
-    labels: dict[str, str] = {}
-
-
-class Service(Struct, frozen=True, gc=False):
-    metadata: Labelled = Labelled()
-    spec: ServiceSpec = ServiceSpec()
 
 
 def entered(view: View, system: System) -> tuple[str, ...]:

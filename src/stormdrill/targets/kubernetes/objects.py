@@ -196,9 +196,16 @@ class Controller(Struct, frozen=True, gc=False):
     spec: WorkloadSpec = WorkloadSpec()
 
 
-class ServiceSpec(Struct, frozen=True, rename="camel", gc=False):
+class Port(Struct, frozen=True, rename="camel", gc=False):
+    port: int = 0
+    target_port: int | str = 0
+    protocol: str = "TCP"
+
+
+class ServiceSpec(Struct, frozen=True, gc=False):
     selector: dict[str, str] = {}
-    type: str = ""
+    cluster_ip: str = field(name="clusterIP", default="")
+    ports: tuple[Port, ...] = ()
 
 
 class Service(Struct, frozen=True, gc=False):
