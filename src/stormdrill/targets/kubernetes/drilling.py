@@ -57,6 +57,7 @@ class Drilling:
         nothing of the suite's own would run."""
         self.clusters, self.mechanisms, self.injections = clusters, mechanisms, injections
         self._stopping: Callable[[], str] = str
+        """Why the run is being stopped; empty, as here, while nobody does."""
         self._also, self._off = also, off
         self._lasts_s = lasts_s
 

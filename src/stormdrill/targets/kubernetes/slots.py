@@ -81,6 +81,7 @@ class Slots:
                 carrying.setdefault(label, []).append(one)
         taken: dict[str, str] = {}
         for template in self._system.instances:
+            # only pods with the rarest of its labels are looked at: a namespace may have thousands
             fewest = min((carrying.get(label, []) for label in template.select.items()), key=len, default=[])
             mine = [(cluster, pod) for cluster, pod in fewest if self._is_meant(template, cluster, pod)]
             if not mine:
