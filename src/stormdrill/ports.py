@@ -103,10 +103,12 @@ class Stood(Struct, frozen=True):
     """How what an injection put in force stands, while nobody has reverted it."""
 
     gone: bool
-    """Nothing of it is in force any more."""
+    """Nothing of it is in force any more, as far as anybody knows."""
     changed: str
     """What is not as the injection left it; empty when all is."""
     witness: str
+    edited: bool = False
+    """It is there, and somebody else wrote what it says."""
 
 
 @runtime_checkable
@@ -115,6 +117,10 @@ class Stands(Protocol):
 
     def stands(self, injection: Injection) -> Stood | None:
         """Asks once, and cheaply. None where that can't be told of it. Raises Unreachable, which says nothing."""
+        ...
+
+    def undone(self, injection: Injection) -> Stood | None:
+        """The same as its undo found it, before it changed anything; asks nobody. None until then."""
         ...
 
 
@@ -130,9 +136,8 @@ class Contact(Struct, frozen=True):
     over: str = ""
     """Why nothing may be changed there any more; the run has to end."""
     by: EndedBy = "cluster"
-    """Who ended it, where it is over; `deleted`: nobody did, but what is drilled there is somebody's to delete."""
-    well_mono_ms: float | None = None
-    """Of what was deleted: when it was last seen to be all there."""
+    """Who ended it, where it is over; `deleted`: whoever deleted what is drilled there."""
+    well_mono_ms: float | None = None  # of what was deleted: when it was last seen to be all there
 
 
 @runtime_checkable

@@ -292,7 +292,7 @@ class _Session:
 
             yield StandingWatch(
                 lambda: in_force(self.plan, self.conductor.state),  # read while the run goes on
-                self.target.stands,
+                self.target,
                 self._record,
                 on_defect=self._failed,
             )

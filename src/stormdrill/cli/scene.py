@@ -296,7 +296,7 @@ class Scene:
 
     @_tell.register
     def _(self, event: e.CauseChanged, at_ms: float) -> list[Line]:
-        what = "GONE" if event.gone else "CHANGED"
+        what = "EDITED" if event.edited else "GONE" if event.gone else "CHANGED"
         said = f"{event.injection}, and not by its revert: {event.detail}"
         return [Line("fault", what, said, figures.seconds(event.after_ms / 1000))]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from stormdrill.cluster.standing import Found
 from stormdrill.errors import Unreachable
 from stormdrill.model.undo import KubeDelete, KubePatch
 
@@ -28,6 +29,8 @@ class Undone:
     detail: str
     witness: str = ""
     """Who has seen that it is gone: `the API server`; empty when nobody has."""
+    found: Found | None = field(default=None, compare=False)
+    """How it stood when the undo first looked; None where it didn't, or where that tells nothing."""
 
 
 class NotApplied(Unreachable):

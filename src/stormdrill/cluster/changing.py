@@ -291,8 +291,8 @@ class _Attempt:
         path = collection or (f"{self.path}/{getattr(word, 'subresource', '')}" if status else self.path)
         kind = JSON if method == "POST" else JSON_PATCH
         query = dict(DRY) if self.dry else {}
-        if isinstance(word, KubePatch):
-            query["fieldManager"] = naming.manager(word.marker)  # tells of them where somebody takes the marker away
+        # tells of them where somebody takes the marker away, and of what somebody writes into what was created
+        query["fieldManager"] = naming.manager(word.marker) if isinstance(word, KubePatch) else naming.maker(self.run)
         try:
             answer = call(self.api, self.until, method, path, body, content_type=kind, query=query)
         except Lost as lost:

@@ -25,6 +25,7 @@ from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import CLOSED, OPEN, REVERTING, Armed, Closed, Ended, Ledger, now
 from stormdrill.cluster.reverting import Reverter, at_once, lanes_of
 from stormdrill.cluster.setting import Setting
+from stormdrill.cluster.standing import Found, Met
 from stormdrill.cluster.strangers import Others
 from stormdrill.cluster.undoing import DONE, FAILED, SUPERSEDED, Runs, together, undo
 from stormdrill.cluster.vigil import Vigil
@@ -93,6 +94,7 @@ class Hold:
     """Injections that are known to stand in the ledger."""
     _never: set[tuple[str, InCluster]] = field(default_factory=set)
     """Changes that certainly were not made: what is there in spite of that is somebody else's."""
+    _met: Met = field(default_factory=Met)
     _unwritten: int = 0
     """How often what became of an injection could not be written down: an outage is told once."""
     _applying: Counter[str] = field(default_factory=Counter)
@@ -209,6 +211,8 @@ class Hold:
                 time.sleep(LOOK_S)
             undone = together([undone, self._undo(entry)])
         known = known or self._heart.ended(injection)
+        if known is not None and known.by != "runner":
+            self._met.forget(injection)
         if undone.word == SUPERSEDED and known is not None and known.by != "runner" and known.undone.word == DONE:
             undone = Undone(DONE, f"by the {known.by}: {known.undone.detail}", known.undone.witness)
         elif injection not in self._settled:
@@ -216,6 +220,11 @@ class Hold:
         if undone.word != FAILED:
             self._settled.add(injection)
         return undone
+
+    def met(self, injection: str) -> Found | None:
+        """How its revert found what it had changed here; None before, and where that isn't known."""
+        entry = self._armed.get(injection)
+        return self._met.of(injection, entry.undos) if entry is not None else None
 
     def trouble(self) -> str:
         """Why the run must end; empty when all is well. Once it says something it goes on doing so."""
@@ -272,7 +281,10 @@ class Hold:
         made = [word for word in entry.undos if (entry.injection, word) not in self._never]
         if entry.undos and not made:
             return Undone(SUPERSEDED, "it was never made")
-        return together([undo(self.api, word, self.runs, fence=fence) for word in made])
+        each = [undo(self.api, word, self.runs, fence=fence) for word in made]
+        for word, undone in zip(made, each, strict=True):
+            self._met.note(entry.injection, word, undone.found)
+        return together(each)
 
     @contextlib.contextmanager
     def _counted(self, injection: str) -> Iterator[None]:

@@ -47,6 +47,11 @@ def manager(marker_name: str) -> str:
     return f"stormdrill-{marker_name.removeprefix(PREFIX)}"
 
 
+def maker(run: str) -> str:
+    """The same of what a run creates."""
+    return f"stormdrill-{short(run)}"
+
+
 def ledger(run: str) -> str:
     """Name of the ledger in the suite's namespace, and of the run's anchors in others."""
     return f"stormdrill-{run.lower()}"

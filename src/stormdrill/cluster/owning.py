@@ -1,22 +1,66 @@
-"""Who wrote a field, as the API server keeps account of it (managedFields): a second witness where a marker is gone."""
+"""Who wrote a field, as the API server keeps account of it (managedFields): a second witness where a marker is gone,
+and the only one of what somebody wrote into an object of ours."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from stormdrill.cluster.asking import text, under
 
 
 def is_sole(there: Mapping[str, object], manager: str, path: Sequence[str]) -> bool:
     """Whether what stands there was written by that manager, and nobody else has laid claim to it."""
+    return owners(there, path) == {manager}
+
+
+def owners(there: Mapping[str, object], path: Sequence[str]) -> set[str]:
+    """Who wrote what stands there, or lays claim to it; nobody where no account is kept."""
+    return {manager for manager, fields in _account(there) if _owns(fields, path)}
+
+
+def kept(there: Mapping[str, object]) -> bool:
+    """Whether there is an account at all."""
+    return any(True for _ in _account(there))
+
+
+def beside(there: Mapping[str, object], manager: str, part: str) -> list[tuple[tuple[str, ...], str]]:
+    """What others wrote in a part of the object where that manager wrote nothing: where, and who."""
+    mine = [fields for name, fields in _account(there) if name == manager]
+    found = []
+    for name, fields in _account(there):
+        top = f"f:{part}"
+        leaves = _leaves(under(fields, top), (top,)) if name != manager and top in fields else ()
+        found += [(leaf, name) for leaf in leaves if not any(_has(own, leaf) for own in mine)]
+    return [(tuple(piece.partition(":")[2] for piece in leaf), name) for leaf, name in found]
+
+
+def _account(there: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:
     entries = under(there, "metadata").get("managedFields")
-    owners = {
-        text(entry, "manager")
-        for entry in (entries if isinstance(entries, list) else ())
-        if isinstance(entry, dict) and _owns(under(entry, "fieldsV1"), path)
-    }
-    return owners == {manager}
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict):
+            yield text(entry, "manager"), under(entry, "fieldsV1")
+
+
+def _leaves(fields: Mapping[str, object], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    below = {name: inner for name, inner in fields.items() if name != "." and isinstance(inner, dict)}
+    if not below:
+        yield path
+    for name, inner in below.items():
+        yield from _leaves(inner, (*path, name))
+
+
+def _has(fields: Mapping[str, object], path: Sequence[str]) -> bool:
+    """By the account's own names."""
+    here = fields
+    for name in path:
+        below = here.get(name)
+        if not isinstance(below, dict):
+            return False
+        if not below:
+            return True
+        here = below
+    return True
 
 
 def _owns(fields: Mapping[str, object], path: Sequence[str]) -> bool:

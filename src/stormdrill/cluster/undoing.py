@@ -9,15 +9,16 @@ sent before and comes late fails its test. It never raises; what could not be sh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from stormdrill.cluster import naming, owning
+from stormdrill.cluster import naming, owning, standing
 from stormdrill.cluster.api import JSON_PATCH, Answer, Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.elements import BEFORE, OTHER, OURS, Draft, evident, shown, states
 from stormdrill.cluster.exec import Ran, Refusal
+from stormdrill.cluster.standing import Found
 from stormdrill.errors import Unreachable
 from stormdrill.model.undo import Element, InCluster, KubeDelete, KubeEndExec, KubePatch
 
@@ -49,16 +50,19 @@ def undo(
     """Carry it out, within its own limit unless another is given. Never raises. `fence=False`: somebody else has been
     here since nothing may be changed any more, and has moved the version on."""
     until = until or Until(word.timeout_s)
+    met: list[Found] = []
     try:
         if isinstance(word, KubePatch):
-            return _Patched(api, word, until, fence).undo()
-        if isinstance(word, KubeDelete):
-            return _delete(api, word, until)
-        return _end_exec(api, word, runs, until)
+            undone = _Patched(api, word, until, met, fence).undo()
+        elif isinstance(word, KubeDelete):
+            undone = _delete(api, word, until, met)
+        else:
+            undone = _end_exec(api, word, runs, until)
     except Unreachable as error:
-        return Undone(FAILED, str(error))
+        undone = Undone(FAILED, str(error))
     except Exception as error:  # an undo that fails in an unforeseen way must not stop the ones after it
-        return Undone(FAILED, f"{word.kind}: {type(error).__name__}: {error}")
+        undone = Undone(FAILED, f"{word.kind}: {type(error).__name__}: {error}")
+    return replace(undone, found=met[0]) if met else undone
 
 
 def together(each: Sequence[Undone]) -> Undone:
@@ -80,6 +84,8 @@ class _Patched:
     api: Api
     word: KubePatch
     until: Until
+    met: list[Found]
+    """How it stood at each look; the first one tells what others had done."""
     fence: bool = True
     restored: list[str] = field(default_factory=list)
     """What was found as the fault left it and a patch was sent for."""
@@ -90,6 +96,7 @@ class _Patched:
     def undo(self) -> Undone:
         while True:
             there = read(self.api, self.word.path, self.until)
+            self.met.append(standing.of(self.word, there))
             if there is None:
                 return Undone(SUPERSEDED, f"{self.word.path} is gone", SERVER)
             if text(there, "metadata", "uid") != self.word.uid:
@@ -199,12 +206,14 @@ class _Patched:
             now = answer.read() if answer is not None else read(self.api, self.word.path, self.until)
 
 
-def _delete(api: Api, word: KubeDelete, until: Until) -> Undone:
+def _delete(api: Api, word: KubeDelete, until: Until, met: list[Found]) -> Undone:
     asked = False
     while True:
         there = read(api, word.path, until)
+        met.append(standing.of(word, there))
         if there is None:
-            return Undone(DONE if asked else SUPERSEDED, f"{word.path} is {'gone' if asked else 'not there'}", SERVER)
+            said = f"{word.path} is {'gone' if asked else 'not there'}{_with_edits(met)}"
+            return Undone(DONE if asked else SUPERSEDED, said, SERVER)
         if text(there, "metadata", "labels", naming.LABEL) != word.run:
             said = f"{word.path} doesn't carry the label {naming.LABEL}={word.run}: it is somebody else's"
             return Undone(SUPERSEDED, said, SERVER)
@@ -230,6 +239,12 @@ def _delete(api: Api, word: KubeDelete, until: Until) -> Undone:
             raise Unreachable(f"DELETE {word.path}: {answer.said}")
         if not answer.good and answer.status != 404:
             until.pause(f"DELETE {word.path}: {answer.said}", answer.retry_after_s)
+
+
+def _with_edits(met: Sequence[Found]) -> str:
+    """It was ours to delete, and somebody's wish went with it: they are told what."""
+    edited = [said for found in met if found.edited for said in found.changed]
+    return f", and with it what somebody had changed in it: {'; '.join(dict.fromkeys(edited))}" if edited else ""
 
 
 def _end_exec(api: Api, word: KubeEndExec, runs: Runs | None, until: Until) -> Undone:

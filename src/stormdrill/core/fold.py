@@ -22,6 +22,8 @@ class InjectionState(Struct, frozen=True):
     inject_ms: float | None = None
     outcome: str = ""
     """of the inject call: done, failed, doubtful"""
+    held: bool = False
+    """Its call was answered to be done before anybody began to revert it."""
     bit_ms: float | None = None
     revert_ms: float | None = None
     """When the last revert started."""
@@ -187,8 +189,9 @@ def _next(now: InjectionState, mono_ms: float, event: ev.Event) -> InjectionStat
         case ev.InjectStarted() if now.stage in ("planned", "armed"):
             return replace(now, stage="injecting", inject_ms=mono_ms)
         case ev.Injected():
-            stage = "injected" if now.stage == "injecting" else now.stage
-            return replace(now, stage=stage, outcome=event.outcome)
+            if now.stage != "injecting":
+                return replace(now, outcome=event.outcome)
+            return replace(now, stage="injected", outcome=event.outcome, held=event.outcome == "done")
         case ev.EffectObserved() if event.bit and now.bit_ms is None:
             return replace(now, bit_ms=mono_ms)
         case ev.EffectObserved() if not event.bit and now.stage == "verified":

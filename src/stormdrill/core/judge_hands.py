@@ -25,6 +25,7 @@ class Hand(Struct, frozen=True):
 
     injection: Injection
     at_ms: float
+    """From then on it isn't known that it was as it was left."""
     gone: bool
     others: bool
     """Nobody in the drill is known to have done it."""
@@ -34,7 +35,7 @@ class Hand(Struct, frozen=True):
 
 
 def hands_of(plan: Plan, events: Sequence[ev.Recorded]) -> tuple[Hand, ...]:
-    """In the order of time. Left out: what was seen only once its revert had begun, and what a run met that was being
+    """In the order of time. Left out: what a look saw only once its revert had begun, and what a run met that was being
     stopped in the cluster."""
     known = {item.id: item for item in plan.injections}
     starts = {event.injection: recorded.mono_ms for recorded, event in all_of(events, ev.InjectStarted)}
@@ -42,16 +43,22 @@ def hands_of(plan: Plan, events: Sequence[ev.Recorded]) -> tuple[Hand, ...]:
     found = []
     for recorded, event in all_of(events, ev.CauseChanged):
         at_ms, injection = recorded.mono_ms, known.get(event.injection)
-        if injection is None or at_ms >= _reverted_ms(events, event.injection, starts.get(event.injection, 0.0)):
+        if injection is None:
+            continue
+        reverted_ms = _reverted_ms(events, event.injection, starts.get(event.injection, 0.0))
+        if at_ms >= reverted_ms and not event.at_revert:
             continue
         if any(stop_ms <= at_ms + STOPPED_WITHIN_MS for stop_ms in stops):
             continue
         step = _could_have(events, injection, at_ms)
         by = f"after the runbook had begun its step {step}" if step else "by somebody else"
-        what = "taken away" if event.gone else "changed"
+        unknown_ms = 0.0 if event.well_ms is None else max(0.0, event.after_ms - event.well_ms)
+        what = "edited" if event.edited else "taken away" if event.gone else "changed"
         when = f"{number(event.after_ms / 1000)} s after it began"
+        if event.at_revert:
+            when = f"in the last {number(unknown_ms / 1000)} s before its revert"
         sentence = f"{injection.fault} on {injection.instance} was {what} {when}, {by}"
-        found.append(Hand(injection, at_ms, event.gone, not step, sentence, event.detail, recorded.seq))
+        found.append(Hand(injection, at_ms - unknown_ms, event.gone, not step, sentence, event.detail, recorded.seq))
     return tuple(sorted(found, key=lambda hand: (hand.at_ms, hand.seq)))
 
 

@@ -237,16 +237,22 @@ class EffectObserved(Event):
 @_event("cause-changed", durable=True)
 @dataclass(frozen=True, slots=True)
 class CauseChanged(Event):
-    """While a fault was in force, two looks one after the other saw that it is no more as it was left, although nobody
-    had begun to revert it. `mono_ms` is the first of them."""
+    """A fault was no more as it was left before anybody had begun to revert it: seen by two looks one after the other,
+    or by one after which it was as it was left again, or by its undo's own. `mono_ms` is the first that saw it."""
 
     injection: str
     gone: bool
-    """Nothing of the cause is in force any more; else a part of it."""
+    """Nothing of the cause is known to be in force any more; else a part of it."""
     witness: str
     detail: str
     after_ms: float
-    """Since the inject call; how much sooner it was, is not known."""
+    """Since the inject call: the first look that saw it."""
+    well_ms: float | None = None
+    """Since the inject call: the last look before that, or the call; what was done came between the two."""
+    edited: bool = False
+    """It is there still, and somebody else wrote what it says."""
+    at_revert: bool = False
+    """Its undo was the first that saw it; `mono_ms` is when the revert began."""
 
 
 @_event("revert-started", durable=True)

@@ -197,6 +197,9 @@ class KubeDelete:
     run: str
     """Value of its label `stormdrill`."""
     timeout_s: float = 10.0
+    wrote: tuple[tuple[str, ...], ...] = ()
+    """Paths of what the fault says in it, from the root: what somebody else writes there, or beside it in the spec, is
+    theirs, and told. Empty: nobody looks at that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +269,8 @@ def undo_from_json(written: dict[str, object]) -> Undo:
     try:
         if isinstance(elements := fields.get("elements"), list):
             fields["elements"] = tuple(Element(**_with_tuples(item)) for item in elements)
+        if isinstance(wrote := fields.get("wrote"), list):
+            fields["wrote"] = tuple(tuple(path) for path in wrote)
         return word(**_with_tuples(fields))
     except TypeError as error:
         raise ValueError(f"undo {word.kind!r}: {error}") from error

@@ -277,7 +277,7 @@ def _(event: ev.EffectObserved, row: Told) -> str:
 @_says(ev.CauseChanged)
 def _(event: ev.CauseChanged, row: Told) -> str:
     after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
-    what = "Taken away" if event.gone else "Changed"
+    what = "Edited" if event.edited else "Taken away" if event.gone else "Changed"
     details = "; ".join(dict.fromkeys(item.detail for item in row.events if isinstance(item, type(event))))
     return f"{what} by somebody else than the revert: {listed(row.names)}, after {after}{_because(details)}."
 

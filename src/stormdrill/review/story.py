@@ -167,7 +167,7 @@ def _key(event: ev.Event, source: Source) -> tuple[str, ...]:
             mechanism = source.mechanism_of(event.injection)
             return (event.type, source.fault_of(event.injection), mechanism, str(event.bit), event.witness)
         case ev.CauseChanged():
-            return (event.type, source.fault_of(event.injection), str(event.gone))
+            return (event.type, source.fault_of(event.injection), str(event.gone), str(event.edited))
         case ev.RevertVerified():
             mechanism = source.mechanism_of(event.injection)
             return (event.type, source.fault_of(event.injection), mechanism, str(event.gone), event.witness)

@@ -22,11 +22,19 @@ def began_ms(found: Evidence, name: str) -> float:
 
 
 def touched(
-    found: Evidence, *, gone: bool = True, after_ms: float = AFTER_MS, more: tuple[ev.Event, ...] = ()
+    found: Evidence,
+    *,
+    gone: bool = True,
+    after_ms: float = AFTER_MS,
+    well_ms: float | None = None,
+    edited: bool = False,
+    at_revert: bool = False,
+    more: tuple[ev.Event, ...] = (),
 ) -> Verdict:
     name = found.plan.injections[0].id
     at_ms, last = began_ms(found, name) + after_ms, found.events[-1]
-    said = ev.CauseChanged(name, gone, "the API server", "nodes/n1: spec.taints is absent", after_ms)
+    what = (name, gone, "the API server", "nodes/n1: spec.taints is absent", after_ms, well_ms)
+    said = ev.CauseChanged(*what, edited=edited, at_revert=at_revert)
     events = [replace_at(last, number, at_ms, event) for number, event in enumerate((said, *more), 1)]
     return judged(with_events(found, lambda recorded: recorded, events))
 
@@ -110,11 +118,16 @@ def test_a_runbook_that_has_only_started_excuses_nobody(tmp_path: Path) -> None:
     assert touched(evidence(tmp_path), after_ms=5000.0).verdict == "INVALID"
 
 
-def test_what_is_gone_once_the_revert_has_begun_is_its_doing(tmp_path: Path) -> None:
-    found = without_runbook(evidence(tmp_path))
+def lasted_ms(found: Evidence) -> float:
+    """From its inject call to its revert."""
     name = found.plan.injections[0].id
     begun = [r.mono_ms for r in found.events if isinstance(e := r.event, ev.RevertStarted) and e.injection == name]
-    verdict = touched(found, after_ms=min(begun) - began_ms(found, name))
+    return min(begun) - began_ms(found, name)
+
+
+def test_what_is_gone_once_the_revert_has_begun_is_its_doing(tmp_path: Path) -> None:
+    found = without_runbook(evidence(tmp_path))
+    verdict = touched(found, after_ms=lasted_ms(found))
     assert verdict.verdict == "PASS"
     assert not any("taken away" in fault.detail for fault in verdict.faults)
 
@@ -124,6 +137,55 @@ def test_whoever_stops_the_run_in_the_cluster_has_it_reverted_there(tmp_path: Pa
     verdict = touched(without_runbook(evidence(tmp_path)), more=(ev.AbortRequested(by, "stopped"),))
     assert verdict.verdict == "INCONCLUSIVE"
     assert not any("taken away" in fault.detail for fault in verdict.faults)
+
+
+@pytest.mark.parametrize(("gone", "word"), [(True, "INVALID"), (False, "INCONCLUSIVE")])
+def test_what_its_undo_finds_changed_weighs_though_no_look_had_seen_it(tmp_path: Path, gone: bool, word: str) -> None:
+    """The last second of a fault: who took it away then has taken it away."""
+    found = without_runbook(evidence(tmp_path))
+    end_ms = lasted_ms(found)
+    verdict = touched(found, gone=gone, after_ms=end_ms, well_ms=end_ms - 900.0, at_revert=True)
+    what = "taken away" if gone else "changed"
+    assert verdict.verdict == word
+    assert f"was {what} in the last 0.9 s before its revert, by somebody else" in verdict.sentence
+    words = {one.phase.partition(" ")[0]: one.verdict for one in verdict.objectives if "alert" not in one.name}
+    assert words["baseline"] == "PASS"
+    assert {words["fault"], words["recovery"]} == ({"INVALID"} if gone else {"PASS"})
+
+
+def test_what_was_over_when_it_was_last_seen_in_force_stands(tmp_path: Path) -> None:
+    """An alert that was due by then is late, whatever somebody did since."""
+    found = without_runbook(evidence(tmp_path, "no-alert"))
+    end_ms = lasted_ms(found)
+    verdict = touched(found, after_ms=end_ms, well_ms=end_ms - 900.0, at_revert=True)
+    assert {one.verdict for one in verdict.objectives if one.name.startswith("alert(")} == {"FAIL"}
+    assert verdict.verdict == "FAIL"
+
+
+def test_what_was_due_between_the_last_good_look_and_the_first_bad_one_is_not_known(tmp_path: Path) -> None:
+    found = without_runbook(evidence(tmp_path, "no-alert"))
+
+    def word(well_ms: float) -> str:
+        verdict = touched(found, after_ms=10_400.0, well_ms=well_ms)
+        (alert,) = {one.verdict for one in verdict.objectives if one.name.startswith("alert(")}
+        return alert
+
+    assert word(10_200.0) == "FAIL", "it was due after 10 s"
+    assert word(9_500.0) == "INVALID"
+
+
+def test_what_somebody_edited_is_not_known_to_have_been_in_force(tmp_path: Path) -> None:
+    verdict = touched(without_runbook(evidence(tmp_path, "fail")), edited=True)
+    assert verdict.verdict == "INVALID"
+    assert "was edited 1.2 s after it began, by somebody else" in verdict.sentence
+
+
+def test_a_step_of_the_runbook_excuses_what_its_undo_finds_too(tmp_path: Path) -> None:
+    found = without_runbook(evidence(tmp_path))
+    end_ms = lasted_ms(found)
+    verdict = touched(found, after_ms=end_ms, well_ms=end_ms - 900.0, at_revert=True, more=step("manual"))
+    assert verdict.verdict == "PASS"
+    assert any("in the last 0.9 s before its revert, after the runbook" in fault.detail for fault in verdict.faults)
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,42 +1,38 @@
-"""Whether what a fault put into a cluster is still as the fault left it, while it is in force."""
+"""Whether what a fault put into a cluster is still as the fault left it, while it is in force and when it is undone."""
 
 from __future__ import annotations
 
-from stormdrill.cluster import naming
-from stormdrill.cluster.elements import OURS, shown, states
+from collections.abc import Callable
+
+from stormdrill.cluster.standing import Found, of, together
 from stormdrill.model.plan import Injection
-from stormdrill.model.undo import KubePatch
-from stormdrill.ports import Stood
-from stormdrill.targets.kubernetes.mechanism import API_SERVER, Changing, Object, Place, at, texts
+from stormdrill.ports import Mechanism, Stood
+from stormdrill.targets.kubernetes.mechanism import API_SERVER, Changing
+
+Met = Callable[[str, str], Found | None]
+"""Cluster and injection → how its undo found it there."""
 
 
-def standing(mechanism: Changing | None, injection: Injection) -> Stood | None:
-    """One GET for each object that was changed. Where something was patched, that is the cause, and what was created
-    beside it serves it. None for what may end by itself: programs, pods of ours. Raises Unreachable."""
-    if mechanism is None or not mechanism.stands:
+def standing(mechanism: Mechanism | None, injection: Injection) -> Stood | None:
+    """One GET for each object that was changed. None for what may end by itself: programs, pods of ours. Raises
+    Unreachable."""
+    if not isinstance(mechanism, Changing) or not mechanism.stands:
         return None
-    patched, created, changed = [], [], []
-    for change in mechanism.applied(injection):
-        undo = change.undo
-        found, named = mechanism.get(undo.cluster, undo.path), str(Place.of(undo.path))
-        if isinstance(undo, KubePatch):
-            there, said = _of_patch(undo, named, found)
-            patched.append(there)
-            changed += said
-        else:
-            there = texts(at(found, "metadata", "labels")).get(naming.LABEL) == undo.run
-            created.append(there)
-            changed += [] if there else [f"{named} is there no more"]
-    if not (patched or created):
+    undos = [change.undo for change in mechanism.applied(injection)]
+    return _told(together([of(undo, mechanism.get(undo.cluster, undo.path)) for undo in undos]))
+
+
+def undone(mechanism: Mechanism | None, injection: Injection, met: Met) -> Stood | None:
+    """The same as the undo saw it, before it changed anything. Asks nobody."""
+    if not isinstance(mechanism, Changing) or not mechanism.stands:
         return None
-    return Stood(not any(patched or created), "; ".join(changed), API_SERVER)
+    clusters = dict.fromkeys(change.undo.cluster for change in mechanism.applied(injection))
+    looks = [met(cluster, injection.id) for cluster in clusters]
+    found = [one for one in looks if one is not None]
+    return _told(together(found)) if len(found) == len(looks) else None
 
 
-def _of_patch(undo: KubePatch, named: str, found: Object | None) -> tuple[bool, list[str]]:
-    """Whether anything of it stands, and what doesn't. An object that was removed is no less harmed than before; one
-    that was made again may be a copy that was taken while the fault was in force."""
+def _told(found: Found | None) -> Stood | None:
     if found is None:
-        return True, [f"{named} is there no more"]
-    looked = list(zip(undo.elements, states(undo.elements, found), strict=True))
-    said = [f"{named}: {shown(element, found)}" for element, now in looked if now != OURS]
-    return any(now == OURS for _, now in looked), said
+        return None
+    return Stood(not found.stood, "; ".join(found.changed), API_SERVER, found.edited)

@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from stormdrill.cluster.api import Api
+from stormdrill.cluster.standing import Found
 from stormdrill.errors import Refused, StormdrillError
 from stormdrill.keeper.limited import request
 from stormdrill.model.event import Event, PodBound, Warned
@@ -31,7 +32,7 @@ from stormdrill.targets.kubernetes.kubeconfig import in_a_pod
 from stormdrill.targets.kubernetes.mechanism import Changing
 from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
 from stormdrill.targets.kubernetes.reach import Bound, Reach
-from stormdrill.targets.kubernetes.standing import standing
+from stormdrill.targets.kubernetes.standing import standing, undone
 from stormdrill.targets.portable.telling import Telling
 
 ANSWER_LIMIT_S = 0.8
@@ -251,6 +252,13 @@ class KubernetesTarget:
 
     def stands(self, injection: Injection) -> Stood | None:
         return standing(self.mechanisms.get(injection.mechanism), injection)
+
+    def undone(self, injection: Injection) -> Stood | None:
+        def met(cluster: str, name: str) -> Found | None:
+            held = self.clusters.holds.get(cluster)
+            return held.met(name) if held is not None else None
+
+        return undone(self.mechanisms.get(injection.mechanism), injection, met)
 
     def _bound(self, instance: str) -> Bound | None:
         """As the view has it by then."""

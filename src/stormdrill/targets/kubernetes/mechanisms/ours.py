@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.confined import CONFINED, away_from, hardened
@@ -46,8 +46,19 @@ def created(cluster: str, path: str, run: str, body: Object, why: str) -> Change
     meta["labels"] = {**meta.get("labels", {}), LABEL: run}
     spec = body.get("spec")
     grace = spec.get("terminationGracePeriodSeconds") if isinstance(spec, dict) else None
-    undo = KubeDelete(cluster, f"{path}/{meta['name']}", run, (grace if isinstance(grace, int) else 0) + GONE_S)
-    return Change(undo, text(body), why)
+    limit_s = (grace if isinstance(grace, int) else 0) + GONE_S
+    # of a pod a scheduler and others write the spec, too
+    wrote = () if body.get("kind") == "Pod" else tuple(_said({"spec": spec}))
+    return Change(KubeDelete(cluster, f"{path}/{meta['name']}", run, limit_s, wrote), text(body), why)
+
+
+def _said(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where it says anything, each list as a whole. What is empty a server leaves out."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _said(inner, (*path, name))
+    elif value:
+        yield path
 
 
 def pod(
