@@ -66,6 +66,9 @@ class Kubelet:
         """Have the Pod looked at again (the loop's)."""
         self.execs: set[str] = set()
         """Pods in which a command was executed: it ends with them."""
+        self.first_ones = False
+        """Whether a container's process is the first one of its namespace, as on real nodes unless the Pod shares one:
+        then a SIGTERM that it doesn't catch is dropped. Off by default: every `sleep` would take its whole grace."""
         self._stale: dict[str, list[Obj]] = {}
         """uid → volumes whose ConfigMap or Secret changed."""
         self._gone: list[str] = []
@@ -273,10 +276,11 @@ class Kubelet:
                     probe.stop()
                 self._before_stop(run)
                 self._tell(run, ending=True)
+            first = self.first_ones and not pod["spec"].get("shareProcessNamespace")
             for name, process in run.processes.items():
                 hook = run.hooks.get(name)
                 if hook is None or hook.exit_code is not None:
-                    process.terminate()
+                    process.terminate(first=first)
             left_s = run.ends_at - time.monotonic()
             if run.alive and left_s > 0:
                 return left_s

@@ -187,6 +187,26 @@ def test_a_process_that_does_not_heed_sigterm_is_killed_after_the_grace(cluster:
     assert not marked([uid])
 
 
+@pytest.mark.parametrize(("shared", "heeded"), [(False, False), (True, True)])
+def test_the_first_process_of_a_namespace_does_not_hear_what_it_does_not_catch(
+    cluster: FakeCluster, tmp_path: Path, shared: bool, heeded: bool
+) -> None:
+    """Unless its Pod's containers share one, where another process is the first."""
+    begun = tmp_path / "begun"
+    assert cluster.behaviour is not None
+    cluster.behaviour.kubelet.first_ones = True
+    program = f"import time;open({str(begun)!r},'w').close();time.sleep(600)"
+    grace_s = 600 if heeded else 1
+    cluster.apply(pod("p", program, terminationGracePeriodSeconds=grace_s, shareProcessNamespace=shared))
+    eventually(begun.exists)
+    uid = get(cluster, "p")["metadata"]["uid"]
+    cluster.registry.end("pods", "default", "p")
+    cluster.settle()
+    assert heeded or marked([uid])
+    eventually(lambda: phase(cluster, "p") == "gone")
+    assert not marked([uid])
+
+
 def test_nothing_is_left_of_a_pod_that_hides_children_in_sessions_of_their_own(tmp_path: Path) -> None:
     with FakeCluster(run_images={IMAGE}) as cluster:
         cluster.nodes(1)

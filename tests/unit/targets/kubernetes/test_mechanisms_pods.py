@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.request
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
+from fake_cluster import FakeCluster
 from kube_rig import Kube, Rig, injection
 from kube_scenes import FLOOD, served, told
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Beside, Pressure
 from stormdrill.model.plan import Injection
-from stormdrill.model.undo import KubeEndExec
+from stormdrill.model.undo import KubeDelete, KubeEndExec
 from stormdrill.targets.kubernetes.drilling import Drilling
 from stormdrill.targets.kubernetes.mechanism import Object, at
 from stormdrill.targets.kubernetes.mechanisms import pressure
@@ -220,6 +223,28 @@ def test_what_is_told_is_taken_back_by_its_own_pod_when_nobody_reverts_it(kube: 
     assert rig.mechanisms["tell"].observe(one).bit or rig.seen(one, lambda effect: effect.bit)
     rig.seen(one, lambda effect: not effect.bit and "stable" in effect.detail)
     rig.revert(one)
+    rig.seen(one, lambda effect: effect.gone)
+
+
+def test_one_that_is_ended_before_its_program_stands_has_asked_for_nothing(
+    kube: Kube, fake: FakeCluster, rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process of a namespace isn't ended by a signal that it doesn't catch yet: it would ask after that, and
+    be killed before it takes anything back."""
+    one = injection("tell", told(kube))
+    found = rig.which("web-1")
+    assert found is not None
+    assert fake.behaviour is not None
+    fake.behaviour.kubelet.first_ones = True
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(1.0)\n")  # so slowly does Python begin
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    rig.harm(one)
+    (word,) = rig.words[one.id]
+    assert isinstance(word, KubeDelete)
+    state = ("status", "containerStatuses", "0", "state", "running")
+    kube.until(lambda: at(kube.read(word.path), *state), "its program never began")
+    assert {undone.word for undone in rig.revert(one)} == {"done"}
+    assert "stable" in urllib.request.urlopen(f"http://{found.ip}:8080/", timeout=5).read().decode()
     rig.seen(one, lambda effect: effect.gone)
 
 

@@ -93,6 +93,8 @@ class TellingByPod(ByOwnPod):
             argv,
             limits={"cpu": "500m", "memory": "64Mi"},
             restartPolicy="OnFailure",
+            # of the first process of a namespace the kernel drops a SIGTERM until it is caught: it would ask after it
+            shareProcessNamespace=True,
             terminationGracePeriodSeconds=int(GRACE_S),
             activeDeadlineSeconds=int(injection.for_s + 2 * GRACE_S),
         )
