@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import gevent
 import msgspec
@@ -34,16 +33,35 @@ Heard = Callable[[FromRunner], None]
 Gone = Callable[[], None]
 
 
-class Line(Protocol):
+class Line:
+    """Base of both. Messages come line by line, in a greenlet of its own."""
+
+    def __init__(self) -> None:
+        self._closed = Event()
+
     def send(self, message: FromGenerator) -> None:
         """A runner that is gone is noticed by the listening side, which ends this process."""
-        ...
+        raise NotImplementedError
 
     def listen(self, heard: Heard, gone: Gone) -> None:
-        """Hand over messages as they come, in a greenlet of its own; `gone` once, at the end of file."""
-        ...
+        """Hand over messages as they come; `gone` once, at the end of file."""
+        gevent.spawn(self._listen, heard, gone)
 
-    def wait_for_end_of_file(self) -> None: ...
+    def wait_for_end_of_file(self) -> None:
+        self._closed.wait()
+
+    def _lines(self) -> Iterator[bytes]:
+        """May raise OSError, which is an end as well."""
+        raise NotImplementedError
+
+    def _listen(self, heard: Heard, gone: Gone) -> None:
+        try:
+            for line in self._lines():
+                heard(decode_from_runner(line))
+        except (OSError, msgspec.MsgspecError):
+            pass
+        self._closed.set()
+        gone()
 
 
 def connect(name: str) -> Line:
@@ -51,13 +69,13 @@ def connect(name: str) -> Line:
     return standard() if name == STANDARD else Control(name)
 
 
-class Control:
+class Control(Line):
     """Connected from the start; raises OSError when nobody listens."""
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect("\0" + name)
-        self._closed = Event()
 
     def send(self, message: FromGenerator) -> None:
         try:
@@ -65,30 +83,19 @@ class Control:
         except OSError:
             self._closed.set()
 
-    def listen(self, heard: Heard, gone: Gone) -> None:
-        gevent.spawn(self._listen, heard, gone)
-
-    def wait_for_end_of_file(self) -> None:
-        self._closed.wait()
-
-    def _listen(self, heard: Heard, gone: Gone) -> None:
-        try:
-            with self._socket.makefile("rb") as lines:
-                for line in lines:
-                    heard(decode_from_runner(line))
-        except (OSError, msgspec.MsgspecError):
-            pass
-        self._closed.set()
-        gone()
+    def _lines(self) -> Iterator[bytes]:
+        with self._socket.makefile("rb") as lines:
+            yield from lines
 
 
-class StandardControl:
+class StandardControl(Line):
     """Standard input and output, which are the runner's, at the other end of a stream through the API server.
 
     Whatever else prints goes to standard error.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._out = os.dup(1)
         os.dup2(2, 1)
         make_nonblocking(0)
@@ -99,7 +106,6 @@ class StandardControl:
         self._rest = b""
         """Of a message that is being written."""
         self._full = Event()
-        self._closed = Event()
         gevent.spawn(self._write_on)
 
     def line(self) -> bytes:
@@ -119,20 +125,9 @@ class StandardControl:
         (self._then if isinstance(message, _IN_ORDER) else self._first).append(encode(message))
         self._write()
 
-    def listen(self, heard: Heard, gone: Gone) -> None:
-        gevent.spawn(self._listen, heard, gone)
-
-    def wait_for_end_of_file(self) -> None:
-        self._closed.wait()
-
-    def _listen(self, heard: Heard, gone: Gone) -> None:
-        try:
-            while line := self.line():
-                heard(decode_from_runner(line))
-        except msgspec.MsgspecError:
-            pass
-        self._closed.set()
-        gone()
+    def _lines(self) -> Iterator[bytes]:
+        while line := self.line():
+            yield line
 
     def _write(self) -> None:
         """As much as goes at once; never switches to another greenlet, so that no message is torn by another one."""
