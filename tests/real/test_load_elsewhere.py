@@ -65,17 +65,12 @@ def elsewhere():
 
 
 def test_a_worker_that_a_person_starts_gets_everything_from_the_master_and_its_records_come_back(crewed):
-    with Counting() as server:
-        crewed.make(server.url, rate=60.0, workers=1, hosts=("alpha",))
-        preparing = in_the_background(crewed)
-        with worker("alpha", address(crewed)) as alpha:
-            preparing.join(20)
-            assert crewed.refused is None
-            crewed.begin().until(1.0)
-            assert len(read_records(crewed.load.records()[1])[1]) > 10  # while it goes on: guards judge by them
-            ended, closed = crewed.end(2.0)
-            assert alpha.wait(5) == 0
-            assert "the load has ended" in alpha.stderr.read()
+    with readied(crewed) as (_, alpha):
+        crewed.begin().until(1.0)
+        assert len(read_records(crewed.load.records()[1])[1]) > 10  # while it goes on: guards judge by them
+        ended, closed = crewed.end(2.0)
+        assert alpha.wait(5) == 0
+        assert "the load has ended" in alpha.stderr.read()
     assert f"STORMDRILL_LOAD_TOKEN={TOKEN} stormdrill load worker --master 127.0.0.1:" in crewed.command
     assert [len(rows) for rows in rows_of(crewed)] == [60, 60]
     assert (ended.scheduled, ended.sent, ended.lost_workers) == (120, 120, 0)
