@@ -39,10 +39,10 @@ class Until:
         return self._end_s - self.now()
 
     def pause(self, heard: str, retry_after_s: float | None = None) -> None:
-        """Wait before asking again, as long as the server says or a growing moment. Raises Unreachable when that
-        would be too late."""
+        """Wait before asking again, as long as the server says and a growing moment at least: told to come back at
+        once, all would. Raises Unreachable when that would be too late."""
         self.last = heard
-        wait_s = self._pause_s if retry_after_s is None else max(0.0, retry_after_s)
+        wait_s = max(self._pause_s, retry_after_s or 0.0)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         if wait_s >= self.left_s:
             raise Unreachable(f"no success within {self.limit_s:g} s; the last that was heard: {heard}")

@@ -245,7 +245,11 @@ class Drilling:
 
     def _dry_runs(self) -> list[Problem]:
         """Every mutation, as the server would take it."""
-        found = preflight.at_once([partial(_dry_run, *one) for one in self._harm()])
+        try:
+            found = preflight.at_once([partial(_dry_run, *one) for one in self._harm()])
+        except Lost as lost:
+            what = f"not every change could be tried as a dry run: {lost}"
+            return [Problem("", 0, 0, what, "nothing was touched; try again, or hit fewer at a time")]
         return [problem for problems in found for problem in problems]
 
     def _harm(self) -> Iterator[tuple[Injection, Changing]]:
