@@ -45,10 +45,11 @@ def swept_too(swept: Swept, place: ClusterPlace, run: str, *, dry_run: bool) -> 
     from stormdrill.cluster.api import Api
     from stormdrill.targets.kubernetes import leftovers
     from stormdrill.targets.kubernetes.kubeconfig import access_for
-    from stormdrill.targets.kubernetes.sweeping import missing, sweep
+    from stormdrill.targets.kubernetes.sweeping import before, missing, sweep
 
     api = Api(access_for(place.context))
+    earlier = before(api, place.suite, run)
     found = sweep(api, place.suite, run, dry_run=dry_run)
     absent = [said] if (said := missing(api, place.suite)) else []
     left, notes = leftovers.sweep(api, place.suite, run, dry_run=dry_run)
-    return replace(swept, things=(*swept.things, *found, *left), notes=(*swept.notes, *absent, *notes))
+    return replace(swept, things=(*swept.things, *found, *left), notes=(*swept.notes, *absent, *earlier, *notes))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from stormdrill.cluster import changing, naming, objects, rights, rivals
+from stormdrill.cluster import changing, mended, naming, objects, rights, rivals
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change, NotApplied, Undone
@@ -417,6 +417,8 @@ class Hold:
         if said := self._lease.release():
             self.tell(said)
         if not left:
+            if not refused and (said := mended.keep_where_helped(self._ledger, Until(END_S))):
+                self.tell(said)
             try:
                 self._ledger.remove()
             except StormdrillError as error:

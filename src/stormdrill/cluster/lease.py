@@ -61,7 +61,8 @@ class Lease:
     clock: Callable[[], float] = field(default_factory=lambda: awake)
     lost: str = ""
     """Why it is not ours any more; stays so."""
-    _version: str = ""
+    _stored: dict[str, object] | None = None
+    """As it was written last."""
     _good_s: float = -math.inf
     _transitions: int = 0
     _since: str = ""
@@ -115,7 +116,7 @@ class Lease:
         until = Until(limit_s)
         try:
             sent_s = self.clock()
-            answer = call(self.api, until, "PUT", self.path, self._body(self._version))
+            answer = call(self.api, until, "PUT", self.path, self._body(self._stored))
             if answer.status == 409:  # somebody wrote there, or an answer of ours was lost
                 there = read(self.api, self.path, until)
                 if (held := text(there, "spec", "holderIdentity")) != self.holder:
@@ -123,18 +124,17 @@ class Lease:
                     self.lost = f"the Lease {self.name} was {how}"
                     return False
                 sent_s = self.clock()
-                answer = call(self.api, until, "PUT", self.path, self._body(text(there, "metadata", "resourceVersion")))
+                answer = call(self.api, until, "PUT", self.path, self._body(there))
         except (Lost, Unreachable):
             return False
         if not answer.good:
             return False
-        self._version, self._good_s = text(answer.read(), "metadata", "resourceVersion"), sent_s
+        self._stored, self._good_s = answer.read(), sent_s
         return True
 
-    def take_over(self, version: str, limit_s: float) -> bool:
-        """From a holder that was seen not to renew it since that version (empty: it is gone). False when it has been
+    def take_over(self, there: dict[str, object] | None, limit_s: float) -> bool:
+        """From a holder that was seen not to renew it since it was read so (None: it is gone). False when it has been
         written since. Raises Unreachable when it can't be written, or nothing was heard."""
-        there: dict[str, object] | None = {"metadata": {"resourceVersion": version}} if version else None
         return self._write(there, Until(limit_s))
 
     def release(self, until: Until | None = None) -> str:
@@ -145,7 +145,7 @@ class Lease:
                 there = read(self.api, self.path, until)
                 if text(there, "spec", "holderIdentity").partition("/")[0] != self.holder.partition("/")[0]:
                     return ""  # another run's, or nobody's
-                body = self._body(text(there, "metadata", "resourceVersion"))
+                body = self._body(there)
                 under(body, "spec")["holderIdentity"] = None
                 try:
                     answer = call(self.api, until, "PUT", self.path, body)
@@ -166,14 +166,14 @@ class Lease:
         sent_s = self.clock()
         try:
             if there is None:
-                answer = call(self.api, until, "POST", LEASES.format(self.suite), self._body(""))
+                answer = call(self.api, until, "POST", LEASES.format(self.suite), self._body(None))
             else:
-                answer = call(self.api, until, "PUT", self.path, self._body(text(there, "metadata", "resourceVersion")))
+                answer = call(self.api, until, "PUT", self.path, self._body(there))
         except Lost as lost:
             until.pause(str(lost))
             return False
         if answer.good:
-            self._version, self._good_s = text(answer.read(), "metadata", "resourceVersion"), sent_s
+            self._stored, self._good_s = answer.read(), sent_s
             self.lost = ""
             return True
         if answer.status in (400, 403, 404, 422):
@@ -181,11 +181,14 @@ class Lease:
         until.pause(answer.said, answer.retry_after_s)
         return False
 
-    def _body(self, version: str) -> dict[str, object]:
+    def _body(self, there: dict[str, object] | None) -> dict[str, object]:
+        """Of that version, with what others have noted on it."""
         metadata: dict[str, object] = {"name": self.name, "namespace": self.suite}
         metadata["labels"] = {naming.LABEL: self.holder.partition("/")[0]}
-        if version:
+        if version := text(there, "metadata", "resourceVersion"):
             metadata["resourceVersion"] = version
+        if noted := under(there, "metadata", "annotations"):
+            metadata["annotations"] = noted
         spec = {
             "holderIdentity": self.holder,
             "leaseDurationSeconds": max(1, math.ceil(self.duration_s)),

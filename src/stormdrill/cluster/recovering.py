@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stormdrill.cluster import naming, objects
+from stormdrill.cluster import mended, naming, objects
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until, read, text, under
 from stormdrill.cluster.exec import Exec
@@ -64,9 +64,10 @@ def mend(
     return look(api, run, suite)
 
 
-def forget(api: Api, run: str, suite: str) -> None:
-    """Release the Lease where it is still that run's, remove the ledger and the Job of a run that is closed. Raises
-    Refused when it isn't, Unreachable."""
+def forget(api: Api, run: str, suite: str, by: str = "recover") -> str:
+    """Release the Lease where it is still that run's, remove the ledger and the Job of a run that is closed. Its Lease
+    tells from then on who has mended what; returns what is wrong with that. Raises Refused when it isn't closed,
+    Unreachable."""
     ledger = Ledger(api, suite, run)
     there = ledger.read()
     if there is not None and there.state != CLOSED:
@@ -78,7 +79,9 @@ def forget(api: Api, run: str, suite: str) -> None:
         lease = Lease(api, suite, name, f"{run}/recover", float(lasts_s) if isinstance(lasts_s, (int, float)) else 10.0)
         if said := lease.release(Until(LIMIT_S)):
             raise Unreachable(said)
+    said = mended.keep(api, suite, there, mended.here(by), Until(LIMIT_S)) if there is not None else ""
     ledger.remove()
+    return said
 
 
 def _gone(api: Api, run: str, suite: str, there: Book) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from stormdrill.cluster import job, naming, objects
+from stormdrill.cluster import job, mended, naming, objects
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
 from stormdrill.cluster.ledger import CLOSED, CONFIGMAPS, Book, Ledger, book
@@ -135,6 +135,8 @@ class Setting:
             if namespace != suite:
                 objects.remove(self.api, objects.anchor_path(run, str(namespace)), run, Until(LIMIT_S))
         objects.remove(self.api, f"{self.jobs}/{naming.watchdog(run)}", run, Until(LIMIT_S))
+        if said := mended.keep(self.api, suite, other, f"run {self.ledger.run}", Until(LIMIT_S)):
+            self.tell(said)
         ledger.remove()
 
 
@@ -158,6 +160,7 @@ def books(api: Api, suite: str, until: Until, system: str = "") -> list[Book]:
                 return found
         elif answer.status == 410:
             found, token = [], ""
+            until.pause(answer.said, answer.retry_after_s)
         elif answer.status in AGAIN:
             until.pause(answer.said, answer.retry_after_s)
         else:

@@ -172,7 +172,7 @@ class Watchdog:
             why = f"the Lease is gone for {unchanged_s:.1f} s"
         try:
             # a runner that has renewed it just now is the first; the next round sees who has it
-            taken = self._lease().take_over(version, ASK_S)
+            taken = self._lease().take_over(there, ASK_S)
         except Unreachable as error:
             # a second time of it with no renewal: nobody holds it, and the ledger that is closed first fences a runner
             self.tell(f"{why}, and can't be taken: {error}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from stormdrill.cluster import recovering
+from stormdrill.cluster import mended, naming, recovering
+from stormdrill.cluster.api import Api
+from stormdrill.cluster.asking import Until
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.recovering import Account
 from stormdrill.cluster.undoing import DONE, SUPERSEDED, undo
@@ -16,7 +18,8 @@ from stormdrill.model.undo import InCluster
 from stormdrill.targets.kubernetes.clusters import LiveClusters, named
 from stormdrill.targets.kubernetes.leading import Leader
 
-NO_LEDGER = "who reverted it, and when, is not known: the run's ledger is gone (`sweep` removes what it has mended)"
+LIMIT_S = 10.0
+NO_LEDGER = "who reverted it, and when, is not known: the run's ledger is gone, and its Lease doesn't tell"
 
 
 class ClusterHands:
@@ -55,7 +58,8 @@ class ClusterHands:
                 if account.left:
                     left.append(f"{named(cluster)}: not known to be reverted: {', '.join(account.left)}")
                     continue
-                recovering.forget(self._clusters.api(cluster), account.run, self._clusters.spec.suite)
+                if said := recovering.forget(self._clusters.api(cluster), account.run, self._clusters.spec.suite):
+                    left.append(f"{named(cluster)}: {said}")
             except StormdrillError as error:
                 left.append(f"{named(cluster)}: what the run keeps there could not be removed: {error}")
         return left
@@ -70,12 +74,21 @@ class ClusterHands:
             # nothing in the cluster tells of it any more: the run's own record does, and an undo looks first
             api = self._clusters.api(word.cluster)
             undone = undo(api, word, Exec(api))
+            told = "" if account.state else f"{self._before(api)}: "
         except StormdrillError as error:
             return Outcome(FAILED, f"{named(word.cluster)}: {error}")
         except Exception as error:  # the undos that follow must still be carried out
             return Outcome(FAILED, f"{named(word.cluster)}: {type(error).__name__}: {error}")
-        told = "" if account.state else f"{NO_LEDGER}: "
         return Outcome(undone.word, f"{told}{undone.detail}", undone.witness)
+
+    def _before(self, api: Api) -> str:
+        """Who has mended the run whose ledger is gone; the undo doesn't depend on it."""
+        lease = naming.lease(self._clusters.system)
+        try:
+            told = mended.look_at(api, self._clusters.spec.suite, lease, Until(LIMIT_S))
+        except StormdrillError as error:
+            return f"{NO_LEDGER}: {error}"
+        return next((str(one) for one in told if one.run == self._clusters.run), NO_LEDGER)
 
     def _account(self, cluster: str) -> Account:
         """Raises what was met the first time, so that a cluster that doesn't answer is waited for once."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from stormdrill.cluster import mended
 from stormdrill.cluster.api import Answer, Api, Lost
+from stormdrill.cluster.asking import Until
 from stormdrill.errors import StormdrillError
 from stormdrill.targets.kubernetes.mechanism import OPTED_IN, at, objects
 from stormdrill.targets.kubernetes.sweeping import look
@@ -45,6 +48,7 @@ def _findings(api: Api, suite: str, account: str) -> Iterator[Seen]:
     yield _there(api, "account", path, f"ServiceAccount {suite}/{account}", made)
     yield _opted_in(api)
     yield _open_runs(api, suite)
+    yield from _mended(api, suite)
 
 
 def _there(api: Api, part: str, path: str, what: str, made: str) -> Seen:
@@ -85,6 +89,14 @@ def _open_runs(api: Api, suite: str) -> Seen:
     return Seen(
         "runs", "weak" if stale else "ok", said, "stormdrill sweep --target kubernetes mends it" if stale else ""
     )
+
+
+def _mended(api: Api, suite: str) -> Iterator[Seen]:
+    """Where there is anything to tell."""
+    with contextlib.suppress(StormdrillError):
+        if told := mended.look(api, suite, Until(LIMIT_S)):
+            more = f"; {len(told) - 1} more, which stormdrill sweep --target kubernetes names" if told[1:] else ""
+            yield Seen("mended", "ok", f"{told[0]}{more}")
 
 
 def _asked(api: Api, path: str) -> Answer | str:

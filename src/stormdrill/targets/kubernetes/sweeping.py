@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from stormdrill.cluster import naming, recovering
+from stormdrill.cluster import mended, naming, recovering
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.asking import Until, read, text, under
 from stormdrill.cluster.exec import Exec
@@ -72,22 +72,30 @@ def sweep(api: Api, suite: str, run: str = "", *, dry_run: bool = False) -> tupl
     for held in _held(api, suite, run):
         things = list(_things(held, suite))
         if not dry_run and held.owner != LIVING:
-            outcome = _removed(api, suite, held.book)
-            things = [replace(thing, outcome=outcome or DONE[thing.kind]) for thing in things]
+            outcome, said = _removed(api, suite, held.book)
+            things = [replace(thing, outcome=outcome or DONE[thing.kind] + said) for thing in things]
         found += things
     return tuple(found)
 
 
-def _removed(api: Api, suite: str, book: Book) -> str:
-    """What has kept it from being removed; empty when nothing has."""
+def before(api: Api, suite: str, run: str = "") -> tuple[str, ...]:
+    """Which runs were mended lately, by whom and when, of all or of one: their ledgers are gone."""
+    try:
+        return tuple(f"mended: {one}" for one in mended.look(api, suite, Until(LIMIT_S)) if run in ("", one.run))
+    except StormdrillError as error:
+        return (f"not looked at: who has mended what lately: {error}",)
+
+
+def _removed(api: Api, suite: str, book: Book) -> tuple[str, str]:
+    """What has kept it from being removed; empty when nothing has. And what else is to be said."""
     try:
         account = recovering.mend(api, book.run, suite, runs=Exec(api))
         if account.left:
-            return f"left: not known to be reverted: {', '.join(account.left)}"
-        recovering.forget(api, book.run, suite)
+            return f"left: not known to be reverted: {', '.join(account.left)}", ""
+        said = recovering.forget(api, book.run, suite, "sweep")
     except StormdrillError as error:
-        return f"left: {named(api.name)}: {error}"
-    return ""
+        return f"left: {named(api.name)}: {error}", ""
+    return "", f"; {said}" if said else ""
 
 
 def _things(held: _Held, suite: str) -> Iterator[Thing]:

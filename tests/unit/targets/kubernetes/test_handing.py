@@ -9,12 +9,14 @@ from typing import cast
 import pytest
 
 from fake_cluster import FakeCluster
+from stormdrill.cluster import mended, naming
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.ledger import CLOSED, Armed, Ended, Ledger
 from stormdrill.model.undo import KubeDelete
 from stormdrill.targets.kubernetes.clusters import LiveClusters
 from stormdrill.targets.kubernetes.handing import NO_LEDGER, ClusterHands
+from stormdrill.targets.kubernetes.sweeping import sweep
 
 RUN, SUITE = "r1", "stormdrill"
 WORD = KubeDelete("", "/api/v1/namespaces/shop/configmaps/ours", RUN)
@@ -30,23 +32,42 @@ def cluster() -> Iterator[FakeCluster]:
 
 def hands(cluster: FakeCluster) -> ClusterHands:
     api = Api(cluster.admin)
-    known = SimpleNamespace(run=RUN, names=("",), spec=SimpleNamespace(suite=SUITE), api=lambda _: api)
+    known = SimpleNamespace(run=RUN, system="shop", names=("",), spec=SimpleNamespace(suite=SUITE), api=lambda _: api)
     return ClusterHands(cast(LiveClusters, known))
 
 
-def test_what_the_ledger_says_is_told_with_who_and_when(cluster: FakeCluster) -> None:
+def mended_by_the_watchdog(cluster: FakeCluster) -> Api:
     ledger = Ledger(Api(cluster.admin), SUITE, RUN)
-    ledger.create({"run": RUN, "system": "shop"}, "shop")
+    ledger.create({"run": RUN, "system": "shop", "lease": naming.lease("shop")}, "shop")
     ledger.arm([Armed("quota/shop", (WORD,), 10.0)])
     ledger.end(
         [Ended("quota/shop", Undone("done", "ours is gone", "the API server"), "watchdog", "2026-11-22T15:14:46Z")]
     )
     ledger.turn(CLOSED, "over")
+    return ledger.api
+
+
+def test_what_the_ledger_says_is_told_with_who_and_when(cluster: FakeCluster) -> None:
+    mended_by_the_watchdog(cluster)
     (told,) = hands(cluster).undo("quota/shop", [WORD])
     assert told == ("done", "by the watchdog at 2026-11-22T15:14:46Z: ours is gone", "the API server", told.at)
     assert told.at == "2026-11-22T15:14:46Z"
 
 
-def test_where_the_ledger_was_swept_it_is_said_that_nobody_knows(cluster: FakeCluster) -> None:
+def test_where_the_ledger_was_swept_its_lease_tells_who_and_when(cluster: FakeCluster) -> None:
+    sweep(mended_by_the_watchdog(cluster), SUITE)
     (told,) = hands(cluster).undo("quota/shop", [WORD])
-    assert told == ("superseded", f"{NO_LEDGER}: {WORD.path} is not there", "the API server", "")
+    assert told.word == "superseded"
+    assert told.detail.startswith(f"run {RUN} (over): quota/shop: done by the watchdog at 2026-11-22T15:14:46Z; ")
+    assert f"its ledger was removed by {mended.here('sweep')} at " in told.detail
+    assert told.detail.endswith(f": {WORD.path} is not there")
+
+
+@pytest.mark.parametrize("trouble", ["", "403"])
+def test_where_the_lease_tells_nothing_it_is_said_that_nobody_knows(cluster: FakeCluster, trouble: str) -> None:
+    if trouble:
+        cluster.trouble(("GET", "leases"), trouble)
+    (told,) = hands(cluster).undo("quota/shop", [WORD])
+    assert (told.word, told.seen) == ("superseded", "the API server")
+    assert told.detail.startswith(f"{NO_LEDGER}: ")
+    assert told.detail.endswith(f"{WORD.path} is not there")
