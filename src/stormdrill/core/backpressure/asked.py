@@ -153,6 +153,8 @@ class Recovery(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Breaker(Asks, frozen=True, kw_only=True, forbid_unknown_fields=True):
     opens: Span = "5s"
     """After the dependency failed."""
+    of: Annotated[str, Meta(description="The dependency that is meant, by a label's value; empty: what was hit.")] = ""
+    """Whose breakers are judged: a value of their labels. Empty: those that are named after what was hit."""
     closes: Span = "10s"
     """After it is back."""
     probes: Rate = "2/s"

@@ -37,7 +37,8 @@ FEWEST = 100
 
 
 class Outage(Struct, frozen=True):
-    """From the first inject call to the last verified revert."""
+    """From the first inject call to the last verified revert. A Service that is led through a proxy of ours is as it
+    was until that proxy stands: there from the end of the call."""
 
     start_ms: float
     end_ms: float
@@ -55,7 +56,19 @@ def outage_of(case: Case) -> Outage | None:
     planned = {item.id for item in case.plan.injections}
     seqs = [r.seq for r, e in all_of(case.events, ev.InjectStarted) if e.injection in planned]
     seqs += [r.seq for r, e in all_of(case.events, ev.RevertVerified) if e.injection in planned]
-    return Outage(min(start for start, _ in windows), max(end for _, end in windows), whole.end_ms, tuple(seqs))
+    start_ms = min(start for item in case.plan.injections for start in _began_ms(case, item))
+    return Outage(start_ms, max(end for _, end in windows), whole.end_ms, tuple(seqs))
+
+
+def _began_ms(case: Case, injection: Injection) -> list[float]:
+    """When it could first be met; empty where it wasn't injected."""
+    called = [start for start, _ in case.in_force([injection])]
+    if not isinstance(injection.how, Toxic) or not injection.how.service:
+        return called
+    done = [
+        r.mono_ms for r, e in all_of(case.events, ev.Injected) if e.injection == injection.id and e.outcome == "done"
+    ]
+    return done[:1] or called
 
 
 def judge(case: Case, asked: Breaker) -> CheckVerdict:
@@ -70,12 +83,21 @@ def judge(case: Case, asked: Breaker) -> CheckVerdict:
     if not breakers:
         answers.append(unknown(f"no breaker told its state ({pressure.breaker or 'no metric'} was never read)"))
         return conclude(case, WORD, answers, spans)
-    concerned, named = _concerned(case, breakers)
+    meant, named = _concerned(case, breakers, asked.of)
+    if not meant:
+        answers.append(
+            unknown(f"{asked.of} was not hit, or no breaker has it in its labels; of: one of {_known(breakers)}")
+        )
+    # who is taken away has no breaker meanwhile, and a new one afterwards that knows nothing of the fault
+    concerned = [one for one in meant if not case.halted(one.instance)]
+    if meant and not concerned:
+        gone = ", ".join(dict.fromkeys(one.instance for one in meant))
+        answers.append(unknown(f"{gone} was hit as well, and nobody else told of a breaker for what was"))
     opened = [one for one in concerned if _opened_ms(one, outage) is not None]
     # without a name in its labels nobody knows which breaker the fault is for: one must open, others may
     for one in concerned if named else opened:
         answers.append(_opens(case, one, outage, asked))
-    if not named and not opened:
+    if concerned and not named and not opened:
         answers.append(_none_opened(case, concerned, outage, asked))
     for one in opened:
         answers.append(_held(case, one))
@@ -101,9 +123,10 @@ def _praise(answers: Sequence[Answer], opened: int) -> str:
     return f"{plural(opened, 'breaker')} {', '.join(text for text in said if text)}"
 
 
-def _concerned(case: Case, breakers: Sequence[Series]) -> tuple[list[Series], bool]:
+def _concerned(case: Case, breakers: Sequence[Series], of: str) -> tuple[list[Series], bool]:
     """Those whose labels name what was hit (its instance, its service, a hop to it), else those that have a label of
-    its own such as its region, and True; all, and False, where there are none."""
+    its own such as its region, and True; all, and False, where there are none. With `of` those that it names, if that
+    was hit."""
     hit = {name for item in case.plan.injections for name in who(item)}
     names, pairs = set(hit), set()
     for item in case.plan.system.instances:
@@ -112,9 +135,36 @@ def _concerned(case: Case, breakers: Sequence[Series]) -> tuple[list[Series], bo
             pairs |= set(item.labels.items())
     for injection in case.plan.injections:
         names |= set(injection.how.hops) if isinstance(injection.how, Toxic) else set()
+    if of:
+        return [one for one in breakers if of in names and of in one.labels.values()], True
     found = [one for one in breakers if names & set(one.labels.values())]
     found = found or [one for one in breakers if pairs & set(one.labels.items())]
     return (found, True) if found else (list(breakers), False)
+
+
+def _known(breakers: Sequence[Series]) -> str:
+    return (
+        ", ".join(dict.fromkeys(value for one in breakers for value in one.labels.values()))
+        or "none: they have no labels"
+    )
+
+
+def _back(case: Case, series: Series, outage: Outage) -> tuple[str, float] | None:
+    """Whom it leads to, and when the last of them answered again while the fault went on: what was on a lost node a
+    cluster starts on another one."""
+    hit = {name for item in case.plan.injections for name in who(item)}
+    meant = set(series.labels.values())
+    mine = [one.name for one in case.plan.system.instances if one.name in hit and {one.name, one.service} & meant]
+    back_ms = []
+    for name in mine:
+        moved = [r.mono_ms for r, e in all_of(case.events, ev.PodBound) if e.instance == name and e.instead_of]
+        moved = [at_ms for at_ms in moved if outage.start_ms <= at_ms < outage.end_ms]
+        told = [r.mono_ms for r, e in all_of(case.events, ev.Reading) if e.instance == name and e.value is not None]
+        told = [at_ms for at_ms in told if moved and moved[-1] <= at_ms < outage.end_ms]
+        if not told:
+            return None
+        back_ms.append(min(told))
+    return (", ".join(mine), max(back_ms)) if mine else None
 
 
 def _opened_ms(series: Series, outage: Outage) -> int | None:
@@ -193,7 +243,8 @@ def _lets_nothing_through(injection: Injection) -> bool:
 
 def _none_opened(case: Case, breakers: Sequence[Series], outage: Outage, asked: Breaker) -> Answer:
     within_s = parse_duration(asked.opens)
-    end_ms = min(outage.end_ms, outage.end_of_watch_ms)
+    back = [found for one in breakers if (found := _back(case, one, outage)) is not None]
+    end_ms = min(outage.end_ms, outage.end_of_watch_ms, *(at_ms for _, at_ms in back))
     lasted_s = (end_ms - outage.start_ms) / 1000
     names = ", ".join(one.name for one in breakers)
     subject = (
@@ -208,7 +259,8 @@ def _none_opened(case: Case, breakers: Sequence[Series], outage: Outage, asked: 
         return unknown(f"{text}; {quiet[0]}", shown, outage.events)
     slowest_s = max(one.every_ms for one in breakers) / 1000
     if lasted_s <= within_s + slowest_s:
-        return unknown(f"{text}; the fault has to last longer than that to tell", shown, outage.events)
+        why = f"{back[0][0]} was back elsewhere" if back else "the fault has to last longer than that to tell"
+        return unknown(f"{text}; {why}", shown, outage.events)
     return Answer("FAIL", text, shown, outage.events)
 
 
