@@ -22,7 +22,7 @@ DEVICES = ("gpu0", "gpu1")
 CALLS_FEED = ("gateway", "cpu", "gpu")
 DRAIN_S = 2
 """Between leaving the endpoints and the end: callers that still know the address are served."""
-CONNECTION_AGE_S = 2
+CONNECTION_AGE_S = 1
 """A Service that leads somewhere else reaches new connections only: none is kept for longer."""
 KEPT_AT = "/var/lib/stormdrill-platform"
 
