@@ -305,7 +305,11 @@ def test_a_sweep_leaves_a_living_run_alone_and_mends_one_that_nobody_on_this_mac
     assert swept.returncode == 0, swept.stdout + swept.stderr
     assert at.causes() == []
     assert at.left_behind() == []
-    assert things(at.repository.command("sweep", "--target", "kubernetes", "--json")) == set()
+    again = at.repository.command("sweep", "--target", "kubernetes", "--json")
+    assert things(again) == set()
+    (told,) = [note for note in json.loads(again.stdout)["notes"] if note.startswith("mended: ")]
+    assert told.startswith(f"mended: run {at.run_dir.name} (")
+    assert "its ledger was removed by sweep on " in told
 
 
 def test_doctor_says_what_a_cluster_offers_and_who_holds_it(at: Shop) -> None:
