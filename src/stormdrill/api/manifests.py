@@ -63,7 +63,9 @@ def _check(layout: Layout) -> None:
         if not LABEL.fullmatch(name)
     ]
     if not LABEL_KEY.fullmatch(layout.region_label):
-        problems.append(f"--region-label {layout.region_label}: no label's key; write for instance stormdrill.dev/region")
+        problems.append(
+            f"--region-label {layout.region_label}: no label's key; write for instance stormdrill.dev/region"
+        )
     problems += [
         f"--queue-node {name}={node}: there is no region {name}; regions: {', '.join(layout.regions)}"
         for name, node in layout.queue_nodes.items()
