@@ -1,5 +1,5 @@
-"""Runs of systems with a namespace in common that begin at the same instant, in any order of their requests: never do
-two of them drill it, and one of them does."""
+"""Runs that begin at the same instant on one system, or on systems with a namespace in common, in any order of their
+requests: never do two of them drill it, and one of them does."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ MOST_STEPS = 4000
 
 @dataclass
 class Start:
-    """Some runs that begin together, each of a system of its own name."""
+    """Some runs that begin together."""
 
     cluster: FakeCluster
     runs: tuple[str, ...]
     fair: bool
     """Nobody stands still while time passes."""
+    system: str = ""
+    """Of all; empty: each has one of a name of its own."""
     stage: Stage = field(default_factory=Stage)
     holding: set[str] = field(default_factory=set)
     began: list[str] = field(default_factory=list)
@@ -69,7 +71,9 @@ class Start:
 
     def _run(self, run: str) -> None:
         api = StagedApi(self.cluster.admin, self.stage)
-        hold = Hold(api, run, f"system-{run}", rig.IMAGE, lease_s=60.0, drills=(rig.PLATFORM,), ready_s=20.0)
+        hold = Hold(
+            api, run, self.system or f"system-{run}", rig.IMAGE, lease_s=60.0, drills=(rig.PLATFORM,), ready_s=20.0
+        )
         try:
             hold.open()
         except (Refused, Unreachable) as error:
@@ -100,10 +104,10 @@ def all_written_first(begun: Start, turns: list[Actor]) -> Actor:
     return next(actor for actor in turns if actor.name not in waits)
 
 
-def start(runs: tuple[str, ...], choose: Choose, *, fair: bool = True) -> Start:
+def start(runs: tuple[str, ...], choose: Choose, *, fair: bool = True, system: str = "") -> Start:
     with FakeCluster(world=False) as cluster:
         rig.small_world(cluster)
-        begun = Start(cluster, runs, fair)
+        begun = Start(cluster, runs, fair, system)
         begun.go(choose)
         assert not (fair and begun.ledgers()), "somebody has left its ledger"
     return begun
@@ -118,12 +122,20 @@ def test_of_runs_that_see_each_other_begin_the_first_by_rank_goes_on(runs: tuple
         assert said.endswith("it is only just beginning: where it is refused, too, try again")
 
 
+@pytest.mark.parametrize("system", ["", "platform"], ids=["a namespace in common", "one system"])
 @pytest.mark.parametrize("fair", [True, False], ids=["nobody stands still", "anybody may"])
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), three=st.booleans())
-def test_in_any_order_of_requests_one_begins_and_never_two(data: st.DataObject, three: bool, fair: bool) -> None:
-    """Where one stands still for long, so that the other gives up waiting, both may be refused."""
+def test_in_any_order_of_requests_one_begins_and_never_two(
+    data: st.DataObject, three: bool, fair: bool, system: str
+) -> None:
+    """On one system the Lease decides. Where one stands still for long, so that the other gives up waiting, both may be
+    refused."""
     runs = ("r1", "r2", "r3") if three else ("r1", "r2")
-    begun = start(runs, lambda _, turns: turns[data.draw(st.integers(0, len(turns) - 1))], fair=fair)
+
+    def choose(_: Start, turns: list[Actor]) -> Actor:
+        return turns[data.draw(st.integers(0, len(turns) - 1))]
+
+    begun = start(runs, choose, fair=fair, system=system)
     assert not begun.wrong
     assert begun.began or not fair, begun.refused
