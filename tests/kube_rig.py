@@ -338,6 +338,8 @@ class Rig:
     """Why nothing may be changed any more."""
     asks: Api | None = None
     """As whom it asks, where that isn't the administrator."""
+    reverted: set[str] = field(default_factory=set)
+    """Injections for which nothing is done any more."""
     words: dict[str, tuple[KubePatch | KubeDelete | KubeEndExec, ...]] = field(default_factory=dict)
     mechanisms: dict[str, Changing] = field(init=False)
 
@@ -388,6 +390,9 @@ class Rig:
         self.check(injection)
         yield
 
+    def over_for(self, injection: str) -> str:
+        return self.over or ("its revert has begun" if injection in self.reverted else "")
+
     def anchor(self, namespace: str) -> None:
         """What a run owns its creations by in a namespace."""
         metadata = {"name": naming.ledger(self.run), "namespace": namespace, "labels": {naming.LABEL: self.run}}
@@ -408,6 +413,7 @@ class Rig:
         self.mechanisms[one.mechanism].apply(one)
 
     def revert(self, one: Injection) -> list[Undone]:
+        self.reverted.add(one.id)
         api = self.api("")
         return [undo(api, word, Exec(api)) for word in self.words[one.id]]
 
@@ -427,6 +433,7 @@ class Rig:
 
     def end(self) -> None:
         """Nothing is left in place, however a test ended."""
+        self.reverted.update(self.words)
         left = [
             f"{word.path}: {undone.detail}"
             for words in self.words.values()

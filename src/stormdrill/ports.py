@@ -48,6 +48,8 @@ class Effect(Struct, frozen=True):
     """When the witness saw it, where that was before this look; monotonic."""
     readings: tuple[tuple[str, dict[str, str], float], ...] = ()
     """What it measured by looking: name, labels, value. Written down as readings of the instance."""
+    came_to: str = ""
+    """What it had come to, once it is gone, where that may be less than was asked for; as a sentence."""
 
 
 class Mechanism(Protocol):
@@ -56,11 +58,9 @@ class Mechanism(Protocol):
     @property
     def permission(self) -> str:
         """What it takes to be allowed this here, in people's words."""
-        ...
 
     def refusal(self, injection: Injection) -> str:
         """Why this can't be done here, and what would help; empty when it can. Pure but for looking at the machine."""
-        ...
 
     def undo(self, injection: Injection) -> tuple[Undo, ...]:
         """Bound to what is really there now. Nothing is harmed yet."""

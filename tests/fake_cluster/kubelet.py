@@ -69,6 +69,10 @@ class Kubelet:
         self.first_ones = False
         """Whether a container's process is the first one of its namespace, as on real nodes unless the Pod shares one:
         then a SIGTERM that it doesn't catch is dropped. Off by default: every `sleep` would take its whole grace."""
+        self.starts_s = 0.0
+        """How long a Pod takes until it runs, as where there is an image to pull and a sandbox to make."""
+        self._begun_s: dict[str, float] = {}
+        """uid → when a Pod was seen first."""
         self._stale: dict[str, list[Obj]] = {}
         """uid → volumes whose ConfigMap or Secret changed."""
         self._gone: list[str] = []
@@ -109,6 +113,8 @@ class Kubelet:
             return self._end(pod, run)
         if run is None and (ended(pod) or self.ended):
             return None
+        if run is None and (left_s := self._starting_s(pod)) > 0:
+            return left_s
         if run is None and not self._is_local(pod):
             self._simulate(pod)
             self._simulate_beside(pod)
@@ -123,6 +129,13 @@ class Kubelet:
         again_s = self._run(run)
         self._tell(run)
         return again_s
+
+    def _starting_s(self, pod: Obj) -> float:
+        """How long it is still on its way; one that runs by now is not."""
+        if not self.starts_s or pod["status"].get("phase") != "Pending":
+            return 0.0
+        now_s = time.monotonic()
+        return self._begun_s.setdefault(pod["metadata"]["uid"], now_s) + self.starts_s - now_s
 
     def _is_local(self, pod: Obj) -> bool:
         return any(one.get("image") in self.images for one in pod["spec"]["containers"])

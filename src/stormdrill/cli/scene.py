@@ -265,7 +265,9 @@ class Scene:
         slowest = figures.milliseconds(max(one.after_ms for one in seen))
         whose = f"{armed.fault}: " if self._many else ""
         by = " and ".join(dict.fromkeys(one.witness for one in seen))
-        return [Line("", telling.undone(armed.mechanism), f"{whose}gone after {slowest}, seen by {by}")]
+        came = dict.fromkeys(one.came_to for one in seen if one.came_to)
+        gone = Line("", telling.undone(armed.mechanism), f"{whose}gone after {slowest}, seen by {by}")
+        return [gone, *(Line("", "", text) for text in came)]
 
     def _fresh(self, injection: str, told: set[str], seen: Mapping[str, object], partly: bool) -> set[str]:
         """The injections of one fault by one mechanism that can be told of in one line; empty while one is missing,

@@ -93,7 +93,9 @@ class Hold:
     _written: set[str] = field(default_factory=set)
     """Injections that are known to stand in the ledger."""
     _never: set[tuple[str, InCluster]] = field(default_factory=set)
-    """Changes that certainly were not made: what is there in spite of that is somebody else's."""
+    """Changes that certainly were not made when that was tried: what is there in spite of that is somebody else's."""
+    _made: set[tuple[str, InCluster]] = field(default_factory=set)
+    """Changes that were made, or may have been, by any of the attempts: they are undone whatever the others say."""
     _met: Met = field(default_factory=Met)
     _unwritten: int = 0
     """How often what became of an injection could not be written down: an outage is told once."""
@@ -173,13 +175,16 @@ class Hold:
         if entry is None or injection not in self._written or change.undo not in entry.undos:
             raise NotApplied(f"{change.undo.path}: its undo was not written down for {injection}: nothing was changed")
         until = Until(max(changing.LIMIT_S, self.lease_s))
+        what, tells = (injection, change.undo), self._made
         with self._counted(injection):
-            self._never.discard((injection, change.undo))
+            self._never.discard(what)
             try:
                 changing.apply(self.api, change, self.run, injection, lambda: self._may(injection), until, self._others)
             except NotApplied:
-                self._never.add((injection, change.undo))
+                tells = self._never
                 raise
+            finally:
+                tells.add(what)
 
     def dry_run(self, injection: str, change: Change) -> None:
         """Raises Refused, Unreachable."""
@@ -196,6 +201,15 @@ class Hold:
         with self._counted(injection):
             self._may(injection)
             yield
+
+    def over_for(self, injection: str) -> str:
+        """Why nothing will be done for this injection any more: its revert has begun, its time is over, or the run must
+        end. As far as is known here; empty while it may be."""
+        try:
+            self._in_time(injection)
+        except Unreachable as error:
+            return str(error)
+        return self.trouble()
 
     def revert(self, injection: str) -> Undone:
         """Carry its undos out, also where it was never applied. Never raises."""
@@ -278,7 +292,7 @@ class Hold:
             self._vigil.stop()
 
     def _undo(self, entry: Armed, *, fence: bool = True) -> Undone:
-        made = [word for word in entry.undos if (entry.injection, word) not in self._never]
+        made = [word for word in entry.undos if (entry.injection, word) not in self._never - self._made]
         if entry.undos and not made:
             return Undone(SUPERSEDED, "it was never made")
         each = [undo(self.api, word, self.runs, fence=fence) for word in made]
@@ -358,7 +372,7 @@ class Hold:
     def _note(self, ended: Ended) -> None:
         try:
             self._ledger.end([ended], Until(NOTE_S))
-        except Unreachable as error:
+        except StormdrillError as error:
             self._unwritten += 1
             if self._unwritten == 1:
                 self.tell(f"{ended.injection}: what became of it could not be written into the ledger: {error}")

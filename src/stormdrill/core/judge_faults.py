@@ -163,6 +163,8 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         details.append(f"it is not gone: {looks[-1][1].witness} saw {looks[-1][1].detail}")
     if started and effects and gone:
         details.append(f"{effects[0][1].witness} saw {effects[0][1].detail}, then {looks[-1][1].detail}")
+    if looks and looks[-1][1].came_to:
+        details.append(looks[-1][1].came_to)
     hands = [hand for hand in case.hands if hand.injection.id == injection.id]
     details += [f"{hand.sentence} ({hand.detail})" for hand in hands]
     fed = [item for item in case.endings if item[1].out_of_memory and _feeds(case, injection, *item)]

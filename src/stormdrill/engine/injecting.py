@@ -57,7 +57,7 @@ class Injecting:
         since_ms = self.state(name).revert_ms or seen_ms
         if effect.gone or last:
             after_ms = round(seen_ms - since_ms, 3)
-            event = ev.RevertVerified(name, effect.gone, effect.witness, effect.detail, after_ms)
+            event = ev.RevertVerified(name, effect.gone, effect.witness, effect.detail, after_ms, effect.came_to)
             self.keeper.record(event, seen_ms)
         else:
             time.sleep(0.002)

@@ -284,6 +284,8 @@ class RevertVerified(Event):
     detail: str
     after_ms: float
     """Since the revert started."""
+    came_to: str = ""
+    """What the fault had come to by then, where that may be less than was asked for: who stayed on a node."""
 
 
 # --- seeing ----------------------------------------------------------------------------------------------

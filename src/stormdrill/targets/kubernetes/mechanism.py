@@ -15,6 +15,7 @@ from stormdrill.cluster.api import Answer, Api, Lost
 from stormdrill.cluster.asking import Until, patient, read
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.changing import dry_run
+from stormdrill.cluster.owning import is_ours, traces
 from stormdrill.cluster.strangers import Others
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.permission import Need, to_stream
@@ -49,6 +50,10 @@ class Applies(Protocol):
 
     def step(self, injection: str) -> AbstractContextManager[None]:
         """Around one request that is no change of an object (eviction): asks the same, and a revert waits for it."""
+        ...
+
+    def over_for(self, injection: str) -> str:
+        """Why nothing will be done for it any more, as far as is known here; asks nobody. Empty while it may be."""
         ...
 
 
@@ -163,10 +168,15 @@ class Changing:
         """Called when it was armed: the time to remember who is there, for `look`."""
 
     def after(self, injection: Injection) -> None:
-        """What follows the changes and has no undo: evictions. Bounded; called once, after they were applied."""
+        """What follows the changes and has no undo: evictions. Bounded; called once, after they were applied. What goes
+        on behind it ends by itself, once the hold says that it is over for this injection."""
 
     def lingers(self, injection: Injection) -> str:
         """What of the harm is still there once the changes are undone, and has to go too: pods of a bad release."""
+        return ""
+
+    def came_to(self, injection: Injection) -> str:
+        """What it came to, for the record, once it is seen to be gone. Reads only."""
         return ""
 
     def refusal(self, injection: Injection) -> str:
@@ -235,7 +245,8 @@ class Changing:
             return self.look(injection, left)
         if lingering := self.lingers(injection):
             return Effect(False, False, API_SERVER, lingering)
-        return Effect(False, True, API_SERVER, left.said or "nothing of it is left")
+        said = left.said or "nothing of it is left"
+        return Effect(False, True, API_SERVER, said, came_to=self.came_to(injection))
 
     def in_force(self, injection: Injection) -> Left:
         """What is seen of the changes now: markers and elements on the objects themselves. Raises Unreachable."""
@@ -248,7 +259,7 @@ class Changing:
                 left.absent.append(named)
             elif isinstance(undo, KubePatch):
                 _look_at(left, named, undo, found)
-            elif texts(at(found, "metadata", "labels")).get(naming.LABEL) == undo.run:
+            elif is_ours(found, undo.run) or traces(found, undo.run):
                 left.marked.append(named)
             else:
                 left.others.append(named)

@@ -23,5 +23,7 @@ def fake(kube: Kube) -> FakeCluster:
 
 
 @pytest.fixture
-def rig(kube: Kube) -> Rig:
-    return Rig(kube)
+def rig(kube: Kube) -> Iterator[Rig]:
+    made = Rig(kube)
+    yield made
+    made.reverted.update(made.words)  # whatever goes on behind a call ends

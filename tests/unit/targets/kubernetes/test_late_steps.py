@@ -168,16 +168,27 @@ def test_after_its_time_nobody_more_is_evicted(cluster: FakeCluster, held: tuple
     assert evicted(cluster) == 3
 
 
-def test_within_a_round_too_its_limit_is_looked_at(cluster: FakeCluster, held: tuple[Watched, Hold]) -> None:
+@pytest.mark.parametrize("how", ["revert", "abort", "expiry"])
+def test_what_goes_on_behind_the_call_ends_with_the_injection(
+    how: str, cluster: FakeCluster, held: tuple[Watched, Hold]
+) -> None:
+    """However long the server wants it to wait, and although budgets may allow the next eviction by then."""
     api, hold = held
+    cluster.trouble(("POST", "/eviction"), "429", times=1000)
     losing = armed(api, hold)
-
-    def pass_(count: int) -> None:
-        losing.until_s[ONE.id] = 0.0
-
-    api.on = pass_
     losing.apply(ONE)
-    assert evicted(cluster) == 1
+    thread = losing._evicting[ONE.id].thread
+    assert thread is not None
+    if how == "revert":
+        assert hold.revert(ONE.id).word == "done"
+    elif how == "abort":
+        hold.abandon("stopped")
+    else:
+        hold._expires_s[ONE.id] = 0.0
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert len(losing._evicting[ONE.id].stay) >= len(NAMES)
+    assert hold.over_for(ONE.id)
 
 
 def leaking(kube: Kube) -> tuple[Rig, PressingPods, Hold]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from stormdrill.cluster.api import Answer
 from stormdrill.cluster.changes import Change
@@ -30,40 +29,16 @@ from stormdrill.targets.kubernetes.mechanism import (
     text,
     texts,
 )
+from stormdrill.targets.kubernetes.mechanisms.evicting import Evicting, Pod, Told
 from stormdrill.targets.kubernetes.several import several
 
 TAINT = PREFIX + "lost"
 CORDONED = "node.kubernetes.io/unschedulable"
 """The taint that the node controller adds to a cordoned node in a change of its own, and takes away by itself."""
-EVICT_AGAIN_S = 0.25
-"""Between two rounds of evictions, unless the answer says how long to wait."""
 ASKED_ONCE_S = 5.0
 """For so long the needs of a plan's many nodes rest on one question, which namespaces opted in."""
 NAMED = 3
 """So many pods are named in a sentence."""
-
-
-class Pod(NamedTuple):
-    """One that was on a node when it was taken."""
-
-    namespace: str
-    name: str
-    uid: str
-    ready: bool
-    meant: bool
-    """Whether its namespace lets itself be drilled."""
-    leaves: bool
-    """Whether it goes from the node sooner or later."""
-    goes: bool
-    """At once. A mirror of a static pod never does, nor does one that tolerates the taint; where pods are ended one by
-    one, one of a DaemonSet, which would make it anew there."""
-
-    @property
-    def path(self) -> str:
-        return f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 class LosingNodes(Changing):
@@ -76,7 +51,7 @@ class LosingNodes(Changing):
     def __init__(self, clusters: Clusters) -> None:
         super().__init__(clusters)
         self._there: dict[str, tuple[Pod, ...]] = {}
-        self._stayed: dict[str, dict[str, str]] = {}
+        self._evicting: dict[str, Evicting] = {}
         self._asked: dict[str, tuple[float, frozenset[str]]] = {}
 
     def changes(self, injection: Injection) -> tuple[Change, ...]:
@@ -111,7 +86,8 @@ class LosingNodes(Changing):
             return (f"the taint on {who} ends pods at once, past their disruption budgets",)
         if how.empties == "delete":
             return (f"pods on {who} are deleted without grace, past their disruption budgets",)
-        return (f"pods on {who} are evicted within their disruption budgets: those that a budget keeps stay there",)
+        kept = "who is kept by a budget is asked again until the revert, and the record says who stayed"
+        return (f"pods on {who} are evicted within their disruption budgets: {kept}",)
 
     def bound(self, injection: Injection) -> None:
         """Whoever came since the plan has to be asked too."""
@@ -120,40 +96,32 @@ class LosingNodes(Changing):
             said = f"{several(strangers, NAMED)} would go too, and their namespaces didn't opt in"
             raise Unreachable(f"{', '.join(_how(injection).nodes)}: {said}: nothing was changed")
         self._there[injection.id] = there
-        self._stayed[injection.id] = {}
 
     def after(self, injection: Injection) -> None:
-        if _how(injection).empties == "taint":
+        """Each pod is asked once; whoever stays goes on being asked until the revert, behind this call."""
+        how = _how(injection)
+        if how.empties == "taint":
             return
-        stayed = self._stayed[injection.id]
-        waiting = [pod for pod in self._pods(_how(injection)) if pod.goes]
-        while waiting:
-            wait_s, later = EVICT_AGAIN_S, []
-            for pod in waiting:
-                if time.monotonic() >= self.until_s[injection.id]:
-                    return
-                # asked before each: no version of an object keeps a late eviction off
-                with self.clusters.hold(_how(injection).cluster).step(injection.id):
-                    told, again_s = self._end(_how(injection), pod)
-                if told:
-                    stayed[str(pod)] = told
-                else:
-                    stayed.pop(str(pod), None)
-                if again_s is not None:
-                    later.append(pod)
-                    wait_s = max(wait_s, again_s)
-            waiting = later
-            if waiting:
-                if time.monotonic() + wait_s >= self.until_s[injection.id] or self._undone(injection):
-                    return
-                time.sleep(wait_s)
+        hold = self.clusters.hold(how.cluster)
+
+        def ask(pod: Pod) -> Told:
+            with hold.step(injection.id):  # before each: no version of an object keeps a late eviction off
+                return self._end(how, pod)
+
+        def over() -> str:
+            return hold.over_for(injection.id)
+
+        going = [pod for pod in self._pods(how) if pod.goes]
+        evicting = Evicting(going, ask, over, lambda: self._taken_back(injection), injection.for_s)
+        self._evicting[injection.id] = evicting
+        evicting.begin(self.until_s[injection.id])
 
     def dry_run(self, injection: Injection) -> tuple[str, ...]:
         refused = super().dry_run(injection)
         how = _how(injection)
         if how.empties == "taint":
             return refused
-        told = {str(pod): self._end(how, pod, dry=True)[0] for pod in self._pods(how) if pod.goes}
+        told = {str(pod): self._end(how, pod, dry=True).why for pod in self._pods(how) if pod.goes}
         return (*refused, *(f"{name} would stay: {why}" for name, why in told.items() if why))
 
     def look(self, injection: Injection, left: Left) -> Effect:
@@ -164,12 +132,32 @@ class LosingNodes(Changing):
         now = {uid: pod for name in how.nodes for uid, pod in self._on(how.cluster, name)}
         well = [pod for pod in going if _well(pod, now.get(pod.uid))]
         bit = len(well) < len(going) if how.empties == "evict" else not well
-        stayed = self._stayed.get(injection.id, {})
-        still = [f"{pod} is still there" + (f" ({stayed[str(pod)]})" if str(pod) in stayed else "") for pod in well]
+        still = [f"{pod} is still there{self._why(injection, pod)}" for pod in well]
         told = f"{len(going) - len(well)} of {len(going)} pods that were on {', '.join(how.nodes)} are gone or going"
         if still:
             told = f"{told}; {several(still, NAMED, '; ')}"
         return Effect(bit, False, f"{API_SERVER}, of the pods", told)
+
+    def came_to(self, injection: Injection) -> str:
+        """How many stayed until the end: of whoever a budget kept, the fault never had what it was meant to have."""
+        going = [pod for pod in self._there.get(injection.id, ()) if pod.goes]
+        if not going or injection.id not in self.until_s:
+            return ""
+        how = _how(injection)
+        try:
+            now = {uid: pod for name in how.nodes for uid, pod in self._on(how.cluster, name)}
+        except Unreachable as error:
+            return f"how many of {len(going)} pods stayed until the end can't be seen: {error}"
+        stayed = [pod for pod in going if (there := now.get(pod.uid)) is not None and not _ends(there)]
+        said = f"{len(stayed) or 'none'} of {len(going)} pods stayed on {', '.join(how.nodes)} until the end"
+        names = [f"{pod}{self._why(injection, pod)}" for pod in stayed]
+        return f"{said}: {several(names, NAMED, '; ')}" if names else said
+
+    def _why(self, injection: Injection, pod: Pod) -> str:
+        """It is there still, as the answer to its eviction has it."""
+        evicting = self._evicting.get(injection.id)
+        why = evicting.stay.get(str(pod), "") if evicting is not None else ""
+        return f" ({why})" if why else ""
 
     def _look_at_nodes(self, how: Nodes) -> Effect:
         """Nobody was there who could go: the node controller's answer to the cordon is what can be seen."""
@@ -196,15 +184,15 @@ class LosingNodes(Changing):
         undo = KubePatch(how.cluster, _path(name), uid, self.marker(injection), tuple(elements))
         return Change(undo, why=WHY)
 
-    def _undone(self, injection: Injection) -> bool:
+    def _taken_back(self, injection: Injection) -> bool:
         """Whether somebody took the nodes back meanwhile: then nobody is ended any more."""
         try:
             return self.in_force(injection).gone
         except Unreachable:
             return False
 
-    def _end(self, how: Nodes, pod: Pod, *, dry: bool = False) -> tuple[str, float | None]:
-        """Evict or delete exactly this pod. Why it stays, and after how long it is worth another try, if ever."""
+    def _end(self, how: Nodes, pod: Pod, *, dry: bool = False) -> Told:
+        """Evict or delete exactly this pod."""
         options: Object = {"preconditions": {"uid": pod.uid}}
         query = {"dryRun": "All"} if dry else None
         if dry:
@@ -219,10 +207,10 @@ class LosingNodes(Changing):
             else:
                 answer = self.ask(how.cluster, "POST", f"{pod.path}/eviction", eviction, query=query)
         except Unreachable as error:  # done or not: to ask for it again does no more harm
-            return str(error), EVICT_AGAIN_S
+            return Told(str(error))
         # gone, or another pod by that name: the one that was there is there no more
         if answer.good or answer.status in (404, 409):
-            return "", None
+            return Told()
         return _kept(answer)
 
     def _pods(self, how: Nodes) -> Iterator[Pod]:
@@ -287,13 +275,11 @@ def _tolerates(pod: Object, *, for_ever: bool = False) -> bool:
     return False
 
 
-def _kept(answer: Answer) -> tuple[str, float | None]:
+def _kept(answer: Answer) -> Told:
     causes = objects(at(answer.read(), "details", "causes"))
     if answer.status == 429 and any(cause.get("reason") == "DisruptionBudget" for cause in causes):
-        return "its disruption budget allows no eviction now", answer.retry_after_s or EVICT_AGAIN_S
-    if answer.status == 429 or answer.status >= 500:
-        return answer.said, answer.retry_after_s or EVICT_AGAIN_S
-    return answer.said, None
+        return Told("its disruption budget allows no eviction now", answer.retry_after_s)
+    return Told(answer.said, answer.retry_after_s, ever=answer.status == 429 or answer.status >= 500)
 
 
 def _how(injection: Injection) -> Nodes:
