@@ -14,7 +14,7 @@ from stormdrill.cluster import naming
 from stormdrill.cluster.api import MERGE_PATCH, Api
 from stormdrill.errors import StormdrillError
 from stormdrill.targets.kubernetes.mechanism import OPTED_IN, Object, at, objects, texts
-from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
+from stormdrill.targets.kubernetes.mechanisms.nodes import CORDONED, TAINT
 from stormdrill.targets.kubernetes.sweeping import sweep
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ SESSION_LABEL = "stormdrill.dev/test"
 SESSION = os.environ.get("STORMDRILL_TEST_SESSION") or uuid.uuid4().hex
 RESOURCE = "stormdrill.dev/test-gpu"
 """What the tests let nodes advertise."""
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
 GONE_S = 180.0
 PROBE = ("python3", "-c", "import stormdrill.proxy, stormdrill.beside, stormdrill.cluster")
 NEVER_STARTS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
@@ -62,6 +63,12 @@ def takes_pods(node: Object) -> bool:
     return ready and not shut and at(node, "spec", "unschedulable") is not True
 
 
+def opens(node: Object) -> bool:
+    """It was given back, and whoever sees to that has not done so yet."""
+    shut = any(one.get("key") == CORDONED for one in objects(at(node, "spec", "taints")))
+    return shut and at(node, "spec", "unschedulable") is not True
+
+
 def labels_of(node: Object) -> dict[str, str]:
     return dict(texts(at(node, "metadata", "labels")))
 
@@ -88,8 +95,9 @@ def _by_name(node: Object) -> dict[str, str]:
     return {name: labels_of(node).get(name, str(at(node, "metadata", "name")))}
 
 
-def stranger(pod: Object) -> str:
-    """Why a node with this pod is not the tests' to empty; empty when it is."""
+def stranger(pod: Object, empties: str = "taint") -> str:
+    """Why a node with this pod is not the tests' to empty in this way; empty when it is. Only a taint ends pods of
+    DaemonSets."""
     namespace, name = str(at(pod, "metadata", "namespace")), str(at(pod, "metadata", "name"))
     owners = [owner.get("kind") for owner in objects(at(pod, "metadata", "ownerReferences"))]
     mirror = "kubernetes.io/config.mirror" in texts(at(pod, "metadata", "annotations")) or "Node" in owners
@@ -98,7 +106,7 @@ def stranger(pod: Object) -> str:
         return ""
     if "DaemonSet" not in owners:
         return f"{namespace}/{name} is somebody else's"
-    return "" if _stays(pod) else f"{namespace}/{name} of a DaemonSet doesn't tolerate NoExecute"
+    return "" if empties != "taint" or _stays(pod) else f"{namespace}/{name} of a DaemonSet doesn't tolerate NoExecute"
 
 
 def _stays(pod: Object) -> bool:
@@ -116,11 +124,7 @@ def _stays(pod: Object) -> bool:
 def probed(kube: Kube) -> tuple[str, bool]:
     """What the image lacks (empty: nothing), and whether a container of it begins at all."""
     namespace = kube.namespace()
-    container: Object = {
-        "name": "main", "image": kube.image, "imagePullPolicy": "IfNotPresent", "command": list(PROBE),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    }  # fmt: skip
-    spec: Object = {"restartPolicy": "Never", "nodeSelector": kube.place, "containers": [container]}
+    spec = {"restartPolicy": "Never", **kube.pod(PROBE, terminationMessagePolicy="FallbackToLogsOnError")}
     meta = {"name": "probe", "namespace": namespace}
     path = kube.make({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
     last: list[Object | None] = []
@@ -163,12 +167,13 @@ def clear(api: Api, tell: Callable[[str], None] = print) -> None:
                 sweep(api, name)
             api.call("DELETE", f"/api/v1/namespaces/{name}")
             leaving.append((api, name))
-    for kind in ("clusterroles", "clusterrolebindings"):
-        path = f"/apis/rbac.authorization.k8s.io/v1/{kind}"
-        roles = objects(api.call("GET", path, query={"labelSelector": SESSION_LABEL}).read().get("items"))
-        for one in roles:
+    for kind in ("clusterroles", "clusterrolebindings", "roles", "rolebindings"):
+        found = objects(api.call("GET", f"{RBAC}/{kind}", query={"labelSelector": SESSION_LABEL}).read().get("items"))
+        for one in found:
             if labels_of(one)[SESSION_LABEL] != SESSION:
-                api.call("DELETE", f"{path}/{at(one, 'metadata', 'name')}")
+                namespace = at(one, "metadata", "namespace")
+                where = f"/namespaces/{namespace}" if namespace else ""
+                api.call("DELETE", f"{RBAC}{where}/{kind}/{at(one, 'metadata', 'name')}")
     nodes = objects(api.call("GET", "/api/v1/nodes", query={"labelSelector": LABELLED}).read().get("items"))
     for node in nodes:
         _open_again(api, node)

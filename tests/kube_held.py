@@ -24,7 +24,7 @@ from cluster_rig import created, patch_of, scaled
 from kube_ground import SESSION, SESSION_LABEL
 from kube_rig import REAL, Kube
 from stormdrill.cluster import naming
-from stormdrill.cluster.api import MERGE_PATCH, Api
+from stormdrill.cluster.api import Api
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.rights import Right
@@ -164,7 +164,7 @@ class Held:
 
 
 def strictly(kube: Kube, documents: Sequence[Any]) -> None:
-    """By server-side apply, which refuses unknown fields."""
+    """By server-side apply, which refuses unknown fields. What stands in no namespace of the tests is removed."""
     mine = {SESSION_LABEL: SESSION}
     for one in documents:
         root = f"/apis/{one['apiVersion']}" if "/" in one["apiVersion"] else f"/api/{one['apiVersion']}"
@@ -172,9 +172,10 @@ def strictly(kube: Kube, documents: Sequence[Any]) -> None:
         where = f"/namespaces/{namespace}" if namespace else ""
         query = urlencode({"fieldManager": "stormdrill-tests", "fieldValidation": "Strict", "force": "true"})
         kube.do("PATCH", f"{root}{where}/{one['kind'].lower()}s/{name}?{query}", one, APPLY)
-        if one["kind"].startswith("ClusterRole"):
-            kube.do("PATCH", f"{root}/{one['kind'].lower()}s/{name}", {"metadata": {"labels": mine}}, MERGE_PATCH)
-            kube.cleaning.append(partial(kube.api.call, "DELETE", f"{root}/{one['kind'].lower()}s/{name}"))
+        if (namespace or name) not in kube.namespaces:
+            path = f"{root}{where}/{one['kind'].lower()}s/{name}"
+            kube.patch(path, {"metadata": {"labels": mine}})
+            kube.cleaning.append(partial(kube.api.call, "DELETE", path))
 
 
 def printed(root: Path, kubeconfig: Path, values: dict[str, object]) -> list[Any]:

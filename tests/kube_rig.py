@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -28,8 +28,9 @@ from stormdrill.cluster.api import JSON, MERGE_PATCH, Api
 from stormdrill.cluster.asking import under
 from stormdrill.cluster.changes import Change, Undone
 from stormdrill.cluster.changing import apply
+from stormdrill.cluster.confined import CONFINED, hardened
 from stormdrill.cluster.exec import Exec
-from stormdrill.cluster.undoing import undo
+from stormdrill.cluster.undoing import FAILED, undo
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import How, Toxic
 from stormdrill.model.plan import Injection
@@ -48,6 +49,9 @@ WAIT_S = 120.0 if REAL else 20.0
 ANCHOR = f"/stormdrill-{RUNS}"
 """Begins the name of what a rig's run owns its creations by: it stays until the namespace goes."""
 SLEEPS = ["sleep", "3600"]
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+UNPRIVILEGED = {name: CONFINED[name] for name in ("allowPrivilegeEscalation", "capabilities")}
+"""Of a container of the tests: all that the restricted level asks, and no more."""
 KINDS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
@@ -91,9 +95,10 @@ class Kube:
         return self.fake is None
 
     def namespace(self, *, drill: bool = True) -> str:
-        """A new one, that lets itself be drilled; removed at the end."""
+        """A new one, that lets itself be drilled and takes no pod that may do more than it must, whatever the cluster's
+        default is; removed at the end."""
         name = f"{OURS}{uuid.uuid4().hex[:8]}"
-        labels = {SESSION_LABEL: SESSION, **({OPTED_IN[0]: OPTED_IN[1]} if drill else {})}
+        labels = {SESSION_LABEL: SESSION, **RESTRICTED, **({OPTED_IN[0]: OPTED_IN[1]} if drill else {})}
         self.namespaces.append(name)
         self.do("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
         if self.real:  # pods are refused before it
@@ -111,15 +116,21 @@ class Kube:
         self.do("POST", collection, obj)
         return f"{collection}/{at(obj, 'metadata', 'name')}"
 
+    def pod(self, argv: Sequence[str], **container: object) -> Object:
+        """The specification of one, as the strictest namespace takes it."""
+        main = {"name": "main", "image": self.image, "imagePullPolicy": "IfNotPresent", "command": list(argv)}
+        return {
+            "terminationGracePeriodSeconds": 1,
+            "nodeSelector": self.place,
+            "securityContext": hardened(),
+            "containers": [{**main, "securityContext": UNPRIVILEGED, **container}],
+        }
+
     def deployment(self, namespace: str, name: str = "web", replicas: int = 2, node: str = "", **spec: object) -> str:
         """One whose pods run, on one node where that is named. Its path."""
         if not self.starts:
             pytest.skip(self.lacks)
-        pod: Object = {
-            "terminationGracePeriodSeconds": 1,
-            "nodeSelector": self.place,
-            "containers": [{"name": "main", "image": self.image, "command": SLEEPS, "imagePullPolicy": "IfNotPresent"}],
-        }
+        pod = self.pod(SLEEPS)
         if node:
             known = under(self.read(f"/api/v1/nodes/{node}"), "metadata", "labels")
             pod["nodeSelector"] = {"kubernetes.io/hostname": known.get("kubernetes.io/hostname", node)}
@@ -134,24 +145,40 @@ class Kube:
     def ready(self, path: str) -> object:
         return at(self.read(path), "status", "readyReplicas") or 0
 
-    def nodes(self, count: int = 1) -> list[str]:
-        """Nodes that may be taken, on which nobody else's pods run but those that stay. Skips without them."""
+    def nodes(self, count: int = 1, empties: str = "taint") -> list[str]:
+        """Nodes that may be taken, on which nobody else's pods run but those that stay where they are emptied in this
+        way; where nobody is to go (`nobody`), whoever runs there. Skips without them."""
         if self.fake is not None:
-            self.fake.apply([_node(f"test-{number + 1}", **{NODE_LABEL: OPTED_IN[1]}) for number in range(count)])
+            made = [_node(f"test-{number + 1}", **{NODE_LABEL: OPTED_IN[1]}) for number in range(count)]
+            self.fake.apply([one for one in made if self.read(f"/api/v1/nodes/{at(one, 'metadata', 'name')}") is None])
         else:  # who is still going would be somebody's pod
             kube_ground.wait_until_gone()
         free, taken = [], list[str]()
-        for one in sorted(self.all("/api/v1/nodes", labelSelector=LABELLED), key=kube_ground.has_kubelet, reverse=True):
-            name = str(at(one, "metadata", "name"))
-            pods = self.all("/api/v1/pods", fieldSelector=f"spec.nodeName={name}")
-            why = [said for pod in pods if (said := kube_ground.stranger(pod))]
-            why += [] if kube_ground.takes_pods(one) else ["it takes no pods now"]
+        for one in sorted(self._opened(), key=kube_ground.has_kubelet, reverse=True):
+            name, why = str(at(one, "metadata", "name")), list[str]()
+            if empties != "nobody":
+                pods = self.all("/api/v1/pods", fieldSelector=f"spec.nodeName={name}")
+                why += [said for pod in pods if (said := kube_ground.stranger(pod, empties))]
+                why += [] if kube_ground.takes_pods(one) else ["it takes no pods now"]
             taken += [f"{name}: {why[0]}"] if why else []
             free += [] if why else [name]
         if len(free) < count:
             said = "; ".join(taken) or f"kubectl label node NAME {LABELLED}"
             pytest.skip(f"too few nodes have the label {LABELLED} and no others' pods, {len(free)} of {count}: {said}")
         return free[:count]
+
+    def _opened(self) -> list[Object]:
+        """The labelled nodes, once those are open that the test before gave back: a controller takes the cordon's taint
+        away a moment later."""
+        found: list[Object] = []
+
+        def settled() -> bool:
+            found[:] = self.all("/api/v1/nodes", labelSelector=LABELLED)
+            return not any(map(kube_ground.opens, found))
+
+        with contextlib.suppress(AssertionError):  # then it is said of the node that stays shut
+            self.until(settled, "a node's cordon outlives its end")
+        return found
 
     def astray(self) -> list[str]:
         """Pods of the tests that are where they must not be."""
@@ -338,8 +365,6 @@ class Rig:
     """Why nothing may be changed any more."""
     asks: Api | None = None
     """As whom it asks, where that isn't the administrator."""
-    reverted: set[str] = field(default_factory=set)
-    """Injections for which nothing is done any more."""
     words: dict[str, tuple[KubePatch | KubeDelete | KubeEndExec, ...]] = field(default_factory=dict)
     mechanisms: dict[str, Changing] = field(init=False)
 
@@ -390,9 +415,6 @@ class Rig:
         self.check(injection)
         yield
 
-    def over_for(self, injection: str) -> str:
-        return self.over or ("its revert has begun" if injection in self.reverted else "")
-
     def anchor(self, namespace: str) -> None:
         """What a run owns its creations by in a namespace."""
         metadata = {"name": naming.ledger(self.run), "namespace": namespace, "labels": {naming.LABEL: self.run}}
@@ -413,9 +435,19 @@ class Rig:
         self.mechanisms[one.mechanism].apply(one)
 
     def revert(self, one: Injection) -> list[Undone]:
-        self.reverted.add(one.id)
-        api = self.api("")
-        return [undo(api, word, Exec(api)) for word in self.words[one.id]]
+        return [self._undone(self.api(""), word) for word in self.words[one.id]]
+
+    def _undone(self, api: Api, word: KubePatch | KubeDelete | KubeEndExec) -> Undone:
+        """As the runner does it: what fails is tried again for a while."""
+        last: list[Undone] = []
+
+        def over() -> bool:
+            last[:] = [undo(api, word, Exec(api))]
+            return last[0].word != FAILED
+
+        with contextlib.suppress(AssertionError):
+            self.kube.until(over, "")
+        return last[0]
 
     def seen(self, one: Injection, wanted: Callable[[Effect], bool]) -> Effect:
         """The first look that shows it, within a limit."""
@@ -433,12 +465,11 @@ class Rig:
 
     def end(self) -> None:
         """Nothing is left in place, however a test ended."""
-        self.reverted.update(self.words)
         left = [
             f"{word.path}: {undone.detail}"
             for words in self.words.values()
             for word in words
-            if (undone := undo(self.kube.api, word, Exec(self.kube.api))).word == "failed"
+            if (undone := self._undone(self.kube.api, word)).word == FAILED
         ]
         assert not left, "; ".join(left)
 

@@ -66,11 +66,7 @@ def served(kube: Kube, **port: object) -> tuple[str, str]:
 
 def runs(kube: Kube, namespace: str, name: str, argv: tuple[str, ...], ready: Object | None = None) -> str:
     """One pod of it, whose container names the port that it listens on."""
-    container: Object = {
-        "name": "main",
-        "image": kube.image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": list(argv),
+    more: Object = {
         "env": [{"name": "LISTEN", "value": EVERYWHERE}, field("POD", "metadata.name")],
         "ports": [{"name": "http", "containerPort": PORT}],
         # of a local process nobody knows what is left to it: the figures are those of the whole machine
@@ -82,7 +78,7 @@ def runs(kube: Kube, namespace: str, name: str, argv: tuple[str, ...], ready: Ob
     }
     template = {
         "metadata": {"labels": {"app": name}},
-        "spec": {"terminationGracePeriodSeconds": 1, "nodeSelector": kube.place, "containers": [container]},
+        "spec": kube.pod(argv, **more),
     }
     whole = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template}
     metadata = {"name": name, "namespace": namespace, "labels": {"app": name}}

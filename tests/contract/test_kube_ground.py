@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +15,13 @@ import pytest
 import kube_ground
 from fake_cluster import scenes
 from kube_ground import NODE_LABEL, RESOURCE, SESSION_LABEL, stranger
-from kube_rig import IMAGE, REAL, VARIABLE, Kube, a_cluster
+from kube_held import strictly
+from kube_rig import IMAGE, REAL, VARIABLE, Kube, Rig, a_cluster, injection
 from stormdrill.cluster import naming
+from stormdrill.cluster.api import Api
+from stormdrill.model.undo import KubeDelete
 from stormdrill.targets.kubernetes.mechanism import Object, at, texts
-from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
+from stormdrill.targets.kubernetes.mechanisms.nodes import CORDONED, TAINT
 
 pytestmark = pytest.mark.skipif(REAL, reason="it is about the tests")
 DRILL = {NODE_LABEL: "allowed"}
@@ -78,7 +83,14 @@ def test_a_node_is_taken_only_where_nobody_elses_pod_would_go(there: Object, why
     assert bool(why) == bool(stranger(there))
 
 
-def test_a_node_with_a_daemonset_that_would_go_is_skipped_with_the_reason(kube: Kube) -> None:
+@pytest.mark.parametrize("empties", ["evict", "delete"])
+def test_whoever_ends_pods_one_by_one_leaves_those_of_daemonsets(empties: str) -> None:
+    assert stranger(pod("DaemonSet"), empties) == ""
+    assert "somebody else's" in stranger(pod("ReplicaSet"), empties)
+
+
+def agents(kube: Kube) -> None:
+    """Pods of somebody's DaemonSet, which would go where a node is tainted."""
     assert kube.fake is not None
     container = {"name": "main", "image": "agent:1"}
     template = {"metadata": {"labels": {"app": "agent"}}, "spec": {"containers": [container]}}
@@ -87,7 +99,57 @@ def test_a_node_with_a_daemonset_that_would_go_is_skipped_with_the_reason(kube: 
     meta = {"name": "agent", "namespace": "default"}
     kube.fake.apply({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": meta, "spec": spec})
     kube.until(lambda: len(kube.unasked("pods", "default")) >= 4, "its pods never came")
+
+
+def test_a_node_with_a_daemonset_that_would_go_is_skipped_with_the_reason(kube: Kube) -> None:
+    agents(kube)
     with pytest.raises(pytest.skip.Exception, match=r"test-1: default/agent-.* doesn't tolerate NoExecute"):
+        kube.nodes()
+
+
+def taken(kube: Kube, empties: str) -> list[str]:
+    """None may be left out here."""
+    try:
+        return kube.nodes(empties=empties)
+    except pytest.skip.Exception as skipped:
+        raise AssertionError(str(skipped)) from None
+
+
+@pytest.mark.parametrize("empties", ["evict", "delete", "nobody"])
+def test_and_taken_where_it_would_not_go(kube: Kube, empties: str) -> None:
+    agents(kube)
+    assert taken(kube, empties) == ["test-1"]
+
+
+def test_where_nobody_goes_a_node_is_taken_whoever_runs_there_and_however_it_stands(kube: Kube) -> None:
+    (name,) = kube.nodes()
+    kube.deployment("default", replicas=1, node=name)
+    kube.patch(f"/api/v1/nodes/{name}", {"spec": {"unschedulable": True}})
+    assert taken(kube, "nobody") == [name]
+
+
+def test_a_node_that_was_given_back_is_waited_for(kube: Kube) -> None:
+    assert kube.fake is not None
+    assert kube.fake.behaviour is not None
+    loop = kube.fake.behaviour.loop
+    (name,) = kube.nodes()
+    path = f"/api/v1/nodes/{name}"
+    kube.patch(path, {"spec": {"unschedulable": True}})
+    kube.until(lambda: at(kube.read(path), "spec", "taints", "0", "key") == CORDONED, "it was never tainted")
+    loop.pause(True)
+    kube.patch(path, {"spec": {"unschedulable": None}})
+    assert kube_ground.opens(kube.read(path) or {})
+    later = threading.Timer(0.3, loop.pause, (False,))
+    later.start()
+    assert taken(kube, "taint") == [name]
+    later.join()
+
+
+def test_one_that_somebody_keeps_shut_is_skipped_at_once(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
+    (name,) = kube.nodes()
+    kube.patch(f"/api/v1/nodes/{name}", {"spec": {"unschedulable": True}})
+    monkeypatch.setattr(kube, "until", lambda holds, why: holds() or pytest.fail(why))
+    with pytest.raises(pytest.skip.Exception, match=r"test-1: it takes no pods now"):
         kube.nodes()
 
 
@@ -116,6 +178,38 @@ def test_what_a_killed_session_left_is_removed_and_nobody_elses(kube: Kube) -> N
     assert at(found, "spec", "taints", "0", "key") == "theirs"
     assert not at(found, "spec", "unschedulable")
     assert RESOURCE not in kube_ground.texts_of(at(found, "status", "capacity"))
+
+
+def role(namespace: str, name: str = "stormdrill-test-1") -> Object:
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+    meta: Object = {"name": name, **({"namespace": namespace} if namespace else {})}
+    kind = "Role" if namespace else "ClusterRole"
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": meta, "rules": rules}
+
+
+def roles(kube: Kube) -> set[tuple[str, str]]:
+    """Of the tests, by namespace."""
+    found = [*kube.all(f"{kube_ground.RBAC}/roles"), *kube.all(f"{kube_ground.RBAC}/clusterroles")]
+    named = {(str(at(one, "metadata", "namespace") or ""), str(at(one, "metadata", "name"))) for one in found}
+    return {one for one in named if one[1].startswith("stormdrill-test-")}
+
+
+def test_no_rule_of_the_tests_stays_in_anybodys_namespace(kube: Kube) -> None:
+    kube.fake.apply(scenes.namespace("platform"))  # type: ignore[union-attr]
+    with contextlib.closing(Kube(Api(kube.fake.admin), kube.fake, kube.image)) as other:  # type: ignore[union-attr]
+        strictly(other, [role("platform"), role(other.namespace()), role("")])
+        assert len(roles(kube)) == 3
+    assert roles(kube) == set()
+
+
+def test_nor_one_that_a_killed_session_left_there(kube: Kube) -> None:
+    kube.fake.apply(scenes.namespace("platform"))  # type: ignore[union-attr]
+    strictly(kube, [role("platform", "stormdrill-test-now")])
+    for name, labels in (("killed", {SESSION_LABEL: "killed"}), ("theirs", {})):
+        for made in (role("platform", f"stormdrill-test-{name}"), role("", f"stormdrill-test-{name}")):
+            kube.fake.apply({**made, "metadata": {**made["metadata"], "labels": labels}})  # type: ignore[union-attr,dict-item]
+    kube_ground.clear(kube.api)
+    assert {name for _, name in roles(kube)} == {"stormdrill-test-now", "stormdrill-test-theirs"}
 
 
 def test_every_clean_up_is_tried_and_the_namespaces_are_gone(kube: Kube) -> None:
@@ -149,6 +243,30 @@ def test_an_image_without_stormdrill_is_named_with_what_it_lacks(kube: Kube, mon
     lacks, starts = kube_ground.probed(kube)
     assert starts
     assert "is none of `make image`" in lacks
+
+
+def test_the_tests_pods_stand_where_only_the_harmless_may(kube: Kube) -> None:
+    namespace = kube.namespace()
+    kube.deployment(namespace)
+    bare: Object = {"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "main", "image": kube.image}]}}
+    answer = kube.api.call("POST", f"/api/v1/namespaces/{namespace}/pods", bare)
+    assert answer.status == 403
+    assert 'violates PodSecurity "restricted' in answer.said
+
+
+def test_an_undo_that_takes_long_is_tried_again(kube: Kube) -> None:
+    """As of a pod whose kubelet is slow to end it."""
+    assert kube.fake is not None
+    rig, namespace = Rig(kube), kube.namespace()
+    meta = {"name": "slow", "namespace": namespace, "labels": {naming.LABEL: rig.run}, "finalizers": ["example/slow"]}
+    path = kube.make({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+    one = injection("quota", None)
+    rig.words[one.id] = (KubeDelete("", path, rig.run, 0.1),)
+    free = threading.Timer(0.5, kube.patch, (path, {"metadata": {"finalizers": None}}))
+    free.start()
+    assert {undone.word for undone in rig.revert(one)} <= {"done", "superseded"}
+    assert kube.read(path) is None
+    free.join()
 
 
 @pytest.mark.parametrize(("given", "missing"), [({}, VARIABLE), ({VARIABLE: __file__}, IMAGE)])

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from fake_cluster import bootstrap, defaults, identities, namespaces, podrules, reviews, scenes, validation
+from fake_cluster import bootstrap, defaults, identities, namespaces, podrules, podsecurity, reviews, scenes, validation
 from fake_cluster import world as worlds
 from fake_cluster.access import TokenAccess, kubeconfig
 from fake_cluster.calls import Call, Reply, Request
@@ -64,6 +64,7 @@ class FakeCluster:
         identities.install(self.registry)
         validation.install(self.registry)
         podrules.install(self.registry)
+        podsecurity.install(self.registry)
         bootstrap.fill(self.registry)
         self._server: Server | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fake_cluster import FakeCluster, scenes
-from kube_rig import Kube, Rig, injection
+from kube_rig import SLEEPS, Kube, Rig, injection
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Capacity
 from stormdrill.model.plan import Injection
@@ -42,7 +42,7 @@ def advertise(kube: Kube, count: str, node: str = NODE) -> None:
 def plugin_of(kube: Kube, namespace: str) -> str:
     """A DaemonSet on the nodes with GPUs, as the mechanism's `plugin` names it."""
     labels = {"app": "plugin"}
-    pod: Object = {"nodeSelector": {"pool": "gpu"}, "containers": [{"name": "c", "image": kube.image}]}
+    pod: Object = {**kube.pod(SLEEPS), "nodeSelector": {"pool": "gpu"}}
     spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
     metadata = {"name": "plugin", "namespace": namespace}
     path = kube.make({"kind": "DaemonSet", "apiVersion": "apps/v1", "metadata": metadata, "spec": spec})

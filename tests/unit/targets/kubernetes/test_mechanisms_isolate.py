@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from kube_rig import Kube, Rig, injection
+from kube_rig import SLEEPS, Kube, Rig, injection
 from kube_scenes import PORT, runs, served
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Isolate, Segment
@@ -44,8 +44,7 @@ def cut(kube: Kube) -> Injection:
 def worker(kube: Kube, namespace: str, name: str, **labels: str) -> str:
     """A Deployment whose one pod has these labels. Its path."""
     labels = {"app": "web", **labels}
-    pod = {"containers": [{"name": "main", "image": kube.image}]}
-    template = {"metadata": {"labels": labels}, "spec": pod}
+    template = {"metadata": {"labels": labels}, "spec": kube.pod(SLEEPS)}
     whole = {"replicas": 1, "selector": {"matchLabels": labels}, "template": template}
     metadata = {"name": name, "namespace": namespace}
     path = kube.make({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": whole})
@@ -75,7 +74,7 @@ def test_a_stranger_that_came_since_the_plan_is_not_cut_off_either(kube: Kube, r
     one = injection("isolate", Isolate(namespace, WEB, workload="deployments/web"))
     assert rig.mechanisms["isolate"].undo(one)
     metadata = {"name": "alone", "namespace": namespace, "labels": WEB}
-    kube.make({"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "c", "image": kube.image}]}})
+    kube.make({"kind": "Pod", "metadata": metadata, "spec": kube.pod(SLEEPS)})
     with pytest.raises(Unreachable, match=r"alone are no pods of deployments/web.*nothing was changed"):
         rig.mechanisms["isolate"].undo(one)
 

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from fake_cluster import FakeCluster, scenes
-from kube_rig import Kube, Rig, injection
+from kube_rig import SLEEPS, Kube, Rig, injection
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Nodes
 from stormdrill.model.permission import Need
@@ -43,7 +43,7 @@ def ended(kube: Kube, path: str) -> bool:
 
 def a_pod(kube: Kube, namespace: str, name: str, metadata: Object | None = None, **spec: object) -> str:
     """One of its own, that runs on the node. Its path."""
-    whole = {"nodeName": "test-1", "containers": [{"name": "c", "image": kube.image}], **spec}
+    whole = {"nodeName": "test-1", **kube.pod(SLEEPS), **spec}
     named = {"name": name, "namespace": namespace, **(metadata or {})}
     path = kube.make({"kind": "Pod", "apiVersion": "v1", "metadata": named, "spec": whole})
     kube.until(lambda: at(kube.read(path), "status", "phase") == "Running", f"{name} never ran")
@@ -134,7 +134,7 @@ def test_only_pods_that_may_be_drilled_are_ended_one_by_one(
 ) -> None:
     namespace = kube.namespace()
     labels = {"app": "agent"}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": kube.image}]}}
+    template = {"metadata": {"labels": labels}, "spec": kube.pod(SLEEPS)}
     agents = {"selector": {"matchLabels": labels}, "template": template}
     named = {"name": "agent", "namespace": namespace}
     kube.make({"kind": "DaemonSet", "apiVersion": "apps/v1", "metadata": named, "spec": agents})

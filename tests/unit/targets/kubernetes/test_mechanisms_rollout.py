@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from fake_cluster import FakeCluster
-from kube_rig import SLEEPS, Kube, Rig, injection
+from kube_rig import SLEEPS, UNPRIVILEGED, Kube, Rig, injection
 from stormdrill.cluster.elements import OTHER, OURS, state
 from stormdrill.model.mechanism import Rollout
 from stormdrill.model.plan import Injection
@@ -38,7 +38,7 @@ def template(kube: Kube, path: str) -> object:
 
 def reshape(kube: Kube, path: str, **changed: object) -> None:
     """Somebody else writes the list of containers anew: this one changed so, a sidecar before it."""
-    sidecar = {"name": "sidecar", "image": kube.image, "command": SLEEPS}
+    sidecar = {"name": "sidecar", "image": kube.image, "command": SLEEPS, "securityContext": UNPRIVILEGED}
     whole = [sidecar, {**container(kube, path), **changed}]
     kube.patch(path, {"spec": {"template": {"spec": {"containers": whole}}}})
 
@@ -86,9 +86,7 @@ def test_it_is_gone_only_when_no_pod_of_it_is_left(fake: FakeCluster, rig: Rig, 
 
 
 def test_a_variable_that_was_there_gets_its_value_back_and_a_new_one_goes(kube: Kube, rig: Rig) -> None:
-    spec = {
-        "containers": [{"name": "main", "image": kube.image, "command": SLEEPS, "env": [{"name": "A", "value": "1"}]}]
-    }
+    spec = kube.pod(SLEEPS, env=[{"name": "A", "value": "1"}])
     labels = {"app": "web"}
     path = kube.deployment(kube.namespace(), template={"metadata": {"labels": labels}, "spec": spec})
     one = on(path, replace(RELEASE, env={"A": "2", "B": "3"}))
@@ -99,9 +97,7 @@ def test_a_variable_that_was_there_gets_its_value_back_and_a_new_one_goes(kube: 
 
 
 def test_an_empty_value_which_the_server_leaves_out_is_known_again_and_taken_back(kube: Kube, rig: Rig) -> None:
-    spec = {
-        "containers": [{"name": "main", "image": kube.image, "command": SLEEPS, "env": [{"name": "A", "value": "1"}]}]
-    }
+    spec = kube.pod(SLEEPS, env=[{"name": "A", "value": "1"}])
     path = kube.deployment(kube.namespace(), template={"metadata": {"labels": {"app": "web"}}, "spec": spec})
     one = on(path, replace(RELEASE, env={"A": "", "B": ""}))
     rig.harm(one)
