@@ -12,13 +12,18 @@ from kube_ground import NODE_LABEL, RESOURCE
 from kube_held import as_account, strictly
 from kube_rig import SLEEPS, Kube, Rig, Scene, injection
 from stormdrill.cluster import naming
+from stormdrill.cluster.standing import together
 from stormdrill.model.mechanism import Capacity, How, Nodes, Rollout, Scale, Segment
 from stormdrill.model.permission import Need
-from stormdrill.targets.kubernetes.mechanism import at
+from stormdrill.ports import Stood
+from stormdrill.targets.kubernetes.mechanism import API_SERVER, at
 from stormdrill.targets.kubernetes.mechanisms import capacity
 from stormdrill.targets.kubernetes.rbac import manifests
+from stormdrill.targets.kubernetes.standing import standing
 
 pytestmark = pytest.mark.cluster
+UNTOUCHED = Stood(False, "", API_SERVER)
+"""In force, and all of it as it was left."""
 
 
 def on_a_node(kube: Kube, empties: str) -> How:
@@ -108,7 +113,11 @@ def test_what_bites_is_seen_to_bite_and_after_its_undo_everything_is_as_before(n
     assert not bitten.gone
     assert kube.astray() == []
     assert bitten.witness not in ("", "nobody")
-    assert {undone.word for undone in rig.revert(one)} <= {"done", "superseded"}
+    assert standing(rig.mechanisms[word], one) in (None, UNTOUCHED), "nobody has laid hands on it"
+    reverted = rig.revert(one)
+    assert {undone.word for undone in reverted} <= {"done", "superseded"}
+    found = together([undone.found for undone in reverted if undone.found is not None])
+    assert not rig.mechanisms[word].stands or (found is not None and found.stood and not found.changed), found
     rig.seen(one, lambda effect: effect.gone and not effect.bit)
     kube.until(lambda: kube.snapshot() == before, "something is not as it was before")
 
