@@ -26,7 +26,7 @@ from stormdrill.engine.host import HostWatch
 from stormdrill.engine.settle import Settling
 from stormdrill.engine.sight import LiveSight
 from stormdrill.engine.signals import stopping_on_signals
-from stormdrill.engine.watch import Watch
+from stormdrill.engine.watch import Far, Watch
 from stormdrill.errors import Dirty, JournalBroken, KeeperGone, Problem, Refused, StormdrillError
 from stormdrill.faults.builtin import KnownFaults
 from stormdrill.keeper.client import KeeperClient
@@ -242,6 +242,7 @@ class _Session:
             self._record,
             readers=Sources(plan.system, self.secrets),
             observed=observed,
+            least_s=self.target.look_limit_s if isinstance(self.target, Far) else 0.0,
             on_defect=self._failed,
         )
         sight = LiveSight(

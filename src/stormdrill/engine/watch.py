@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -36,6 +37,14 @@ ALERTS = "alerts"
 KEPT_LOOKS = 5
 """Of counters of observed traffic, for the live view."""
 OWN_THREADS = 24
+
+
+@runtime_checkable
+class Far(Protocol):
+    """A target whose instances may be reached by a way that takes long by itself."""
+
+    look_limit_s: float
+    """What a look at one of them may take."""
 
 
 class Fresh(Struct, frozen=True):
@@ -70,9 +79,12 @@ class Watch(Supervised):
         *,
         readers: Readers | None = None,
         observed: bool = False,
+        least_s: float = 0.0,
         on_defect: OnDefect = raise_in_thread,
     ) -> None:
-        super().__init__("watch", on_defect, join_s=LIMIT_S + 1)
+        """`least_s`: so much time a look has at least, where the way to instances is long."""
+        self._limit_s = max(LIMIT_S, least_s)
+        super().__init__("watch", on_defect, join_s=self._limit_s + 1)
         self._system = system
         self._inventory = inventory
         self._scrape = scrape
@@ -109,17 +121,17 @@ class Watch(Supervised):
     def read_now(self) -> None:
         """One look at all metrics, waited for; for the edges of phases. What does not come in time is missing."""
         looks = [self._look(self._read_metrics, *item) for item in self._metric_looks().items()]
-        wait([look for look in looks if look is not None], timeout=LIMIT_S + 1)
+        wait([look for look in looks if look is not None], timeout=self._limit_s + 1)
 
     def _run(self) -> None:
         while not self._stop.wait(ALERT_EVERY_S):
             alerts = alert_looks(self._system, self._inventory(), SERVER_EVERY)
             self._forget_all_but(alerts)
             for look, sources in alerts.items():
-                if self._due(look, ALERT_EVERY_S):
+                if self._free(look) and self._due(look, ALERT_EVERY_S):
                     self._submit(look, self._read_alerts, sources)
             for look, wanted in self._metric_looks().items():
-                if self._due(look, METRIC_EVERY_S):
+                if self._free(look) and self._due(look, METRIC_EVERY_S):
                     self._submit(look, self._read_metrics, wanted)
 
     def _due(self, look: Look, pace_s: float) -> bool:
@@ -131,11 +143,13 @@ class Watch(Supervised):
         self._due_s[look] = max(due_s + every_s, now_s)
         return True
 
-    def _submit(self, look: Look, read: Callable[..., None], sources: object) -> None:
-        """One at a time of a look: a slow one is not asked again before it has answered or timed out."""
+    def _free(self, look: Look) -> bool:
+        """One at a time of a look: a slow one is asked again when it has answered or timed out, and at once then."""
         before = self._under_way.get(look)
-        if before is not None and not before.done():
-            return
+        return before is None or before.done()
+
+    def _submit(self, look: Look, read: Callable[..., None], sources: object) -> None:
+        before = self._under_way.get(look)
         if before is not None and not before.cancelled():
             before.result()  # raises only what nobody was told of
         taken = self._look(read, look, sources)
@@ -164,7 +178,7 @@ class Watch(Supervised):
     def _read_metrics(self, look: Look, wanted: tuple[str, list[MetricSource]]) -> None:
         address, metrics = wanted
         asked_ms = time.monotonic() * 1000
-        limit_s = min(LIMIT_S * look.every_s, LONGEST_S)
+        limit_s = min(max(self._limit_s, LIMIT_S * look.every_s), LONGEST_S)
         if not metrics[0].prometheus:
             self._note_answer(metrics[0], look.instance, self._ask(metrics[0], address, limit_s), asked_ms)
             return
@@ -264,10 +278,10 @@ class Watch(Supervised):
 
     def _ask_alerts(self, look: Look, server: str) -> Scraped:
         if not server:
-            return self._scrape(look.where, LIMIT_S)
+            return self._scrape(look.where, self._limit_s)
         if self._readers is None:
             return Scraped((), "nobody here asks servers for alerts")
-        return self._readers.alerts(server, LIMIT_S)
+        return self._readers.alerts(server, self._limit_s)
 
     def _forget_all_but(self, known: Mapping[Look, object]) -> None:
         """An instance that left the inventory says nothing any more."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -126,6 +129,53 @@ def test_reading_now_does_not_raise_when_the_look_is_too_late_or_the_watch_over(
         watch.stop()
         endpoint.close()
     watch.read_now()
+
+
+@pytest.mark.parametrize("least_s", [0.0, 2.0])
+def test_each_look_has_at_least_as_long_as_the_way_to_instances_takes(least_s: float, a: Endpoint) -> None:
+    asked: dict[str, float] = {}
+
+    def far(url: str, limit_s: float) -> Scraped:
+        asked[url.rpartition("/")[2]] = limit_s
+        return scrape(url, limit_s)
+
+    watch = Watch(watched_system("a"), lambda: [a.instance()], far, Notes(), least_s=least_s)
+    watch.start()
+    try:
+        until(lambda: len(asked) == 2)
+    finally:
+        watch.stop()
+    assert asked == {"metrics": least_s or watch_module.LIMIT_S, "alerts": least_s or watch_module.LIMIT_S}
+
+
+def test_a_look_that_takes_longer_than_its_pace_is_taken_again_as_soon_as_it_has_ended(
+    a: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not when it is due the next time: what is asked for every second would be fresh for half of the time."""
+    monkeypatch.setattr(watch_module, "ALERT_EVERY_S", 0.02)
+    now_s = [0.0]
+    monkeypatch.setattr(watch_module, "time", SimpleNamespace(monotonic=lambda: now_s[0], time=time.time))
+    asked = Counter[str]()
+    answered = threading.Event()
+
+    def slow(url: str, limit_s: float) -> Scraped:
+        asked[url.rpartition("/")[2]] += 1
+        return Scraped((), "") if url.endswith("/alerts") or answered.wait(20) else Scraped((), "late")
+
+    watch = Watch(watched_system("a"), lambda: [a.instance()], slow, Notes())
+    watch.start()
+    try:
+        until(lambda: asked["metrics"] and asked["alerts"])
+        now_s[0] = 1.2 * watch_module.METRIC_EVERY_S
+        until(lambda: asked["alerts"] > 1)
+        now_s[0] += watch_module.ALERT_EVERY_S
+        until(lambda: asked["alerts"] > 2)
+        assert asked["metrics"] == 1, "one at a time"
+        answered.set()
+        until(lambda: asked["metrics"] > 1)
+    finally:
+        answered.set()
+        watch.stop()
 
 
 def test_an_alert_fires_while_any_instance_says_so(a: Endpoint, b: Endpoint, notes: Notes, watching: Make) -> None:

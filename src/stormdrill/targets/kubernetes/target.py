@@ -37,7 +37,7 @@ from stormdrill.targets.portable.telling import Telling
 
 ANSWER_LIMIT_S = 0.8
 THROUGH_LIMIT_S = 2.0
-"""Of a check from outside, through the API server."""
+"""Of a look from outside, through the API server: its connection takes four rounds and more before it is answered."""
 LOOK_EVERY_S = 1.0
 LOOK_SHARE = 0.1
 """Of the time, at most, that is spent on asking which pods there are."""
@@ -73,7 +73,7 @@ class KubernetesTarget:
         self.clusters = clusters or LiveClusters(system.kubernetes, run=run_dir.name, system=system.name)
         self._keeper: Keeper | None = None
         self._reach = Reach(self.clusters.api, self._bound, direct=in_a_pod())
-        self._answer_limit_s = ANSWER_LIMIT_S if in_a_pod() else THROUGH_LIMIT_S
+        self.look_limit_s = ANSWER_LIMIT_S if in_a_pod() else THROUGH_LIMIT_S
         self._answering = Answering(self.answers)
         self._left = threading.Event()
         self._asked: tuple[Injection, ...] = ()
@@ -84,7 +84,7 @@ class KubernetesTarget:
                 system.kubernetes.image,
                 lambda name: self._view.slots.bound(name),
                 lambda: entered(self._view, self._system),
-                Telling(self._reach.address),
+                Telling(self._reach.address, self.look_limit_s),
                 self.unfit,
             ),
         }
@@ -223,12 +223,12 @@ class KubernetesTarget:
         if slot.instance.ready is None:
             return slot.pod.status.phase == "Running"
         address = self._address(instance)
-        return bool(address) and _get(address, slot.instance.ready, self._answer_limit_s)
+        return bool(address) and _get(address, slot.instance.ready, self.look_limit_s)
 
     def admin(self) -> str:
         """URL of the first instance of the admin service that answers; empty when there is none."""
         names = [slot.instance.name for slot in self._view.slots.all() if slot.instance.service == self._system.admin]
-        first = self._answering.first(names, self._answer_limit_s)
+        first = self._answering.first(names, self.look_limit_s)
         return f"http://{self._address(first)}" if first else ""
 
     def entries(self) -> tuple[str, ...]:

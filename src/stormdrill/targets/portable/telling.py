@@ -21,8 +21,8 @@ class Telling:
 
     permission = "ask the system's own admin interface"
 
-    def __init__(self, address: Callable[[str], str]) -> None:
-        self._address = address
+    def __init__(self, address: Callable[[str], str], look_limit_s: float = LOOK_LIMIT_S) -> None:
+        self._address, self._look_limit_s = address, look_limit_s
 
     def refusal(self, injection: Injection) -> str:
         return ""
@@ -56,7 +56,7 @@ class Telling:
     def _look(self, injection: Injection) -> object:
         """What stands there now; an Effect when nobody can tell."""
         tell, witness = _tell(injection), self._witness(injection)
-        heard = request("GET", self._url(injection, tell.look_path), "", LOOK_LIMIT_S)
+        heard = request("GET", self._url(injection, tell.look_path), "", self._look_limit_s)
         if heard.error or heard.status != 200:
             return Effect(False, False, witness, heard.error or f"answered {heard.status}")
         try:
