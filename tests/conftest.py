@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from base_image import base_image
+from together_then_alone import TogetherThenAlone, alone
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -69,14 +70,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (REPOSITORY / "tests" / "real") in item.path.parents:
             item.add_marker("real")
-    items.sort(key=lambda item: item.get_closest_marker("real") is not None)
+    items.sort(key=lambda item: (item.get_closest_marker("real") is not None, alone(item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScheduling | None:
     """Ours where nobody asked for another one."""
-    from together_then_alone import TogetherThenAlone
-
     return TogetherThenAlone(config, log) if config.getoption("dist") == "load" else None
 
 
