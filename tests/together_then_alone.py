@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 REAL = "tests/real/"
 """Tests below this folder start real processes."""
 ON_A_CLUSTER = "tests/real/test_kubernetes_"
-"""What these drill stands in a pretended cluster: that this machine is busy taints nothing there, and they mostly wait."""
+"""What these drill is a pretended cluster: that this machine is busy taints nothing there, and they mostly wait."""
 CHUNK = 2
 """Tests that a worker gets at a time: few, so that the workers end at about the same moment."""
 
