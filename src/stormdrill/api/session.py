@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -36,7 +36,7 @@ from stormdrill.model import event as ev
 from stormdrill.model.expression import Comparison, Expression
 from stormdrill.model.plan import Plan
 from stormdrill.model.verdict import ObjectiveVerdict
-from stormdrill.ports import Contacts, EndedBy, LiveLoad, Stands
+from stormdrill.ports import Contacts, LiveLoad, Stands
 from stormdrill.spec import secrets
 from stormdrill.store import holds, journal, rundir
 from stormdrill.store.identity import boot_id, own_identity
@@ -287,7 +287,7 @@ class _Session:
             from stormdrill.engine.contact import ContactWatch
 
             ways = self.target.contacts, self.target.contacts_now
-            yield ContactWatch(*ways, self._record, self._abort, on_defect=self._failed)
+            yield ContactWatch(*ways, self._record, lambda *why: self.conductor.abort(*why), on_defect=self._failed)
         if isinstance(self.target, Stands):
             from stormdrill.engine.standing import StandingWatch, in_force
 
@@ -297,21 +297,6 @@ class _Session:
                 self._record,
                 on_defect=self._failed,
             )
-
-    def _stop_for(self, by: Literal["guard", "load"], reason: str) -> str:
-        """Unless that follows from something else, which is told and returned then: a cluster that was taken away."""
-        if isinstance(self.target, Contacts):
-            from stormdrill.engine.contact import reason as told
-
-            for one in self.target.contacts_now():
-                if one.over:
-                    self._abort(one.by, told(one), one.well_mono_ms)
-                    return told(one)
-        self.conductor.abort(by, reason)
-        return ""
-
-    def _abort(self, by: EndedBy, reason: str, well_mono_ms: float | None) -> None:
-        self.conductor.abort(by, reason, well_mono_ms)
 
     def _make_hops(self) -> HopWatch:
         from stormdrill.probes.hops import read_hops
@@ -344,7 +329,7 @@ class _Session:
             entries=sent.entries,
             token=token,
             tell=self._record,
-            stop_run=lambda reason: self._stop_for("load", reason),
+            stop_run=lambda reason: self.conductor.abort_for("load", reason),
             announce=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201  (to a person, and to no record)
             ceiling_per_s=usable_per_s(),
             inside=sent.inside,
@@ -395,7 +380,7 @@ class _Session:
             sight,
             armed=lambda: armed(self.plan, self.conductor.state, time.monotonic() * 1000),
             record=self._record,
-            trip=lambda reason: self._stop_for("guard", reason),
+            trip=lambda reason: self.conductor.abort_for("guard", reason),
             trigger=use.start if use else None,
             shown=_shown(self.plan),
             show=self._show,

@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from stormdrill.core import decide as do
-from stormdrill.core import telling
 from stormdrill.core.fold import State, start, step
+from stormdrill.engine import contact
+from stormdrill.engine import restoring
 from stormdrill.engine.injecting import Injecting, now_ms
 from stormdrill.errors import KeeperGone, Problem, Refused, SystemNotReady, Unreachable
 from stormdrill.model import event as ev
 from stormdrill.model.plan import Plan
-from stormdrill.ports import EndedBy, Fault, Keeper, Load, Target
+from stormdrill.ports import Contacts, EndedBy, Fault, Keeper, Load, Target
 from stormdrill.store.journal import Follower, JournalUnwritable
 
 TICK_S = 0.02
 EXPIRY_GRACE_S = 5.0
 """The keeper reverts by itself this long after the planned revert."""
-RESTORE_LIMIT_S = 3.0
 END_LIMIT_S = 90.0
 
 AbortedBy = Literal["signal", "guard", "machine", "keeper", "baseline", "system", "input", "load"] | EndedBy
@@ -116,6 +116,16 @@ class Conductor:
         """Stop now and undo everything. The first reason wins; safe from any thread, but not from a signal handler."""
         self.note_abort(by, reason, well_mono_ms)
         self._wake.set()
+
+    def abort_for(self, by: Literal["guard", "load", "system"], reason: str) -> str:
+        """Unless that follows from something else, which is told and returned then: a cluster that was taken away."""
+        if isinstance(self.target, Contacts):
+            for one in self.target.contacts_now():
+                if one.over:
+                    self.abort(one.by, contact.reason(one), one.well_mono_ms)
+                    return contact.reason(one)
+        self.abort(by, reason)
+        return ""
 
     def note_abort(self, by: AbortedBy, reason: str, well_mono_ms: float | None = None) -> None:
         """The same from a signal handler, which may have interrupted the loop with the lock of `_wake` in its hands:
@@ -372,7 +382,7 @@ class Conductor:
                 expires_in_s=injection.for_s + EXPIRY_GRACE_S,
             )
         except Unreachable as error:
-            self.abort("system", f"{name} could not be armed: {error}")
+            self.abort_for("system", f"{name} could not be armed: {error}")
 
     def _revert(self, name: str, cause: str) -> None:
         self.keeper.revert(name, cause)
@@ -403,20 +413,19 @@ class Conductor:
         for event in events:
             self.keeper.record(event)
 
-    def _check_restored(self) -> None:
-        """Inventory as in the baseline: everything answers again, after faults and runbook were taken back."""
-        deadline_s = time.monotonic() + RESTORE_LIMIT_S
-        while not (all((ready := self.target.ready()).values()) or self._keeper_gone) and time.monotonic() < deadline_s:
-            time.sleep(TICK_S)
-        silent = ", ".join(sorted(name for name, yes in ready.items() if not yes))
-        count = len(self.plan.system.instances)
-        who = telling.system_text(count, self.plan.target, proxied=len(ready) > count)
-        detail = f"does not answer: {silent}" if silent else f"{who} answer"
-        self.keeper.record(ev.Restored(not silent, detail))
+    def _check_restored(self, status: str) -> None:
+        """After faults and runbook were taken back. Who stops the run meanwhile doesn't wait for it."""
+        stopped = self._abort
+
+        def over() -> bool:
+            return bool(self._keeper_gone) or self._abort is not stopped
+
+        within_s = restoring.limit_s(self.plan, self.state, status)
+        self.keeper.record(restoring.restored(self.plan, self.target.ready, within_s, over))
 
     def _finish(self, command: do.Finish) -> None:
         if self.state.first_inject_ms is not None:
-            self._check_restored()
+            self._check_restored(command.status)
         self._unwatch()
         self.target.leave()
         left = self.keeper.teardown()
