@@ -14,8 +14,9 @@ import pytest
 import cluster_rig as rig
 from cluster_rig import NODE, POLICY, SUITE, WORKER, patch_of, scaled, taint
 from fake_cluster import FakeCluster
-from stormdrill.cluster import naming, recovering
+from stormdrill.cluster import mended, naming, recovering
 from stormdrill.cluster.api import MERGE_PATCH, Answer, Api
+from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change, NotApplied, Undone
 from stormdrill.cluster.hold import Hold
 from stormdrill.cluster.ledger import CLOSED, Armed, Ended, Ledger
@@ -90,6 +91,7 @@ def test_from_open_to_close_nothing_is_left_behind(cluster: FakeCluster) -> None
     assert rig.differences(before, rig.still(cluster)) == []
     eventually(lambda: not suite_of(cluster), what="the run's own objects are gone")
     assert "holderIdentity" not in (cluster.read(LEASE) or {})["spec"]
+    assert mended.look(held.api, SUITE, Until(5.0)) == (), "the runner's own work is in its record"
 
 
 def test_the_watchdog_is_there_before_open_returns_and_stands_off_the_faulted_nodes(cluster: FakeCluster) -> None:
@@ -323,6 +325,9 @@ def test_a_person_stops_the_run_with_an_annotation_and_the_reason_reaches_the_ru
     undone = held.revert("a")
     assert (undone.word, undone.detail.startswith("by the watchdog")) == ("done", True)
     assert held.close() == ()
+    (told,) = mended.look(held.api, SUITE, Until(5.0))
+    assert (told.run, told.by) == ("r1", "its own runner")
+    assert told.what[0].startswith("a: done by the watchdog at ")
 
 
 def test_a_runner_that_is_gone_is_reverted_for_and_the_account_tells_by_whom(cluster: FakeCluster) -> None:
