@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,14 +130,14 @@ def test_the_token_stands_in_no_object_and_is_no_argument(inside, cluster):
 CLOCK = """
 import os, sys
 ahead_s = 4000 + int(os.environ["FAKE_CLUSTER_POD"].replace("-", ""), 16) % 1000
-os.execvp("unshare", ["unshare", "--time", "--monotonic", str(ahead_s), *sys.argv[1:]])
+os.execvp("unshare", ["unshare", "--time", "--monotonic", str(ahead_s), sys.executable, *sys.argv[1:]])
 """
 
 
 def test_pods_whose_clocks_are_all_others_send_at_the_same_moments(inside, monkeypatch):
     if abs(clock_ahead_s(("unshare", "--time", "--monotonic", "5000")) - 5000) > 10:
         pytest.skip("this kernel has no time namespaces: pods with another clock could not be tried")
-    argv = ("python3", "-c", CLOCK, sys.executable, *in_cluster_line.ARGV[1:])
+    argv = ("python3", "-c", CLOCK, *in_cluster_line.ARGV[1:])
     monkeypatch.setattr(in_cluster_line, "ARGV", argv)
     with Counting() as server:
         inside.start(server.url, rate=50.0)
