@@ -35,17 +35,17 @@ def apply(
     others: Others | None = None,
 ) -> None:
     """Bring the change about. Raises NotApplied when it certainly is not and won't be, Unreachable when that isn't
-    known. `before_each` raises what ends it. `others`: tells of the runs whose markers are met; None: any is in
-    force."""
+    known, or it was made and is not as it should be. `before_each` raises what ends it. `others`: tells of the runs
+    whose markers are met; None: any is in force."""
     attempt = _Attempt(api, change, run, injection, before_each, until or Until(LIMIT_S), others)
     try:
         attempt.make()
     except LookupError as error:
-        raise NotApplied(f"{change.undo.path}: {error}: it has changed since it was planned") from error
+        raise attempt.not_made(f"{error}: it has changed since it was planned") from error
     except NotApplied:
         raise
     except Unreachable as error:
-        known = "whether it was changed is not known" if attempt.doubt else "it was not changed"
+        known = "whether it is changed is not known" if attempt.doubt else "it was not changed"
         kind = Unreachable if attempt.doubt else NotApplied
         raise kind(f"{change.undo.path}: {known}: {error}") from error
 
@@ -76,8 +76,10 @@ class _Attempt:
     others: Others | None = None
     dry: bool = False
     sent: str = ""
-    """Version of the object that a patch went out for whose answer isn't known: it may still land while the object
-    has that version. For a creation anything."""
+    """Version of the object that a patch went out for whose answer isn't known: it may have landed, and may still land
+    while the object has that version. For a creation anything."""
+    landed: bool = False
+    """The server has taken it. Stays so, whatever it made of it, until it is seen to be gone."""
     refused: dict[str, str] = field(default_factory=dict)
     """What the server said of a patch with a valid test, by the object's version."""
     tested: set[str] = field(default_factory=set)
@@ -88,7 +90,7 @@ class _Attempt:
 
     @property
     def doubt(self) -> bool:
-        return bool(self.sent) or self.begun
+        return bool(self.sent) or self.begun or self.landed
 
     @property
     def path(self) -> str:
@@ -108,12 +110,11 @@ class _Attempt:
             there = read(self.api, self.path, self.until)
             if there is None or text(there, "metadata", "uid") != word.uid:
                 what = "it is gone" if there is None else "another object has taken its name"
-                self.sent = ""  # a patch tests the uid
-                raise NotApplied(f"{self.path}: {what}: nothing was changed")
+                raise self.not_made(what)  # in doubt all the same: what has landed may be in a copy of it
             version = text(there, "metadata", "resourceVersion")
             marked = word.marker in under(there, "metadata", "annotations")
-            if not marked and self.sent != version:
-                self.sent = ""  # a patch tests the version
+            if not marked and self.sent != version and OURS not in states(word.elements, there):
+                self.sent = ""  # it won't land, for a patch tests the version, and nothing shows that it has
             draft = self._draft(word, there, marked)
             if draft is None:
                 return
@@ -128,7 +129,7 @@ class _Attempt:
                     self.begun = True  # now the elements
                     continue
                 self._dry_status(word, there, version)
-            self.sent = ""
+            self.sent, self.landed = "", not self.dry
             self._recognised(word, answer.read())
             return
 
@@ -144,9 +145,9 @@ class _Attempt:
             if not word.subresource or changed:
                 raise Unreachable(f"{self.path}: somebody changed it since it was applied: {'; '.join(changed)}")
         elif changed:
-            raise self._not_made(f"{'; '.join(changed)}: not as it was planned, somebody changed it since")
+            raise self.not_made(f"{'; '.join(changed)}: not as it was planned, somebody changed it since")
         if version_said := self.refused.get(text(there, "metadata", "resourceVersion")):
-            raise self._not_made(version_said)
+            raise self.not_made(version_said)
         draft = Draft(there)
         if not marked:
             draft.annotate(word.marker, naming.marking(self.run, self.injection))
@@ -165,7 +166,7 @@ class _Attempt:
         draft.annotate(word.marker, naming.marking(self.run, self.injection))
         while (answer := self._send("PATCH", word, draft.ops, version, status=False)) is None or not answer.good:
             if version in self.refused:
-                raise self._not_made(self.refused[version])
+                raise self.not_made(self.refused[version])
         self._kept(word, answer.read())
 
     def _strangers(self, there: dict[str, object], own: str) -> None:
@@ -174,15 +175,12 @@ class _Attempt:
         for name, written in under(there, "metadata", "annotations").items():
             if name == own or not naming.is_marker(name):
                 continue
-            try:
-                run = str(json.loads(str(written))["run"])
-            except (ValueError, KeyError, TypeError):
-                run = ""
+            run = naming.run_of(written)
             if run == self.run or name in self.over:
                 continue
             why = self.others.in_force(run) if run and self.others else "it can't be told whether that run is over"
             if why:
-                raise self._not_made(
+                raise self.not_made(
                     f"it carries the change of run {run or 'unknown'} (annotation {name}): {why}; "
                     f"`stormdrill recover {run or 'RUN'}` looks after it, and where nothing of it is left: "
                     f"`{settled_by(self.path, name)}`"
@@ -197,17 +195,16 @@ class _Attempt:
             return
         if strange:
             said = f"the server keeps something else than what was sent, so that no undo would know it: {strange[0]}"
-            raise self._not_made(said) if self.dry else Unreachable(f"{self.path}: {said}")
+            raise self.not_made(said)
         self._kept(word, stored)
 
     def _kept(self, word: KubePatch, stored: dict[str, object]) -> None:
         """An admission webhook may take away annotations that it doesn't know."""
         if word.marker not in under(stored, "metadata", "annotations"):
             said = f"the server takes the marker off, by which the undo knows its own (annotation {word.marker})"
-            alone = bool(word.subresource) and not self.begun  # the elements are changed after it
-            if alone:
+            if word.subresource and not self.begun:  # the elements are changed after it
                 self.sent = ""  # the answer has come
-            raise self._not_made(said) if self.dry or alone else Unreachable(f"{self.path}: {said}")
+            raise self.not_made(said)
 
     # creations
 
@@ -223,15 +220,16 @@ class _Attempt:
                 self._existing(there, owner)
                 return
             if said := self.refused.get(""):
-                raise self._not_made(said)
+                raise self.not_made(said)
             self.before_each()
             answer = self._send("POST", word, self._body(body, name, owner), "", collection=collection)
             if answer is not None and answer.good:
-                self.sent = ""
+                self.landed = not self.dry
                 if lost := dropping.of_creation(self._body(body, name, owner), answer.read()):
                     if not self.dry:
                         dropping.remove(self.api, self.path, answer.read(), self.until)
-                    raise NotApplied(f"{self.path}: {dropping.said(lost)}")
+                        self.landed = False  # and `sent` stays: one that was sent before finds the name free again
+                    raise self.not_made(dropping.said(lost))
                 return
 
     def _anchor_path(self) -> str:
@@ -246,7 +244,7 @@ class _Attempt:
     def _owner(self, path: str) -> dict[str, object]:
         anchor = read(self.api, path, self.until)
         if anchor is None or text(anchor, "metadata", "labels", naming.LABEL) != self.run:
-            raise self._not_made(
+            raise self.not_made(
                 f"the run's anchor {path} is not there: the run was ended, or never began in this namespace"
             )
         uid = text(anchor, "metadata", "uid")
@@ -259,11 +257,11 @@ class _Attempt:
             self.run, self.injection
         )
         if self.dry or not ours:
-            raise self._not_made("an object of that name exists already, and is not this injection's")
+            raise self.not_made("an object of that name exists already, and is not this injection's")
+        self.sent, self.landed = "", True
         owners = under(there, "metadata").get("ownerReferences")
         if text(there, "metadata", "deletionTimestamp") or not isinstance(owners, list) or owner is None:
             raise Unreachable(f"{self.path}: it was created and is being deleted")
-        self.sent = ""
 
     def _body(self, body: dict[str, object], name: str, owner: dict[str, object] | None) -> dict[str, object]:
         metadata = dict(under(body, "metadata"))
@@ -313,16 +311,18 @@ class _Attempt:
         elif answer.status == 404 and method == "PATCH":
             self.until.pause(said)  # gone meanwhile: the next look tells
         else:
-            raise self._not_made(said)
+            raise self.not_made(said)
         return answer
 
     def _doubtful(self, version: str, sent: bool) -> None:
         if sent and not self.dry:
             self.sent = version or "created"
 
-    def _not_made(self, why: str) -> Unreachable:
+    def not_made(self, why: str) -> Unreachable:
+        if self.landed:
+            return Unreachable(f"{self.path}: {why}; it was made")
         if self.sent:
-            return Unreachable(f"{self.path}: {why}; a request whose answer was lost may still arrive")
+            return Unreachable(f"{self.path}: {why}; a request whose answer was lost may be taken, or still come")
         if self.begun:
             return Unreachable(f"{self.path}: {why}; its marker stands there already")
         return NotApplied(f"{self.path}: {why}")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stormdrill.cluster.api import Api, Lost
-from stormdrill.cluster.asking import AGAIN, Until, call, text, under
+from stormdrill.cluster.api import Api
+from stormdrill.cluster.asking import Until, read, text, under
+from stormdrill.cluster.objects import delete
 from stormdrill.errors import Unreachable
 
 
@@ -36,21 +37,16 @@ def of_creation(sent: dict[str, object], stored: dict[str, object]) -> list[str]
 
 
 def remove(api: Api, path: str, stored: dict[str, object], until: Until) -> None:
-    """What was made. Raises Unreachable with what is left."""
-    body = {
-        "apiVersion": "v1",
-        "kind": "DeleteOptions",
-        "preconditions": {"uid": text(stored, "metadata", "uid")},
-        "propagationPolicy": "Background",
-    }
-    while True:
-        try:
-            answer = call(api, until, "DELETE", path, body)
-        except Lost as lost:
-            until.pause(str(lost))
-            continue
-        if answer.good or answer.status == 404 or answer.reason == "Conflict":  # gone, or another of that name
-            return
-        if answer.status not in AGAIN:
-            raise Unreachable(f"it was made, is not known as ours and could not be removed: {answer.said}")
-        until.pause(answer.said, answer.retry_after_s)
+    """What was made; returns when it is seen to be gone. Raises Unreachable with what is left."""
+    try:
+        while (there := read(api, path, until)) is not None and _uid(there) == _uid(stored):
+            if text(there, "metadata", "deletionTimestamp"):
+                until.pause("it is being deleted")
+            else:
+                delete(api, path, there, until)
+    except Unreachable as error:
+        raise Unreachable(f"it was made, is not known as ours and could not be removed: {error}") from error
+
+
+def _uid(thing: dict[str, object]) -> str:
+    return text(thing, "metadata", "uid")

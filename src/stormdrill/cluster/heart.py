@@ -13,7 +13,7 @@ from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until, read, text
 from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import OPEN, Book, Ended, Ledger
-from stormdrill.errors import Unreachable
+from stormdrill.errors import StormdrillError, Unreachable
 
 READ_S = 1.0
 NOBODY = "nobody would revert if this machine vanished"
@@ -80,8 +80,8 @@ class Heart:
             self._why = why
 
     def ended(self, injection: str) -> Ended | None:
-        """As the ledger says now, or said last."""
-        with contextlib.suppress(Unreachable):
+        """As the ledger says now, or said last. Never raises."""
+        with contextlib.suppress(StormdrillError):  # credentials that can't be renewed, too
             self.read(self.ledger.read(Until(READ_S)))
         return self._book.ended.get(injection) if self._book else None
 

@@ -96,6 +96,8 @@ class Hold:
     """Changes that certainly were not made when that was tried: what is there in spite of that is somebody else's."""
     _made: set[tuple[str, InCluster]] = field(default_factory=set)
     """Changes that were made, or may have been, by any of the attempts: they are undone whatever the others say."""
+    _ended: dict[str, Ended] = field(default_factory=dict)
+    """What became of injections, also where that could not be written down."""
     _met: Met = field(default_factory=Met)
     _unwritten: int = 0
     """How often what became of an injection could not be written down: an outage is told once."""
@@ -229,6 +231,7 @@ class Hold:
             self._met.forget(injection)
         if undone.word == SUPERSEDED and known is not None and known.by != "runner" and known.undone.word == DONE:
             undone = Undone(DONE, f"by the {known.by}: {known.undone.detail}", known.undone.witness)
+            self._ended[injection] = known
         elif injection not in self._settled:
             self._note(Ended(injection, undone, "runner"))
         if undone.word != FAILED:
@@ -268,16 +271,16 @@ class Hold:
         left = [f"{name}: {undone.detail}" for name, undone in self._rest()]
         if self._unwritten > 1:
             self.tell(f"what became of injections could not be written into the ledger {self._unwritten} times in all")
-        reverter = Reverter(self.api, self._ledger, "runner", self.runs, self.tell)
+        reverter = Reverter(self.api, self._ledger, "runner", self.runs, self.tell, self._ended)
         if not left:
             self._heart.anchors = {}  # from here on it is the runner that removes them
-            left = reverter.look_again(list(self._armed.values()), self._elsewhere())
+            left = reverter.look_again(list(self._armed.values()), self._elsewhere()) or reverter.unsettled()
         if not left:
             return self._take_down("the run has ended; reverted by the runner", refused=False)
         self._stop_looking()
         try:
             self._ledger.turn(REVERTING, f"left to the watchdog: {'; '.join(left)}"[:2000])
-        except Unreachable as error:
+        except StormdrillError as error:
             left.append(f"the watchdog finds out by itself, after {self.lease_s:g} s: {error}")
         self._heart.stop()
         return tuple(left)
@@ -370,6 +373,7 @@ class Hold:
             raise Unreachable(f"the time of {injection} is over")
 
     def _note(self, ended: Ended) -> None:
+        self._ended[ended.injection] = ended
         try:
             self._ledger.end([ended], Until(NOTE_S))
         except StormdrillError as error:

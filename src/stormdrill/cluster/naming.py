@@ -33,6 +33,14 @@ def marking(run: str, injection: str) -> str:
     return json.dumps({"run": run, "injection": injection})
 
 
+def run_of(marking: object) -> str:
+    """Of a marker's value; empty where it names none."""
+    try:
+        return str(json.loads(str(marking))["run"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def is_marker(annotation: str) -> bool:
     return _MARKER.fullmatch(annotation) is not None
 

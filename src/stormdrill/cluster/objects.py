@@ -42,23 +42,28 @@ def remove(api: Api, path: str, run: str, until: Until) -> None:
             return
         if text(there, "metadata", "deletionTimestamp"):
             return
-        uid = text(there, "metadata", "uid")
-        body = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "preconditions": {"uid": uid},
-            "propagationPolicy": "Background",
-        }
-        try:
-            answer = call(api, until, "DELETE", path, body)
-        except Lost as lost:
-            until.pause(str(lost))
-            continue
-        if answer.good or answer.status == 404:
-            return
-        if answer.status not in AGAIN:
-            raise Unreachable(f"DELETE {path}: {answer.said}")
-        until.pause(f"DELETE {path}: {answer.said}", answer.retry_after_s)
+        delete(api, path, there, until)
+
+
+def delete(api: Api, path: str, there: dict[str, object], until: Until, policy: str = "Background") -> None:
+    """Ask once for the end of the object that was looked at, and of no other of that name: the next look tells what
+    became of it. Raises Unreachable with what no look will change."""
+    options = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "preconditions": {"uid": text(there, "metadata", "uid")},
+        "propagationPolicy": policy,
+    }
+    try:
+        answer = call(api, until, "DELETE", path, options)
+    except Lost as lost:
+        until.pause(str(lost))
+        return
+    if answer.good or answer.status == 404:
+        return
+    if answer.status not in AGAIN:
+        raise Unreachable(f"DELETE {path}: {answer.said}")
+    until.pause(f"DELETE {path}: {answer.said}", answer.retry_after_s)
 
 
 def anchor(run: str, namespace: str) -> dict[str, object]:

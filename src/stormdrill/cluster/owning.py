@@ -1,12 +1,33 @@
-"""Who wrote a field, as the API server keeps account of it (managedFields): a second witness where a marker is gone,
-and the only one of what somebody wrote into an object of ours."""
+"""Whose an object is that a run has created. And who wrote a field, as the API server keeps account of it
+(managedFields): a second witness where a marker is gone, and the only one of what somebody wrote into an object of
+ours."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
+from stormdrill.cluster import naming
 from stormdrill.cluster.asking import text, under
+
+
+def is_ours(there: Mapping[str, object], run: str) -> bool:
+    """Whether that run created it: by its label, or where somebody took that off by its owner, with which it goes, or
+    because nobody else has ever written what it says."""
+    if text(there, "metadata", "labels", naming.LABEL) == run:
+        return True
+    listed = under(there, "metadata").get("ownerReferences")
+    for one in listed if isinstance(listed, list) else ():
+        if (text(one, "kind"), text(one, "name")) == ("ConfigMap", naming.ledger(run)):
+            return True
+    writers = {name for name, fields in _account(there) if fields.keys() - {"f:metadata", "f:status"}}
+    return writers == {naming.maker(run)}
+
+
+def traces(there: Mapping[str, object], run: str) -> list[str]:
+    """Markers of that run which it carries."""
+    annotations = under(there, "metadata", "annotations").items()
+    return [name for name, value in annotations if naming.is_marker(name) and naming.run_of(value) == run]
 
 
 def is_sole(there: Mapping[str, object], manager: str, path: Sequence[str]) -> bool:

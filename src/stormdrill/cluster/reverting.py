@@ -10,9 +10,9 @@ from typing import TypeVar
 from stormdrill.cluster import objects
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until
-from stormdrill.cluster.ledger import Armed, Ended, Ledger
+from stormdrill.cluster.ledger import Armed, Closed, Ended, Ledger
 from stormdrill.cluster.undoing import DONE, FAILED, SUPERSEDED, Runs, together, undo
-from stormdrill.errors import Unreachable
+from stormdrill.errors import StormdrillError
 from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec
 
 AT_ONCE = 8
@@ -46,12 +46,26 @@ class Reverter:
         left = [*at_once(self._anchor, namespaces), *at_once(self._late, armed)]
         return [said for said in left if said]
 
+    def unsettled(self) -> list[str]:
+        """Write down what the ledger lacks of what was reverted. Says what is left in it all the same: it may not be
+        closed with that."""
+        try:
+            there = self.ledger.read(Until(LIMIT_S))
+            left = there.left if there is not None else ()
+            if known := [self.ended[entry.injection] for entry in left if self._settled(entry)]:
+                self.ledger.end(known, Until(LIMIT_S))
+        except Closed:  # somebody has removed it: nobody will read there what became of anything
+            return []
+        except StormdrillError as error:
+            return [f"what became of injections could not be written down: {error}"]
+        return [shown(entry, self.ended.get(entry.injection)) for entry in left if not self._settled(entry)]
+
     def _anchor(self, namespace: str) -> str:
         """Remove it; what is wrong with that, or nothing."""
         path = objects.anchor_path(self.ledger.run, namespace)
         try:
             objects.remove(self.api, path, self.ledger.run, Until(LIMIT_S))
-        except Unreachable as error:
+        except StormdrillError as error:
             return f"the anchor in namespace {namespace}: {error}"
         return ""
 
@@ -82,7 +96,7 @@ class Reverter:
             return
         try:
             self.ledger.end([ended], Until(LIMIT_S))
-        except Unreachable as error:
+        except StormdrillError as error:  # also credentials that can't be renewed; `unsettled` writes it
             self.tell(f"{ended.injection}: what became of it could not be written down: {error}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from stormdrill.cluster import naming
 from stormdrill.cluster.asking import text
 from stormdrill.cluster.elements import OURS, shown, states
-from stormdrill.cluster.owning import beside, kept, owners
+from stormdrill.cluster.owning import beside, is_ours, kept, owners
 from stormdrill.model.undo import InCluster, KubeDelete, KubePatch
 
 Object = Mapping[str, object]
@@ -97,8 +97,8 @@ def _of_creation(word: KubeDelete, there: Object | None) -> Found:
     named = _named(word.path)
     if there is None:
         return Found(False, (f"{named} is there no more",), cause=False)
-    if text(there, "metadata", "labels", naming.LABEL) != word.run:
-        return Found(False, (f"{named} doesn't carry the run's label",), cause=False)
+    if not is_ours(there, word.run):
+        return Found(False, (f"{named} carries neither the run's label nor its owner",), cause=False)
     said = edits(word, there)
     return Found(not said, tuple(f"{named}: {one}" for one in said), edited=bool(said), cause=False)
 

@@ -18,7 +18,9 @@ from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.elements import BEFORE, OTHER, OURS, Draft, evident, shown, states
 from stormdrill.cluster.exec import Ran, Refusal
+from stormdrill.cluster.objects import delete
 from stormdrill.cluster.standing import Found
+from stormdrill.cluster.strangers import settled_by
 from stormdrill.errors import Unreachable
 from stormdrill.model.undo import Element, InCluster, KubeDelete, KubeEndExec, KubePatch
 
@@ -99,14 +101,23 @@ class _Patched:
             self.met.append(standing.of(self.word, there))
             if there is None:
                 return Undone(SUPERSEDED, f"{self.word.path} is gone", SERVER)
-            if text(there, "metadata", "uid") != self.word.uid:
+            if text(there, "metadata", "uid") != self.word.uid and not self._is_copy(there):
                 return Undone(SUPERSEDED, f"{self.word.path} was replaced by another object of that name", SERVER)
             if (undone := self._round(there)) is not None:
                 return undone
 
+    def _is_copy(self, there: dict[str, object]) -> bool:
+        """Whether an object under another uid was made again as the fault had left it: nobody's wish, though somebody's
+        deed. The marker says so, or what bears a name of ours."""
+        if self.word.marker in under(there, "metadata", "annotations"):
+            return True
+        looked = zip(self.word.elements, states(self.word.elements, there), strict=True)
+        return any(now == OURS and self._known(element, there) for element, now in looked)
+
     def _round(self, there: dict[str, object]) -> Undone | None:
         """Decide by one look, and send at most one patch. None: look again."""
         marked = self.word.marker in under(there, "metadata", "annotations")
+        copied = text(there, "metadata", "uid") != self.word.uid
         draft, theirs, kept = Draft(there), [], []
         found: list[str] = []
         looked = list(zip(self.word.elements, states(self.word.elements, there), strict=True))
@@ -114,7 +125,7 @@ class _Patched:
         for element, now in reversed(looked):
             if now == OTHER:
                 theirs.append(shown(element, there))
-            elif now == OURS and not marked and not self._known(element, there):
+            elif now == OURS and not marked and not copied and not self._known(element, there):
                 kept.append(shown(element, there))
             elif now == OURS:
                 try:
@@ -128,9 +139,7 @@ class _Patched:
         if draft.empty:
             if kept:
                 return Undone(FAILED, self._unmarked(kept))
-            if self.fence:
-                self._move_on(there)
-            return self._told(theirs)
+            return self._told(theirs) if not self.fence or self._moved_on(there) else None
         self.restored += [place for place in found if place not in self.restored]
         answer = self._send(draft, status=on_status)
         if answer is None or on_status:
@@ -190,20 +199,24 @@ class _Patched:
             return None
         raise Unreachable(f"PATCH {path}: {answer.said}")
 
-    def _move_on(self, there: dict[str, object]) -> None:
-        """Move the version on: what was sent for an earlier one fails from now on."""
+    def _moved_on(self, there: dict[str, object]) -> bool:
+        """Move the version that was looked at on: what was sent for it fails from now on. False: it is another one by
+        now, or that is not known. Nothing is fenced then, what has come meanwhile least of all: look again."""
         name = naming.fence(self.word.marker)
-        now: dict[str, object] | None = there
-        while now is not None and text(now, "metadata", "uid") == self.word.uid:
+        draft = Draft(there)
+        if name in under(there, "metadata", "annotations"):
+            draft.bare(name)
+        else:
+            draft.annotate(name, "moves the version on")
+        if (answer := self._send(draft)) is None:
+            return False
+        now: dict[str, object] | None = answer.read()
+        while now is not None and name in under(now, "metadata", "annotations"):
             draft = Draft(now)
-            if up := name in under(now, "metadata", "annotations"):
-                draft.bare(name)
-            else:
-                draft.annotate(name, "moves the version on")
+            draft.bare(name)
             answer = self._send(draft)
-            if answer is not None and up:
-                return
             now = answer.read() if answer is not None else read(self.api, self.word.path, self.until)
+        return True
 
 
 def _delete(api: Api, word: KubeDelete, until: Until, met: list[Found]) -> Undone:
@@ -214,31 +227,19 @@ def _delete(api: Api, word: KubeDelete, until: Until, met: list[Found]) -> Undon
         if there is None:
             said = f"{word.path} is {'gone' if asked else 'not there'}{_with_edits(met)}"
             return Undone(DONE if asked else SUPERSEDED, said, SERVER)
-        if text(there, "metadata", "labels", naming.LABEL) != word.run:
-            said = f"{word.path} doesn't carry the label {naming.LABEL}={word.run}: it is somebody else's"
-            return Undone(SUPERSEDED, said, SERVER)
+        if not owning.is_ours(there, word.run):
+            said = f"{word.path} carries neither the label {naming.LABEL}={word.run} nor the owner that the run gave it"
+            for marker in owning.traces(there, word.run):
+                keep = f"`{settled_by(word.path, marker)}`"
+                return Undone(FAILED, f"{said}, but its marker: delete it, or make it yours with {keep}")
+            return Undone(SUPERSEDED, f"{said}: it is somebody else's", SERVER)
         if asked and text(there, "metadata", "deletionTimestamp"):
             waits = under(there, "metadata").get("finalizers")
             held = f", waiting for {waits}: whoever put them there must take them off" if waits else ""
             until.pause(f"{word.path} is being deleted{held}")
             continue
-        body = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "preconditions": {"uid": text(there, "metadata", "uid")},
-            "propagationPolicy": "Foreground" if word.path.startswith(_WITH_PODS) else "Background",
-        }
-        try:
-            answer = call(api, until, "DELETE", word.path, body)
-        except Lost as lost:
-            asked = True
-            until.pause(str(lost))
-            continue
         asked = True
-        if not answer.good and answer.status not in AGAIN and answer.status != 404:
-            raise Unreachable(f"DELETE {word.path}: {answer.said}")
-        if not answer.good and answer.status != 404:
-            until.pause(f"DELETE {word.path}: {answer.said}", answer.retry_after_s)
+        delete(api, word.path, there, until, "Foreground" if word.path.startswith(_WITH_PODS) else "Background")
 
 
 def _with_edits(met: Sequence[Found]) -> str:

@@ -232,6 +232,7 @@ class Watchdog:
             left = self._reverter.look_again(armed, self._namespaces())
         if self.book is not None:
             left += [f"what can't be read in the ledger: {entry}" for entry in self.book.unreadable]
+        left = left or self._reverter.unsettled()
         if left:
             self._again_s, self._pause_s = self.now() + self._pause_s, min(self._pause_s * 2, LONGEST_AGAIN_S)
             self.tell(f"left, tried again: {'; '.join(left)}")
