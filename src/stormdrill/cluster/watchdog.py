@@ -37,7 +37,7 @@ RIGHTS_S = 10.0
 """In this time each right has been asked for again, where there are not very many."""
 MOST_RIGHTS = 40
 TURNS = 5
-"""After so many failures to close the ledger it reverts all the same."""
+"""After so many failures to write into the ledger that it reverts, it does all the same."""
 BY = "watchdog"
 RUN, BLIND = "run", "blind"
 """Among the ages: since the ledger was read first, and since no Lease could be read while the ledger could."""
@@ -261,9 +261,20 @@ class Watchdog:
             if begun is None or begun.by != self.by:
                 why = f"its time of {entry.expires_in_s:g} s is over and the runner has not reverted it"
                 self.tell(f"{entry.injection}: {why}")
-                self._ledger.end([Ended(entry.injection, Undone(REVERTING, why), self.by)], Until(ASK_S))
+                self._end_alone(Ended(entry.injection, Undone(REVERTING, why), self.by))
             if self._reverter.go_through([entry]):
                 self._again_s = self.now() + FIRST_AGAIN_S
+
+    def _end_alone(self, ended: Ended) -> None:
+        """Tell the runner before anything is undone; when that can't be written time after time, undo it unsaid. Raises
+        Unreachable."""
+        try:
+            self._ledger.end([ended], Until(ASK_S))
+        except Unreachable as error:
+            self._turns += 1
+            if self._turns < TURNS:
+                raise
+            self.tell(f"{ended.injection}: that can't be written down, reverting all the same: {error}")
 
     # being there
 

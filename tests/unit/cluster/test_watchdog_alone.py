@@ -73,11 +73,11 @@ def scene(cluster: FakeCluster, expires_in_s: float, longest_s: float = 3600.0) 
     return Scene(cluster, api, lease)
 
 
-def allowed(cluster: FakeCluster, *leases: str) -> Api:
-    """An account that may do what reverting takes, and this with Leases."""
+def allowed(cluster: FakeCluster, *leases: str, writes: bool = True) -> Api:
+    """An account that may do what reverting takes, and this with Leases; without `writes` nothing to a ledger."""
     token = cluster.account(SUITE, "small")
     rules = [
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch", "delete"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch", "delete"][: 3 if writes else 1]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "patch"]},
     ]
     if leases:
@@ -116,6 +116,16 @@ def test_a_lease_that_can_not_be_read_for_longer_than_it_lasts_ends_the_run_and_
     assert book.state == CLOSED
     assert "whether the Lease is renewed can't be seen" in book.why
     assert "forbidden" in book.why
+
+
+def test_a_ledger_that_takes_no_word_of_it_postpones_no_expiry_for_long(cluster: FakeCluster) -> None:
+    play = scene(cluster, expires_in_s=0.0)
+    dog = play.dog(allowed(cluster, "get", writes=False))
+    for _ in range(12):
+        assert play.lease.renew(1.0)
+        play.step(dog, 0.5)
+    assert play.replicas() == 3
+    assert any("can't be written down, reverting all the same" in said for said in play.told)
 
 
 @pytest.mark.parametrize(
