@@ -30,6 +30,7 @@ from stormdrill.model.event import (
     EffectObserved,
     Injected,
     KeeperStarted,
+    Restored,
     Reverted,
     RevertVerified,
     RunEnded,
@@ -41,6 +42,8 @@ from stormdrill.targets.kubernetes.clusters import LiveClusters
 from stormdrill.targets.kubernetes.leading import Leader
 
 LIMIT_S = 180.0
+COMES_BACK_S = 5.0
+"""What a replacement takes on real nodes."""
 pytestmark = [pytest.mark.real, pytest.mark.timeout(LIMIT_S)]
 
 
@@ -143,12 +146,14 @@ def test_a_person_stops_it_from_anywhere_by_an_annotation(at: Shop) -> None:
     ledger = at.cluster.read(f"/api/v1/namespaces/{held.suite}/configmaps/{held.ledger}")
     assert ledger is not None
     ledger["metadata"].setdefault("annotations", {})[STOP] = "a customer calls"
+    at.cluster.behaviour.kubelet.starts_s = COMES_BACK_S
     at.cluster.apply(ledger)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 4, err
     assert outcome(out)["status"] == "aborted"
     (abort,) = at.of(AbortRequested)
     assert (abort.by, abort.reason) == ("person", "stopped by a person: a customer calls")
+    assert [one.ok for one in at.of(Restored)] == [True], "it did not wait for what was on its way back"
     assert at.causes() == []
     assert at.left_behind() == []
 

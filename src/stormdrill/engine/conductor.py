@@ -16,8 +16,7 @@ from typing import Literal, Protocol
 
 from stormdrill.core import decide as do
 from stormdrill.core.fold import State, start, step
-from stormdrill.engine import contact
-from stormdrill.engine import restoring
+from stormdrill.engine import contact, restoring
 from stormdrill.engine.injecting import Injecting, now_ms
 from stormdrill.errors import KeeperGone, Problem, Refused, SystemNotReady, Unreachable
 from stormdrill.model import event as ev

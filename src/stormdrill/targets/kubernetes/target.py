@@ -90,7 +90,14 @@ class KubernetesTarget:
         }
         self._also = also
         self._drilling = Drilling(
-            self.clusters, self.mechanisms, injections, also=also, off=self.unfit, lasts_s=lasts_s
+            self.clusters,
+            self.mechanisms,
+            injections,
+            also=also,
+            off=self.unfit,
+            shunned=lambda name: self._view.clusters[name].shunned,
+            lasts_s=lasts_s,
+            ready_s=system.ready_timeout_s,
         )
         self.keeping, self.hands = self._drilling.keeping, self._drilling.hands
         self.contacts, self.contacts_now = self._drilling.contacts, self._drilling.contacts_now
@@ -115,8 +122,8 @@ class KubernetesTarget:
             raise unread.explained(refused, self.clusters) from None
 
     def _timed(self, one: Injection) -> Injection:
-        """With the time that its mechanism takes. A change of the cluster is seen to be undone once its pods are gone
-        or back, for which they have the time that the system gives them to be ready."""
+        """With the time that its mechanism takes. Some changes of a cluster are seen to be undone only once pods of
+        theirs are gone, for which they have the time that the system gives pods to be ready."""
         mechanism = self.mechanisms.get(one.mechanism)
         if mechanism is None:
             return one

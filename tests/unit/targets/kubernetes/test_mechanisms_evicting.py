@@ -123,7 +123,9 @@ def never() -> bool:
     return False
 
 
-def going_on(ask: Budget, *pods: Pod, over: Callable[[], str] = str, taken_back: Callable[[], bool] = never) -> Evicting:
+def going_on(
+    ask: Budget, *pods: Pod, over: Callable[[], str] = str, taken_back: Callable[[], bool] = never
+) -> Evicting:
     made = Evicting(pods, ask, over, taken_back, LONG_S)
     made.begin(time.monotonic() + LONG_S)
     return made
