@@ -112,27 +112,27 @@ class _Patched:
         if self.word.marker in under(there, "metadata", "annotations"):
             return True
         looked = zip(self.word.elements, states(self.word.elements, there), strict=True)
-        return any(now == OURS and self._known(element, there) for element, now in looked)
+        return any(now == OURS and self._known(element, now, there) for element, now in looked)
 
     def _round(self, there: dict[str, object]) -> Undone | None:
         """Decide by one look, and send at most one patch. None: look again."""
         marked = self.word.marker in under(there, "metadata", "annotations")
         copied = text(there, "metadata", "uid") != self.word.uid
-        draft, theirs, kept = Draft(there), [], []
-        found: list[str] = []
+        draft, found = Draft(there), list[Element]()
+        theirs, kept = list[str](), list[str]()
         looked = list(zip(self.word.elements, states(self.word.elements, there), strict=True))
         self._note_back(looked, marked=marked)
         for element, now in reversed(looked):
-            if now == OTHER:
-                theirs.append(shown(element, there))
-            elif now == OURS and not marked and not copied and not self._known(element, there):
-                kept.append(shown(element, there))
-            elif now == OURS:
+            if now == BEFORE:
+                continue
+            if (now == OURS and (marked or copied)) or self._known(element, now, there):
                 try:
                     draft.restore(element)
-                    found.append(".".join(element.path))
+                    found.append(element)
                 except LookupError as error:
-                    theirs.append(f"{'.'.join(element.path)}: {error}")
+                    theirs.append(f"{_place(element)}: {error}")
+            else:
+                (kept if now == OURS else theirs).append(shown(element, there))
         on_status = bool(self.word.subresource) and not draft.empty
         if not on_status:
             draft.bare(self.word.marker)
@@ -140,21 +140,26 @@ class _Patched:
             if kept:
                 return Undone(FAILED, self._unmarked(kept))
             return self._told(theirs) if not self.fence or self._moved_on(there) else None
-        self.restored += [place for place in found if place not in self.restored]
+        self.restored += [place for place in map(_place, found) if place not in self.restored]
         answer = self._send(draft, status=on_status)
         if answer is None or on_status:
             return None
         if kept:
             return Undone(FAILED, self._unmarked(kept))
-        return self._told(theirs) if self._gone(answer.read()) else None
+        if left := self._left(answer.read(), found):
+            self.until.pause(f"{self.word.path}: {left} in spite of what was sent")
+            return None
+        return self._told(theirs)
 
-    def _known(self, element: Element, there: dict[str, object]) -> bool:
-        """Whether without the marker, too, something says that the fault put it there."""
-        manager = naming.manager(self.word.marker)
-        return evident(element, self.word.elements) or owning.is_sole(there, manager, element.path)
+    def _known(self, element: Element, now: str, there: dict[str, object]) -> bool:
+        """Whether without the marker, too, something says that the fault put it there. Also what isn't as it was to be,
+        where nobody else has written it: an admission makes something else of what is sent."""
+        if now == OURS and evident(element, self.word.elements):
+            return True
+        return now != BEFORE and owning.is_sole(there, naming.manager(self.word.marker), element.path)
 
     def _note_back(self, looked: Sequence[tuple[Element, str]], *, marked: bool) -> None:
-        places = [".".join(element.path) for element, now in looked if now == BEFORE]
+        places = [_place(element) for element, now in looked if now == BEFORE]
         if marked and not self.word.subresource:
             self.before_us += [one for one in places if one not in (*self.before_us, *self.restored)]
 
@@ -179,10 +184,12 @@ class _Patched:
             "be; then this is settled"
         )
 
-    def _gone(self, there: dict[str, object]) -> bool:
-        """Whether the server's own answer shows that nothing of ours is left."""
-        left = OURS in states(self.word.elements, there)
-        return not left and self.word.marker not in under(there, "metadata", "annotations")
+    def _left(self, there: dict[str, object], restored: Sequence[Element]) -> str:
+        """What is left of the fault by the server's own answer; empty when nothing is."""
+        for element, now in zip(self.word.elements, states(self.word.elements, there), strict=True):
+            if now == OURS or (now == OTHER and element in restored):
+                return shown(element, there)
+        return "the marker stands" if self.word.marker in under(there, "metadata", "annotations") else ""
 
     def _send(self, draft: Draft, *, status: bool = False) -> Answer | None:
         """None: look again. Raises Unreachable with what no look will change."""
@@ -217,6 +224,10 @@ class _Patched:
             answer = self._send(draft)
             now = answer.read() if answer is not None else read(self.api, self.word.path, self.until)
         return True
+
+
+def _place(element: Element) -> str:
+    return ".".join(element.path)
 
 
 def _delete(api: Api, word: KubeDelete, until: Until, met: list[Found]) -> Undone:
