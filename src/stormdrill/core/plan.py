@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from stormdrill.core.backpressure.asked import ASKED
 from stormdrill.core.backpressure.needs import missing
 from stormdrill.core.digest import digest, facts
+from stormdrill.core.judge_metrics import RESIDENCY
 from stormdrill.core.reach import TAKING, touched, worst_case
 from stormdrill.core.sampling import enough_planned
 from stormdrill.errors import Problem, Refused
@@ -87,7 +88,7 @@ def make_plan(
         worst_case=worst_case(injections, world),
         irreversible=_irreversible(injections),
         permissions=_permissions(offers, injections),
-        notes=offers.aloud(injections) if isinstance(offers, Binds) else (),
+        notes=(*(offers.aloud(injections) if isinstance(offers, Binds) else ()), *_nowhere(profile, system)),
         policy=policy,
         profile=profile,
     )
@@ -181,6 +182,16 @@ def _lacking(experiment: Experiment, profile: Profile | None, system: System) ->
         closed = load is not None and load.closed_loop
         for lacks in missing(use.word, load is not None, profile, system, faults=faults, closed=closed):
             yield _problem(experiment, f"{use.word} needs {lacks.what}")._replace(fix=lacks.fix)
+
+
+def _nowhere(profile: Profile | None, system: System) -> Iterator[str]:
+    """Of work that has to stay in a region that there isn't: nobody will do it. A system without regions has no say."""
+    streams = profile.every_stream if profile is not None else ()
+    known = sorted({one.labels["region"] for one in system.instances if "region" in one.labels})
+    asked = dict.fromkeys(one.labels[RESIDENCY] for one in streams if RESIDENCY in one.labels)
+    if lost := [region for region in asked if region not in known and known]:
+        there = f"the system's regions are {', '.join(known)}"
+        yield f"the load has work that must stay in {', '.join(lost)}, and {there}; say which it has (--set regions=…)"
 
 
 def _lossy(injection: Injection, offers: object) -> Injection:

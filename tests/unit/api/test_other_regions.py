@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,21 @@ def test_the_shipped_mixes_do_keep_work_in_its_region() -> None:
         profile = api.validate(users[0], settings_for(users[0], "r1,r2")).profile
         assert profile is not None
         assert {one.labels["residency"] for one in profile.streams if "residency" in one.labels} == {"r1", "r2"}
+
+
+def test_work_for_a_region_that_there_is_not_is_told_by_the_plan(tmp_path: Path) -> None:
+    """Else all of it is refused with 400, and nobody knows why: as where a cluster's regions weren't said."""
+    for name in ("experiments", "loadgen", "runbooks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "policy.yaml", tmp_path)
+    path = tmp_path / "experiments" / "late-dependency.yaml"
+    assert not any("must stay in" in note for note in api.plan(path).notes)
+    mix = tmp_path / "loadgen" / "steady.yaml"
+    mix.write_text(mix.read_text().replace("regions: [eu, us]", "places: [eu, mars]").replace("region", "place"))
+    said = [note for note in api.plan(path).notes if "must stay in mars" in note]
+    assert len(said) == 1
+    assert "the system's regions are eu, us" in said[0]
+    assert "--set regions=" in said[0]
 
 
 @pytest.mark.parametrize("stem", sorted(BEYOND_PROCESSES))
