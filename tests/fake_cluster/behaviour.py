@@ -40,10 +40,11 @@ class Behaviour:
         surroundings = Surroundings(self.ground, self.home, cluster.url, cluster.account, cluster.ca)
         self.kubelet = Kubelet(self.ground, surroundings, cluster.run_pods)
         self.proxy = Proxy(self.ground, self.kubelet)
+        self.jobs = Jobs(self.ground)
         self.loop = Loop()
         self.loop.controllers += [
             NodeTaints(self.ground), TaintManager(self.ground), Deployments(self.ground), ReplicaSets(self.ground),
-            StatefulSets(self.ground), DaemonSets(self.ground), Jobs(self.ground), Scheduler(self.ground),
+            StatefulSets(self.ground), DaemonSets(self.ground), self.jobs, Scheduler(self.ground),
             self.kubelet, Collector(self.ground), Namespaces(self.ground), Budgets(self.ground),
             Quotas(self.ground, cluster.registry), Endpoints(self.ground), self.proxy, Devices(self.ground),
         ]  # fmt: skip

@@ -13,13 +13,19 @@ from fake_cluster.matching import Obj, condition, controller_of, deleted_at, is_
 from fake_cluster.replicas import owners_key, pod_from
 
 INDEX = "batch.kubernetes.io/job-completion-index"
-BACKOFF_S = 0.2
-"""A real one waits 10 s before the first new Pod, then twice as long each time."""
+BACKOFF_S, LONGEST_BACKOFF_S = 10.0, 600.0
+
+
+def backoff_s(failed: int, first_s: float = BACKOFF_S) -> float:
+    """How long no new Pod is made after the last of so many that failed."""
+    return min(first_s * 2.0 ** (failed - 1), LONGEST_BACKOFF_S) if failed else 0.0
 
 
 class Jobs:
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
+        self.first_backoff_s = BACKOFF_S
+        """Before the first Pod that replaces another; less for whom it is enough that one comes."""
         self._failed: dict[str, tuple[int, float]] = {}
         """uid → failures seen, and when the last was."""
         self._gone: dict[str, list[int]] = {}
@@ -48,7 +54,7 @@ class Jobs:
         pods = self.ground.controlled(job, "pods")
         gone = self._gone.get(job["metadata"]["uid"], [0, 0])
         succeeded = gone[0] + sum(one["status"].get("phase") == "Succeeded" for one in pods)
-        failed = gone[1] + sum(one["status"].get("phase") == "Failed" for one in pods)
+        failed = gone[1] + sum(map(_failed, pods))
         active = [one for one in self.ground.pods_that_live(pods)]
         wanted = job["spec"].get("completions", 1 if job["spec"].get("parallelism", 1) == 1 else None)
         restarts = sum(_restarts(one) for one in pods) if _spec(job).get("restartPolicy") == "OnFailure" else 0
@@ -90,7 +96,7 @@ class Jobs:
         seen, since = self._failed.get(uid, (0, 0.0))
         if failed > seen:
             self._failed[uid] = seen, since = failed, time.monotonic()
-        wait_s = since + min(BACKOFF_S * 2.0 ** min(seen - 1, 5), 5.0) - time.monotonic() if seen else 0.0
+        wait_s = since + backoff_s(seen, self.first_backoff_s) - time.monotonic()
         if room > 0 and wait_s > 0:
             return wait_s
         done = {_index(one) for one in pods if one["status"].get("phase") == "Succeeded"} | {
@@ -168,6 +174,12 @@ class Jobs:
 
 def _spec(job: Obj) -> Obj:
     return dict(job["spec"]["template"]["spec"])
+
+
+def _failed(pod: Obj) -> bool:
+    """One that is being ended counts as soon as it is."""
+    phase = pod["status"].get("phase")
+    return phase == "Failed" or bool(phase != "Succeeded" and deleted_at(pod))
 
 
 def _index(pod: Obj) -> str:

@@ -17,8 +17,10 @@ from stormdrill.cluster.heart import NOBODY, Heart, gone
 from stormdrill.errors import StormdrillError, Unreachable
 
 ASK_S = 2.0
-BACK_S = 10.0
-"""At least so long, and the Lease's time, a watchdog may take to come back: its pod is made, and its program begins."""
+BACK_S = 25.0
+"""At least so long, and the Lease's time, a watchdog may take to come back: a Job waits 10 s before it replaces a pod
+that was evicted and 20 s the second time, and then its program has to begin. It is late until then, and not lost: what
+comes in the end reverts, too."""
 
 
 @dataclass(slots=True)

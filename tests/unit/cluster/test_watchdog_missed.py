@@ -5,19 +5,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 import cluster_rig as rig
 from cluster_rig import SUITE
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, scenes
+from fake_cluster.jobs import backoff_s
 from stormdrill.cluster import hold, vigil
 from stormdrill.cluster.api import Api
+from stormdrill.cluster.heart import Heart, beat_every_s
 from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.lease import Lease
+from stormdrill.cluster.ledger import Ledger
 from stormdrill.cluster.rights import Right, of_watchdog
+from stormdrill.cluster.vigil import Vigil
 from waiting import eventually
 
 JOB = f"/apis/batch/v1/namespaces/{SUITE}/jobs/stormdrill-r1-watchdog"
+BEGINS_S = 4.0
+"""For a node to be found and a program to begin."""
 BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/stormdrill"
 
 
@@ -73,6 +81,32 @@ def test_a_watchdog_that_does_not_come_back_ends_the_run(cluster: FakeCluster, h
     assert "did not come back" in held.trouble()
     assert "nobody would revert if this machine vanished" in held.trouble()
     assert told
+
+
+@pytest.mark.parametrize("lease_s", [3.0, 10.0, 60.0])
+def test_one_that_is_evicted_twice_is_back_before_the_run_ends_for_want_of_it(
+    lease_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As late as a real Job's own pause and a pod's beginning make it."""
+    now_s = 0.0
+    monkeypatch.setattr(vigil, "time", SimpleNamespace(monotonic=lambda: now_s))
+    with FakeCluster(world=False) as cluster:
+        meta = {"name": JOB.rpartition("/")[2], "namespace": SUITE}
+        template = {"spec": {"restartPolicy": "OnFailure", "containers": [{"name": "watchdog", "image": rig.IMAGE}]}}
+        cluster.apply(scenes.namespace(SUITE, drill=False))
+        cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"template": template}})
+        api, told = Api(cluster.admin), list[str]()
+        heart = Heart(Lease(api, SUITE, "any", "r1/runner", lease_s), Ledger(api, SUITE, "r1"))
+        looking = Vigil(api, heart, JOB, lambda _: None, lambda: "it was evicted", (), told.append)
+        for evicted in (1, 2):
+            back_s = now_s + beat_every_s(lease_s) + backoff_s(evicted) + BEGINS_S
+            while now_s < back_s:
+                now_s += 1.0
+                heart._read_s = now_s
+                assert looking.look() == ""
+            heart._beat_s, heart.beats = now_s, heart.beats + 1
+            assert looking.look() == ""
+        assert told[-1:] == (["the watchdog is there again"] if lease_s < 60.0 else []), "whoever is missed is told of"
 
 
 def test_a_watchdog_that_is_allowed_its_undos_no_longer_ends_the_run_naming_the_right(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fake_cluster import FakeCluster
+from fake_cluster.jobs import BACKOFF_S, backoff_s
 
 Obj = dict[str, Any]
 
@@ -218,3 +219,21 @@ def test_the_pods_of_a_lost_node_that_no_other_node_may_take_wait(cluster: FakeC
     assert len(cluster.objects("pods")) == 2
     cluster.registry.change("nodes", "", "us-cpu-1", lambda one: one.update(spec={}))
     assert len(running(cluster)) == 2
+
+
+def test_a_job_waits_before_it_replaces_a_pod_that_was_ended_and_twice_as_long_each_time(cluster: FakeCluster) -> None:
+    assert [backoff_s(failed) for failed in range(9)] == [0, 10, 20, 40, 80, 160, 320, 600, 600]
+    assert cluster.behaviour is not None
+    template = {"spec": {"restartPolicy": "OnFailure", "containers": [{"name": "c", "image": "web:1"}]}}
+    meta = {"name": "j", "namespace": "default"}
+    for name, first_s in (("real", BACKOFF_S), ("hasty", 0.0)):
+        cluster.behaviour.jobs.first_backoff_s = first_s
+        cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {**meta, "name": name},
+                       "spec": {"template": template}})  # fmt: skip
+        cluster.settle()
+        (pod,) = (one["metadata"]["name"] for one in cluster.objects("pods"))
+        cluster.registry.end("pods", "default", pod)
+        cluster.settle()
+        left = cluster.objects("pods")
+        assert bool(left) is (first_s == 0.0)
+        assert (cluster.read(f"/apis/batch/v1/namespaces/default/jobs/{name}") or {})["status"]["failed"] == 1

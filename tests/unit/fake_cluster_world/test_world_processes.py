@@ -45,6 +45,12 @@ def log(cluster: FakeCluster, name: str) -> str:
     return cluster.behaviour.kubelet.log_of(get(cluster, name), "c", 0).read_text()
 
 
+def hasty(cluster: FakeCluster) -> None:
+    """Jobs don't wait as real ones do."""
+    assert cluster.behaviour is not None
+    cluster.behaviour.jobs.first_backoff_s = 0.1
+
+
 @pytest.mark.parametrize(("code", "ended"), [(0, "Succeeded"), (3, "Failed")])
 def test_the_exit_code_is_told(cluster: FakeCluster, code: int, ended: str) -> None:
     cluster.apply(pod("p", f"raise SystemExit({code})"))
@@ -139,6 +145,7 @@ def test_a_container_that_fails_is_started_again(cluster: FakeCluster, tmp_path:
 
 
 def test_a_job_tries_again_until_it_has_failed_too_often(cluster: FakeCluster) -> None:
+    hasty(cluster)
     template = {"spec": pod("x", "raise SystemExit(1)")["spec"]}
     cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "default"},
                    "spec": {"backoffLimit": 1, "template": template}})  # fmt: skip
@@ -223,6 +230,7 @@ def test_nothing_is_left_of_a_pod_that_hides_children_in_sessions_of_their_own(t
 
 
 def test_a_no_execute_taint_ends_real_processes_and_a_job_begins_anew_elsewhere(cluster: FakeCluster) -> None:
+    hasty(cluster)
     template = {"spec": pod("x", "import time;time.sleep(600)", terminationGracePeriodSeconds=2)["spec"]}
     cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "default"},
                    "spec": {"template": template}})  # fmt: skip
