@@ -37,8 +37,11 @@ class ContactWatch(Supervised):
     def stop(self) -> None:
         looked = self._thread.is_alive()
         super().stop()
-        if looked:
-            self.look(self._contacts_now())  # what came back, or was over, until the last that was measured
+        if not looked:
+            return
+        self.look()  # what came back, or was over, since the last look
+        if not self._lost_ms and not self._over:  # until the last that was measured; one that is lost would only delay
+            self.look(self._contacts_now())
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):

@@ -189,6 +189,21 @@ def test_a_step_of_the_runbook_excuses_what_its_undo_finds_too(tmp_path: Path) -
 
 
 @settings(max_examples=15, deadline=None)
+@given(scenario=st.sampled_from(["pass", "fail", "no-alert"]), unknown_ms=st.floats(1.0, 28_000.0), gone=st.booleans())
+def test_what_only_its_undo_saw_is_no_pass_and_counts_from_the_last_look_that_saw_it_well(
+    tmp_path_factory: pytest.TempPathFactory, scenario: str, unknown_ms: float, gone: bool
+) -> None:
+    """As if it had been seen then: what isn't known speaks for nobody."""
+    found = without_runbook(evidence(tmp_path_factory.mktemp("undo"), scenario))
+    end_ms = lasted_ms(found)
+    well_ms = max(1.0, end_ms - unknown_ms)
+    late = touched(found, gone=gone, after_ms=end_ms, well_ms=well_ms, at_revert=True)
+    seen = touched(found, gone=gone, after_ms=well_ms)
+    assert late.verdict == seen.verdict != "PASS"
+    assert [one.verdict for one in late.objectives] == [one.verdict for one in seen.objectives]
+
+
+@settings(max_examples=15, deadline=None)
 @given(scenario=st.sampled_from(["pass", "fail", "no-alert"]), after_ms=st.floats(1.0, 28_000.0), gone=st.booleans())
 def test_whenever_it_was_there_is_no_pass_and_what_came_before_the_fault_stands(
     tmp_path_factory: pytest.TempPathFactory, scenario: str, after_ms: float, gone: bool

@@ -11,12 +11,15 @@ class Rig:
     def __init__(self) -> None:
         self.now: list[Contact] = []
         self.at_last: list[Contact] = []
+        self.asked = 0
         self.events: list[Event] = []
         self.aborts: list[tuple[str, str]] = []
         self.well: list[float | None] = []
-        self.watch = ContactWatch(
-            lambda: self.now, lambda: self.at_last, lambda event, _: self.events.append(event), self.abort
-        )
+        self.watch = ContactWatch(lambda: self.now, self.last, lambda event, _: self.events.append(event), self.abort)
+
+    def last(self) -> list[Contact]:
+        self.asked += 1
+        return self.at_last
 
     def abort(self, by: str, reason: str, well_mono_ms: float | None) -> None:
         self.aborts.append((by, reason))
@@ -68,4 +71,15 @@ def test_what_is_deleted_just_before_the_end_is_found_by_the_last_look() -> None
     rig.at_last = [Contact("", over="the namespace shop is being deleted by somebody", by="deleted", well_mono_ms=7.0)]
     assert rig.aborts == []
     rig.watch.stop()
+    assert rig.asked == 1
     assert rig.aborts == [("deleted", "the namespace shop is being deleted by somebody")]
+
+
+def test_a_cluster_that_is_lost_or_over_is_not_asked_again_at_the_end() -> None:
+    """Somebody may wait to revert in another one."""
+    for one in (Contact("eu", lost="no answer"), Contact("eu", over="somebody has removed the ledger")):
+        rig = Rig()
+        rig.watch.start()
+        rig.now = [one]
+        rig.watch.stop()
+        assert rig.asked == 0

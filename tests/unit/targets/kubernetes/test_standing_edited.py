@@ -112,6 +112,25 @@ def test_what_is_edited_and_put_right_again_was_not_in_force_all_the_time(kube: 
     rig.revert(one)
 
 
+def test_what_is_removed_and_made_again_by_somebody_is_theirs_in_all_that_it_says(kube: Kube, rig: Rig) -> None:
+    one = quota(kube, rig)
+    path = written(rig, one).path
+    copy = kube.read(path) or {}
+    kube.do("DELETE", path)
+    kept = {key: value for key, value in meta_of(copy).items() if key in ("name", "namespace", "labels")}
+    again = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": kept, "spec": copy["spec"]}
+    answer = kube.api.call("POST", path.rpartition("/")[0], again, query=PERSON)
+    assert answer.good, answer.said
+    assert stands(rig, one).edited
+    rig.revert(one)
+
+
+def meta_of(found: Object) -> Object:
+    meta = found["metadata"]
+    assert isinstance(meta, dict)
+    return meta
+
+
 def test_where_the_server_keeps_no_account_nobody_is_blamed(kube: Kube, rig: Rig) -> None:
     one = quota(kube, rig)
     path = written(rig, one).path
