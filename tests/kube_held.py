@@ -27,6 +27,7 @@ from stormdrill.cluster import naming
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.job import Wanted
 from stormdrill.cluster.rights import Right
 from stormdrill.model.permission import Need
 from stormdrill.targets.kubernetes.kubeconfig import access_for
@@ -106,9 +107,8 @@ class Held:
             SYSTEM,
             self.image,
             suite=self.suite,
-            pull="IfNotPresent",
             lease_s=LEASE_S,
-            nodes=self.place,
+            wanted=Wanted("IfNotPresent", nodes=self.place),
             namespaces=(self.shop,),
             needs=[Right.of(one) for one in self.rights],
             ready_s=120.0 if REAL else 20.0,

@@ -369,7 +369,7 @@ class Rig:
     mechanisms: dict[str, Changing] = field(init=False)
 
     def __post_init__(self) -> None:
-        image = ImagePolicy(self.kube.image, "IfNotPresent", self.kube.place)
+        image = ImagePolicy(self.kube.image, "IfNotPresent", nodes=self.kube.place)
         reach = Reach(self.api, self.which)
         self.kube.cleaning.append(reach.close)
         self.mechanisms = {

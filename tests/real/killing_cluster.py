@@ -34,6 +34,7 @@ from stormdrill.cluster import naming  # noqa: E402
 from stormdrill.cluster.api import Api  # noqa: E402
 from stormdrill.cluster.asking import Until, read  # noqa: E402
 from stormdrill.cluster.hold import Hold  # noqa: E402
+from stormdrill.cluster.job import Wanted  # noqa: E402
 from stormdrill.cluster.ledger import CLOSED, Ledger  # noqa: E402
 
 LEASE_S = 1.0
@@ -89,7 +90,7 @@ def drive(url: str, run: str) -> None:
         "platform",
         rig.IMAGE,
         lease_s=LEASE_S,
-        keep_off=("eu-cpu-1",),
+        wanted=Wanted(keep_off=("eu-cpu-1",)),
         namespaces=(rig.PLATFORM,),
         ready_s=30.0,
     )

@@ -83,6 +83,7 @@ def scheduled(
         files=_files(made, loaded, roots),
         image=spec.image.name,
         pull=spec.image.pull,
+        pull_secret=spec.image.pull_secret,
         nodes=spec.image.nodes,
         avoid=tuple(sorted({*harmed(made, ""), *unfit})),
         suite=spec.suite,

@@ -21,6 +21,7 @@ from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change, NotApplied, Undone
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.heart import Heart
+from stormdrill.cluster.job import Wanted
 from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import CLOSED, OPEN, REVERTING, Armed, Closed, Ended, Ledger, now
 from stormdrill.cluster.reverting import Reverter, at_once, lanes_of
@@ -37,6 +38,7 @@ NOTE_S = 3.0
 NOW_S = 1.0
 ACQUIRE_S = 30.0
 """To see that a Lease which somebody else has left is not renewed any more."""
+READY_S = 60.0
 END_S = 10.0
 """How long the watchdog may take to end by itself once the ledger is closed."""
 
@@ -58,14 +60,9 @@ class Hold:
     image: str
     suite: str = "stormdrill"
     account: str = "stormdrill"
-    pull: str = ""
     lease_s: float = 10.0
-    keep_off: Sequence[str] = ()
-    """Nodes that faults take: the watchdog stands elsewhere."""
-    nodes: Mapping[str, str] = field(default_factory=dict)
-    """Labels of those that it may stand on; empty: any."""
-    priority: str = ""
-    """The PriorityClass of its pod."""
+    wanted: Wanted = field(default_factory=Wanted)
+    """Of the watchdog's pod."""
     longest_s: float = 3600.0
     """The run at its longest; after it the watchdog reverts although the runner lives."""
     namespaces: Sequence[str] = ()
@@ -77,7 +74,7 @@ class Hold:
     tell: Callable[[str], None] = lambda _: None
     runs: Runs | None = None
     """For undos that run a program in a pod; None: by exec."""
-    ready_s: float = 60.0
+    ready_s: float = READY_S
     """How long the watchdog may take until it is there."""
     _lease: Lease = field(init=False)
     _ledger: Ledger = field(init=False)
@@ -401,10 +398,7 @@ class Hold:
             self.system,
             account=self.account,
             image=self.image,
-            pull=self.pull,
-            keep_off=tuple(self.keep_off),
-            nodes=self.nodes,
-            priority=self.priority,
+            wanted=self.wanted,
             namespaces=tuple(self._elsewhere()),
             tell=self.tell,
         )

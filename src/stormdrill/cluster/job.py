@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from stormdrill.cluster import naming
 from stormdrill.cluster.asking import text, under
-from stormdrill.cluster.confined import CONFINED, away_from, hardened
+from stormdrill.cluster.confined import CONFINED, placed
 
 KEPT_S = 3600
 """After its end, where nobody removes it."""
@@ -17,18 +18,28 @@ HOPELESS = frozenset({"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName
 _LOST_NODE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
-def manifest(
-    run: str,
-    suite: str,
-    account: str,
-    image: str,
-    pull: str = "",
-    keep_off: Sequence[str] = (),
-    nodes: Mapping[str, str] | None = None,
-    priority: str = "",
-) -> dict[str, object]:
-    """It tolerates every taint, ours among them, but leaves a node that is lost; never stands on a node that a fault
-    takes; and has no deadline: as long as something is armed it goes on."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of the watchdog's pod, besides what it runs."""
+
+    pull: str = ""
+    """When its image is pulled; empty: the cluster's default."""
+    pull_secret: str = ""
+    """The Secret in the suite's namespace with which it is pulled."""
+    keep_off: Sequence[str] = ()
+    """Nodes that faults take: it stands elsewhere."""
+    rather_not: Sequence[str] = ()
+    """Nodes on which it stands only where there are no others."""
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    """Labels of those that it may stand on; empty: any."""
+    priority: str = ""
+    """Its PriorityClass."""
+
+
+def manifest(run: str, suite: str, account: str, image: str, wanted: Wanted) -> dict[str, object]:
+    """It tolerates every taint, ours among them, but leaves a node that is lost, and stands on one that others taint
+    only where there is no other; never on a node that a fault takes; and has no deadline: as long as something is armed
+    it goes on."""
     container: dict[str, object] = {
         "name": "watchdog",
         "image": image,
@@ -37,8 +48,8 @@ def manifest(
         "resources": {"requests": dict(REQUESTS), "limits": {"memory": "192Mi"}},
         "securityContext": CONFINED,
     }
-    if pull:
-        container["imagePullPolicy"] = pull
+    if wanted.pull:
+        container["imagePullPolicy"] = wanted.pull
     soon = [{"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5} for key in _LOST_NODE]
     pod: dict[str, object] = {
         "serviceAccountName": account,
@@ -46,15 +57,11 @@ def manifest(
         "terminationGracePeriodSeconds": 5,
         "enableServiceLinks": False,
         "tolerations": [*soon, {"operator": "Exists"}],  # the first that fits a taint counts
-        "securityContext": hardened(),
         "containers": [container],
+        **placed(nodes=wanted.nodes, off=wanted.keep_off, rather_not=wanted.rather_not, pull_secret=wanted.pull_secret),
     }
-    if priority:
-        pod["priorityClassName"] = priority
-    if nodes:
-        pod["nodeSelector"] = dict(nodes)
-    if keep_off:
-        pod["affinity"] = away_from(keep_off)
+    if wanted.priority:
+        pod["priorityClassName"] = wanted.priority
     labels = {naming.LABEL: run, naming.PART: "watchdog"}
     return {
         "apiVersion": "batch/v1",

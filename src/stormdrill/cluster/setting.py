@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -25,12 +25,9 @@ class Setting:
     system: str
     account: str
     image: str
-    pull: str
-    keep_off: tuple[str, ...]
-    nodes: Mapping[str, str]
+    wanted: job.Wanted
     namespaces: tuple[str, ...]
     tell: Callable[[str], None]
-    priority: str = ""
 
     @property
     def jobs(self) -> str:
@@ -79,8 +76,8 @@ class Setting:
                 )
             pods = self._pods()
             waits, hopeless = job.why_waiting(pods)
-            if self.priority and not pods:
-                waits += f"; is there a PriorityClass {self.priority}?"
+            if self.wanted.priority and not pods:
+                waits += f"; is there a PriorityClass {self.wanted.priority}?"
             if hopeless or time.monotonic() > end_s:
                 after = "" if hopeless else f" within {within_s:g} s"
                 raise Refused(f"the watchdog ({self.image}) did not begin{after}: {waits}")
@@ -89,9 +86,7 @@ class Setting:
     def make(self, until: Until) -> None:
         """The watchdog's Job. Raises Refused, Unreachable."""
         run, suite = self.ledger.run, self.ledger.suite
-        manifest = job.manifest(
-            run, suite, self.account, self.image, self.pull, self.keep_off, self.nodes, self.priority
-        )
+        manifest = job.manifest(run, suite, self.account, self.image, self.wanted)
         objects.create(self.api, self.jobs, manifest, until)
 
     def waits(self) -> str:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call, text, under
-from stormdrill.cluster.confined import CONFINED, away_from, hardened
+from stormdrill.cluster.confined import CONFINED, placed
 from stormdrill.cluster.naming import LABEL, PART, PREFIX
 from stormdrill.errors import SystemNotReady, Unreachable
 from stormdrill.model.permission import Need, to_stream
@@ -57,6 +57,7 @@ class Place(Struct, frozen=True):
     longest_s: float
     """The run is planned to take."""
     pull: str = ""
+    pull_secret: str = ""
     account: str = ""
     owner: Owner | None = None
     avoid: tuple[str, ...] = ()
@@ -289,7 +290,6 @@ def _pod_of(place: Place, longest_s: int) -> Object:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 2,
-        "securityContext": hardened(),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -300,13 +300,10 @@ def _pod_of(place: Place, longest_s: int) -> Object:
         ],
         "containers": [_container_of(place, longest_s)],
         "volumes": [{"name": "scratch", "emptyDir": {}}],
+        **placed(nodes=place.nodes, off=place.avoid, pull_secret=place.pull_secret),
     }
     if place.account:
         pod["serviceAccountName"] = place.account
-    if place.nodes:
-        pod["nodeSelector"] = dict(place.nodes)
-    if place.avoid:
-        pod["affinity"] = away_from(place.avoid)
     return pod
 
 

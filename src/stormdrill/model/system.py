@@ -90,6 +90,8 @@ class ImagePolicy(Struct, frozen=True):
     """Empty: the platform's own."""
     pull: str = ""
     """IfNotPresent, Never, Always; empty: the cluster's default."""
+    pull_secret: str = ""
+    """Name of the Secret with which it is pulled, in the namespace of each pod; empty: none."""
     nodes: dict[str, str] = {}
     """Labels of the nodes that its pods may run on; empty: any."""
 

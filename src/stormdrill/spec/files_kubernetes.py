@@ -76,6 +76,12 @@ class ClusterImageFile(FileModel, frozen=True, kw_only=True):
     pull: Annotated[
         Literal["IfNotPresent", "Never", "Always"] | None, Meta(description="The cluster's default when left out.")
     ] = None
+    pull_secret: (
+        Annotated[
+            ClusterName, Meta(description="The Secret to pull it with, in the suite's namespace and the system's.")
+        ]
+        | None
+    ) = None
 
 
 class GpuFile(FileModel, frozen=True, kw_only=True):

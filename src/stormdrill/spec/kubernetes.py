@@ -100,6 +100,7 @@ def kubernetes_spec(file: SystemFile) -> KubernetesSpec | None:
         image=ImagePolicy(
             image.name if image else "",
             (image.pull if image else None) or "",
+            (image.pull_secret if image else None) or "",
             {key: str(value) for key, value in section.nodes.items()},
         ),
         lease_s=seconds(section.lease),

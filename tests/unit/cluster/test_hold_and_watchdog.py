@@ -19,12 +19,15 @@ from stormdrill.cluster.api import MERGE_PATCH, Answer, Api
 from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change, NotApplied, Undone
 from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.job import Wanted
 from stormdrill.cluster.ledger import CLOSED, Armed, Ended, Ledger
 from stormdrill.cluster.rights import Right, of_runner, of_watchdog
 from stormdrill.cluster.strangers import Others
 from stormdrill.cluster.watchdog import Watchdog
 from stormdrill.errors import Refused, Unreachable
+from stormdrill.model.system import KubernetesSpec
 from stormdrill.model.undo import KubeDelete
+from stormdrill.targets.kubernetes.inventory import Cluster
 from waiting import eventually
 
 LEASE_S = 1.0
@@ -95,7 +98,7 @@ def test_from_open_to_close_nothing_is_left_behind(cluster: FakeCluster) -> None
 
 
 def test_the_watchdog_is_there_before_open_returns_and_stands_off_the_faulted_nodes(cluster: FakeCluster) -> None:
-    held = hold(cluster, keep_off=("eu-cpu-1", "eu-cpu-2"))
+    held = hold(cluster, wanted=Wanted(keep_off=("eu-cpu-1", "eu-cpu-2")))
     held.open()
     said = json.loads((cluster.read(LEDGER) or {})["data"]["watchdog"])
     assert said["ready"] is True
@@ -104,10 +107,25 @@ def test_the_watchdog_is_there_before_open_returns_and_stands_off_the_faulted_no
     assert held.close() == ()
 
 
+@pytest.mark.parametrize("effect", ["NoSchedule", "NoExecute"])
+def test_the_watchdog_stands_on_what_others_taint_only_where_there_is_no_other_node(
+    cluster: FakeCluster, effect: str
+) -> None:
+    spec = {"taints": [{"key": "theirs", "effect": effect}]}
+    cluster.registry.change("nodes", "", "eu-cpu-2", lambda node: node["spec"].update(spec))
+    seen = Cluster(Api(cluster.admin), KubernetesSpec("platform"), ())
+    for keep_off, where in ((("eu-gpu-1",), "eu-cpu-1"), (("eu-cpu-1", "eu-gpu-1"), "eu-cpu-2")):
+        held = hold(cluster, wanted=Wanted(keep_off=keep_off, rather_not=seen.shunned))
+        held.open()
+        [pod] = [pod for pod in cluster.objects("pods", SUITE)]
+        assert pod["spec"]["nodeName"] == where
+        assert held.close() == ()
+
+
 @pytest.mark.parametrize(
     ("why", "more"),
     [
-        ("did not begin", {"keep_off": ("eu-cpu-1", "eu-cpu-2", "eu-gpu-1"), "ready_s": 1.0}),
+        ("did not begin", {"wanted": Wanted(keep_off=("eu-cpu-1", "eu-cpu-2", "eu-gpu-1")), "ready_s": 1.0}),
         ("may not delete nosuch", {"needs": (Right("delete", "", "nosuch"),), "account": "small"}),
         ("can't be made|not found", {"namespaces": ("nowhere",)}),
     ],

@@ -13,6 +13,7 @@ from fake_cluster import FakeCluster
 from shop_cluster import system_of
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.job import Wanted
 from stormdrill.errors import Refused
 from stormdrill.model.system import KubernetesSpec
 
@@ -27,7 +28,9 @@ def cluster() -> Iterator[FakeCluster]:
 
 
 def hold(cluster: FakeCluster, ready_s: float) -> Hold:
-    return Hold(Api(cluster.admin), "r1", "platform", rig.IMAGE, lease_s=1.0, priority="drill", ready_s=ready_s)
+    return Hold(
+        Api(cluster.admin), "r1", "platform", rig.IMAGE, lease_s=1.0, wanted=Wanted(priority="drill"), ready_s=ready_s
+    )
 
 
 def test_its_pod_has_the_class_that_is_named(cluster: FakeCluster) -> None:

@@ -71,7 +71,7 @@ def test_everything_that_it_can_say_arrives(tmp_path: Path) -> None:
   contexts: {{eu: one, us: two}}
   suite: drill
   account: driller
-  image: {{name: "registry.example/it:1", pull: Never}}
+  image: {{name: "registry.example/it:1", pull: Never, pull_secret: registry-key}}
   lease: 20s
   node_labels: {{node: kubernetes.io/hostname}}
   stands_for: {{freeze: crash}}
@@ -88,7 +88,7 @@ def test_everything_that_it_can_say_arrives(tmp_path: Path) -> None:
         contexts={"eu": "one", "us": "two"},
         suite="drill",
         account="driller",
-        image=ImagePolicy("registry.example/it:1", "Never"),
+        image=ImagePolicy("registry.example/it:1", "Never", "registry-key"),
         lease_s=20.0,
         node_labels={"node": "kubernetes.io/hostname"},
         stands_for={"freeze": "crash"},

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from stormdrill.cluster import naming, rights
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.exec import Exec
-from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.hold import READY_S, Hold
+from stormdrill.cluster.job import Wanted
 from stormdrill.errors import KeeperGone, Problem, Refused, StormdrillError, SystemNotReady, Unreachable
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.model.event import ClusterHeld, Warned
@@ -51,15 +52,18 @@ class Drilling:
         *,
         also: Callable[[str], Sequence[Need]] = lambda _: (),
         off: Callable[[str], Sequence[str]] = lambda _: (),
+        shunned: Callable[[str], Sequence[str]] = lambda _: (),
         lasts_s: float = 0.0,
+        ready_s: float = 0.0,
     ) -> None:
         """`also`: what else is needed in the cluster of that name, for load. `off`: nodes of that cluster on which
-        nothing of the suite's own would run."""
+        nothing of the suite's own would run; `shunned`: those that others keep pods off. `ready_s`: so long pods may
+        take there to be ready."""
         self.clusters, self.mechanisms, self.injections = clusters, mechanisms, injections
         self._stopping: Callable[[], str] = str
         """Why the run is being stopped; empty, as here, while nobody does."""
-        self._also, self._off = also, off
-        self._lasts_s = lasts_s
+        self._also, self._off, self._shunned = also, off, shunned
+        self._lasts_s, self._ready_s = lasts_s, ready_s
 
     @property
     def lease(self) -> str:
@@ -221,24 +225,30 @@ class Drilling:
     def _hold(self, cluster: str, harm: Sequence[Need], keeper: Keeper) -> Hold:
         api, spec = self.clusters.api(cluster), self.clusters.spec
         nodes = [one.how for one in self.injections if isinstance(one.how, Nodes) and one.how.cluster == cluster]
+        wanted = Wanted(
+            pull=spec.image.pull,
+            pull_secret=spec.image.pull_secret,
+            keep_off=sorted({*self._off(cluster), *(name for how in nodes for name in how.nodes)}),
+            rather_not=self._shunned(cluster),
+            nodes=spec.image.nodes,
+            priority=spec.priority_class,
+        )
         return Hold(
             api,
             run=self.clusters.run,
             system=self.clusters.system,
             image=spec.image.name,
-            pull=spec.image.pull,
-            nodes=spec.image.nodes,
             suite=spec.suite,
             account=spec.account,
-            priority=spec.priority_class,
             lease_s=spec.lease_s,
-            keep_off=sorted({*self._off(cluster), *(name for how in nodes for name in how.nodes)}),
+            wanted=wanted,
             longest_s=2 * self._lasts_s + MARGIN_S,
             namespaces=self.anchored(cluster, harm),
             drills=(spec.namespace,),
             needs=[_right(need) for need in self.of_undos(cluster)],
             tell=lambda text: _note(keeper, f"{named(cluster)}: {text}"),
             runs=Exec(api),
+            ready_s=max(READY_S, self._ready_s),
         )
 
     # --- small things ----------------------------------------------------------------------------------------

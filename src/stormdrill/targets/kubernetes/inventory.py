@@ -152,8 +152,13 @@ class Cluster:
 
     @cached_property
     def unfit(self) -> tuple[str, ...]:
-        """Nodes on which nothing of the suite's own would run now: not ready, or only simulated."""
-        return tuple(sorted(one.name for one in self.nodes.values() if one.simulated or not one.ready))
+        """Nodes on which nothing of the suite's own would run now: not ready, only simulated, or no place for it."""
+        return tuple(sorted(one.name for one in self.nodes.values() if one.simulated or one.foreign or not one.ready))
+
+    @cached_property
+    def shunned(self) -> tuple[str, ...]:
+        """Nodes that taints keep pods off: they are meant for others, or cordoned."""
+        return tuple(sorted(one.name for one in self.nodes.values() if one.shunned))
 
     @cached_property
     def opted_in(self) -> frozenset[str]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from stormdrill.cluster.confined import NOWHERE
+
+KEEPS_AWAY = ("NoSchedule", "NoExecute")
+"""Effects of taints."""
 CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
@@ -142,6 +146,15 @@ class Node(Struct, frozen=True, gc=False):
     def simulated(self) -> bool:
         """Whether it says that no kubelet listens there: its pods are told to run, and nothing of them does."""
         return self.status.daemon_endpoints.kubelet_endpoint.port == 0
+
+    @property
+    def foreign(self) -> bool:
+        """Whether no pod of ours begins there whatever it tolerates."""
+        return any(self.metadata.labels.get(key) == value for key, value in NOWHERE.items())
+
+    @property
+    def shunned(self) -> bool:
+        return any(taint.effect in KEEPS_AWAY for taint in self.spec.taints)
 
 
 class Namespace(Struct, frozen=True, gc=False):

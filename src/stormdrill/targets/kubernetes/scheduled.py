@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from stormdrill.cluster.confined import CONFINED, away_from, hardened
+from stormdrill.cluster.confined import CONFINED, placed
 from stormdrill.errors import Refused
 from stormdrill.targets.kubernetes.rbac import Manifest, labels_of, role_name
 
@@ -51,6 +51,7 @@ class Scheduled(Struct, frozen=True):
     account: str
     lasts_s: float
     pull: str = ""
+    pull_secret: str = ""
     settings: Mapping[str, str] = {}
     claim: str = ""
     """The PersistentVolumeClaim in the suite's namespace that keeps the runs; empty: only what the log says is kept."""
@@ -151,15 +152,11 @@ def _pod(wanted: Scheduled, name: str, keys: Mapping[str, str]) -> Manifest:
     }
     if wanted.pull:
         container["imagePullPolicy"] = wanted.pull
-    where: Manifest = {"nodeSelector": dict(wanted.nodes)} if wanted.nodes else {}
-    if wanted.avoid:
-        where["affinity"] = away_from(wanted.avoid)
     return {
-        **where,
+        **placed(nodes=wanted.nodes, off=wanted.avoid, pull_secret=wanted.pull_secret),
         "serviceAccountName": wanted.account,
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": hardened(),
         "containers": [container],
         "volumes": [
             {"name": "files", "configMap": {"name": name, "items": items}},

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from stormdrill.targets.kubernetes.objects import Node, Pod, Term, fits
+from stormdrill.targets.kubernetes.objects import KEEPS_AWAY, Node, Pod, Term, fits
 from stormdrill.targets.kubernetes.optin import tolerates
 from stormdrill.targets.kubernetes.quantity import amount
 
 PODS = "pods"
-KEEPS_AWAY = ("NoSchedule", "NoExecute")
 
 
 class Room(NamedTuple):

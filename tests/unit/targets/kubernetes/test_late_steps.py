@@ -16,6 +16,7 @@ from stormdrill.cluster.api import JSON, Answer, Api
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.job import Wanted
 from stormdrill.cluster.ledger import Ended, Ledger
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Nodes, Pressure
@@ -78,7 +79,9 @@ class Held:
 @pytest.fixture
 def held(cluster: FakeCluster) -> Iterator[tuple[Watched, Hold]]:
     api = Watched(cluster.admin)
-    made = Hold(api, "r1", "platform", IMAGE, namespaces=(PLATFORM,), keep_off=("eu-cpu-1",), ready_s=20.0)
+    made = Hold(
+        api, "r1", "platform", IMAGE, namespaces=(PLATFORM,), wanted=Wanted(keep_off=("eu-cpu-1",)), ready_s=20.0
+    )
     made.open()
     yield api, made
     assert made.close() == ()

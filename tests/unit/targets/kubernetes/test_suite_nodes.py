@@ -1,4 +1,5 @@
-"""On which nodes the suite's own pods stand: those that the system file allows, and never one that a fault takes."""
+"""On which nodes the suite's own pods stand: those that the system file allows, and never one that a fault takes; and
+what is alike in all of them besides."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from stormdrill.load.in_cluster_pods import Place, job_of
 from stormdrill.model.system import ImagePolicy, KubernetesSpec
 from stormdrill.targets.kubernetes.inventory import Cluster
 from stormdrill.targets.kubernetes.mechanisms.ours import pod
-from stormdrill.targets.kubernetes.objects import Node
+from stormdrill.targets.kubernetes.objects import Affinity, Node, fits
 from stormdrill.targets.kubernetes.scheduled import Scheduled, manifests
 
 ALLOWED = {"node": "real"}
@@ -26,23 +27,31 @@ TAKEN = ("n1", "n2")
 Manifest = dict[str, Any]
 
 
-def watchdog(nodes: dict[str, str], avoid: tuple[str, ...]) -> Manifest:
-    made = cast("Manifest", job.manifest("run", "suite", "account", "image", "", avoid, nodes))
+def watchdog(nodes: dict[str, str], avoid: tuple[str, ...], secret: str = "") -> Manifest:
+    wanted = job.Wanted(nodes=nodes, keep_off=avoid, pull_secret=secret)
+    made = cast("Manifest", job.manifest("run", "suite", "account", "image", wanted))
     return cast("Manifest", made["spec"]["template"]["spec"])
 
 
-def load(nodes: dict[str, str], avoid: tuple[str, ...]) -> Manifest:
-    place = Place(namespace="suite", image="image", run="run", longest_s=60, nodes=nodes, avoid=avoid)
+def load(nodes: dict[str, str], avoid: tuple[str, ...], secret: str = "") -> Manifest:
+    place = Place("suite", "image", "run", 60, pull_secret=secret, nodes=nodes, avoid=avoid)
     return cast("Manifest", cast("Manifest", job_of("generator-0", place))["spec"]["template"]["spec"])
 
 
-def scheduled(nodes: dict[str, str], avoid: tuple[str, ...]) -> Manifest:
-    wanted = Scheduled("e", "experiments/e.yaml", "@daily", {}, "image", "suite", "a", 60, nodes=nodes, avoid=avoid)
+def scheduled(nodes: dict[str, str], avoid: tuple[str, ...], secret: str = "") -> Manifest:
+    wanted = Scheduled("e", "e.yaml", "@daily", {}, "image", "suite", "a", 60, "", secret, nodes=nodes, avoid=avoid)
     cron = cast("Manifest", manifests(wanted)[1])
     return cast("Manifest", cron["spec"]["jobTemplate"]["spec"]["template"]["spec"])
 
 
-EVERY = pytest.mark.parametrize("made", [watchdog, load, scheduled])
+def beside(nodes: dict[str, str], avoid: tuple[str, ...], secret: str = "") -> Manifest:
+    """Proxy, neighbour, whoever tells: what a mechanism makes."""
+    image = ImagePolicy("image", "", secret, nodes)
+    made = pod("proxy", "shop", image, ["true"], labels={}, requests={}, limits={}, off=avoid)
+    return cast("Manifest", made["spec"])
+
+
+EVERY = pytest.mark.parametrize("made", [watchdog, load, scheduled, beside])
 
 
 @EVERY
@@ -55,21 +64,55 @@ def test_it_stands_where_the_system_file_allows_and_never_where_a_fault_takes_th
     ]
 
 
+NODES = [
+    ({}, True),  # says nothing of itself
+    ({"kubernetes.io/os": "linux", "type": "spot"}, True),
+    ({"kubernetes.io/os": "windows"}, False),
+    ({"eks.amazonaws.com/compute-type": "fargate"}, False),
+    ({"type": "virtual-kubelet"}, False),
+]
+
+
 @EVERY
-def test_it_stands_anywhere_where_nothing_is_said(made: Any) -> None:
-    assert not {"nodeSelector", "affinity"} & set(made({}, ()))
+def test_where_nothing_is_said_it_stands_on_any_node_on_which_it_can_begin(made: Any) -> None:
+    said = made({}, ())
+    assert "nodeSelector" not in said
+    known = msgspec.convert(said["affinity"], Affinity).node_affinity
+    assert known is not None
+    assert known.required is not None
+    (term,) = known.required.node_selector_terms
+    for labels, fits_it in NODES:
+        assert all(fits(one, labels) for one in term.match_expressions) is fits_it
 
 
-@pytest.mark.parametrize("nodes", [ALLOWED, {}])
-def test_so_does_what_a_mechanism_puts_beside_the_system(nodes: dict[str, str]) -> None:
-    image = ImagePolicy("image", nodes=nodes)
-    made = cast("Manifest", pod("proxy", "shop", image, ["true"], labels={}, requests={}, limits={}))
-    assert made["spec"].get("nodeSelector", {}) == nodes
+@EVERY
+def test_its_image_is_pulled_with_the_secret_that_the_system_file_names(made: Any) -> None:
+    assert made({}, (), "registry-key")["imagePullSecrets"] == [{"name": "registry-key"}]
+    assert "imagePullSecrets" not in made({}, ())
 
 
-def test_and_it_keeps_off_the_nodes_where_nothing_would_run() -> None:
-    made = cast("Manifest", pod("proxy", "shop", ImagePolicy(), ["true"], labels={}, requests={}, limits={}, off=TAKEN))
-    assert made["spec"]["affinity"] == watchdog({}, TAKEN)["affinity"]
+@EVERY
+def test_it_may_do_so_little_that_the_strictest_namespace_takes_it(made: Any) -> None:
+    spec = {**made({}, ()), "serviceAccountName": "default"}
+    with FakeCluster(world=False) as cluster:
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "strict", "labels": labels}})
+        api, path = Api(cluster.admin), "/api/v1/namespaces/strict/pods"
+        assert api.call("POST", path, {"metadata": {"name": "one"}, "spec": spec}).said == "201"
+        for part in ("pod", "container"):
+            laxer = msgspec.json.decode(msgspec.json.encode(spec))
+            (laxer if part == "pod" else laxer["containers"][0]).pop("securityContext")
+            answer = api.call("POST", path, {"metadata": {"name": part}, "spec": laxer})
+            assert (answer.status, 'violates PodSecurity "restricted' in answer.said) == (403, True)
+        api.close()
+
+
+@pytest.mark.parametrize(("labels", "fit"), NODES)
+def test_what_it_can_never_begin_on_is_known_when_it_is_planned(labels: dict[str, str], fit: bool) -> None:
+    with FakeCluster(world=False) as cluster:
+        cluster.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": labels}})
+        seen = Cluster(Api(cluster.admin), KubernetesSpec("shop"), ()).unfit
+    assert seen == (() if fit else ("n1",))
 
 
 @pytest.mark.parametrize(

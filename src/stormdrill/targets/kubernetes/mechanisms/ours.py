@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from stormdrill.cluster.changes import Change
-from stormdrill.cluster.confined import CONFINED, away_from, hardened
+from stormdrill.cluster.confined import CONFINED, placed
 from stormdrill.cluster.naming import LABEL
 from stormdrill.model.plan import Injection
 from stormdrill.model.system import ImagePolicy
@@ -89,14 +89,10 @@ def pod(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 1,
-        "securityContext": hardened(),
         "containers": [container],
         "volumes": [{"name": "notes", "emptyDir": {"sizeLimit": "8Mi"}}],
+        **placed(nodes=image.nodes, off=off, pull_secret=image.pull_secret),
     }
-    if image.nodes:
-        spec["nodeSelector"] = dict(image.nodes)
-    if off:
-        spec["affinity"] = away_from(off)
     # a mesh would put a proxy of its own before ours
     about = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
     meta: Object = {"name": name, "namespace": namespace, "labels": dict(labels), "annotations": about}
