@@ -15,7 +15,6 @@ from fake_cluster import FakeCluster
 from fake_cluster.registry import Admitted
 from stormdrill.cluster import recovering
 from stormdrill.cluster.api import Answer, Api
-from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.changing import apply
 from stormdrill.cluster.ledger import CLOSED, Armed, Ledger
