@@ -11,7 +11,7 @@ import pytest
 
 import cluster_rig as rig
 from cluster_rig import SUITE, WORKER, patch_of, scaled
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, scenes
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until
@@ -22,6 +22,8 @@ from stormdrill.cluster.strangers import Others
 from stormdrill.cluster.undoing import undo
 from stormdrill.errors import Refused
 
+ELSEWHERE = "stormdrill-b"
+"""Another suite's own namespace."""
 MARKER = naming.marker("r0", "x")
 SETTLES = f"kubectl annotate deployments worker-eu -n platform {MARKER}-"
 
@@ -53,8 +55,8 @@ def do(cluster: FakeCluster) -> Change:
     return wanted
 
 
-def ledger(cluster: FakeCluster, *, ended: bool = True, run: str = "r0") -> Ledger:
-    made = Ledger(Api(cluster.admin), SUITE, run)
+def ledger(cluster: FakeCluster, *, ended: bool = True, run: str = "r0", suite: str = SUITE) -> Ledger:
+    made = Ledger(Api(cluster.admin), suite, run)
     made.create({"run": run}, "platform")
     made.arm([Armed("x", (patch_of(cluster.read(WORKER) or {}, WORKER, run, "x", scaled(0, 3)).undo,), 60.0)])
     if ended:
@@ -142,3 +144,51 @@ def test_nobody_is_asked_about_other_runs_where_no_marker_is_met(cluster: FakeCl
     cluster.requests.clear()
     do(cluster)
     assert not [one for one in cluster.requests if one.method == "GET" and "/configmaps/" in one.path]
+
+
+# --- two suites in one cluster -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(cluster: FakeCluster) -> FakeCluster:
+    """The marker is of a run of another suite."""
+    cluster.apply(scenes.namespace(ELSEWHERE, drill=False))
+    mark(cluster, naming.marking("r0", "x", ELSEWHERE))
+    return cluster
+
+
+def test_of_two_suites_the_second_leaves_alone_what_the_first_has_in_force(cluster: FakeCluster) -> None:
+    """Else it would take the harmed value for the one before, and put that back in the end."""
+    cluster.apply(scenes.namespace(ELSEWHERE, drill=False))
+    api, first = Api(cluster.admin), change(cluster)
+    ledger(cluster, ended=False, run="r1", suite=ELSEWHERE)
+    apply(api, first, "r1", "a", lambda: None, Until(10.0), Others(api, ELSEWHERE))
+    there = cluster.read(WORKER) or {}
+    second = patch_of(there, WORKER, "r2", "b", scaled(5, there["spec"]["replicas"]))
+    with pytest.raises(Refused, match=f"run r1 .*its ledger is open; it is of the suite in namespace {ELSEWHERE}"):
+        dry_run(api, second, "r2", "b", others=Others(api, SUITE))
+    with pytest.raises(NotApplied, match=f"the suite in namespace {ELSEWHERE}"):
+        apply(api, second, "r2", "b", lambda: None, Until(10.0), Others(api, SUITE))
+    assert undo(api, first.undo).word == "done"
+    assert (cluster.read(WORKER) or {})["spec"]["replicas"] == 3
+
+
+def test_a_marker_of_another_suite_whose_run_is_over_there_keeps_nobody_off(elsewhere: FakeCluster) -> None:
+    ledger(elsewhere, suite=ELSEWHERE).turn(CLOSED, "reverted")
+    do(elsewhere)
+    assert (elsewhere.read(WORKER) or {})["spec"]["replicas"] == 0
+
+
+def test_who_may_not_read_another_suites_ledger_takes_its_run_for_open(elsewhere: FakeCluster) -> None:
+    """No right is asked for: whoever drills from there knows."""
+    ledger(elsewhere, suite=ELSEWHERE).turn(CLOSED, "reverted")
+    elsewhere.trouble(("GET", f"/namespaces/{ELSEWHERE}/configmaps/stormdrill-r0"), "403", times=100)
+    with pytest.raises(Refused, match=f"ask whoever drills from there.*{SETTLES}"):
+        do(elsewhere)
+
+
+@pytest.mark.parametrize("suite", ["../kube-system", "a/b", "A B"])
+def test_what_no_namespace_can_be_called_is_asked_for_nowhere(cluster: FakeCluster, suite: str) -> None:
+    mark(cluster, naming.marking("r0", "x", suite))
+    with pytest.raises(Refused, match="names no namespace"):
+        do(cluster)

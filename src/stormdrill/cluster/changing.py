@@ -96,6 +96,10 @@ class _Attempt:
     def path(self) -> str:
         return self.change.undo.path
 
+    @property
+    def _marking(self) -> str:
+        return naming.marking(self.run, self.injection, self.others.suite if self.others else "")
+
     def make(self) -> None:
         word = self.change.undo
         if isinstance(word, KubePatch):
@@ -150,7 +154,7 @@ class _Attempt:
             raise self.not_made(version_said)
         draft = Draft(there)
         if not marked:
-            draft.annotate(word.marker, naming.marking(self.run, self.injection))
+            draft.annotate(word.marker, self._marking)
         if marked or not word.subresource:
             for element in word.elements:
                 draft.apply(element)
@@ -163,7 +167,7 @@ class _Attempt:
     def _dry_status(self, word: KubePatch, there: dict[str, object], version: str) -> None:
         """The other half of a change that takes two patches: the marker."""
         draft = Draft(there)
-        draft.annotate(word.marker, naming.marking(self.run, self.injection))
+        draft.annotate(word.marker, self._marking)
         while (answer := self._send("PATCH", word, draft.ops, version, status=False)) is None or not answer.good:
             if version in self.refused:
                 raise self.not_made(self.refused[version])
@@ -178,7 +182,9 @@ class _Attempt:
             run = naming.run_of(written)
             if run == self.run or name in self.over:
                 continue
-            why = self.others.in_force(run) if run and self.others else "it can't be told whether that run is over"
+            why = "it can't be told whether that run is over"
+            if run and self.others:
+                why = self.others.in_force(run, naming.suite_of(written))
             if why:
                 raise self.not_made(
                     f"it carries the change of run {run or 'unknown'} (annotation {name}): {why}; "
@@ -253,9 +259,7 @@ class _Attempt:
     def _existing(self, there: dict[str, object], owner: dict[str, object] | None) -> None:
         """An object of that name: ours when an answer was lost, else somebody's."""
         value = text(there, "metadata", "annotations", naming.marker(self.run, self.injection))
-        ours = text(there, "metadata", "labels", naming.LABEL) == self.run and value == naming.marking(
-            self.run, self.injection
-        )
+        ours = text(there, "metadata", "labels", naming.LABEL) == self.run == naming.run_of(value)
         if self.dry or not ours:
             raise self.not_made("an object of that name exists already, and is not this injection's")
         self.sent, self.landed = "", True
@@ -267,7 +271,7 @@ class _Attempt:
         metadata = dict(under(body, "metadata"))
         metadata["name"] = name
         metadata["labels"] = {**under(metadata, "labels"), naming.LABEL: self.run}
-        marker = {naming.marker(self.run, self.injection): naming.marking(self.run, self.injection)}
+        marker = {naming.marker(self.run, self.injection): self._marking}
         metadata["annotations"] = {**under(metadata, "annotations"), **marker}
         if owner is not None:
             metadata["ownerReferences"] = [owner]

@@ -28,15 +28,24 @@ def marker(run: str, injection: str) -> str:
     return f"{PREFIX}{short(f'{run}/{injection}')}"
 
 
-def marking(run: str, injection: str) -> str:
-    """Its value."""
-    return json.dumps({"run": run, "injection": injection})
+def marking(run: str, injection: str, suite: str = "") -> str:
+    """Its value. `suite`: the namespace in which the run has its ledger."""
+    return json.dumps({"run": run, "injection": injection} | ({"suite": suite} if suite else {}))
 
 
 def run_of(marking: object) -> str:
     """Of a marker's value; empty where it names none."""
+    return _told(marking, "run")
+
+
+def suite_of(marking: object) -> str:
+    """The same of the suite, which markers of older versions don't name."""
+    return _told(marking, "suite")
+
+
+def _told(marking: object, what: str) -> str:
     try:
-        return str(json.loads(str(marking))["run"])
+        return str(json.loads(str(marking))[what])
     except (ValueError, KeyError, TypeError):
         return ""
 
