@@ -20,6 +20,8 @@ _LEFT_OUT_WHEN_EMPTY = frozenset(
 )
 """Maps of text that an API server doesn't keep empty. An empty map may mean something elsewhere (emptyDir)."""
 _SHOWN = 120
+_UNTOLD = frozenset({"env", "command", "args"})
+"""Of containers: what they are started with may hold secrets, and messages are recorded."""
 
 
 def value_of(written: str) -> object:
@@ -74,11 +76,13 @@ def current(element: Element, there: object) -> object:
 
 
 def shown(element: Element, there: object) -> str:
-    """In messages: spec.replicas is 5."""
+    """In messages: spec.replicas is 5. What people have put into a container's environment is never told."""
     place = ".".join(element.path)
     if element.key:
         place += " " + "/".join(str(part) for part in _key(value_of(element.ours), element.key))
     now = current(element, there)
+    if now is not ABSENT and "containers" in element.path and not _UNTOLD.isdisjoint(element.path):
+        return f"{place} is set, to what isn't told here"
     written = "absent" if now is ABSENT else json.dumps(now)
     return f"{place} is {written if len(written) <= _SHOWN else written[:_SHOWN] + '…'}"
 

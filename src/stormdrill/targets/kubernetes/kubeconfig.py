@@ -7,7 +7,6 @@ kubeconfig in its errors may hold a token, so that nothing of it is repeated: ev
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import ssl
 import tempfile
@@ -22,6 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from stormdrill.cluster.api import Access
 from stormdrill.errors import Refused
+from stormdrill.targets.kubernetes import secretive
 
 if TYPE_CHECKING:
     from kubernetes.config.kube_config import KubeConfigLoader
@@ -36,7 +36,6 @@ LEAST_BETWEEN_S = 10.0
 """Between two renewals that nobody asked for: a plugin may hand out what expires at once."""
 REREAD_S = 60.0
 """A token that stands in a file is read anew so often."""
-_SECRETIVE = re.compile(r"TOKEN|SECRET|PASSWORD|PASSPHRASE|KEY$", re.IGNORECASE)
 _UNKNOWN_IDENTITIES = ("as-uid", "as-groups", "as-user-extra")
 
 
@@ -149,7 +148,7 @@ class Configured:
                 found[f"kubeconfig:{self.name}:{key}"] = value
         for variable in (self._user.get("exec") or {}).get("env") or ():
             # a profile or a region would be blanked out wherever it stands
-            if (value := _text(variable.get("value"))) and _SECRETIVE.search(_text(variable.get("name"))):
+            if (value := _text(variable.get("value"))) and secretive.named(_text(variable.get("name"))):
                 found[f"kubeconfig:{self.name}:{variable.get('name')}"] = value
         return {name: value for name, value in found.items() if len(value) >= 8}
 

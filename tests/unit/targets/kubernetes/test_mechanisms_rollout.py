@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from msgspec.structs import replace
 
 from fake_cluster import FakeCluster
 from kube_rig import SLEEPS, UNPRIVILEGED, Kube, Rig, injection
 from stormdrill.cluster.elements import OTHER, OURS, state
+from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Rollout
 from stormdrill.model.plan import Injection
-from stormdrill.model.undo import Element
+from stormdrill.model.undo import Element, undo_to_json
 from stormdrill.targets.kubernetes.mechanism import Object, at, objects, text
 
 BAD = Rollout("deployments/web", "", "", image="stormdrill.invalid/bad:$run", broken=True)
@@ -178,6 +181,71 @@ def test_what_would_show_nothing_or_never_come_back_is_refused(kube: Kube, rig: 
     assert "is paused, and would roll nothing out" in why()
     kube.patch(web, {"spec": {"paused": False, "replicas": 0}})
     assert "has 0 replicas" in why()
+
+
+HELD = "hunter2-prod"
+
+
+def started_with(kube: Kube, *argv: str, **variables: object) -> str:
+    """A Deployment whose container has these. Its path."""
+    env = [{"name": name, **(v if isinstance(v, dict) else {"value": v})} for name, v in variables.items()]
+    template: Object = {"metadata": {"labels": {"app": "web"}}, "spec": kube.pod(argv or SLEEPS, env=env)}
+    return kube.deployment(kube.namespace(), template=template)
+
+
+def test_what_looks_like_a_secret_is_never_replaced_and_so_never_written_down(kube: Kube, rig: Rig) -> None:
+    path = started_with(kube, DB_PASSWORD=HELD, DATABASE=f"postgres://app:{HELD}@db/shop", VERSION="1")
+    before = template(kube, path)
+    for name in ("DB_PASSWORD", "DATABASE"):
+        one = on(path, replace(RELEASE, env={name: "wrong"}))
+        refused = rig.mechanisms["rollout"].refusal(one)
+        assert f"variable {name} of container main" in refused
+        assert "secretKeyRef" in refused
+        with pytest.raises(Unreachable) as unable:  # it came after the plan was made
+            rig.mechanisms["rollout"].undo(one)
+        assert HELD not in refused + str(unable.value)
+    beside = on(path, RELEASE)
+    assert HELD not in "".join(json.dumps(undo_to_json(word)) for word in rig.mechanisms["rollout"].undo(beside))
+    rig.harm(beside)
+    rig.revert(beside)
+    assert template(kube, path) == before
+
+
+def test_a_command_that_is_given_a_secret_is_never_replaced(kube: Kube, rig: Rig) -> None:
+    path = started_with(kube, "sh", "-c", f"PASSWORD={HELD} exec sleep 3600")
+    one = on(path, replace(RELEASE, env={}, command=("false",)))
+    refused = rig.mechanisms["rollout"].refusal(one)
+    assert "the command of container main" in refused
+    assert HELD not in refused
+    with pytest.raises(Unreachable):
+        rig.mechanisms["rollout"].undo(one)
+    assert not rig.mechanisms["rollout"].refusal(on(path, replace(RELEASE, env={"VERSION": "2"})))
+
+
+def test_a_variable_that_is_taken_from_a_secret_may_be_replaced(kube: Kube, rig: Rig) -> None:
+    source = {"valueFrom": {"secretKeyRef": {"name": "db", "key": "password", "optional": True}}}
+    path = started_with(kube, DB_PASSWORD=source)
+    before = template(kube, path)
+    one = on(path, replace(RELEASE, env={"DB_PASSWORD": "wrong"}))
+    assert not rig.mechanisms["rollout"].refusal(one)
+    rig.harm(one)
+    rig.revert(one)
+    assert template(kube, path) == before
+
+
+def test_what_somebody_gives_a_container_meanwhile_is_told_by_its_place_and_not_by_its_value(
+    kube: Kube, rig: Rig
+) -> None:
+    path = started_with(kube, VERSION="1")
+    one = on(path, RELEASE)
+    rig.harm(one)
+    reshape(kube, path, env=[{"name": "VERSION", "value": HELD}])
+    told = rig.mechanisms["rollout"].in_force(one).said
+    (undone,) = rig.revert(one)
+    assert undone.word == "superseded"
+    for said in (told, undone.detail, *(undone.found.changed if undone.found else ())):
+        assert "env.[name=VERSION] is set" in said
+        assert HELD not in said
 
 
 def test_the_plan_says_whether_old_pods_stay(kube: Kube, rig: Rig, web: str) -> None:

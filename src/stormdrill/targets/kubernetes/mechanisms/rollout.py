@@ -13,6 +13,7 @@ from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Element, KubePatch
 from stormdrill.ports import Effect
+from stormdrill.targets.kubernetes import secretive
 from stormdrill.targets.kubernetes.mechanism import (
     PREFIX,
     Changing,
@@ -122,12 +123,14 @@ class RollingOut(Changing):
 
 
 def _elements(found: Object, how: Rollout, run: str) -> tuple[Element, ...]:
-    """Raises Unreachable where there is nothing to change, or no such container."""
+    """Raises Unreachable where there is nothing to change, no such container, or what would be replaced is not to be
+    written down."""
     containers = objects(at(found, *TEMPLATE, "containers"))
     names = [str(one.get("name")) for one in containers]
     if how.container and how.container not in names:
         raise Unreachable(f"{named(how)} has no container {how.container}; name one of {', '.join(names)}")
     container = containers[names.index(how.container or names[0])]
+    _refuse_secrets(container, how)
     place = (*TEMPLATE, "containers", f"[name={container['name']}]")
     elements = [
         *_replaced(container, place, "image", how.image.replace("$run", run)),
@@ -139,6 +142,25 @@ def _elements(found: Object, how: Rollout, run: str) -> tuple[Element, ...]:
     if not elements:
         raise Unreachable(f"{named(how)} is that release already; name another one")
     return tuple(elements)
+
+
+def _refuse_secrets(container: Object, how: Rollout) -> None:
+    """What is replaced stands in the ledger and in the record, so that it can be put back. Raises Unreachable where
+    that looks like a secret."""
+    of, why = f"container {container['name']} of {named(how)}", "what a fault replaces is written down to be put back"
+    for one in objects(container.get("env")):
+        name = str(one.get("name"))
+        if name in how.env and secretive.variable(name, str(one.get("value") or "")):
+            raise Unreachable(
+                f"variable {name} of {of} holds in clear what looks like a secret, and {why}; take it from a Secret "
+                f"(valueFrom: {{secretKeyRef}}), or leave {name} out of the release"
+            )
+    command = container.get("command")
+    if how.command and isinstance(command, list) and secretive.command([str(word) for word in command]):
+        raise Unreachable(
+            f"the command of {of} holds in clear what looks like a secret, and {why}; take it from a Secret by a "
+            "variable, or roll out something that leaves the command alone (mode image, unready)"
+        )
 
 
 def _replaced(container: Object, place: tuple[str, ...], name: str, ours: str | list[str]) -> list[Element]:
