@@ -7,7 +7,6 @@ told and never taken away: where no ledger is left they are the last trace of a 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,7 +109,7 @@ class Looking:
         found = set()
         for path, there in changed:
             for name, written in under(there, "metadata", "annotations").items():
-                run = _run_of(written) if naming.is_marker(name) else ""
+                run = naming.run_of(written) if naming.is_marker(name) else ""
                 if run and run not in open_:
                     found.add(run)
                     self.notes.append(
@@ -223,13 +222,6 @@ def _unfence(api: Api, left: Leftover, until: Until) -> None:
         if not answer.good and answer.status not in AGAIN | {404, 422}:
             raise Unreachable(f"PATCH {left.path}: {answer.said}")
         until.pause(answer.said)
-
-
-def _run_of(marking: object) -> str:
-    try:
-        return str(json.loads(str(marking))["run"])
-    except (ValueError, KeyError, TypeError):
-        return ""
 
 
 def _watches(there: Mapping[str, object]) -> bool:
