@@ -24,6 +24,7 @@ from stormdrill.errors import Refused
 from stormdrill.keeper.far import Way
 from stormdrill.model.event import (
     AbortRequested,
+    CauseChanged,
     ClusterBack,
     ClusterHeld,
     ClusterLost,
@@ -259,6 +260,7 @@ def test_with_the_printed_rules_alone_the_run_works(at: Shop, word: str) -> None
     exceeded = {("POST", "/api/v1/namespaces/shop/pods")}  # what the fault does: its quota takes no more pods
     assert refused == (exceeded if word == "quota" else set())
     assert {item.outcome for item in at.of(Injected)} == {"done"}
+    assert at.of(CauseChanged) == [], "nobody laid hands on it"
     assert all(item.gone for item in at.of(RevertVerified))
     assert at.causes() == []
     assert at.left_behind() == []

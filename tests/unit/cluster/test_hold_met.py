@@ -32,9 +32,7 @@ def cluster() -> Iterator[FakeCluster]:
 @pytest.fixture
 def held(cluster: FakeCluster) -> Iterator[Hold]:
     """With one change in force, whose undo gives up soon."""
-    made = Hold(
-        Api(cluster.admin), "r1", "platform", rig.IMAGE, lease_s=2.0, namespaces=(rig.PLATFORM,), ready_s=20.0
-    )
+    made = Hold(Api(cluster.admin), "r1", "platform", rig.IMAGE, lease_s=2.0, namespaces=(rig.PLATFORM,), ready_s=20.0)
     made.open()
     change = patch_of(cluster.read(WORKER) or {}, WORKER, "r1", "a", scaled(0, 3))
     change = replace(change, undo=replace(change.undo, timeout_s=0.5))

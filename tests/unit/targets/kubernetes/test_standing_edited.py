@@ -8,6 +8,7 @@ import json
 import pytest
 
 from kube_rig import Kube, Rig, injection
+from stormdrill.cluster import naming
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.standing import Found, Met, edits, together
 from stormdrill.model.mechanism import Isolate, Quota, Scale
@@ -20,6 +21,7 @@ from stormdrill.targets.kubernetes.standing import standing, undone
 MERGE = "application/merge-patch+json"
 PERSON = {"fieldManager": "kubectl-edit"}
 LIMITS = {"pods": "2", "requests.nvidia.com/gpu": "1"}
+HARD_PODS, HARD_GPU = ("spec", "hard", "pods"), ("spec", "hard", "requests.nvidia.com/gpu")
 
 
 def stands(rig: Rig, one: Injection) -> Stood:
@@ -112,6 +114,23 @@ def test_what_is_edited_and_put_right_again_was_not_in_force_all_the_time(kube: 
     rig.revert(one)
 
 
+def test_what_is_taken_out_has_no_writer_and_is_missed_all_the_same() -> None:
+    """A server takes it out of the account of whoever had written it, and names nobody."""
+    word = KubeDelete("", "/api/v1/namespaces/shop/resourcequotas/q", "r", wrote=(HARD_PODS, HARD_GPU))
+
+    def account(*names: str) -> Object:
+        ours: Object = {"f:spec": {"f:hard": {".": {}, **{f"f:{name}": {} for name in names}}}}
+        counted: Object = {"f:status": {"f:hard": {".": {}, "f:pods": {}}}}
+        fields = [
+            {"manager": naming.maker("r"), "operation": "Update", "fieldsV1": ours},
+            {"manager": "kube-controller-manager", "operation": "Update", "subresource": "status", "fieldsV1": counted},
+        ]
+        return {"metadata": {"labels": {naming.LABEL: "r"}, "managedFields": fields}}
+
+    assert edits(word, account("pods", "requests.nvidia.com/gpu")) == []
+    assert edits(word, account("pods")) == ["spec.hard.requests.nvidia.com/gpu was taken out"]
+
+
 def test_what_is_removed_and_made_again_by_somebody_is_theirs_in_all_that_it_says(kube: Kube, rig: Rig) -> None:
     one = quota(kube, rig)
     path = written(rig, one).path
@@ -145,7 +164,7 @@ def test_where_the_server_keeps_no_account_nobody_is_blamed(kube: Kube, rig: Rig
 def test_the_watchdog_knows_it_too(kube: Kube, rig: Rig) -> None:
     """What the undo has to know stands in the ledger."""
     word = written(rig, quota(kube, rig))
-    assert word.wrote == (("spec", "hard", "pods"), ("spec", "hard", "requests.nvidia.com/gpu"))
+    assert word.wrote == (HARD_PODS, HARD_GPU)
     assert undo_from_json(json.loads(json.dumps(undo_to_json(word)))) == word
 
 
