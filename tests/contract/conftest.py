@@ -28,4 +28,6 @@ def run(tmp_path: Path) -> Iterator[KeptRun]:
 @pytest.fixture
 def kube() -> Iterator[Kube]:
     with a_cluster() as found:
+        if found.fake is not None and found.fake.behaviour is not None:
+            found.fake.behaviour.kubelet.first_ones = True
         yield found

@@ -35,15 +35,6 @@ DEVIATIONS: dict[str, dict[str, str]] = {
     },
 }
 
-RACES: dict[str, dict[str, str]] = {
-    "scale-deployments": {
-        "It stays while its dependants go": (
-            "a local process heeds SIGTERM where the first one of a container does not: it may be gone too soon"
-        ),
-    },
-}
-"""Seen on some days."""
-
 
 @pytest.mark.parametrize("name", list(PATIENCE_S))
 def test_recorded_acts_are_reproduced(name: str) -> None:
@@ -53,14 +44,12 @@ def test_recorded_acts_are_reproduced(name: str) -> None:
     differing = {exchange: wrong for exchange, wrong in found.items() if wrong}
     known = DEVIATIONS.get(name, {})
     told = [
-        f"{exchange}\n    " + "\n    ".join(wrong)
-        for exchange, wrong in differing.items()
-        if exchange not in {**known, **RACES.get(name, {})}
+        f"{exchange}\n    " + "\n    ".join(wrong) for exchange, wrong in differing.items() if exchange not in known
     ]
     assert not told, "\n".join(told)
     assert not sorted(set(known) - set(differing)), "these are reproduced by now: take them out of DEVIATIONS"
 
 
 def test_every_deviation_names_an_exchange() -> None:
-    for name, known in (*DEVIATIONS.items(), *RACES.items()):
+    for name, known in DEVIATIONS.items():
         assert set(known) <= {exchange["name"] for exchange in topic(name)}

@@ -41,6 +41,8 @@ class Loose(Bindings):
 
 
 def recorded_cluster(cluster: FakeCluster) -> None:
+    assert cluster.behaviour is not None
+    cluster.behaviour.kubelet.first_ones = True
     prepare(cluster)
     for node in cluster.objects("nodes"):
         cluster.registry.change("nodes", "", node["metadata"]["name"], _as_recorded)
