@@ -39,6 +39,7 @@ from stormdrill.model.undo import KubeDelete, KubeEndExec, KubePatch
 from stormdrill.ports import Effect
 from stormdrill.targets.kubernetes.mechanism import OPTED_IN, Changing, Object, at, objects
 from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
+from stormdrill.targets.kubernetes.mechanisms.swap import Swapping
 from stormdrill.targets.kubernetes.reach import Bound, Reach
 from stormdrill.targets.portable.telling import Telling
 
@@ -484,7 +485,7 @@ def _creates(word: object) -> TypeGuard[KubeDelete]:
 
 def injection(word: str, how: How | None, name: str = "one", inject_timeout_s: float = 5.0) -> Injection:
     if isinstance(how, Toxic):
-        inject_timeout_s = 40.0  # until its proxy is there, as the target has it
+        inject_timeout_s = Swapping.inject_timeout_s  # until its proxy is there, as the target has it
     if REAL:
         inject_timeout_s = max(WAIT_S, inject_timeout_s)
     return Injection(

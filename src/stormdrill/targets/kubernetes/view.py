@@ -112,7 +112,9 @@ class View:
             if cluster.nodes and not {one.name for one in meant} - set(cluster.unfit):
                 labels = ", ".join(f"{key}={value}" for key, value in wanted.items())
                 which = f"{len(meant)} nodes are {labels}" if wanted else f"there are {len(meant)} nodes"
-                what = f"{which}, none of them ready, with Linux and a kubelet that listens: the watchdog would never run"
+                what = (
+                    f"{which}, none of them ready, with Linux and a kubelet that listens: the watchdog would never run"
+                )
                 fix = "name others with nodes: {LABEL: VALUE} in the kubernetes section, or mend them"
                 found.append(Problem(f"cluster {cluster.name}" if cluster.name else self.where, 0, 0, what, fix))
         return found

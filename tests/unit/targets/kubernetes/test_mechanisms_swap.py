@@ -13,8 +13,10 @@ from kube_scenes import PORT, called, served
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Toxic
 from stormdrill.model.plan import Injection
+from stormdrill.model.system import ImagePolicy
 from stormdrill.targets.kubernetes.mechanism import Object, at
-from stormdrill.targets.kubernetes.mechanisms.swap import listening, unfit
+from stormdrill.targets.kubernetes.mechanisms import swap
+from stormdrill.targets.kubernetes.mechanisms.swap import Swapping, listening, unfit
 
 GOOD: Object = {"type": "ClusterIP", "clusterIP": "10.0.0.1", "selector": {"app": "web"}, "ports": [{"port": 80}]}
 
@@ -97,6 +99,69 @@ def test_no_selector_is_swapped_while_the_proxy_is_not_there(kube: Kube, rig: Ri
     rig.revert(one)
     rig.seen(one, lambda effect: effect.gone)
     kube.until(lambda: kube.snapshot() == before, "something is left")
+
+
+class Slow:
+    """A clock that goes on with each look at a proxy that nobody has started yet; its kubelet says of it what it waits
+    for, until it has it. From then on time stands still."""
+
+    def __init__(self, kube: Kube, pulled_s: float, waits_for: str = swap.PULLS) -> None:
+        assert kube.fake is not None
+        assert kube.fake.behaviour is not None
+        self._fake, self._loop = kube.fake, kube.fake.behaviour.loop
+        self._pulled_s, self._waits_for = pulled_s, waits_for
+        self.now_s = 0.0
+        self._loop.pause(True)
+
+    def __call__(self) -> float:
+        if self.now_s < self._pulled_s:
+            self.now_s += 5.0
+            for pod in self._fake.objects("pods"):
+                name, namespace = str(at(pod, "metadata", "name")), str(at(pod, "metadata", "namespace"))
+                if name.startswith("web-proxy"):
+                    self._fake.registry.change("pods", namespace, name, self._tell)
+        else:
+            self._loop.pause(False)
+        return self.now_s
+
+    def _tell(self, pod: Object) -> None:
+        waiting = {"state": {"waiting": {"reason": self._waits_for}}, "name": "stormdrill"}
+        pod["status"] = {"phase": "Pending", "containerStatuses": [waiting]}
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swap, "LOOK_EVERY_S", 0.01)
+
+
+@pytest.mark.usefixtures("soon")
+def test_the_time_in_which_its_image_is_pulled_is_not_the_proxys(kube: Kube, rig: Rig) -> None:
+    one = delayed(called(kube))
+    slow = Slow(kube, swap.READY_S + swap.PULL_S - 10.0)
+    rig.mechanisms["delay"] = Swapping(rig, ImagePolicy(kube.image), slow)
+    rig.harm(one)
+    rig.seen(one, lambda effect: effect.bit)
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize(
+    ("waits_for", "least_s", "most_s"),
+    [
+        ("ContainerCreating", swap.PULL_S, Swapping.inject_timeout_s),
+        ("ImagePullBackOff", swap.READY_S, swap.PULL_S),
+        ("CrashLoopBackOff", swap.READY_S, swap.PULL_S),
+    ],
+)
+def test_it_has_an_end_of_its_own_and_nothing_else_is_waited_for_so_long(
+    kube: Kube, rig: Rig, waits_for: str, least_s: float, most_s: float
+) -> None:
+    one = delayed(called(kube))
+    slow = Slow(kube, 1000.0, waits_for)
+    rig.mechanisms["delay"] = Swapping(rig, ImagePolicy(kube.image), slow)
+    with pytest.raises(Unreachable, match=f"not ready in time: {waits_for}"):
+        rig.harm(one)
+    assert least_s <= slow.now_s <= most_s
+    kube.fake.behaviour.loop.pause(False)  # it is the fake one
 
 
 def test_a_selector_that_a_person_sets_meanwhile_stays_theirs(kube: Kube, rig: Rig) -> None:

@@ -44,7 +44,11 @@ from stormdrill.targets.kubernetes.mechanisms.within import is_ready
 from stormdrill.targets.portable.proxied import EXPIRY_GRACE_S, FIELDS, RATED, Listed, beyond
 
 READY_S = 30.0
-"""From the pod's creation until it is ready: an image that has to be pulled takes longer, and is refused by that."""
+"""From the pod's creation until it is ready, without the time in which its image is pulled."""
+PULL_S = 66.0
+"""For that: a node may never have had it."""
+PULLS = "ContainerCreating"
+"""What a kubelet says of a container until its image is there."""
 LOOK_EVERY_S = 0.2
 EXEC_LIMIT_S = 3.0
 CONTROL, CONTROLS = 16_000, 2000
@@ -64,7 +68,7 @@ class Swapping(Changing):
 
     permission = "lead Services through a fault proxy of stormdrill's own, which it starts in the system's namespace"
     stands = True
-    inject_timeout_s = READY_S + 10.0
+    inject_timeout_s = (READY_S + PULL_S) / SHARE_OF_LIMIT
     """Until the proxy is ready and the Service leads through it; the plan gives it that."""
 
     def __init__(
@@ -166,7 +170,7 @@ class Swapping(Changing):
         if bound is None:
             raise Unreachable(f"{injection.id} was never armed: nothing was changed")
         self._looks.pop(injection.id, None)
-        end_s = self._clock() + min(READY_S, SHARE_OF_LIMIT * injection.inject_timeout_s)
+        last_s = self._clock() + SHARE_OF_LIMIT * injection.inject_timeout_s
         behind, proxy, swap = bound
         hold = self.clusters.hold(how.cluster)
         hold.apply(injection.id, behind)
@@ -177,22 +181,25 @@ class Swapping(Changing):
             raise Unreachable(f"Service {how.service} has no second one to lead to")
         # what is undone is the same: the address that the second Service was given is filled in
         hold.apply(injection.id, replace(proxy, body=self._proxy(injection, service, address).body))
-        self._await(injection, end_s)
+        self._await(injection, last_s)
         hold.apply(injection.id, swap)
         self._looks.pop(injection.id, None)
 
-    def _await(self, injection: Injection, end_s: float) -> None:
-        """Until the proxy answers and reaches what it leads to, as its kubelet has seen. Raises Unreachable."""
-        how = _toxic(injection)
+    def _await(self, injection: Injection, last_s: float) -> None:
+        """Until the proxy answers and reaches what it leads to, as its kubelet has seen. While its image is pulled its
+        time does not begin, but it ends by then at the latest. Raises Unreachable."""
+        how, end_s = _toxic(injection), self._clock() + READY_S
         while True:
             found = self.get(how.cluster, self._pod_path(injection))
             why = _state(found)
+            if why.startswith(PULLS):
+                end_s = self._clock() + READY_S
             if is_ready(found):
                 ran = self._run(injection, READY)
                 if not ran.code:
                     return
                 why = ran.err.decode("utf-8", "replace").strip()[-200:]
-            if self._clock() >= end_s:
+            if self._clock() >= min(end_s, last_s):
                 raise Unreachable(f"the fault proxy was not ready in time: {why}")
             self.clusters.hold(how.cluster).check(injection.id)
             time.sleep(LOOK_EVERY_S)
