@@ -6,12 +6,16 @@ import pytest
 
 from fake_cluster import FakeCluster
 from kube_rig import Kube, Rig, injection
+from stormdrill.cluster import naming
 from stormdrill.cluster.changes import Change
+from stormdrill.cluster.objects import anchor, anchor_path
+from stormdrill.cluster.undoing import undo
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Scale
+from stormdrill.model.plan import Injection
 from stormdrill.model.undo import KubeDelete, KubePatch
 from stormdrill.targets.kubernetes import mechanism
-from stormdrill.targets.kubernetes.mechanism import Changing, Place, needs_of
+from stormdrill.targets.kubernetes.mechanism import Changing, Place, at, needs_of
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,42 @@ def test_what_is_planned_waits_for_a_server_that_is_busy_and_a_look_comes_again_
     fake.trouble(("GET", "deployments/web"), what)
     looked = rig.mechanisms["scale"].observe(one)
     assert (looked.witness, looked.detail[:3]) == ("nobody", "GET")
+
+
+class Making(Changing):
+    """Creates one object."""
+
+    made = KubeDelete("", "/api/v1/namespaces/shop/configmaps/made", "r1")
+
+    def changes(self, injection: Injection) -> tuple[Change, ...]:
+        return (Change(self.made, "{}"),)
+
+
+@pytest.mark.parametrize(
+    ("bears", "in_force"),
+    [
+        ({"labels": {naming.LABEL: "r1"}}, True),
+        ({"ownerReferences": "the anchor"}, True),
+        ({"annotations": {naming.marker("r1", "one"): naming.marking("r1", "one")}}, True),
+        ({"labels": {naming.LABEL: "r2"}}, False),
+        ({}, False),
+    ],
+)
+def test_what_was_created_is_in_force_as_long_as_its_undo_would_not_leave_it(
+    kube: Kube, fake: FakeCluster, bears: dict[str, object], in_force: bool
+) -> None:
+    fake.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
+    fake.apply(anchor("r1", "shop"))
+    if "ownerReferences" in bears:
+        uid = at(fake.read(anchor_path("r1", "shop")), "metadata", "uid")
+        bears = {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "stormdrill-r1", "uid": uid}]}
+    metadata = {"name": "made", "namespace": "shop", **bears}
+    fake.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    word, one = Making(Rig(kube)), injection("making", Scale("deployments/web", "shop", 1))
+    word.undo(one)
+    assert word.in_force(one).gone is not in_force
+    left = undo(word.clusters.api(""), word.made).word == "superseded"
+    assert left is not in_force
 
 
 def test_nothing_is_applied_that_was_not_armed(kube: Kube, fake: FakeCluster) -> None:
