@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
+from stormdrill.cluster.confined import away_from
 from stormdrill.cluster.job import REQUESTS
 from stormdrill.errors import Problem
 from stormdrill.model.mechanism import Nodes
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
-from stormdrill.targets.kubernetes.objects import Amounts, Budget, Container, Meta, Pod, PodSpec, Toleration
+from stormdrill.targets.kubernetes.objects import Affinity, Amounts, Budget, Container, Meta, Pod, PodSpec, Toleration
 from stormdrill.targets.kubernetes.optin import bystander_problems, goes, node_problems
 from stormdrill.targets.kubernetes.several import several
 from stormdrill.targets.kubernetes.slots import alive
@@ -115,7 +117,10 @@ def _watchdog(cluster: Cluster) -> Pod:
     """As the scheduler will see it, whatever it stands on by then."""
     asked = Container(WATCHDOG, Amounts(dict(REQUESTS), {}))
     spec = PodSpec(
-        node_selector=cluster.spec.image.nodes, tolerations=(Toleration(operator="Exists"),), containers=(asked,)
+        node_selector=cluster.spec.image.nodes,
+        tolerations=(Toleration(operator="Exists"),),
+        affinity=msgspec.convert(away_from(cluster.unfit), Affinity),
+        containers=(asked,),
     )
     return Pod(Meta(WATCHDOG, cluster.spec.suite), spec)
 

@@ -55,6 +55,12 @@ class Requirement(Struct, frozen=True, gc=False):
 
 class Term(Struct, frozen=True, rename="camel", gc=False):
     match_expressions: tuple[Requirement, ...] = ()
+    match_fields: tuple[Requirement, ...] = ()
+
+    def meets(self, node: Node) -> bool:
+        fields = {"metadata.name": node.name}
+        labelled = all(fits(one, node.metadata.labels) for one in self.match_expressions)
+        return labelled and all(fits(one, fields) for one in self.match_fields)
 
 
 class Terms(Struct, frozen=True, rename="camel", gc=False):

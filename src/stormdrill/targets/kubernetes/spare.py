@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from stormdrill.targets.kubernetes.objects import KEEPS_AWAY, Node, Pod, Term, fits
+from stormdrill.targets.kubernetes.objects import KEEPS_AWAY, Node, Pod, Term
 from stormdrill.targets.kubernetes.optin import tolerates
 from stormdrill.targets.kubernetes.quantity import amount
 
@@ -121,11 +121,10 @@ def _terms(pod: Pod) -> tuple[Term, ...]:
 
 def _meant(node: Node, pod: Pod) -> bool:
     """Whether the scheduler may put it there, room aside."""
-    labels = node.metadata.labels
-    if not pod.spec.node_selector.items() <= labels.items():
+    if not pod.spec.node_selector.items() <= node.metadata.labels.items():
         return False
     terms = _terms(pod)
-    if terms and not any(all(fits(one, labels) for one in term.match_expressions) for term in terms):
+    if terms and not any(term.meets(node) for term in terms):
         return False
     return all(
         any(tolerates(one, taint.key, taint.value, taint.effect) for one in pod.spec.tolerations)

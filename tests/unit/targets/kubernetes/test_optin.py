@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,5 +214,22 @@ def test_no_room_left_for_the_watchdog_is_refused_as_well(cluster: FakeCluster, 
     """A pod that lost its node and has a higher priority would take its place."""
     for name, free in (("us-1", "6990m"), ("us-2", "3")):  # three that go fill what is left of the second to the last
         cluster.apply(pod(f"big-{name}", name, {"app": "big"}, **asking(cpu=free)))
+    said = refusal(target(cluster, tmp_path))
+    assert "no room elsewhere: watchdog of the run" in said
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda node: node["metadata"]["labels"].update({"kubernetes.io/os": "windows"}),
+        lambda node: node["status"].update(daemonEndpoints={"kubeletEndpoint": {"Port": 0}}),
+    ],
+    ids=["Windows", "simulated"],
+)
+def test_room_on_a_node_where_it_would_never_begin_is_none_for_it(
+    cluster: FakeCluster, tmp_path: Path, told: Callable[[dict[str, Any]], None]
+) -> None:
+    cluster.apply(pod("big-us-1", "us-1", {"app": "big"}, **asking(cpu="6990m")))
+    cluster.registry.change("nodes", "", "us-2", told)
     said = refusal(target(cluster, tmp_path))
     assert "no room elsewhere: watchdog of the run" in said

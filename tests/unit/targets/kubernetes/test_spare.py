@@ -94,3 +94,10 @@ def test_who_is_meant_for_the_lost_nodes_alone_stays_away_and_needs_no_room() ->
 
 def test_the_largest_are_fitted_in_first() -> None:
     assert fate([*pods(2), pod("big", "lost", "3")], [node("a")]) == ([], ["p1"])
+
+
+def test_a_node_that_is_left_out_by_its_name_is_not_meant() -> None:
+    term = Term(match_fields=(Requirement("metadata.name", "NotIn", ("a",)),))
+    affinity = Affinity(NodeAffinity(Terms((term,))))
+    assert fate(pods(1, affinity=affinity), [node("a")]) == (["p0"], [])
+    assert fate(pods(1, affinity=affinity), [node("a"), node("b")]) == ([], [])

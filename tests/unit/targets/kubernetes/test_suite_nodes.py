@@ -14,6 +14,7 @@ from fake_cluster import FakeCluster
 from shop_cluster import shop, system_of, target_of
 from stormdrill.cluster import job
 from stormdrill.cluster.api import Api
+from stormdrill.cluster.hold import READY_S
 from stormdrill.errors import Refused
 from stormdrill.load.in_cluster_pods import Place, job_of
 from stormdrill.model.system import ImagePolicy, KubernetesSpec
@@ -24,6 +25,7 @@ from stormdrill.targets.kubernetes.scheduled import Scheduled, manifests
 
 ALLOWED = {"node": "real"}
 TAKEN = ("n1", "n2")
+KEY = "registry-key"
 Manifest = dict[str, Any]
 
 
@@ -87,7 +89,7 @@ def test_where_nothing_is_said_it_stands_on_any_node_on_which_it_can_begin(made:
 
 @EVERY
 def test_its_image_is_pulled_with_the_secret_that_the_system_file_names(made: Any) -> None:
-    assert made({}, (), "registry-key")["imagePullSecrets"] == [{"name": "registry-key"}]
+    assert made({}, (), KEY)["imagePullSecrets"] == [{"name": KEY}]
     assert "imagePullSecrets" not in made({}, ())
 
 
@@ -186,3 +188,18 @@ def test_a_pod_that_is_said_to_run_and_says_nothing_is_named_with_its_node() -> 
 def test_an_image_that_was_asked_for_in_vain_is_not_waited_for(reason: str, hopeless: bool) -> None:
     waiting = {"status": {"containerStatuses": [{"state": {"waiting": {"reason": reason, "message": "no such tag"}}}]}}
     assert job.why_waiting([waiting]) == (f"{reason}: no such tag", hopeless)
+
+
+@pytest.mark.parametrize(("said", "ready_s"), [("30s", READY_S), ("90s", 90.0)])
+def test_the_watchdog_is_made_as_the_system_file_says(
+    on_shop: FakeCluster, tmp_path: Path, said: str, ready_s: float
+) -> None:
+    """It has the time that the system's pods have, and a minute at least: its image may have to be pulled."""
+    taint = {"taints": [{"key": "theirs", "effect": "NoSchedule"}]}
+    on_shop.registry.change("nodes", "", "eu-1", lambda node: node["spec"].update(taint))
+    pretends(on_shop, "us-1")
+    image = f"{{name: stormdrill:1, pull_secret: {KEY}}}"
+    target = target_of(on_shop, system_of(tmp_path, image=image, ready_timeout=said), tmp_path)
+    held = target._drilling._hold("", [], cast("Any", None))
+    assert held.ready_s == ready_s
+    assert held.wanted == job.Wanted(pull_secret=KEY, keep_off=["us-1"], rather_not=("eu-1",))
