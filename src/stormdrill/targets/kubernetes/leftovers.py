@@ -27,6 +27,8 @@ LIMIT_S = 10.0
 LOOK_S = 60.0
 """For the whole look: large clusters answer in many pages."""
 PAGE = "500"
+ANEW = 3
+"""How often a list is begun anew: a server keeps what its pages come from for minutes."""
 LABELLED = ("apis/batch/v1/jobs", "apis/apps/v1/deployments", "api/v1/services", "api/v1/resourcequotas",
             "apis/networking.k8s.io/v1/networkpolicies", "api/v1/pods", "api/v1/configmaps")  # fmt: skip
 """What a run creates; the anchors last, which own the others."""
@@ -118,18 +120,18 @@ class Looking:
                     )
         return found
 
-    def _ledgers(self) -> Iterator[tuple[str, dict[str, object]]]:
+    def _ledgers(self) -> list[tuple[str, dict[str, object]]]:
         selector = f"{naming.PART}=ledger"
         try:
-            yield from self._listed("api/v1/configmaps", "", selector)
+            return self._listed("api/v1/configmaps", "", selector)
         except _Forbidden:
             self.whole = False
-            yield from self._listed("api/v1/configmaps", self.suite, selector)
+            return self._listed("api/v1/configmaps", self.suite, selector)
 
     def _all(self, kind: str, selector: str = "") -> list[tuple[str, dict[str, object]]]:
         """In the whole cluster, or else wherever it may be listed."""
         try:
-            return list(self._listed(kind, "", selector))
+            return self._listed(kind, "", selector)
         except _Forbidden as error:
             self.whole = False
             if kind.endswith("/nodes"):
@@ -155,14 +157,18 @@ class Looking:
             self.notes.append(note)
         return [self.suite, *opted_in]
 
-    def _listed(self, kind: str, namespace: str, selector: str) -> Iterator[tuple[str, dict[str, object]]]:
-        """With their paths. Raises Unreachable, _Forbidden."""
+    def _listed(self, kind: str, namespace: str, selector: str) -> list[tuple[str, dict[str, object]]]:
+        """With their paths; begun anew where the state that the pages come from is forgotten on the way. Raises
+        Unreachable, _Forbidden."""
         group, _, resource = kind.rpartition("/")
         path = f"/{group}/namespaces/{namespace}/{resource}" if namespace else f"/{kind}"
-        query = {"limit": PAGE} | ({"labelSelector": selector} if selector else {})
+        found: list[tuple[str, dict[str, object]]] = []
+        token, anew = "", 0
         while True:
+            query = {"limit": PAGE, "labelSelector": selector, "continue": token}
+            asked = urlencode({name: value for name, value in query.items() if value})
             try:
-                answer = call(self.api, self.until, "GET", f"{path}?{urlencode(query)}")
+                answer = call(self.api, self.until, "GET", f"{path}?{asked}")
             except Lost as lost:
                 self.until.pause(str(lost))
                 continue
@@ -172,12 +178,16 @@ class Looking:
                 for one in items if isinstance(items, list) else []:
                     where = text(one, "metadata", "namespace")
                     inside = f"namespaces/{where}/" if where else ""
-                    yield f"/{group}/{inside}{resource}/{text(one, 'metadata', 'name')}", one
+                    found.append((f"/{group}/{inside}{resource}/{text(one, 'metadata', 'name')}", one))
                 if not (token := text(page, "metadata", "continue")):
-                    return
-                query["continue"] = token
+                    return found
+            elif answer.status == 410 and anew < ANEW:
+                found, token, anew = [], "", anew + 1
+                self.until.pause(answer.said, answer.retry_after_s)
             elif answer.status in AGAIN:
                 self.until.pause(answer.said, answer.retry_after_s)
+            elif answer.status == 410:
+                raise Unreachable(f"{path} is forgotten faster than it can be read: {answer.said}; sweep again later")
             else:
                 kind_of = _Forbidden if answer.status in (403, 404) else Unreachable
                 raise kind_of(f"{path}: {answer.said}")

@@ -14,10 +14,12 @@ from cluster_rig import NODE, PLATFORM, SUITE, patch_of, taint
 from fake_cluster import FakeCluster
 from stormdrill.api.far import ClusterPlace, swept_too
 from stormdrill.cluster import naming, objects
-from stormdrill.cluster.api import Api
+from stormdrill.cluster.api import Answer, Api
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.ledger import CLOSED, Armed, Ended, Ledger
+from stormdrill.errors import Unreachable
 from stormdrill.keeper.sweep import Swept, Thing
+from stormdrill.targets.kubernetes import leftovers
 from stormdrill.targets.kubernetes.leftovers import sweep
 
 GONE, OPEN = "20260101T000000Z-gone", "20260102T000000Z-open"
@@ -93,6 +95,47 @@ def test_a_ledger_of_another_suite_is_one_too(cluster: FakeCluster) -> None:
     theirs.end([Ended("a", Undone("done", "put back"), "runner")])
     theirs.turn(CLOSED, "reverted")
     assert {one.run for one in sweep(Api(cluster.admin), SUITE)[0]} == {GONE, ""}
+
+
+class Forgetful(Api):
+    """Of an API server that forgets, before the second page of a list, what its pages come from; so often."""
+
+    def __init__(self, cluster: FakeCluster, times: int) -> None:
+        super().__init__(cluster.admin)
+        self.cluster, self.times, self.expired = cluster, times, 0
+
+    def call(self, method: str, path: str, *given: Any, **more: Any) -> Answer:
+        if "continue=" in path and self.times:
+            self.times -= 1
+            annotate(self.cluster, "nodes", "eu-gpu-1", {"seen": str(self.times)})
+            self.cluster.store.compact()
+        answer = super().call(method, path, *given, **more)
+        self.expired += answer.status == 410
+        return answer
+
+
+def test_a_list_that_is_forgotten_between_two_pages_is_begun_anew(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, _ = sweep(Api(cluster.admin), SUITE, dry_run=True)
+    monkeypatch.setattr(leftovers, "PAGE", "1")
+    forgetful = Forgetful(cluster, 1)
+    things, notes = sweep(forgetful, SUITE, dry_run=True)
+    assert forgetful.expired == 1
+    assert sorted(map(str, things)) == sorted(map(str, seen)), "nothing was left out, nothing told twice"
+    assert notes == ()
+
+
+def test_one_that_is_always_forgotten_ends_the_look_and_is_told(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cluster.objects("networkpolicies")
+    monkeypatch.setattr(leftovers, "PAGE", "1")
+    forgetful = Forgetful(cluster, 1000)
+    with pytest.raises(Unreachable, match="is forgotten faster than it can be read"):
+        sweep(forgetful, SUITE)
+    assert forgetful.expired == 1 + leftovers.ANEW
+    assert cluster.objects("networkpolicies") == before
 
 
 def test_what_a_marked_object_may_need_is_left_and_the_way_to_settle_it_told(cluster: FakeCluster) -> None:
