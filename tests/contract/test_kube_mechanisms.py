@@ -170,19 +170,8 @@ def test_it_does_with_the_rules_that_it_asks_for_and_uses_each_of_them(
     made = [request for request in kube.fake.requests[sent:] if request.user.endswith(":drill")]
     # a quota refuses a dry run in the same way
     assert {request.path for request in made if request.status == 403 and not request.query.get("dryRun")} == set()
-    asked = [(*asked_for(request.method, request.path), request.besides) for request in made]
-    used = {(each, *what) for verb, *what, besides in asked for each in (verb, besides)}
+    used = {one for request in made for one in request.took()}
     assert {(need.verb, need.resource, need.subresource) for need in needs} - used == set()
-
-
-def asked_for(method: str, path: str) -> tuple[str, str, str]:
-    """Verb, resource and subresource of a request, as rules have them."""
-    parts = path.strip("/").split("/")[2 if path.startswith("/api/") else 3 :]
-    if parts[0] == "namespaces" and len(parts) > 2:
-        parts = parts[2:]
-    resource, name, sub = (*parts, "", "")[:3]
-    verbs = {"GET": "get" if name else "list", "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
-    return verbs[method], resource, sub
 
 
 def test_only_nodes_that_were_labelled_for_it_are_touched(kube: Kube) -> None:

@@ -35,6 +35,16 @@ class Request:
     def read(self) -> Any:
         return json.loads(self.body) if self.body else None
 
+    def took(self) -> list[tuple[str, str, str]]:
+        """What it had to be allowed: verb, resource and subresource, as rules have them."""
+        parts = self.path.strip("/").split("/")[2 if self.path.startswith("/api/") else 3 :]
+        if parts[0] == "namespaces" and len(parts) > 2:
+            parts = parts[2:]
+        resource, name, sub = (*parts, "", "")[:3]
+        reads = {"GET": "get" if name else "list"}
+        verbs = {**reads, "POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
+        return [(verb, resource, sub) for verb in (verbs[self.method], self.besides) if verb]
+
 
 @dataclass(frozen=True, slots=True)
 class User:

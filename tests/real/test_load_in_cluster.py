@@ -275,6 +275,9 @@ def test_what_it_needs_is_enough_and_nothing_of_it_too_much(cluster, tmp_path):
         assert ended.sent == server.seen == 50
     assert inside.left() == []
     assert not [request for request in cluster.requests if request.status == 403]
+    used = {one for request in cluster.requests if request.user.endswith(":loader") for one in request.took()}
+    only_where_something_is_lost = {("get", "pods", ""), ("get", "jobs", "")}
+    assert {(need.verb, need.resource, need.subresource) for need in wanted} - used <= only_where_something_is_lost
 
 
 def test_its_pods_stay_off_nodes_that_are_harmed_and_go_with_the_ledger(inside, cluster):
