@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormdrill.core.demand import Demand
@@ -125,6 +125,7 @@ lines = st.one_of(
 )
 
 
+@settings(deadline=None)  # a recording of two thousand years takes its time on a busy machine
 @given(st.lists(lines, max_size=6), st.sampled_from(["auto", "seconds", "milliseconds", "iso", "access-log"]))
 def test_whatever_stands_in_a_recording_is_replayed_or_refused(folder: Path, found: list[str], form: str) -> None:
     path = folder / "recorded"
