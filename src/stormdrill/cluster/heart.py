@@ -163,8 +163,12 @@ class Heart:
 
 def gone(api: Api, namespace: str, until: Until) -> str:
     """What to say of a namespace that somebody deletes; empty where it is there. Raises Unreachable."""
-    there = read(api, f"/api/v1/namespaces/{namespace}", until)
+    return deleted(namespace, read(api, f"/api/v1/namespaces/{namespace}", until))
+
+
+def deleted(namespace: str, there: dict[str, object] | None) -> str:
+    """The same of one that was read."""
     if there is None:
         return f"the namespace {namespace} was deleted by somebody"
-    deleted = text(there, "metadata", "deletionTimestamp")
-    return f"the namespace {namespace} is being deleted by somebody" if deleted else ""
+    ends = text(there, "metadata", "deletionTimestamp")
+    return f"the namespace {namespace} is being deleted by somebody" if ends else ""

@@ -69,6 +69,8 @@ class Hold:
     """Where something is created."""
     drills: Sequence[str] = ()
     """The namespaces of the system: no other run may drill them meanwhile, whatever its system is called."""
+    beside: Sequence[str] = ()
+    """Others whose pods are harmed, too: nobody may drill them meanwhile, or begin where they are drilled."""
     needs: Sequence[rights.Right] = ()
     """What the undos take: the watchdog checks that it is allowed to."""
     tell: Callable[[str], None] = lambda _: None
@@ -136,7 +138,7 @@ class Hold:
         try:
             setting.unfinished()
             self._ledger.create(self._about(), self.system)
-            rivals.refuse(self.api, self.suite, self.run, self.drills, self.trouble)
+            rivals.refuse(self.api, self.suite, self.run, self._harmed, self.trouble)
             setting.watchdog(self.ready_s, self.trouble)
             self._heart.watched = True
             self._vigil = self._looking_after(setting)
@@ -153,6 +155,8 @@ class Hold:
         """Write down what may be done from now on; those that come together are written together. Raises Unreachable
         when nothing may be changed any more, it is not known to be written, or there is no room."""
         self._alive()
+        if self._vigil is not None:
+            self._vigil.agree()
         with self._lock:
             number = self._armed[injection].number if injection in self._armed else len(self._armed) + 1
             entry = Armed(injection, tuple(undos), expires_in_s, number, now())
@@ -285,7 +289,8 @@ class Hold:
     # inside
 
     def _looking_after(self, setting: Setting) -> Vigil:
-        return Vigil(self.api, self._heart, setting.job, setting.make, setting.waits, self.drills, self.tell)
+        ways = (setting.job, setting.make, setting.waits)
+        return Vigil(self.api, self._heart, *ways, self.drills, self.tell, self.beside)
 
     def _stop_looking(self) -> None:
         if self._vigil is not None:
@@ -386,7 +391,7 @@ class Hold:
             "lease_s": self.lease_s,
             "longest_s": self.longest_s,
             "namespaces": sorted(set(self.namespaces)),
-            rivals.DRILLED: sorted(set(self.drills)),
+            rivals.DRILLED: self._harmed,
             "needs": [need.written() for need in dict.fromkeys(self.needs)],
             "began": now(),
         }
@@ -402,6 +407,10 @@ class Hold:
             namespaces=tuple(self._elsewhere()),
             tell=self.tell,
         )
+
+    @property
+    def _harmed(self) -> list[str]:
+        return sorted({*self.drills, *self.beside})
 
     def _elsewhere(self) -> list[str]:
         """Namespaces with an anchor; in the suite's own the ledger is one."""

@@ -13,6 +13,8 @@ STOP = f"{PREFIX}stop"
 """Annotation on the ledger by which a person stops the run; its value is the reason."""
 PART = f"{PREFIX}part"
 """Label that tells what an object of ours is for: ledger, anchor, watchdog."""
+OPTED_IN = (f"{PREFIX}drill", "allowed")
+"""The label by which a namespace lets itself be drilled."""
 SYSTEM = f"{PREFIX}system"
 """Label of a ledger: the system under test."""
 LONGEST_LABEL = 63

@@ -25,8 +25,7 @@ from stormdrill.ports import Effect
 
 API_SERVER = "the API server"
 PREFIX = naming.PREFIX
-OPTED_IN = ("stormdrill.dev/drill", "allowed")
-"""The label by which a namespace lets itself be drilled."""
+OPTED_IN = naming.OPTED_IN
 LOOK_EVERY_S = 0.1
 """The engine asks again and again; an API server is asked no more often than this."""
 SHARE_OF_LIMIT = 0.8
