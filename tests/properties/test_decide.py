@@ -24,7 +24,8 @@ TICK_MS = 50.0
 LIMIT_MS = 400_000.0
 
 
-def plan_of(starts: list[float], for_s: float, runbook: bool, failback_s: float) -> Plan:
+def plan_of(starts: list[float], for_s: float, runbook: bool, failback_s: float, start_up: int = 0) -> Plan:
+    """`start_up`: which of them have to be started first, one bit each."""
     use = RunbookUse("book", AlertWithin("alert(Down)", "Down"), else_after_s=3.0) if runbook else None
     experiment = Experiment(
         name="random",
@@ -38,7 +39,17 @@ def plan_of(starts: list[float], for_s: float, runbook: bool, failback_s: float)
         runbook=use,
     )
     injections = tuple(
-        Injection(f"f/{n}", "f", n, f"i{n}", "freeze", "thaw", start_s=s, for_s=min(for_s, 10.0 - s))
+        Injection(
+            f"f/{n}",
+            "f",
+            n,
+            f"i{n}",
+            "freeze",
+            "thaw",
+            start_s=s,
+            for_s=min(for_s, 10.0 - s),
+            starts_up=bool(start_up >> n & 1),
+        )
         for n, s in enumerate(starts)
     )
     return Plan(experiment, System("s", "a", ()), "process", 1, injections, 15.0, "", (), ())
@@ -175,6 +186,7 @@ plans = st.builds(
     st.floats(1, 10),
     st.booleans(),
     st.sampled_from([0.0, 2.0]),
+    st.integers(0, 15),
 )
 
 
@@ -299,6 +311,66 @@ def test_a_call_that_comes_through_after_the_revert_is_reverted_again(world: Wor
         bites = ev.Recorded(0, "", (item.revert_ms or 0.0) + 1.0, ev.EffectObserved(name, True, "w", "", 1.0))
         state = replace(step(world.state, bites), ended="")
         assert do.Revert(name, "again") in do.decide(world.plan, state, world.now)
+
+
+def first(world: World, kind: type[ev.Event], name: str) -> ev.Recorded | None:
+    mine = (one for one in world.journal if isinstance(one.event, kind) and one.event.injection == name)  # type: ignore[attr-defined]
+    return next(mine, None)
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_a_fault_lasts_as_long_as_was_asked_for_from_when_it_is_in_force(world: World) -> None:
+    """It is in force with its call, or, where something has to be started first, when that is answered."""
+    world.run()
+    for item in world.plan.injections:
+        revert, call, answer = (
+            first(world, kind, item.id) for kind in (ev.RevertStarted, ev.InjectStarted, ev.Injected)
+        )
+        if revert is None or call is None or revert.event.cause != "planned":  # type: ignore[attr-defined]
+            continue
+        if not item.starts_up:
+            assert revert.mono_ms >= call.mono_ms + item.for_s * 1000
+        elif answer is not None:
+            assert revert.mono_ms >= answer.mono_ms + item.for_s * 1000
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_whatever_has_to_be_started_first_nothing_outlives_its_longest_time(world: World) -> None:
+    world.run()
+    for item in world.plan.injections:
+        revert, call = first(world, ev.RevertStarted, item.id), first(world, ev.InjectStarted, item.id)
+        if call is not None:
+            assert revert is not None
+            assert revert.mono_ms <= call.mono_ms + item.longest_s * 1000 + 2 * TICK_MS
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_what_was_to_follow_a_fault_that_started_late_does_not_come_on_top_of_it(world: World) -> None:
+    world.run()
+    if not any(item.starts_up for item in world.plan.injections):
+        return
+    for later in world.plan.injections:
+        begun = first(world, ev.InjectStarted, later.id)
+        for before in world.plan.injections:
+            if begun is None or before.start_s + before.for_s > later.start_s or before.id == later.id:
+                continue
+            gone = first(world, ev.RevertVerified, before.id)
+            assert gone is not None
+            assert gone.mono_ms <= begun.mono_ms
+
+
+def test_a_start_up_that_nobody_ever_tells_the_end_of_is_reverted_in_time_all_the_same() -> None:
+    plan = plan_of([0.0], 10.0, runbook=False, failback_s=0.0, start_up=1)
+    (item,) = plan.injections
+    told = [ev.PhaseEntered("fault", 10.0), ev.Armed("f/0", "f", "i0", "freeze", [], 0.0, ""), ev.InjectStarted("f/0")]
+    state = fold(plan, [ev.Recorded(number, "", 0.0, event) for number, event in enumerate(told)])
+    state = replace(state, ready=True)
+    last_ms = item.longest_s * 1000
+    assert do.Revert("f/0", "planned") not in do.decide(plan, state, last_ms - 1.0)
+    assert do.Revert("f/0", "planned") in do.decide(plan, state, last_ms)
 
 
 def test_what_was_never_answered_with_success_is_looked_at_again_before_the_end() -> None:

@@ -140,9 +140,16 @@ def _why_revert(state: State, injection: Injection, now: InjectionState, now_ms:
         return "guard" if state.abort.by == "guard" else "abort"
     if now.outcome in ("doubtful", "failed"):
         return "doubtful"
-    if now.inject_ms is not None and now_ms >= now.inject_ms + injection.for_s * 1000:
+    if now.inject_ms is not None and now_ms >= _ends_ms(injection, now, now.inject_ms):
         return "planned"
     return ""
+
+
+def _ends_ms(injection: Injection, now: InjectionState, inject_ms: float) -> float:
+    """When its time is over: it begins when it is in force, and ends also where nobody ever says that it is."""
+    if injection.starts_up and now.injected_ms is not None:
+        return now.injected_ms + injection.for_s * 1000
+    return inject_ms + injection.longest_s * 1000
 
 
 def _wind_down(plan: Plan, state: State, settling: list[Command]) -> list[Command]:
@@ -240,12 +247,19 @@ def _in_fault(plan: Plan, state: State, now_ms: float, over: bool, settling: boo
 
 def _free(plan: Plan, state: State, injection: Injection) -> bool:
     """Whether nobody holds what it would switch. Armed before another's revert is seen, its undo would bring the other
-    back as what was there before, and the other's revert would end it."""
+    back as what was there before, and the other's revert would end it. Where some have to be started first, those that
+    were to be over by then may be late, and it was not planned to come on top of them."""
+    late = any(other.starts_up for other in plan.injections)
     return not any(
-        set(other.switches) & set(injection.switches) and not state.injections[other.id].settled
+        (set(other.switches) & set(injection.switches) and not state.injections[other.id].settled)
+        or (late and other.start_s + other.for_s <= injection.start_s and not _over(state.injections[other.id]))
         for other in plan.injections
         if other.id != injection.id
     )
+
+
+def _over(now: InjectionState) -> bool:
+    return now.stage != "planned" and now.settled
 
 
 def _start_runbook(plan: Plan, state: State, now_ms: float) -> list[Command]:

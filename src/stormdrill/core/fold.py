@@ -20,6 +20,8 @@ REVERT_TRIES = 2
 class InjectionState(Struct, frozen=True):
     stage: Stage = "planned"
     inject_ms: float | None = None
+    injected_ms: float | None = None
+    """When its call was answered, or given up."""
     outcome: str = ""
     """of the inject call: done, failed, doubtful"""
     held: bool = False
@@ -191,7 +193,8 @@ def _next(now: InjectionState, mono_ms: float, event: ev.Event) -> InjectionStat
         case ev.Injected():
             if now.stage != "injecting":
                 return replace(now, outcome=event.outcome)
-            return replace(now, stage="injected", outcome=event.outcome, held=event.outcome == "done")
+            held = event.outcome == "done"
+            return replace(now, stage="injected", injected_ms=mono_ms, outcome=event.outcome, held=held)
         case ev.EffectObserved() if event.bit and now.bit_ms is None:
             return replace(now, bit_ms=mono_ms)
         case ev.EffectObserved() if not event.bit and now.stage == "verified":

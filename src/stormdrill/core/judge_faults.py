@@ -163,10 +163,8 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         details.append(f"it is not gone: {looks[-1][1].witness} saw {looks[-1][1].detail}")
     if started and effects and gone:
         details.append(f"{effects[0][1].witness} saw {effects[0][1].detail}, then {looks[-1][1].detail}")
-    if looks and looks[-1][1].came_to:
-        details.append(looks[-1][1].came_to)
     hands = [hand for hand in case.hands if hand.injection.id == injection.id]
-    details += [f"{hand.sentence} ({hand.detail})" for hand in hands]
+    details += [*_came_to(case, injection), *(f"{hand.sentence} ({hand.detail})" for hand in hands)]
     fed = [item for item in case.endings if item[1].out_of_memory and _feeds(case, injection, *item)]
     kills = [item for item in fed if item[1].ended] or fed  # a death says more than that something was killed there
     details += dict.fromkeys(ending.sentence for _, ending in kills)
@@ -184,6 +182,11 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         detail="; ".join(details),
         events=tuple(sorted(events)),
     )
+
+
+def _came_to(case: Case, injection: Injection) -> list[str]:
+    looks = [event for _, event in all_of(case.events, ev.RevertVerified) if event.injection == injection.id]
+    return [event.came_to for event in looks[-1:] if event.came_to]
 
 
 def bitten(case: Case, injection: Injection) -> bool:
@@ -305,12 +308,19 @@ def ended_early(case: Case) -> tuple[str, ...]:
         lifted.setdefault(event.injection, recorded.mono_ms)
     found = []
     for item in case.plan.injections:
-        for start_ms, _ in case.in_force([item]):
+        for called_ms, _ in case.in_force([item]):
+            start_ms = _started_up_ms(case, item) or called_ms
             lasted_s = (lifted.get(item.id, math.inf) - start_ms) / 1000
             if lasted_s < SHORTEST * item.for_s:
                 said = f"{number(lasted_s)} of {number(item.for_s)} s"
                 found.append(f"{item.fault} on {item.instance} lasted {said}")
     return tuple(found)
+
+
+def _started_up_ms(case: Case, injection: Injection) -> float:
+    """When what does it had been started and its time began; 0 for what is in force with its call."""
+    answered = [recorded.mono_ms for recorded, e in all_of(case.events, ev.Injected) if e.injection == injection.id]
+    return answered[0] if injection.starts_up and answered else 0.0
 
 
 def _explained(case: Case, recorded: ev.Recorded, ending: Ending) -> bool:

@@ -378,7 +378,7 @@ class Conductor:
                 instance=injection.instance,
                 mechanism=injection.mechanism,
                 undo=self.target.undo_of(injection),
-                expires_in_s=injection.for_s + EXPIRY_GRACE_S,
+                expires_in_s=injection.longest_s + EXPIRY_GRACE_S,
             )
         except Unreachable as error:
             self.abort_for("system", f"{name} could not be armed: {error}")

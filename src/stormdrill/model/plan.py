@@ -28,6 +28,8 @@ class Injection(Struct, frozen=True):
     start_s: float
     for_s: float
     inject_timeout_s: float = 5.0
+    starts_up: bool = False
+    """What does it has to be started first: it is in force when its call is answered, and `for_s` counts from then."""
     verify_timeout_s: float = 5.0
     """How long the undo may take to be seen before it is tried again; a fault's 0 means: as long as the system may
     take to get ready, which the plan fills in."""
@@ -40,6 +42,11 @@ class Injection(Struct, frozen=True):
     """What no undo brings back, in people's words; empty: nothing."""
     leaves: str = ""
     """What no undo takes away, as a sentence: jobs of the flood that were accepted stay in the system."""
+
+    @property
+    def longest_s(self) -> float:
+        """From its call to its planned end, at the longest."""
+        return self.for_s + (self.inject_timeout_s if self.starts_up else 0.0)
 
 
 class ClusterAt(Struct, frozen=True):

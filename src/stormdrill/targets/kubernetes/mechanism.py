@@ -127,6 +127,8 @@ class Changing:
     permission = "change objects of the cluster through its API server"
     inject_timeout_s = 0.0
     """The least that it takes; a plan may give it more."""
+    starts_up = False
+    """Whether pods of ours have to be started before it is in force, which its call waits for."""
     stands = False
     """Whether what it changes stays until the revert unless somebody takes it away: nothing of it ends by itself."""
 

@@ -130,11 +130,19 @@ class KubernetesTarget:
         return replace(
             one,
             inject_timeout_s=max(one.inject_timeout_s, mechanism.inject_timeout_s),
+            starts_up=mechanism.starts_up,
             verify_timeout_s=max(one.verify_timeout_s, self._system.ready_timeout_s),
         )
 
     def aloud(self, bound: Sequence[Injection]) -> tuple[str, ...]:
         found = [*self.clusters.told(), *self._view.kept_off(), *notes(self._view, bound, self._asked)]
+        if late := [one for one in bound if one.starts_up]:
+            words = ", ".join(dict.fromkeys(one.fault for one in late))
+            limit_s = max(one.inject_timeout_s for one in late)
+            found.append(
+                f"{words}: a pod of ours is started first, within {limit_s:g} s; how long it lasts counts from "
+                "when it is in force, and what comes after it is as much later"
+            )
         for one in _together(bound):
             mechanism = self.mechanisms.get(one.mechanism)
             found += mechanism.notes(one) if mechanism is not None else ()

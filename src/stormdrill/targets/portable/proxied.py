@@ -147,8 +147,9 @@ def beyond(injection: Injection, toxic: Toxic) -> str:
         return f"the fault proxy takes a delay or jitter of {LONGEST_DELAY_MS / 1000:g}s at most; write less, or stall"
     if "bytes_per_s" in FIELDS[toxic.kind] and not lowest <= toxic.bytes_per_s <= highest:
         return f"the fault proxy takes {lowest:g}B/s to {highest / 1024**3:.0f}GB/s; write more, less, or stall"
-    if injection.for_s + EXPIRY_GRACE_S > LONGEST_LIFE_S:
-        return f"the fault proxy takes what lasts {LONGEST_LIFE_S - EXPIRY_GRACE_S:g}s at most; make it shorter"
+    if injection.longest_s + EXPIRY_GRACE_S > LONGEST_LIFE_S:
+        most_s = LONGEST_LIFE_S - EXPIRY_GRACE_S - (injection.longest_s - injection.for_s)
+        return f"the fault proxy takes what lasts {most_s:g}s at most; make it shorter"
     if len(injection.id) > LONGEST_TAG:
         return f"the fault proxy takes tags of {LONGEST_TAG} characters at most, not {injection.id}; use shorter names"
     return ""

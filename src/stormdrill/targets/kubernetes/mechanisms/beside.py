@@ -80,7 +80,7 @@ class StandingBeside(ByOwnPod):
             limits={"cpu": str(how.cores if burns else 1), "memory": "128Mi"},
             anywhere=burns,  # where its victim is
             restartPolicy="Never",
-            activeDeadlineSeconds=int(injection.for_s + GRACE_S) + 1,
+            activeDeadlineSeconds=int(injection.longest_s + GRACE_S) + 1,
             tolerations=objects(at(victim, "spec", "tolerations")),
             **({"affinity": _on(node)} if burns else {}),
         )

@@ -68,6 +68,7 @@ class Swapping(Changing):
 
     permission = "lead Services through a fault proxy of stormdrill's own, which it starts in the system's namespace"
     stands = True
+    starts_up = True
     inject_timeout_s = (READY_S + PULL_S) / SHARE_OF_LIMIT
     """Until the proxy is ready and the Service leads through it; the plan gives it that."""
 
@@ -341,7 +342,7 @@ class Swapping(Changing):
         toxic = {
             "routes": list(routes),
             "kind": how.kind,
-            "expires_in_s": injection.for_s + EXPIRY_GRACE_S,
+            "expires_in_s": injection.for_s + READY_S + EXPIRY_GRACE_S,  # it counts from when the proxy begins
             **{name: getattr(how, name) for name in FIELDS[how.kind]},
         }
         where = {"host": "::" if both else "$(POD_IP)", "control": control}

@@ -96,7 +96,7 @@ class TellingByPod(ByOwnPod):
             # of the first process of a namespace the kernel drops a SIGTERM until it is caught: it would ask after it
             shareProcessNamespace=True,
             terminationGracePeriodSeconds=int(GRACE_S),
-            activeDeadlineSeconds=int(injection.for_s + 2 * GRACE_S),
+            activeDeadlineSeconds=int(injection.longest_s + 2 * GRACE_S),
         )
         return (self.made(found, body),)
 
