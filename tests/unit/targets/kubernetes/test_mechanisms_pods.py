@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from fake_cluster import FakeCluster
 from kube_rig import Kube, Rig, injection
 from kube_scenes import FLOOD, served, told
+from stormdrill.cluster.confined import away_from
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Beside, Pressure
 from stormdrill.model.plan import Injection
@@ -188,7 +189,7 @@ def test_what_floods_goes_wherever_there_is_room_and_to_the_entry_alone(kube: Ku
     assert isinstance(command, list)
     assert command[command.index("--entries") + 1] == entry
     assert entry == f"http://{command[command.index('--beyond') + 1]}:80"
-    assert at(pod, "spec", "affinity") is None
+    assert at(pod, "spec", "affinity") == away_from(())
 
 
 def test_where_the_scheduler_finds_no_room_nothing_is_said_to_burn(kube: Kube, rig: Rig) -> None:
