@@ -25,8 +25,9 @@ def main() -> int:
     except StormdrillError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    watch(Watchdog(api, given.run, given.suite, Exec(api), tell=_say))
-    return 0
+    dog = Watchdog(api, given.run, given.suite, Exec(api), tell=_say)
+    watch(dog)
+    return 1 if dog.helpless else 0
 
 
 def _say(said: str) -> None:

@@ -47,6 +47,7 @@ def manifest(run: str, suite: str, account: str, image: str, wanted: Wanted) -> 
         "env": [{"name": "PYTHONDONTWRITEBYTECODE", "value": "1"}, {"name": "PYTHONUNBUFFERED", "value": "1"}],
         "resources": {"requests": dict(REQUESTS), "limits": {"memory": "192Mi"}},
         "securityContext": CONFINED,
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # why it failed, on the pod itself
     }
     if wanted.pull:
         container["imagePullPolicy"] = wanted.pull

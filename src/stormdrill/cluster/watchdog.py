@@ -66,6 +66,8 @@ class Watchdog:
     """All that was ever read: what somebody takes out of the ledger is reverted all the same."""
     reverting: str = ""
     """Why everything is being reverted; stays so."""
+    helpless: bool = False
+    """It has ended without ever knowing what there is to revert."""
     _ledger: Ledger = field(init=False)
     _reverter: Reverter = field(init=False)
     _watch: Watch = field(init=False)
@@ -116,10 +118,17 @@ class Watchdog:
             if not self.reverting:
                 self._begin("somebody has removed the ledger")
             return self._revert()
-        if self.now() - self._began_s > NEVER_SEEN_S:
-            self.tell(f"there is no ledger of run {self.run}: nothing to do")
-            return True
-        return False
+        if self.now() - self._began_s <= NEVER_SEEN_S:
+            return False
+        # a pod of this Job that was made anew just after somebody had removed it too early: its memory went before
+        self.helpless = True
+        self.tell(
+            f"there is no ledger of run {self.run}, and whoever ends a run removes this Job before it: what was armed "
+            f"is not known here. `stormdrill recover {self.run}` reverts what the run's own record tells, and removes "
+            f"the Job {naming.watchdog(self.run)}; where there is no record, look for what carries the run's marker, "
+            "put it back and remove the Job"
+        )
+        return True
 
     def _remember(self, book: Book) -> None:
         if self.book is None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +20,11 @@ from stormdrill.cluster import changing
 from stormdrill.cluster.ages import SKEW_S, Ages
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until
+from stormdrill.cluster.inside import DIRECTORY, PLAIN
 from stormdrill.cluster.lease import Lease
 from stormdrill.cluster.ledger import CLOSED, Armed, Ledger
 from stormdrill.cluster.rights import missing, of_watchdog
-from stormdrill.cluster.watchdog import Watchdog
+from stormdrill.cluster.watchdog import NEVER_SEEN_S, Watchdog
 from stormdrill.errors import Unreachable
 
 LEASE_S = 1.0
@@ -205,3 +210,55 @@ def test_the_servers_time_is_what_its_answers_say(cluster: FakeCluster) -> None:
     assert api.server_s == 0.0
     assert api.call("GET", WORKER).good
     assert abs(api.server_s - time.time()) < 60.0
+
+
+def test_one_that_finds_no_ledger_never_says_that_all_is_well(cluster: FakeCluster) -> None:
+    """Its pod was made anew just after somebody had removed the ledger, so that it remembers nothing."""
+    play = scene(cluster, expires_in_s=3600.0)
+    Ledger(play.api, SUITE, "r1").remove()
+    dog = play.dog()
+    assert not play.step(dog), "it may only just be missing"
+    assert play.step(dog, NEVER_SEEN_S)
+    assert dog.helpless
+    (told,) = play.told
+    assert "what was armed is not known here" in told
+    assert "`stormdrill recover r1`" in told
+
+
+def test_one_that_finds_it_again_in_time_reverts_by_it(cluster: FakeCluster) -> None:
+    play = scene(cluster, expires_in_s=3600.0)
+    ledger = Ledger(play.api, SUITE, "r1")
+    kept = play.api.call("GET", ledger.path).read()
+    ledger.remove()
+    dog = play.dog()
+    play.step(dog)
+    for name in ("uid", "resourceVersion"):
+        del kept["metadata"][name]  # type: ignore[attr-defined]  # an object
+    cluster.apply(kept)
+    assert any(play.step(dog, LEASE_S) for _ in range(10))
+    assert play.replicas() == 3
+    assert not dog.helpless
+
+
+@pytest.mark.parametrize(("state", "code"), [("", 1), (CLOSED, 0)])
+def test_what_its_process_ends_with_tells_whether_it_knew_what_to_revert(
+    cluster: FakeCluster, tmp_path: Path, state: str, code: int
+) -> None:
+    ledger = Ledger(Api(cluster.admin), SUITE, "r1")
+    if state:
+        ledger.create({"run": "r1", "system": "platform"}, "platform")
+        ledger.turn(state, "the run has ended")
+    (tmp_path / "token").write_text(cluster.account(SUITE, "stormdrill"))
+    host, _, port = cluster.url.removeprefix("http://").partition(":")
+    at = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, PLAIN: "1", DIRECTORY: str(tmp_path)}
+    program = "import sys; from stormdrill.cluster import __main__, watchdog; watchdog.NEVER_SEEN_S = 0.0; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}sys.exit(__main__.main())", "--run", "r1", "--suite", SUITE],
+        env={**os.environ, **at},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert ("what was armed is not known here" in done.stdout) == bool(code)

@@ -85,7 +85,8 @@ class Looking:
             if not mine or text(there, "metadata", "labels", naming.PART) == "ledger" or _made_by_another(there):
                 continue
             if whose in watched:
-                self.notes.append(f"{whose}: {path}: its watchdog has not ended; sweep again when it has")
+                said = f"its watchdog has not ended (kubectl logs -n {self.suite} job/{naming.watchdog(whose)})"
+                self.notes.append(f"{whose}: {path}: {said}; sweep again when it has")
                 yield Leftover(path, whose), LIVING
             elif whose in marked:
                 yield Leftover(path, whose), DIRTY
