@@ -78,6 +78,30 @@ def test_a_run_in_which_one_of_many_harms_ended_early_does_not_pass(tmp_path: Pa
     assert said == ([] if word == "PASS" else ["region-loss on cpu-eu lasted 5 of 30 s"])
 
 
+@pytest.mark.parametrize(("lasted_s", "word"), [(29.0, "PASS"), (5.0, "INCONCLUSIVE")])
+def test_what_has_to_be_started_first_ended_early_by_its_time_in_force(
+    tmp_path: Path, lasted_s: float, word: str
+) -> None:
+    """Half a minute of starting is none of its time."""
+    found = evidence(tmp_path)
+    one = next(item.id for item in found.plan.injections if item.id.endswith("cpu-eu"))
+    late = tuple(replace(item, starts_up=item.id == one) for item in found.plan.injections)
+    began = next(r.mono_ms for r in found.events if isinstance(e := r.event, ev.InjectStarted) and e.injection == one)
+    answered_ms = began + 30_000.0
+
+    def later(recorded: ev.Recorded) -> ev.Recorded:
+        event, at_ms = recorded.event, recorded.mono_ms
+        if isinstance(event, ev.Injected) and event.injection == one:
+            at_ms = answered_ms
+        if isinstance(event, ev.RevertStarted) and event.injection == one:
+            at_ms = answered_ms + 1000 * lasted_s
+        return ev.Recorded(recorded.seq, recorded.at, at_ms, event)
+
+    verdict = judged(with_events(replace(found, plan=replace(found.plan, injections=late)), later))
+    said = [why for why in verdict.reasons if "region-loss on cpu-eu lasted" in why]
+    assert said == ([] if word == "PASS" else ["region-loss on cpu-eu lasted 5 of 30 s"])
+
+
 def test_a_halt_that_nobody_saw_is_not_vouched_for_by_others(tmp_path: Path) -> None:
     verdict = judged(unseen(evidence(tmp_path), "cpu-eu"))
     assert [fault.bit for fault in verdict.faults if fault.target == "cpu-eu"] == [False]
