@@ -15,9 +15,11 @@ import pytest
 import yaml
 from cluster_shop import Shop, outcome, shop, web
 
-from stormdrill.model.event import EffectObserved, KeeperStarted, Reading, RevertVerified
+from stormdrill.model.event import EffectObserved, Injected, KeeperStarted, Reading, RevertStarted, RevertVerified
 
 LIMIT_S = 180.0
+SLOW_S = 5.0
+"""What a pod takes until it runs on real nodes."""
 LATE = "late-dependency: {name: web, delay: 30ms}"
 pytestmark = [pytest.mark.real, pytest.mark.timeout(LIMIT_S)]
 
@@ -93,6 +95,20 @@ def test_it_bites_is_gone_and_leaves_nothing(use: str, at: Shop) -> None:
     assert told.get("verdict") == "PASS", told["progress"]
     assert {item.bit for item in at.of(EffectObserved)} == {True}
     assert {item.gone for item in at.of(RevertVerified)} == {True}
+    assert harmed(at) == []
+    assert at.left_behind() == []
+
+
+def test_a_fault_that_is_shorter_than_its_proxy_takes_to_start_bites_for_its_whole_time(at: Shop) -> None:
+    allow(at, "late-dependency: {name: web, delay: 30ms, for: 3s}", fault="3s")
+    at.cluster.behaviour.kubelet.starts_s = SLOW_S
+    done = at.repository.command("run", "experiments/shop.yaml", "--target", "kubernetes", "--json", limit_s=120)
+    assert outcome(done.stdout).get("verdict") == "PASS", done.stderr
+    began = {one.event.injection: one.mono_ms for one in at.events() if isinstance(one.event, Injected)}
+    ended = {one.event.injection: one.mono_ms for one in at.events() if isinstance(one.event, RevertStarted)}
+    assert {item.outcome for item in at.of(Injected)} == {"done"}
+    assert {item.injection for item in at.of(EffectObserved) if item.bit} == set(began)
+    assert all(ended[name] >= began[name] + 3000.0 for name in began)
     assert harmed(at) == []
     assert at.left_behind() == []
 
