@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import MERGE_PATCH, Api
+from stormdrill.cluster.confined import NOWHERE
 from stormdrill.errors import StormdrillError
 from stormdrill.targets.kubernetes.mechanism import OPTED_IN, Object, at, objects, texts
 from stormdrill.targets.kubernetes.mechanisms.nodes import CORDONED, TAINT
@@ -57,6 +58,8 @@ def has_kubelet(node: Object) -> bool:
 
 
 def takes_pods(node: Object) -> bool:
+    if any(labels_of(node).get(key) == value for key, value in NOWHERE.items()):
+        return False
     conditions = objects(at(node, "status", "conditions"))
     ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
     shut = any(one.get("effect") in ("NoSchedule", "NoExecute") for one in objects(at(node, "spec", "taints")))

@@ -26,6 +26,7 @@ from stormdrill.targets.kubernetes.mechanisms.nodes import CORDONED, TAINT
 pytestmark = pytest.mark.skipif(REAL, reason="it is about the tests")
 DRILL = {NODE_LABEL: "allowed"}
 GIVEN = {"node": "real"}
+WINDOWS = {"kubernetes.io/os": "windows"}
 
 
 def node(name: str, kubelet: int = 10250, spec: Object | None = None, **labels: str) -> Object:
@@ -48,6 +49,8 @@ SHUT: Object = {"taints": [{"key": "node-role.kubernetes.io/control-plane", "eff
         ([node("n1", **DRILL), node("n2", **GIVEN)], GIVEN, {"n2"}),
         ([node("n1", spec=SHUT), node("n2", spec={"unschedulable": True}), node("n3", **GIVEN)], {}, {"n3"}),
         ([node("n1", spec=SHUT)], {}, set()),
+        ([node("n1", **WINDOWS), node("n2", **GIVEN)], {}, {"n2"}),
+        ([node("n1", **WINDOWS)], {}, set()),
     ],
 )
 def test_pods_stand_where_it_was_allowed_else_on_nodes_with_a_kubelet(
