@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cluster_rig as rig
+from cluster_late import made_again
 from cluster_stage import BUSY, GO, LATE, LOST_AFTER, LOST_BEFORE, Actor, Stage, StagedApi
 from fake_cluster import FakeCluster
 from stormdrill.cluster import naming
@@ -32,6 +33,7 @@ PATCHED = (
     ("nodes", "", "eu-cpu-1"),
     ("nodes", "", "eu-gpu-1"),
 )
+MADE = ("networkpolicies", "deployments", "services")
 KEPT = '{"key": "of-a-person", "value": "keep", "effect": "NoSchedule"}'
 
 
@@ -106,6 +108,10 @@ class Play:
             where = f"/api/v1/namespaces/{rig.SUITE}/configmaps/{naming.ledger('r1')}"
             body = {"metadata": {"annotations": {naming.STOP: "enough"}}}
             api.call("PATCH", where, body, content_type=MERGE_PATCH)
+        elif act == "replace":  # by force, of what was dumped just now
+            made_again(self.cluster, rig.WORKER)
+        elif act == "unlabel":
+            self._unlabel()
         elif act == "taint" and not self.tainted:
             node = self.cluster.read(rig.NODE) or {}
             taints = [*(under(node, "spec").get("taints") or []), json.loads(KEPT)]  # type: ignore[misc]
@@ -114,6 +120,14 @@ class Play:
                 "spec": {"taints": taints},
             }
             self.tainted = api.call("PATCH", rig.NODE, body, content_type=MERGE_PATCH).good
+
+    def _unlabel(self) -> None:
+        """Of whatever the runs have created: their label is taken off by somebody who keeps labels in order."""
+        for resource in MADE:
+            for thing in self.cluster.objects(resource, rig.PLATFORM):
+                if naming.LABEL in thing["metadata"].get("labels", {}):
+                    name = thing["metadata"]["name"]
+                    self.cluster.registry.change(resource, rig.PLATFORM, name, _without_label)
 
     # the order
 
@@ -153,10 +167,20 @@ class Play:
             self.favoured, self.turns = actor, 3 + self.choose(20)
         elif self.turns and self.favoured in waiting:  # the others are as if frozen
             actor, self.turns = self.favoured, self.turns - 1
+        if self._overtaken_by(actor) is not None and self.choose(1):
+            # as at the end of an outage: what was held up comes between the look and what follows from it
+            self.stage.deliver(self._overtaken_by(actor) or 0)
         fate = FATES[self.choose(len(FATES) - 1)] if free and pick in (5, 6, 9) else GO
+        if free and actor.name == "r1" and _harms(actor.asks) and not self.choose(2):
+            fate = LATE
         self.stage.give(actor, fate)
         if fate == LATE and actor.name == "r1" and self.choose(1):
             self._kill("runner")  # with a request of its own still on the way
+
+    def _overtaken_by(self, actor: Actor) -> int | None:
+        """A request of somebody else's for the object that the actor is about to change."""
+        late = [index for index, (what, _) in enumerate(self.stage.late) if what.startswith(f"{actor.asks} ")]
+        return late[0] if late and _harms(actor.asks) else None
 
     def _kill(self, who: str) -> None:
         there = {actor.name for actor in self.stage.waiting()}
@@ -213,7 +237,7 @@ class Play:
         """As the cluster's garbage collector: what names an owner that isn't there goes, and what waits for pods of its
         own that there aren't here."""
         uids = {text(it, "metadata", "uid") for it in self.cluster.objects("configmaps")}
-        for resource in ("networkpolicies", "deployments", "services"):
+        for resource in MADE:
             for thing in self.cluster.objects(resource, rig.PLATFORM):
                 owners = thing["metadata"].get("ownerReferences") or []
                 name = thing["metadata"]["name"]
@@ -221,6 +245,15 @@ class Play:
                     self.cluster.registry.change(resource, rig.PLATFORM, name, _without_finalizers)
                 elif owners and not any(owner["uid"] in uids for owner in owners):
                     self.cluster.registry.end(resource, rig.PLATFORM, name)
+
+
+def _harms(asks: str) -> bool:
+    """Whether it is a change of what is drilled, or the undo of one."""
+    return asks.startswith("PATCH") and "/configmaps/" not in asks
+
+
+def _without_label(thing: dict[str, dict[str, object]]) -> None:
+    del thing["metadata"]["labels"][naming.LABEL]  # type: ignore[attr-defined]  # a map of text
 
 
 def _without_finalizers(thing: dict[str, dict[str, object]]) -> None:
@@ -267,7 +300,7 @@ STEP = st.integers(1, 150)
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     data=st.data(),
-    acts=st.lists(st.tuples(STEP, st.sampled_from(["scale", "stop", "taint"])), max_size=2),
+    acts=st.lists(st.tuples(STEP, st.sampled_from(["scale", "stop", "taint", "replace", "unlabel"])), max_size=2),
     kills=st.lists(st.tuples(STEP, st.sampled_from(["runner", "watchdog"])), max_size=2),
     second=st.booleans(),
 )
