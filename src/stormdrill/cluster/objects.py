@@ -34,15 +34,32 @@ def create(api: Api, collection: str, body: dict[str, object], until: Until) -> 
         until.pause(f"POST {collection}: {answer.said}", answer.retry_after_s)
 
 
-def remove(api: Api, path: str, run: str, until: Until) -> None:
-    """DELETE what carries the run's label; gone, or somebody else's, is as good. Raises Unreachable."""
+def remove(api: Api, path: str, run: str, until: Until, *, seen: bool = False) -> None:
+    """DELETE what carries the run's label; gone, being deleted, or somebody else's, is as good. `seen`: being deleted
+    isn't; it must be gone. Raises Unreachable."""
     while True:
         there = read(api, path, until)
         if there is None or text(there, "metadata", "labels", naming.LABEL) != run:
             return
-        if text(there, "metadata", "deletionTimestamp"):
+        if not text(there, "metadata", "deletionTimestamp"):
+            delete(api, path, there, until)
+        elif seen:
+            until.pause(being_deleted(path, there))
+        else:
             return
-        delete(api, path, there, until)
+
+
+def being_deleted(path: str, there: dict[str, object]) -> str:
+    """And what that waits for."""
+    waits = under(there, "metadata").get("finalizers")
+    held = f", waiting for {waits}: whoever put them there must take them off" if waits else ""
+    return f"{path} is being deleted{held}"
+
+
+def remove_anchor(api: Api, run: str, namespace: str, until: Until) -> None:
+    """What it owns is ended by the cluster only once it is gone, and what comes late as well: somebody's finalizer may
+    keep it. Raises Unreachable."""
+    remove(api, anchor_path(run, namespace), run, until, seen=True)
 
 
 def delete(api: Api, path: str, there: dict[str, object], until: Until, policy: str = "Background") -> None:

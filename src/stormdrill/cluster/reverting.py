@@ -62,9 +62,8 @@ class Reverter:
 
     def _anchor(self, namespace: str) -> str:
         """Remove it; what is wrong with that, or nothing."""
-        path = objects.anchor_path(self.ledger.run, namespace)
         try:
-            objects.remove(self.api, path, self.ledger.run, Until(LIMIT_S))
+            objects.remove_anchor(self.api, self.ledger.run, namespace, Until(LIMIT_S))
         except StormdrillError as error:
             return f"the anchor in namespace {namespace}: {error}"
         return ""

@@ -128,7 +128,7 @@ class Setting:
         listed = other.about.get("namespaces")
         for namespace in listed if isinstance(listed, list) else []:
             if namespace != suite:
-                objects.remove(self.api, objects.anchor_path(run, str(namespace)), run, Until(LIMIT_S))
+                objects.remove_anchor(self.api, run, str(namespace), Until(LIMIT_S))
         objects.remove(self.api, f"{self.jobs}/{naming.watchdog(run)}", run, Until(LIMIT_S))
         if said := mended.keep(self.api, suite, other, f"run {self.ledger.run}", Until(LIMIT_S)):
             self.tell(said)

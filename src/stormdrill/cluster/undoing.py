@@ -18,7 +18,7 @@ from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
 from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.elements import BEFORE, OTHER, OURS, Draft, evident, shown, states
 from stormdrill.cluster.exec import Ran, Refusal
-from stormdrill.cluster.objects import delete
+from stormdrill.cluster.objects import being_deleted, delete
 from stormdrill.cluster.standing import Found
 from stormdrill.cluster.strangers import settled_by
 from stormdrill.errors import Unreachable
@@ -245,9 +245,7 @@ def _delete(api: Api, word: KubeDelete, until: Until, met: list[Found]) -> Undon
                 return Undone(FAILED, f"{said}, but its marker: delete it, or make it yours with {keep}")
             return Undone(SUPERSEDED, f"{said}: it is somebody else's", SERVER)
         if asked and text(there, "metadata", "deletionTimestamp"):
-            waits = under(there, "metadata").get("finalizers")
-            held = f", waiting for {waits}: whoever put them there must take them off" if waits else ""
-            until.pause(f"{word.path} is being deleted{held}")
+            until.pause(being_deleted(word.path, there))
             continue
         asked = True
         delete(api, word.path, there, until, "Foreground" if word.path.startswith(_WITH_PODS) else "Background")
