@@ -189,7 +189,8 @@ class KubePatch:
 
 @dataclass(frozen=True, slots=True)
 class KubeDelete:
-    """Delete an object that a fault created: found by its name, and deleted only if it carries the run's label."""
+    """Delete an object that a fault created: found by its name, and deleted only if something tells that the run has
+    created it: its label, its owner, or that nobody else has ever written what it says."""
 
     kind: ClassVar[str] = "kube-delete"
     cluster: str
