@@ -16,6 +16,8 @@ from stormdrill.cluster.owning import beside, is_ours, kept, owners
 from stormdrill.model.undo import InCluster, KubeDelete, KubePatch
 
 Object = Mapping[str, object]
+NOTES = ("metadata", "annotations")
+"""What a fault writes there asks others to leave its object be; it is no part of the harm."""
 NAMED = 4
 """So many edits of one object are told each."""
 
@@ -76,7 +78,8 @@ def _of_patch(word: KubePatch, there: Object | None) -> Found:
     named = _named(word.path)
     if there is None:
         return Found(True, (f"{named} is there no more",))
-    looked = list(zip(word.elements, states(word.elements, there), strict=True))
+    every = zip(word.elements, states(word.elements, there), strict=True)
+    looked = [(element, now) for element, now in every if element.path[:2] != NOTES]
     said = [f"{named} was made anew"] if text(there, "metadata", "uid") != word.uid else []
     manager = naming.manager(word.marker)
     for element, now in looked:

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from stormdrill.targets.kubernetes.view import View
 
 WATCHDOG = "watchdog of the run"
+AUTOSCALED = (
+    "karpenter.sh/nodepool",
+    "eks.amazonaws.com/nodegroup",
+    "cloud.google.com/gke-nodepool",
+    "kubernetes.azure.com/agentpool",
+)
+"""Labels of nodes that somebody keeps as a group: Karpenter, or a cluster autoscaler where one is set up."""
 
 
 class Emptied:
@@ -48,11 +55,14 @@ class Emptied:
                 yield budget, count
 
     def room(self) -> Room:
+        found = self._room()
+        return found._replace(stay_away=tuple(pod for pod in found.stay_away if pod.controller is not None))
+
+    def _room(self) -> Room:
         """The watchdog's too: for want of it the scheduler would end it for a pod of higher priority."""
         movable = [pod for pod in self.going if pod.controller is not None and pod.controller.kind != "DaemonSet"]
         all_that_goes = [*movable, _watchdog(self.cluster)]
-        found = room(all_that_goes, self.cluster.nodes, self.cluster.all_pods, self.nodes)
-        return found._replace(stay_away=tuple(pod for pod in found.stay_away if pod.controller is not None))
+        return room(all_that_goes, self.cluster.nodes, self.cluster.all_pods, self.nodes)
 
     def problems(self, where: str) -> Iterator[Problem]:
         known = self.cluster.nodes
@@ -72,15 +82,34 @@ class Emptied:
             if twice:
                 what = f"more than one disruption budget covers {_pods(twice)}, and the API server evicts no such pod"
                 yield Problem(where, 0, 0, what, "let one budget cover it, or write empties: taint")
-        without = self.room().without
+        without, away = self._room().without, self._room().stay_away
+        if any(pod.controller is None for pod in away):
+            what = f"no node is left on which a {WATCHDOG} may stand, and nobody would revert if this machine vanished"
+            yield Problem(where, 0, 0, what, f"take fewer nodes{self._allowed()}")
         if without:
             count = sum(pod.controller is not None for pod in without)
             who = f"{count} of the pods that go" if count else f"all that goes and a {WATCHDOG}"
             what = f"{who} would find no room elsewhere: {_pods(without)}"
             yield Problem(where, 0, 0, what, "take fewer nodes, or make room on those that are left")
 
+    def _allowed(self) -> str:
+        """What would help where the system file says on which nodes the suite's own stand."""
+        named = ", ".join(f"{name}={value}" for name, value in self.cluster.spec.image.nodes.items())
+        return f", or name others than {named} with nodes: in the kubernetes section" if named else ""
+
+    def _autoscaled(self) -> Iterator[str]:
+        """Nodes that come and go by themselves."""
+        labels = {name: self.cluster.nodes[name].metadata.labels for name in self.nodes if name in self.cluster.nodes}
+        for label in AUTOSCALED:
+            if found := sorted(name for name, mine in labels.items() if label in mine):
+                yield (
+                    f"an autoscaler may keep {several(found)} ({label}), and take away what stands empty: annotations "
+                    "ask it not to until the revert; what it ends all the same comes back by no undo"
+                )
+
     def notes(self) -> Iterator[str]:
         """What the plan says aloud of it."""
+        yield from self._autoscaled()
         for budget, count in self.budgets:
             allowed = budget.status.disruptions_allowed
             kept = "the others stay until it lets them" if self.empties == "evict" else "they go past it"

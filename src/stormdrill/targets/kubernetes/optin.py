@@ -15,6 +15,7 @@ from stormdrill.targets.kubernetes.several import several
 
 LABELLED = ": ".join(OPTED_IN)
 EMPTYING = "NoExecute"
+DAEMON = "DaemonSet"
 
 
 def namespace_problems(cluster: Cluster, where: str) -> Iterator[Problem]:
@@ -51,7 +52,7 @@ def goes(pod: Pod, empties: str, key: str) -> bool:
     if empties == "taint":  # its value is the run's, which nobody can know beforehand
         lasting = (one for one in pod.spec.tolerations if one.operator == "Exists" and one.toleration_seconds is None)
         return not any(tolerates(one, key) for one in lasting)
-    return owner is None or owner.kind != "DaemonSet"
+    return owner is None or owner.kind != DAEMON
 
 
 def tolerates(one: Toleration, key: str, value: str = "", effect: str = EMPTYING) -> bool:
@@ -82,10 +83,14 @@ def bystanders(cluster: Cluster, going: Iterable[Pod]) -> dict[str, list[str]]:
 
 
 def bystander_problems(cluster: Cluster, going: Iterable[Pod], where: str) -> Iterator[Problem]:
+    going = tuple(going)
+    daemons = {pod.metadata.namespace for pod in going if pod.controller is not None and pod.controller.kind == DAEMON}
     for namespace, names in sorted(bystanders(cluster, going).items()):
         what = f"pods of namespace {namespace}, which did not opt in, would go with their nodes: {several(names)}"
         if protected(namespace, cluster.spec):
             fix = "choose nodes without them, or let them tolerate the taint stormdrill.dev/lost (operator Exists)"
         else:
             fix = f"label that namespace {LABELLED} if they may, move them away, or choose other nodes"
+        if namespace in daemons:
+            fix += "; or write empties: evict, or empties: delete, which leave DaemonSets' pods where they are"
         yield Problem(where, 0, 0, what, fix)

@@ -8,12 +8,14 @@ import pytest
 
 from fake_cluster import FakeCluster, scenes
 from kube_rig import SLEEPS, Kube, Rig, injection
+from stormdrill.cluster.standing import Found, of
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Nodes
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
-from stormdrill.targets.kubernetes.mechanism import Object, at, objects
-from stormdrill.targets.kubernetes.mechanisms.nodes import CORDONED, TAINT, WHY
+from stormdrill.model.undo import KubeDelete, KubePatch
+from stormdrill.targets.kubernetes.mechanism import Object, at, objects, texts
+from stormdrill.targets.kubernetes.mechanisms.nodes import CORDONED, KEEPS, TAINT, WHY
 
 NODE = "/api/v1/nodes/test-1"
 
@@ -89,6 +91,42 @@ def test_a_node_that_was_cordoned_before_stays_so(kube: Kube, rig: Rig) -> None:
     rig.seen(lost(), lambda effect: effect.gone)
     assert at(kube.read(NODE), "spec", "unschedulable") is True
     kube.until(lambda: taints(kube) == [(CORDONED, "NoSchedule")], "the taint of the cordon is the controller's")
+
+
+def noted(kube: Kube) -> dict[str, str]:
+    """What asks autoscalers to leave the node be."""
+    return {
+        name: value for name, value in texts(at(kube.read(NODE), "metadata", "annotations")).items() if name in KEEPS
+    }
+
+
+@pytest.mark.parametrize("before", [{}, {KEEPS[0]: "false"}, {KEEPS[1]: "true"}], ids=["none", "other", "so already"])
+def test_autoscalers_are_asked_to_leave_a_node_that_stands_empty_until_the_revert(
+    before: dict[str, str], kube: Kube, fake: FakeCluster, rig: Rig
+) -> None:
+    kube.patch(NODE, {"metadata": {"annotations": before}})
+    sent = len(fake.requests)
+    rig.harm(lost())
+    assert len([one for one in fake.requests[sent:] if one.method == "PATCH"]) == 1
+    assert noted(kube) == dict.fromkeys(KEEPS, "true")
+    rig.revert(lost())
+    rig.seen(lost(), lambda effect: effect.gone)
+    assert noted(kube) == before
+
+
+def test_what_others_do_to_that_is_no_change_of_the_fault_and_keeps_it_in_force_no_longer(kube: Kube, rig: Rig) -> None:
+    rig.harm(lost())
+    words = [change.undo for change in rig.mechanisms["nodes"].applied(lost())]
+    kube.patch(NODE, {"metadata": {"annotations": {KEEPS[0]: "false", KEEPS[1]: None}}})
+    assert [found.changed for found in looked_at(kube, words)] == [()]
+    kube.patch(NODE, {"metadata": {"annotations": dict.fromkeys(KEEPS, "true")}})
+    kube.patch(NODE, {"spec": {"taints": None, "unschedulable": None}})
+    assert [found.stood for found in looked_at(kube, words)] == [False]
+    rig.revert(lost())
+
+
+def looked_at(kube: Kube, words: list[KubePatch | KubeDelete]) -> list[Found]:
+    return [of(word, kube.read(word.path)) for word in words]
 
 
 def test_taints_that_others_set_during_the_fault_stay(kube: Kube, rig: Rig) -> None:

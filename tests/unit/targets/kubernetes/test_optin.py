@@ -10,9 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from fake_cluster import FakeCluster, scenes
-from shop_cluster import bound, budget, pod, shop, system_of, target_of
+from shop_cluster import bound, budget, daemon, pod, shop, system_of, target_of
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.mechanism import Nodes
+from stormdrill.targets.kubernetes.emptying import AUTOSCALED
 from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
 from stormdrill.targets.kubernetes.objects import Toleration
 from stormdrill.targets.kubernetes.optin import protected, tolerates
@@ -67,6 +68,7 @@ def test_bystanders_on_a_node_are_named_and_refused(cluster: FakeCluster, tmp_pa
     said = refusal(target(cluster, tmp_path, empties=empties))
     assert "pods of namespace others, which did not opt in, would go with their nodes: theirs-abc-1 on eu-1" in said
     assert "label that namespace stormdrill.dev/drill: allowed if they may, move them away, or choose" in said
+    assert "DaemonSets" not in said
 
 
 def test_bystanders_that_opted_in_go_and_are_counted(cluster: FakeCluster, tmp_path: Path) -> None:
@@ -88,6 +90,7 @@ def test_the_cluster_s_own_pods_are_refused_where_the_taint_would_end_them(
     assert "pods of namespace kube-system, which did not opt in" in said
     assert "logger-abc-1 on eu-1" in said
     assert "proxy" not in said
+    assert "or write empties: evict, or empties: delete, which leave DaemonSets' pods where they are" in said
     assert bound(target(cluster, tmp_path, empties="evict"), "region-loss", region="eu")  # DaemonSets are left alone
 
 
@@ -180,12 +183,6 @@ def test_what_a_toleration_tolerates(one: Toleration, does: bool) -> None:
     assert tolerates(one, TAINT) is does
 
 
-def daemon(name: str, **spec: object) -> dict[str, Any]:
-    made: dict[str, Any] = pod(name, "eu-1", {"app": name}, where="kube-system", **spec)
-    made["metadata"]["ownerReferences"][0] |= {"kind": "DaemonSet", "name": name}
-    return made
-
-
 def asking(**requests: str) -> dict[str, Any]:
     return {"containers": [{"name": "main", "image": "shop:1", "resources": {"requests": requests}}]}
 
@@ -208,6 +205,26 @@ def test_a_namespace_that_takes_its_word_back_is_heard(cluster: FakeCluster, tmp
     cluster.apply(scenes.namespace("shop", drill=False))
     with pytest.raises(Unreachable, match="their namespaces didn't opt in: nothing was changed"):
         one.undo_of(first)
+
+
+def test_where_every_node_that_the_watchdog_may_stand_on_is_lost_the_plan_is_refused(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    said = refusal(target(cluster, tmp_path, nodes="{topology.kubernetes.io/region: eu}"))
+    assert "no node is left on which a watchdog of the run may stand" in said
+    assert "or name others than topology.kubernetes.io/region=eu with nodes: in the kubernetes section" in said
+    assert bound(target(cluster, tmp_path, nodes="{topology.kubernetes.io/region: us}"), "region-loss", region="eu")
+
+
+@pytest.mark.parametrize("label", AUTOSCALED)
+def test_nodes_that_an_autoscaler_may_take_away_once_they_stand_empty_are_named(
+    label: str, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.registry.change("nodes", "", "eu-2", lambda node: node["metadata"]["labels"].update({label: "spot"}))
+    one = target(cluster, tmp_path)
+    told = [text for text in one.aloud(bound(one, "region-loss", region="eu")) if "autoscaler" in text]
+    assert [text.partition(",")[0] for text in told] == [f"an autoscaler may keep eu-2 ({label})"]
+    assert not [text for text in one.aloud(bound(one, "region-loss", region="us")) if "autoscaler" in text]
 
 
 def test_no_room_left_for_the_watchdog_is_refused_as_well(cluster: FakeCluster, tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_the_undo_of_what_a_person_has_put_back_in_part_tells_both(kube: Kube, r
     patch(kube, NODE, {"spec": {"unschedulable": None}})
     (undone,) = rig.revert(one)
     assert undone.word == "done"
-    assert undone.detail == f"{NODE}: put back: spec.taints; put back by somebody else before: spec.unschedulable"
+    assert undone.detail.startswith(f"{NODE}: put back: ")
+    assert undone.detail.endswith("spec.taints; put back by somebody else before: spec.unschedulable")
 
 
 def test_what_only_the_undo_has_put_back_names_nobody_else(kube: Kube, rig: Rig) -> None:

@@ -35,6 +35,8 @@ from stormdrill.targets.kubernetes.several import several
 TAINT = PREFIX + "lost"
 CORDONED = "node.kubernetes.io/unschedulable"
 """The taint that the node controller adds to a cordoned node in a change of its own, and takes away by itself."""
+KEEPS = ("karpenter.sh/do-not-disrupt", "cluster-autoscaler.kubernetes.io/scale-down-disabled")
+"""Annotations by which autoscalers are asked to leave a node be: one that stands empty would be taken away for good."""
 ASKED_ONCE_S = 5.0
 """For so long the needs of a plan's many nodes rest on one question, which namespaces opted in."""
 NAMED = 3
@@ -180,6 +182,11 @@ class LosingNodes(Changing):
         elements = [Element(("spec", "taints"), text(taint), key=("key", "effect"))]
         if at(node, "spec", "unschedulable") is not True:  # who was cordoned before stays so
             elements.insert(0, Element(("spec", "unschedulable"), text(True)))
+        noted = texts(at(node, "metadata", "annotations"))
+        for keeps in KEEPS:
+            if noted.get(keeps) != "true":
+                before = text(noted[keeps]) if keeps in noted else ""
+                elements.append(Element(("metadata", "annotations", keeps), text("true"), before))
         uid = str(at(node, "metadata", "uid"))
         undo = KubePatch(how.cluster, _path(name), uid, self.marker(injection), tuple(elements))
         return Change(undo, why=WHY)
