@@ -76,6 +76,8 @@ class Watchdog:
     """Name, among the ages, of the Lease's version that was read last."""
     _began_s: float = 0.0
     _turns: int = 0
+    _open: bool = False
+    """The ledger could not be closed to changes before what stands in it was reverted."""
     _beat: int = 0
     _beaten_s: float = -1e9
     _again_s: float = 0.0
@@ -222,6 +224,7 @@ class Watchdog:
                 self._turns += 1
                 if self._turns < TURNS:
                     raise
+                self._open = True
                 self.tell(f"the ledger can't be closed, reverting all the same: {error}")
         self.reverting = why
         self._again_s = 0.0
@@ -241,6 +244,8 @@ class Watchdog:
             left = self._reverter.look_again(armed, self._namespaces())
         if self.book is not None:
             left += [f"what can't be read in the ledger: {entry}" for entry in self.book.unreadable]
+        if not left and self._open:
+            return self._revert_anew()
         left = left or self._reverter.unsettled()
         if left:
             self._again_s, self._pause_s = self.now() + self._pause_s, min(self._pause_s * 2, LONGEST_AGAIN_S)
@@ -253,6 +258,15 @@ class Watchdog:
             self.tell(said)
         self.tell("everything is reverted")
         return True
+
+    def _revert_anew(self) -> bool:
+        """Until now changes could be made: what has come since, or comes late, no undo has seen or fenced."""
+        with contextlib.suppress(Closed):
+            self._ledger.turn(REVERTING, self.reverting, Until(ASK_S))
+        self._remember_last()
+        self._reverter.ended.clear()
+        self._open = False
+        return self._revert()
 
     def _namespaces(self) -> list[str]:
         listed = self.book.about.get("namespaces") if self.book else None

@@ -17,6 +17,7 @@ from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.changing import apply
 from stormdrill.cluster.ledger import CLOSED, REVERTING, Armed, Ended, Ledger
 from stormdrill.cluster.watchdog import Watchdog
+from stormdrill.errors import Unreachable
 
 
 @pytest.fixture
@@ -158,3 +159,39 @@ def test_a_ledger_that_is_removed_meanwhile_keeps_nobody_back(
     dog._reverter = Meanwhile(dog._reverter, lambda *_: ledger.remove() or [])  # type: ignore[assignment]  # as above
     assert dog.step()
     assert replicas(cluster) == 3
+
+
+class Closing(Api):
+    """The ledger takes no word of the watchdog's while it lasts."""
+
+    lasts = True
+
+    def call(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
+        if self.lasts and method == "PATCH" and "configmaps" in path:
+            return Answer(403, {}, b'{"message": "forbidden"}')
+        return super().call(method, path, body, **options)
+
+
+def test_what_was_made_while_the_ledger_could_not_be_closed_is_reverted_once_it_is(
+    cluster: FakeCluster, ledger: Ledger
+) -> None:
+    """A runner that lives has found it open, and the injection not ended."""
+    clock = [0.0]
+    api = Closing(cluster.admin)
+    dog = Watchdog(api, "r1", SUITE, asked="recovered by hand", now=lambda: clock[0])
+    change = patch_of(cluster.read(WORKER) or {}, WORKER, "r1", "a", scaled(0, 3))
+    for _ in range(10):
+        clock[0] += 60.0
+        with pytest.raises(Unreachable):
+            dog.step()
+        if replicas(cluster) == 3:
+            break
+    apply(ledger.api, change, "r1", "a", lambda: None)
+    assert replicas(cluster) == 0
+    api.lasts = False
+    clock[0] += 60.0
+    assert dog.step()
+    assert replicas(cluster) == 3
+    book = ledger.read()
+    assert book is not None
+    assert (book.state, book.left) == (CLOSED, ())
