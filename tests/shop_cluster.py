@@ -78,6 +78,19 @@ def pod(
     }
 
 
+def daemon(name: str, kind: str = "DaemonSet", **spec: object) -> Object:
+    """A pod of the cluster's own that is on every node; `kind` Node: written on that one's disk."""
+    made = pod(name, "eu-1", {"app": name}, where="kube-system", **spec)
+    owner = {"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": name, "controller": True}
+    return {**made, "metadata": {**_meta(made), "ownerReferences": [owner]}}
+
+
+def _meta(made: Object) -> Object:
+    found = made["metadata"]
+    assert isinstance(found, dict)
+    return found
+
+
 def deployment(name: str, labels: Mapping[str, str], replicas: int) -> Object:
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "main", "image": "shop:1"}]}}
     return {

@@ -8,7 +8,7 @@ import pytest
 
 import cluster_rig as rig
 from cluster_rig import PLATFORM, SUITE
-from fake_cluster import FakeCluster
+from fake_cluster import FakeCluster, scenes
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.hold import Hold
@@ -26,6 +26,22 @@ def cluster() -> Iterator[FakeCluster]:
 
 def hold(cluster: FakeCluster, run: str, system: str, *drills: str) -> Hold:
     return Hold(Api(cluster.admin), run, system, rig.IMAGE, lease_s=1.0, drills=drills, ready_s=20.0)
+
+
+def test_whose_pods_go_with_a_node_is_drilled_by_nobody_else(cluster: FakeCluster) -> None:
+    """Whichever comes first: else the one's verdict would be of the other's harm."""
+    api = Api(cluster.admin)
+    cluster.apply(scenes.namespace("bank"))
+    Ledger(api, SUITE, "r0").create({"run": "r0", "system": "bank", "drilled": ["bank"]}, "bank")
+    more: dict[str, object] = {"lease_s": 1.0, "drills": (PLATFORM,), "beside": ("bank",), "ready_s": 20.0}
+    with pytest.raises(Refused, match="run r0 of system bank drills namespace bank"):
+        Hold(api, "r1", "platform", rig.IMAGE, **more).open()  # type: ignore[arg-type]  # by name
+    Ledger(api, SUITE, "r0").turn(CLOSED, "over")
+    taking = Hold(api, "r1", "platform", rig.IMAGE, **more)  # type: ignore[arg-type]  # by name
+    taking.open()
+    with pytest.raises(Refused, match="run r1 of system platform drills namespace bank"):
+        hold(cluster, "r2", "bank", "bank").open()
+    assert taking.close() == ()
 
 
 def left(cluster: FakeCluster) -> set[str]:

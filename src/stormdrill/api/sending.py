@@ -112,11 +112,10 @@ def sent_in(system: System) -> str:
 
 
 def harmed(plan: Plan, cluster: str) -> tuple[str, ...]:
-    """Nodes that a fault takes out of service."""
-    from stormdrill.model.mechanism import Nodes
+    """Nodes that a fault takes out of service, or whose cores it burns."""
+    from stormdrill.core.reach import on_nodes
 
-    hows = [one.how for one in plan.injections if isinstance(one.how, Nodes) and one.how.cluster == cluster]
-    return tuple(sorted({node for how in hows for node in how.nodes}))
+    return tuple(sorted(name for where, name in on_nodes(plan.injections, crowded=True) if where == cluster))
 
 
 def _owner(api: Api, spec: KubernetesSpec, run: str) -> Owner | None:

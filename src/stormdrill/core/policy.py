@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from stormdrill.core.demand import Demand
-from stormdrill.core.reach import moments, touched
+from stormdrill.core.reach import moments, on_nodes, touched
 from stormdrill.model.mechanism import Nodes, Pressure, Scale
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
@@ -91,10 +91,10 @@ def _most_at_once(plan: Plan) -> int:
 
 
 def _in_cluster(policy: Policy, plan: Plan) -> Iterable[Violation]:
-    nodes = max((len(_nodes(there)) for there in moments(plan.injections)), default=0)
+    nodes = max((len(on_nodes(there)) for there in moments(plan.injections)), default=0)
     if nodes > policy.max_nodes:
-        said = f"{nodes} nodes are out of service at once, {policy.max_nodes} is the most"
-        yield _beyond("max_nodes", said, "lose fewer")
+        said = f"{nodes} nodes lose pods, cores or devices at once, {policy.max_nodes} is the most"
+        yield _beyond("max_nodes", said, "harm fewer")
     pods = max((sum(map(_pods, there)) for there in moments(plan.injections)), default=0)
     if pods > policy.max_pods:
         said = f"{pods} pods are taken away at once, {policy.max_pods} is the most"
@@ -105,10 +105,6 @@ def _in_cluster(policy: Policy, plan: Plan) -> Iterable[Violation]:
         what = f"more pods go than disruption budgets allow: {', '.join(list(short)[:SHOWN])}{more}"
         fix = f"write empties: evict in the system file, or take fewer nodes; {_OWNER} write disruption_budgets: ignore"
         yield Violation("disruption_budgets", what, fix)
-
-
-def _nodes(active: Iterable[Injection]) -> set[tuple[str, str]]:
-    return {(one.how.cluster, name) for one in active if isinstance(one.how, Nodes) for name in one.how.nodes}
 
 
 def _pods(one: Injection) -> int:

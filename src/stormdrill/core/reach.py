@@ -82,6 +82,13 @@ def who(injection: Injection) -> Collection[str]:
     return injection.how.reaches if isinstance(injection.how, REACHING) else (injection.instance,)
 
 
+def on_nodes(active: Iterable[Injection], *, crowded: bool = False) -> set[tuple[str, str]]:
+    """Nodes, by cluster and name, on which what runs is harmed: it goes, has fewer cores, or finds no devices.
+    `crowded`: those alone on which nothing of the suite's own should stand."""
+    kinds = Nodes | Beside if crowded else Nodes | Beside | Capacity
+    return {(one.how.cluster, name) for one in active if isinstance(one.how, kinds) for name in one.how.nodes}
+
+
 def moments(injections: Sequence[Injection]) -> Iterable[tuple[Injection, ...]]:
     """What is in force together: no more can be than when something has just begun."""
     for at_s in sorted({one.start_s for one in injections}):

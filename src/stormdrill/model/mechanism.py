@@ -94,6 +94,11 @@ class Beside(Struct, frozen=True, tag="beside"):
     """Of `flood`."""
     cores: int = 0
     """Of `burn`."""
+    nodes: tuple[str, ...] = ()
+    """Of `burn` in a cluster: where it would stand when it was planned."""
+    others: tuple[str, ...] = ()
+    """The same: other namespaces whose pods are there and have less."""
+    cluster: str = ""
 
 
 class Nodes(Struct, frozen=True, tag="nodes"):
@@ -110,6 +115,8 @@ class Nodes(Struct, frozen=True, tag="nodes"):
     """How many pods go from them; those of DaemonSets stay."""
     budgets: tuple[str, ...] = ()
     """Disruption budgets (NAMESPACE/NAME) that allow fewer to be missing than go from all nodes of the plan."""
+    others: tuple[str, ...] = ()
+    """Other namespaces than the system's whose pods go, too."""
 
 
 class Scale(Struct, frozen=True, tag="scale"):
@@ -169,6 +176,8 @@ class Capacity(Struct, frozen=True, tag="capacity"):
     """NAMESPACE/NAME of the DaemonSet that advertises it and is moved away; empty: the number itself is set to 0."""
     reaches: tuple[str, ...] = ()
     cluster: str = ""
+    others: tuple[str, ...] = ()
+    """Other namespaces whose pods have some of it there, or are the plugin's."""
 
 
 class Quota(Struct, frozen=True, tag="quota"):

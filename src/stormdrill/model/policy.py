@@ -15,7 +15,7 @@ class Policy(Struct, frozen=True):
     """Of all instances, 0 to 1, that one experiment may hit at once."""
     max_instances: int = 20
     max_nodes: int = 5
-    """Of a cluster, that may be out of service at once."""
+    """Of a cluster, that may lose pods, cores or devices at once."""
     max_pods: int = 50
     """Of a cluster, that may be taken away at once, those of bystanders that opted in among them."""
     disruption_budgets: Literal["respect", "ignore"] = "respect"

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from stormdrill.core.policy import violations
 from stormdrill.model.experiment import Experiment, FaultUse, LoadUse, Phases
-from stormdrill.model.mechanism import How, Nodes, Scale
+from stormdrill.model.mechanism import Beside, Capacity, How, Nodes, Scale
 from stormdrill.model.plan import Injection, Plan
 from stormdrill.model.policy import Policy
 from stormdrill.model.profile import Piece, Profile
@@ -175,9 +175,20 @@ def test_nodes_and_pods_of_a_cluster_are_capped_with_all_that_goes_with_them() -
     )
     assert said(Policy(max_nodes=2, max_pods=14), plan) == []
     assert said(Policy(max_nodes=1, max_pods=13), plan) == [
-        "2 nodes are out of service at once, 1 is the most",
+        "2 nodes lose pods, cores or devices at once, 1 is the most",
         "14 pods are taken away at once, 13 is the most",
     ]
+
+
+@pytest.mark.parametrize(
+    "how", [Capacity(("n2",), "nvidia.com/gpu"), Beside("burn", (), cores=1, nodes=("n2",))], ids=["devices", "cores"]
+)
+def test_nodes_that_only_lose_devices_or_cores_count_too(how: How) -> None:
+    """Each once, whatever happens to it."""
+    lost = Nodes(("n1",), "taint", (), pods=1)
+    plan = plan_of(on_cluster("n1", lost), on_cluster("n2", how), on_cluster("n2", how))
+    assert said(Policy(max_nodes=2), plan) == []
+    assert said(Policy(max_nodes=1), plan) == ["2 nodes lose pods, cores or devices at once, 1 is the most"]
 
 
 def test_nodes_that_are_lost_one_after_the_other_are_never_out_together() -> None:

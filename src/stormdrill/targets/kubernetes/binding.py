@@ -10,6 +10,7 @@ from stormdrill.core.reach import ends
 from stormdrill.errors import Problem, Refused, Unreachable
 from stormdrill.model.mechanism import Capacity, Device, Isolate, Nodes, Rollout, Scale, Sever, Toxic
 from stormdrill.model.plan import Injection
+from stormdrill.targets.kubernetes import neighbours
 from stormdrill.targets.kubernetes.emptying import Emptied, emptied
 from stormdrill.targets.kubernetes.losing import Refusing, lost, made, placed
 from stormdrill.targets.kubernetes.objects import Service
@@ -38,6 +39,9 @@ def bind(view: View, asked: Sequence[Injection]) -> tuple[Injection, ...]:
         for one in emptied(view, found):
             problems += one.problems(view.where)
             found = [one.told(item) if _on(one, item) else item for item in found]
+        found = [neighbours.placed(view, one) for one in found]
+        problems += neighbours.problems(view, found)
+        found = [neighbours.told(view, one) for one in found]
     except Unreachable as error:
         raise Refused(f"target kubernetes: {error}") from error
     if problems:
@@ -92,6 +96,7 @@ def notes(view: View, bound: Sequence[Injection], asked: Sequence[Injection]) ->
         yield "pods keep the devices that they have: crash stands for lost devices here, so that their workers go"
     for one in emptied(view, bound):
         yield from one.notes()
+    yield from neighbours.notes(view, bound)
     isolated = {name for item in bound if isinstance(item.how, Isolate) for name in item.how.reaches}
     spared = sorted({item.instance for item in asked if _cuts(item)} - isolated) if isolated else []
     if spared:

@@ -15,10 +15,10 @@ from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.hold import READY_S, Hold
 from stormdrill.cluster.job import Wanted
+from stormdrill.core.reach import on_nodes
 from stormdrill.errors import KeeperGone, Problem, Refused, StormdrillError, SystemNotReady, Unreachable
 from stormdrill.keeper.client import KeeperClient
 from stormdrill.model.event import ClusterHeld, Warned
-from stormdrill.model.mechanism import Nodes
 from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.ports import Contact, Keeper
@@ -27,6 +27,7 @@ from stormdrill.targets.kubernetes.clusters import LiveClusters, named
 from stormdrill.targets.kubernetes.holders import occupied
 from stormdrill.targets.kubernetes.keeping import ClusterKeeper, HeldHands
 from stormdrill.targets.kubernetes.mechanism import Changing, needs_of_undo
+from stormdrill.targets.kubernetes.neighbours import others
 from stormdrill.targets.kubernetes.rbac import normal
 from stormdrill.targets.kubernetes.reach import Reach
 
@@ -224,11 +225,11 @@ class Drilling:
 
     def _hold(self, cluster: str, harm: Sequence[Need], keeper: Keeper) -> Hold:
         api, spec = self.clusters.api(cluster), self.clusters.spec
-        nodes = [one.how for one in self.injections if isinstance(one.how, Nodes) and one.how.cluster == cluster]
+        nodes = (name for where, name in on_nodes(self.injections, crowded=True) if where == cluster)
         wanted = Wanted(
             pull=spec.image.pull,
             pull_secret=spec.image.pull_secret,
-            keep_off=sorted({*self._off(cluster), *(name for how in nodes for name in how.nodes)}),
+            keep_off=sorted({*self._off(cluster), *nodes}),
             rather_not=self._shunned(cluster),
             nodes=spec.image.nodes,
             priority=spec.priority_class,
@@ -245,6 +246,7 @@ class Drilling:
             longest_s=2 * self._lasts_s + MARGIN_S,
             namespaces=self.anchored(cluster, harm),
             drills=(spec.namespace,),
+            beside=others(self.injections, cluster),
             needs=[_right(need) for need in self.of_undos(cluster)],
             tell=lambda text: _note(keeper, f"{named(cluster)}: {text}"),
             runs=Exec(api),

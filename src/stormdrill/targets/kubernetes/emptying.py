@@ -130,7 +130,9 @@ class Emptied:
         assert isinstance(how, Nodes)
         mine = [pod for pod in self.going if pod.spec.node_name in how.nodes]
         short = tuple(_named(one) for one, _ in self.budgets if any(one.covers(pod) for pod in mine))
-        return replace(injection, how=replace(how, pods=len(mine), budgets=short if self.empties != "evict" else ()))
+        others = tuple(sorted({pod.metadata.namespace for pod in mine} - {self.cluster.spec.namespace}))
+        budgets = short if self.empties != "evict" else ()
+        return replace(injection, how=replace(how, pods=len(mine), budgets=budgets, others=others))
 
 
 def emptied(view: View, injections: Iterable[Injection]) -> list[Emptied]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from stormdrill.errors import Problem
-from stormdrill.model.system import KubernetesSpec
 from stormdrill.spec.kubernetes import PROTECTED
 from stormdrill.targets.kubernetes.clusters import named
 from stormdrill.targets.kubernetes.inventory import Cluster
@@ -22,7 +21,7 @@ def namespace_problems(cluster: Cluster, where: str) -> Iterator[Problem]:
     """Why the system's namespace may not be drilled."""
     spec = cluster.spec
     name, found = spec.namespace, cluster.namespace
-    if said := protected(name, spec):
+    if said := protected(name, spec.suite):
         yield Problem(where, 0, 0, said, "name the system's own namespace")
     elif found is None:
         yield Problem(where, 0, 0, f"{named(cluster.name)} has no namespace {name}", "make it, or name the right one")
@@ -34,11 +33,11 @@ def namespace_problems(cluster: Cluster, where: str) -> Iterator[Problem]:
         yield Problem(where, 0, 0, what, f"whoever owns it can: {how}")
 
 
-def protected(namespace: str, spec: KubernetesSpec) -> str:
+def protected(namespace: str, suite: str) -> str:
     """Why no drill may touch it whatever it carries; empty when one may."""
     if namespace.startswith(PROTECTED):
         return f"namespace {namespace} is the cluster's own, which no drill may touch"
-    if namespace == spec.suite:
+    if namespace == suite:
         return f"namespace {namespace} is the suite's own, which no drill may touch"
     return ""
 
@@ -77,7 +76,7 @@ def bystanders(cluster: Cluster, going: Iterable[Pod]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for pod in going:
         namespace = pod.metadata.namespace
-        if namespace not in cluster.opted_in or protected(namespace, cluster.spec):
+        if namespace not in cluster.opted_in or protected(namespace, cluster.spec.suite):
             found.setdefault(namespace, []).append(f"{pod.metadata.name} on {pod.spec.node_name}")
     return found
 
@@ -87,7 +86,7 @@ def bystander_problems(cluster: Cluster, going: Iterable[Pod], where: str) -> It
     daemons = {pod.metadata.namespace for pod in going if pod.controller is not None and pod.controller.kind == DAEMON}
     for namespace, names in sorted(bystanders(cluster, going).items()):
         what = f"pods of namespace {namespace}, which did not opt in, would go with their nodes: {several(names)}"
-        if protected(namespace, cluster.spec):
+        if protected(namespace, cluster.spec.suite):
             fix = "choose nodes without them, or let them tolerate the taint stormdrill.dev/lost (operator Exists)"
         else:
             fix = f"label that namespace {LABELLED} if they may, move them away, or choose other nodes"

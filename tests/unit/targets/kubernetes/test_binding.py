@@ -162,7 +162,7 @@ def test_a_pod_that_nothing_makes_again_is_not_scaled(cluster: FakeCluster, tmp_
 def test_lost_devices_are_capacity_that_nodes_advertise_no_more(cluster: FakeCluster, tmp_path: Path) -> None:
     one = target(cluster, tmp_path, gpu="{plugin: devices/plugin}")
     (found,) = bound(one, "gpu-pool-outage", pool="", service="worker", region="eu", mode="devices")
-    assert found.how == Capacity(("eu-2",), "nvidia.com/gpu", "devices/plugin", EU)
+    assert found.how == Capacity(("eu-2",), "nvidia.com/gpu", "devices/plugin", EU, others=("devices",))
 
 
 def test_workers_go_for_their_lost_devices_where_the_file_says_so(cluster: FakeCluster, tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def test_a_plugin_that_may_not_be_drilled_is_refused(kube: Kube, rig: Rig) -> No
     closed = kube.namespace(drill=False)
     plugin_of(kube, closed)
     for plugin, said in (
-        ("kube-system/plugin", "is in kube-system, which is never touched"),
+        ("kube-system/plugin", "namespace kube-system is the cluster's own, which no drill may touch"),
+        (f"{rig.suite}/plugin", f"namespace {rig.suite} is the suite's own, which no drill may touch"),
         (f"{closed}/plugin", "label it stormdrill.dev/drill=allowed"),
         ("plugin", "is no NAMESPACE/NAME of a DaemonSet"),
         (f"{kube.namespace()}/absent", "is no DaemonSet here"),

@@ -56,9 +56,9 @@ def test_a_namespace_that_is_not_there_is_refused(cluster: FakeCluster, tmp_path
 def test_the_cluster_s_own_and_the_suite_s_namespaces_are_protected_whatever_they_carry(tmp_path: Path) -> None:
     spec = system_of(tmp_path).kubernetes
     assert spec is not None
-    assert "the cluster's own" in protected("kube-system", spec)
-    assert "the suite's own" in protected("stormdrill", spec)
-    assert protected("shop", spec) == ""
+    assert "the cluster's own" in protected("kube-system", spec.suite)
+    assert "the suite's own" in protected("stormdrill", spec.suite)
+    assert protected("shop", spec.suite) == ""
 
 
 @pytest.mark.parametrize("empties", ["taint", "evict", "delete"])

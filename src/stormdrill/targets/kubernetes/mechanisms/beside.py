@@ -21,6 +21,7 @@ from stormdrill.targets.kubernetes.mechanism import API_SERVER, Clusters, Left, 
 from stormdrill.targets.kubernetes.mechanisms.ours import Off, name_of, nowhere
 from stormdrill.targets.kubernetes.mechanisms.own_pod import ByOwnPod
 from stormdrill.targets.kubernetes.mechanisms.within import Blind, Slot, WhichPod, run, tagged
+from stormdrill.targets.kubernetes.neighbours import look_again, needs
 from stormdrill.targets.portable.beside import BURNT_S, GRACE_S
 
 MOST_CORES = 64
@@ -73,6 +74,8 @@ class StandingBeside(ByOwnPod):
         if not isinstance(node, str) or not node:
             raise Unreachable(f"{found.pod} is on no node, and nothing can stand beside it")
         burns = how.program == "burn"
+        if burns:
+            look_again(self, found.cluster, (node,), how)
         body = self.pod(
             injection,
             found,
@@ -93,6 +96,7 @@ class StandingBeside(ByOwnPod):
         looks, where = "to see what a program beside the system takes", (found.namespace, "", "", found.cluster)
         entry = [Need("list", "", "services", *where, "to see where load enters")]
         return (
+            *(needs(found.cluster) if _beside(injection).program == "burn" else []),
             *(entry if _beside(injection).program == "flood" else []),
             Need("get", "", "pods", found.namespace, "", "", found.cluster, "to see on which node an instance is"),
             *to_stream("exec", found.namespace, self.name(injection), cluster=found.cluster, why=looks),

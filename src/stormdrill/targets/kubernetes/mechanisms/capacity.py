@@ -28,6 +28,8 @@ from stormdrill.targets.kubernetes.mechanism import (
     text,
     texts,
 )
+from stormdrill.targets.kubernetes.neighbours import look_again, needs
+from stormdrill.targets.kubernetes.optin import protected
 
 STICKS_S = 12.0
 """A kubelet writes its node's status every 10 s where it changed: what is still 0 after this stays so."""
@@ -55,8 +57,8 @@ class Withdrawing(Changing):
         namespace, _, name = how.plugin.partition("/")
         if not name:
             return f"gpu_plugin {how.plugin} is no NAMESPACE/NAME of a DaemonSet; write for instance gpu/device-plugin"
-        if namespace.startswith("kube-"):
-            return f"the device plugin {how.plugin} is in {namespace}, which is never touched; leave gpu_plugin out"
+        if said := protected(namespace, self.clusters.suite):
+            return f"{said}, and the device plugin {how.plugin} is in it; leave gpu_plugin out"
         found = self.get(how.cluster, f"/api/v1/namespaces/{namespace}")
         if texts(at(found, "metadata", "labels")).get(OPTED_IN[0]) != OPTED_IN[1]:
             label = "=".join(OPTED_IN)
@@ -69,7 +71,10 @@ class Withdrawing(Changing):
 
     def changes(self, injection: Injection) -> tuple[Change, ...]:
         how = _how(injection)
+        look_again(self, how.cluster, how.nodes, how)
         if how.plugin:
+            if said := self.refusal(injection):  # as it is by now
+                raise Unreachable(f"{said}: nothing was changed")
             return (self._moved_away(injection, how),)
         return tuple(self._zeroed(injection, how, name) for name in how.nodes)
 
@@ -83,10 +88,12 @@ class Withdrawing(Changing):
 
     def also(self, injection: Injection) -> tuple[Need, ...]:
         how = _how(injection)
+        again = needs(how.cluster)
         if not how.plugin:
-            return ()
+            return again
         namespace, why = how.plugin.partition("/")[0], "to see what the nodes advertise without their device plugin"
         return (
+            *again,
             *(Need("get", "", "nodes", name=name, cluster=how.cluster, why=why) for name in how.nodes),
             Need("get", "", "namespaces", name=namespace, cluster=how.cluster, why=why),
             Need("list", "", "pods", namespace, cluster=how.cluster, why=why),

@@ -14,10 +14,8 @@ from stormdrill.model.permission import Need
 from stormdrill.model.plan import Injection
 from stormdrill.model.undo import Element, KubePatch
 from stormdrill.ports import Effect
-from stormdrill.spec.kubernetes import PROTECTED
 from stormdrill.targets.kubernetes.mechanism import (
     API_SERVER,
-    OPTED_IN,
     PREFIX,
     Changing,
     Clusters,
@@ -30,6 +28,7 @@ from stormdrill.targets.kubernetes.mechanism import (
     texts,
 )
 from stormdrill.targets.kubernetes.mechanisms.evicting import Evicting, Pod, Told
+from stormdrill.targets.kubernetes.neighbours import opted_in
 from stormdrill.targets.kubernetes.several import several
 
 TAINT = PREFIX + "lost"
@@ -72,11 +71,11 @@ class LosingNodes(Changing):
         )
         if how.empties == "taint":
             return seeing
-        at_s, opted_in = self._asked.get(how.cluster, (0.0, frozenset()))
+        at_s, willing = self._asked.get(how.cluster, (0.0, frozenset()))
         if time.monotonic() - at_s > ASKED_ONCE_S:
-            opted_in = self._opted_in(how.cluster, lasting=True)
-            self._asked[how.cluster] = (time.monotonic(), opted_in)
-        return (*seeing, *(self._ending(how, namespace) for namespace in sorted(opted_in)))
+            willing = opted_in(self, how.cluster, lasting=True)
+            self._asked[how.cluster] = (time.monotonic(), willing)
+        return (*seeing, *(self._ending(how, namespace) for namespace in sorted(willing)))
 
     def loses(self, injection: Injection) -> str:
         return "what pods on the nodes hold only in memory or in emptyDir volumes"
@@ -221,11 +220,11 @@ class LosingNodes(Changing):
         return _kept(answer)
 
     def _pods(self, how: Nodes) -> Iterator[Pod]:
-        opted_in = self._opted_in(how.cluster)
+        willing = opted_in(self, how.cluster)
         for node in how.nodes:
             for uid, pod in self._on(how.cluster, node):
                 namespace, name = str(at(pod, "metadata", "namespace")), str(at(pod, "metadata", "name"))
-                meant, leaves = namespace in opted_in, _leaves(pod, how)
+                meant, leaves = namespace in willing, _leaves(pod, how)
                 goes = meant and leaves and (how.empties != "taint" or not _tolerates(pod))
                 if at(pod, "status", "phase") not in ("Succeeded", "Failed"):
                     yield Pod(namespace, name, uid, says_ready(pod), meant, leaves, goes)
@@ -234,13 +233,6 @@ class LosingNodes(Changing):
         """Uid and object of each pod of a node."""
         for pod in self.items(cluster, "/api/v1/pods", fieldSelector=f"spec.nodeName={node}"):
             yield str(at(pod, "metadata", "uid")), pod
-
-    def _opted_in(self, cluster: str, *, lasting: bool = False) -> frozenset[str]:
-        """By their label; the cluster's own and the suite's never do. `lasting`: without those that are being deleted,
-        where no right can be given any more."""
-        found = self.items(cluster, "/api/v1/namespaces", labelSelector="=".join(OPTED_IN))
-        names = (str(at(one, "metadata", "name")) for one in found if not lasting or not _ends(one))
-        return frozenset(name for name in names if not name.startswith(PROTECTED) and name != self.clusters.suite)
 
     @staticmethod
     def _ending(how: Nodes, namespace: str) -> Need:
