@@ -21,7 +21,7 @@ PATIENCE_S = 10.0
 our ledger was there it goes on, and its watchdog soon says so."""
 LOOK_S = 0.2
 DRILLED = "drilled"
-"""In a ledger's run.json: the namespaces of the system."""
+"""In a ledger's run.json: the namespaces that it harms; of older versions that of the system alone."""
 
 
 def refuse(api: Api, suite: str, run: str, namespaces: Iterable[str], trouble: Callable[[], str] = lambda: "") -> None:

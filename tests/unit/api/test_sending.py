@@ -13,7 +13,7 @@ from stormdrill.cluster.api import Answer
 from stormdrill.errors import Refused
 from stormdrill.load.in_cluster_pods import needs as needs_of_load
 from stormdrill.model.experiment import LoadUse
-from stormdrill.model.mechanism import Nodes
+from stormdrill.model.mechanism import Beside, Capacity, Nodes
 from stormdrill.model.plan import Plan
 from stormdrill.model.system import ImagePolicy, KubernetesSpec
 from synthetic_run import Knobs, make_plan
@@ -113,8 +113,9 @@ def test_several_clusters_are_refused_by_name() -> None:
 def test_nodes_that_a_fault_takes_are_avoided() -> None:
     made = plan()
     first = made.injections[0]
-    hows = (Nodes(("n2", "n1"), "taint"), Nodes(("n3",), "taint", cluster="us"))
+    burn = Beside("burn", (), cores=1, nodes=("n4",))
+    hows = (Nodes(("n2", "n1"), "taint"), Nodes(("n3",), "taint", cluster="us"), burn, Capacity(("n5",), "x/gpu"))
     injections = tuple(msgspec.structs.replace(first, how=how) for how in hows)
     made = msgspec.structs.replace(made, injections=injections)
-    assert harmed(made, "") == ("n1", "n2")
+    assert harmed(made, "") == ("n1", "n2", "n4")
     assert harmed(made, "us") == ("n3",)
