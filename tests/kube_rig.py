@@ -41,6 +41,7 @@ from stormdrill.targets.kubernetes.mechanism import OPTED_IN, Changing, Object, 
 from stormdrill.targets.kubernetes.mechanisms import mechanisms, pod_mechanisms
 from stormdrill.targets.kubernetes.mechanisms.swap import Swapping
 from stormdrill.targets.kubernetes.reach import Bound, Reach
+from stormdrill.targets.kubernetes.target import THROUGH_LIMIT_S
 from stormdrill.targets.portable.telling import Telling
 
 VARIABLE, IMAGE = "STORMDRILL_TEST_KUBECONFIG", "STORMDRILL_TEST_IMAGE"
@@ -366,6 +367,8 @@ class Rig:
     """Why nothing may be changed any more."""
     asks: Api | None = None
     """As whom it asks, where that isn't the administrator."""
+    reverted: set[str] = field(default_factory=set)
+    """Injections for which nothing is done any more."""
     words: dict[str, tuple[KubePatch | KubeDelete | KubeEndExec, ...]] = field(default_factory=dict)
     mechanisms: dict[str, Changing] = field(init=False)
 
@@ -375,7 +378,7 @@ class Rig:
         self.kube.cleaning.append(reach.close)
         self.mechanisms = {
             **mechanisms(self),
-            **pod_mechanisms(self, image, self.which, self.entries, Telling(reach.address)),
+            **pod_mechanisms(self, image, self.which, self.entries, Telling(reach.address, THROUGH_LIMIT_S)),
         }
 
     def which(self, instance: str) -> Bound | None:
@@ -416,6 +419,9 @@ class Rig:
         self.check(injection)
         yield
 
+    def over_for(self, injection: str) -> str:
+        return self.over or ("its revert has begun" if injection in self.reverted else "")
+
     def anchor(self, namespace: str) -> None:
         """What a run owns its creations by in a namespace."""
         metadata = {"name": naming.ledger(self.run), "namespace": namespace, "labels": {naming.LABEL: self.run}}
@@ -436,6 +442,7 @@ class Rig:
         self.mechanisms[one.mechanism].apply(one)
 
     def revert(self, one: Injection) -> list[Undone]:
+        self.reverted.add(one.id)
         return [self._undone(self.api(""), word) for word in self.words[one.id]]
 
     def _undone(self, api: Api, word: KubePatch | KubeDelete | KubeEndExec) -> Undone:
@@ -466,6 +473,7 @@ class Rig:
 
     def end(self) -> None:
         """Nothing is left in place, however a test ended."""
+        self.reverted.update(self.words)
         left = [
             f"{word.path}: {undone.detail}"
             for words in self.words.values()
