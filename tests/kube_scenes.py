@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 
+import kube_ground
 from kube_rig import Kube, Scene
 from stormdrill.cluster.api import Api
 from stormdrill.model.mechanism import Beside, How, Isolate, Pressure, Quota, Tell, Toxic
@@ -115,7 +116,14 @@ def pressed(kube: Kube) -> How:
 
 
 def beside(kube: Kube, how: Beside) -> How:
-    served(kube)
+    """Skips where cores would be burnt beside others, which is refused."""
+    namespace, _ = served(kube)
+    if kube.real and how.program == "burn":
+        for pod in kube.all(f"/api/v1/namespaces/{namespace}/pods", labelSelector="app=web"):
+            on = f"spec.nodeName={at(pod, 'spec', 'nodeName')}"
+            there = kube.all("/api/v1/pods", fieldSelector=on)
+            if why := [said for one in there if (said := kube_ground.stranger(one, "evict"))]:
+                pytest.skip(f"nothing may burn beside it on its node: {why[0]}")
     return how
 
 
