@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,16 @@ import pytest
 import yaml
 from cluster_shop import PODS, SHOP, SUITE, Shop, outcome, shop
 
-from stormdrill.model.event import CauseChanged, EffectObserved, Injected, Reverted, RunEnded, StepFinished
+from stormdrill.model.event import (
+    CauseChanged,
+    ClusterHeld,
+    EffectObserved,
+    Injected,
+    KeeperStarted,
+    Reverted,
+    RunEnded,
+    StepFinished,
+)
 
 LIMIT_S = 180.0
 KEPT, HELD = "DB_PASSWORD", "hunter2-prod"
@@ -146,6 +156,27 @@ def test_what_a_runbook_had_changed_when_its_runner_was_killed_is_taken_back_by_
     assert level(at) == b'{"level": 1}'
     assert at.of(RunEnded)[-1].status == "aborted"
     assert at.left_behind() == []
+
+
+def test_without_ledger_and_without_a_watchdog_that_remembers_the_runs_own_record_reverts_it(at: Shop) -> None:
+    at.lay_out(PODS, fault="60s")
+    allow(at)
+    process = drill(at)
+    at.eventually(lambda: at.of(EffectObserved) or process.poll() is not None, what="it never bit")
+    assert process.poll() is None, process.communicate()[1]
+    (held,) = at.of(ClusterHeld)
+    os.kill(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(at.of(KeeperStarted)[0].pid, signal.SIGKILL)
+    process.communicate()
+    for pod in at.cluster.objects("pods", held.suite):
+        at.cluster.registry.end("pods", held.suite, pod["metadata"]["name"])
+    assert at.cluster.registry.end("configmaps", held.suite, held.ledger)
+    assert at.causes(), "nobody is left who would know of it"
+    recovered = at.repository.command("recover", at.run_dir.name)
+    assert recovered.returncode == 0, recovered.stderr + recovered.stdout
+    assert at.causes() == []
+    assert at.cluster.objects("jobs", held.suite) == []
 
 
 def test_an_image_that_can_not_be_pulled_is_refused_and_nothing_is_left(at: Shop) -> None:
