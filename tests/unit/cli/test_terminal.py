@@ -267,3 +267,12 @@ def test_what_bit_is_told_before_it_is_reverted_though_another_of_it_never_did()
         "opened gone after 5.0 ms, seen by the API server",
         "restored 9 pods answer",
     ]
+
+
+def test_who_stayed_on_a_node_until_the_end_is_told_where_its_fault_is_gone() -> None:
+    came_to = "1 of 2 pods stayed on n1 until the end: shop/web-1"
+    gone = [
+        ev.RevertVerified(f"region-loss/{n}", True, "the API server", "", 5.0, told)
+        for n, told in (("n1", came_to), ("n2", ""))
+    ]
+    assert both_nodes(*gone) == ["opened gone after 5.0 ms, seen by the API server", f" {came_to}"]

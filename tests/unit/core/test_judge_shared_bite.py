@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,18 @@ def test_what_has_to_be_started_first_ended_early_by_its_time_in_force(
 def test_a_halt_that_nobody_saw_is_not_vouched_for_by_others(tmp_path: Path) -> None:
     verdict = judged(unseen(evidence(tmp_path), "cpu-eu"))
     assert [fault.bit for fault in verdict.faults if fault.target == "cpu-eu"] == [False]
+
+
+def test_what_a_fault_came_to_is_part_of_its_verdict_and_changes_nothing_of_it(tmp_path: Path) -> None:
+    came_to = "1 of 2 pods stayed on n1 until the end: shop/web-1"
+
+    def stayed(recorded: ev.Recorded) -> ev.Recorded:
+        event = recorded.event
+        if isinstance(event, ev.RevertVerified) and event.injection.endswith("cpu-eu"):
+            event = dataclasses.replace(event, came_to=came_to)
+        return ev.Recorded(recorded.seq, recorded.at, recorded.mono_ms, event)
+
+    before = judged(evidence(tmp_path))
+    verdict = judged(with_events(evidence(tmp_path), stayed))
+    assert verdict.verdict == before.verdict == "PASS"
+    assert [fault.target for fault in verdict.faults if came_to in fault.detail] == ["cpu-eu"]

@@ -56,3 +56,15 @@ def test_what_somebody_took_away_is_told_with_what_was_seen_of_each() -> None:
     )
     part = ev.CauseChanged("scale/web", False, "the API server", "shop/deployments/web: spec.replicas is 4", 1000.0)
     assert said(part, names=("web-1",)).startswith("Changed by somebody else than the revert: web-1, after 1 s: shop/")
+
+
+def test_who_stayed_on_which_of_several_nodes_is_told_whatever_else_they_share() -> None:
+    stayed = [f"1 of 2 pods stayed on {node} until the end: shop/web-{node}" for node in ("n1", "n2")]
+    gone = [
+        ev.RevertVerified(f"region-loss/{node}", True, "the API server", "nothing of it is left", 5.0, came_to)
+        for node, came_to in zip(("n1", "n2"), stayed, strict=True)
+    ]
+    source: Any = SimpleNamespace(mechanism_of=lambda _: "nodes")
+    told = sentence(Told(ev.Recorded(1, "", 0.0, gone[0]), ("",), [1], ["n1", "n2"], list(gone), source))
+    assert told is not None
+    assert told.endswith(f": nothing of it is left; {stayed[0]}; {stayed[1]}.")
