@@ -3,6 +3,7 @@ one of ours that lost what it is known by is ours as long as anything tells so."
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -106,6 +107,34 @@ def test_a_run_that_ends_takes_its_fault_back_from_a_copy(cluster: FakeCluster) 
     assert held.revert("a").word == "done"
     assert held.close() == ()
     assert spec(cluster, WORKER)["replicas"] == 3
+
+
+def test_what_was_being_made_again_while_it_was_undone_is_found_at_the_end(cluster: FakeCluster) -> None:
+    cluster.registry.end("configmaps", PLATFORM, naming.ledger("r1"))
+    held = held_without_watchdog(Api(cluster.admin))
+    change = patch_of(cluster.read(WORKER) or {}, WORKER, "r1", "a", scaled(0, 3))
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    dumped = copy.deepcopy(cluster.read(WORKER) or {})
+    dumped["metadata"] = {key: dumped["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
+    assert cluster.registry.end("deployments", PLATFORM, "worker-eu")
+    assert held.revert("a").word == "superseded"
+    cluster.apply(dumped)
+    assert spec(cluster, WORKER)["replicas"] == 0
+    assert held.close() == ()
+    assert spec(cluster, WORKER)["replicas"] == 3
+
+
+def test_what_somebody_wants_after_the_revert_is_no_fault_at_the_end(cluster: FakeCluster) -> None:
+    cluster.registry.end("configmaps", PLATFORM, naming.ledger("r1"))
+    held = held_without_watchdog(Api(cluster.admin))
+    change = patch_of(cluster.read(WORKER) or {}, WORKER, "r1", "a", scaled(0, 3))
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    assert held.revert("a").word == "done"
+    cluster.registry.change("deployments", PLATFORM, "worker-eu", lambda it: it["spec"].update(replicas=0))
+    assert held.close() == ()
+    assert spec(cluster, WORKER)["replicas"] == 0
 
 
 # created, and stripped of what it is known by

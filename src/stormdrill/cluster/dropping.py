@@ -38,6 +38,8 @@ def of_creation(sent: dict[str, object], stored: dict[str, object]) -> list[str]
 
 def remove(api: Api, path: str, stored: dict[str, object], until: Until) -> None:
     """What was made; returns when it is seen to be gone. Raises Unreachable with what is left."""
+    if not _uid(stored):
+        raise Unreachable("it was made, and the answer doesn't tell which object it is")
     try:
         while (there := read(api, path, until)) is not None and _uid(there) == _uid(stored):
             if text(there, "metadata", "deletionTimestamp"):

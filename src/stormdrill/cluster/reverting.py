@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,11 +10,11 @@ from typing import TypeVar
 
 from stormdrill.cluster import objects
 from stormdrill.cluster.api import Api
-from stormdrill.cluster.asking import Until
+from stormdrill.cluster.asking import Until, read, under
 from stormdrill.cluster.ledger import Armed, Closed, Ended, Ledger
 from stormdrill.cluster.undoing import DONE, FAILED, SUPERSEDED, Runs, together, undo
 from stormdrill.errors import StormdrillError
-from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec
+from stormdrill.model.undo import InCluster, KubeDelete, KubeEndExec, KubePatch
 
 AT_ONCE = 8
 """Injections that have no object in common are reverted at the same time."""
@@ -41,8 +42,8 @@ class Reverter:
         return [entry for entry in waiting if not self._settled(entry)]
 
     def look_again(self, armed: Sequence[Armed], namespaces: Sequence[str]) -> list[str]:
-        """Remove the anchors, then look once more at what was to be created: a request that came late is found now or
-        ended by the cluster. Says what is left."""
+        """Remove the anchors, then look once more: what came late is found now or ended by the cluster, and so is an
+        object that was being made again while its undo found none of that name. Says what is left."""
         left = [*at_once(self._anchor, namespaces), *at_once(self._late, armed)]
         return [said for said in left if said]
 
@@ -69,14 +70,22 @@ class Reverter:
         return ""
 
     def _late(self, entry: Armed) -> str:
-        """Delete what of it came late; what is left of it, or nothing."""
-        words = [word for word in entry.undos if isinstance(word, KubeDelete)]
+        """Undo what of it came late; what is left of it, or nothing. Of a patch only the marker tells so: the same
+        value without it is somebody's wish by now."""
+        words = [word for word in entry.undos if isinstance(word, KubeDelete) or self._marked(word)]
         undone = together([undo(self.api, word, self.runs) for word in words])
         if undone.word == FAILED:
             return f"{entry.injection}: {undone.detail}"
         if undone.word == DONE:
             self._note(Ended(entry.injection, undone, self.by))
         return ""
+
+    def _marked(self, word: InCluster) -> bool:
+        """Where that can't be read: its undo has seen that it wasn't."""
+        if isinstance(word, KubePatch):
+            with contextlib.suppress(StormdrillError):
+                return word.marker in under(read(self.api, word.path, Until(LIMIT_S)), "metadata", "annotations")
+        return False
 
     def _settled(self, entry: Armed) -> bool:
         ended = self.ended.get(entry.injection)

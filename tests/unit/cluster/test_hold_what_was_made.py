@@ -230,6 +230,24 @@ def test_a_creation_that_lost_what_it_is_known_by_and_could_not_be_removed_is_re
     assert cluster.read(POLICY) is None
 
 
+class Mumbling(Api):
+    """What it says of a creation can't be understood."""
+
+    def call(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
+        answer = super().call(method, path, body, **options)
+        real = "dryRun" not in (options.get("query") or {})
+        garbled = real and method == "POST" and path.endswith("networkpolicies")
+        return Answer(answer.status, answer.headers, b"made it") if garbled else answer
+
+
+def test_a_creation_whose_answer_says_nothing_is_made_all_the_same(cluster: FakeCluster) -> None:
+    change = rig.policy("r1")
+    held = armed(cluster, change, Mumbling(cluster.admin))
+    in_doubt(held, change, "doesn't tell which object")
+    mended(cluster, held)
+    assert cluster.read(POLICY) is None
+
+
 def test_as_long_as_it_can_not_be_removed_the_run_says_so(cluster: FakeCluster) -> None:
     change = rig.policy("r1")
     held = armed(cluster, change)
