@@ -14,6 +14,7 @@ from fake_cluster import FakeCluster, scenes
 from fake_cluster.registry import Admitted
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import JSON_PATCH, MERGE_PATCH, Api
+from stormdrill.cluster.changes import NotApplied
 from stormdrill.cluster.changing import apply, dry_run
 from stormdrill.cluster.owning import is_sole
 from stormdrill.cluster.undoing import undo
@@ -130,8 +131,9 @@ def test_a_marker_that_was_taken_off_in_spite_of_that_is_no_success(cluster: Fak
     stripping(cluster)
     api = Api(cluster.admin)
     change = patch_of(read(cluster, RELEASE), RELEASE, "r1", "a", scaled(0, 3))
-    with pytest.raises(Unreachable, match="the server takes the marker off"):
+    with pytest.raises(Unreachable, match="the server takes the marker off") as told:
         apply(api, change, "r1", "a", lambda: None)
+    assert not isinstance(told.value, NotApplied), "it was made"
     assert undo(api, change.undo).word == "done"
     assert read(cluster, RELEASE)["spec"]["replicas"] == 3
 
