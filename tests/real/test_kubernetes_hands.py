@@ -1,4 +1,6 @@
-"""Whole runs in which somebody lays hands on a fault: the verdict hears of it, whenever it was, whatever they did."""
+"""Whole runs in which somebody lays hands on a fault: the verdict hears of it, whenever it was, whatever they did. And
+in which somebody takes their consent back: it is over then.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,15 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster_shop import PODS, Shop, outcome, shop
+from cluster_shop import NODES, PODS, REGION, Shop, outcome, shop
 
 from stormdrill.cluster.api import MERGE_PATCH, Api
-from stormdrill.model.event import CauseChanged, EffectObserved, Reverted, RevertStarted
+from stormdrill.model.event import AbortRequested, CauseChanged, EffectObserved, Reverted, RevertStarted
 
 LIMIT_S = 180.0
 pytestmark = [pytest.mark.real, pytest.mark.timeout(LIMIT_S)]
 WEB = "/apis/apps/v1/namespaces/shop/deployments/web-eu"
+AGREED = {"stormdrill.dev/drill": "allowed"}
 QUOTA = "quota-exhaustion: {service: web, region: eu}"
 
 
@@ -28,11 +31,13 @@ def at(tmp_path: Path) -> Iterator[Shop]:
         yield found
 
 
-def begun(at: Shop, use: str) -> subprocess.Popen[str]:
-    """A drill that has just bitten."""
-    at.lay_out(use, fault="4s")
+def begun(at: Shop, use: str, fault: str = "4s", *, account: bool = False) -> subprocess.Popen[str]:
+    """A drill that has just bitten. `account`: under the one that `plan --rbac` prints."""
+    at.lay_out(use, fault=fault)
     printed = at.repository.command("plan", "experiments/shop.yaml", "--rbac")
     at.cluster.apply(list(yaml.safe_load_all(printed.stdout)))
+    if account:
+        at.as_user(at.cluster.account("stormdrill", "stormdrill"))
     process = at.repository.start("run", "experiments/shop.yaml", "--target", "kubernetes", "--json")
     at.eventually(lambda: at.of(EffectObserved) or process.poll() is not None, what="it never bit")
     assert process.poll() is None, process.communicate()[1]
@@ -86,3 +91,26 @@ def test_who_edits_a_quota_of_the_run_is_told_and_so_is_what_goes_with_it(at: Sh
     assert reverted.outcome == "done"
     assert "and with it what somebody had changed in it: " in reverted.detail
     assert "spec.hard.pods was written anew (kubectl-edit)" in reverted.detail
+
+
+@pytest.mark.parametrize("whose", ["shop", "others"])
+def test_who_takes_their_consent_back_ends_the_run_also_a_bystander(at: Shop, whose: str) -> None:
+    """With the printed rights alone."""
+    spec = {"nodeSelector": {REGION: "eu"}, "containers": [{"name": "theirs", "image": "theirs:1"}]}
+    template = {"metadata": {"labels": {"app": "theirs"}}, "spec": spec}
+    theirs = {"replicas": 1, "selector": {"matchLabels": {"app": "theirs"}}, "template": template}
+    meta = {"name": "theirs", "namespace": "others"}
+    at.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "others", "labels": AGREED}})
+    at.cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": theirs})
+    at.eventually(lambda: any(pod["spec"].get("nodeName") for pod in at.cluster.objects("pods", "others")))
+    asked = len(at.cluster.requests)
+    process = begun(at, NODES, "60s", account=True)
+    person(at, f"/api/v1/namespaces/{whose}", {"metadata": {"labels": dict.fromkeys(AGREED)}})
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 4, err
+    assert outcome(out)["status"] == "aborted"
+    reason = at.of(AbortRequested)[0].reason
+    assert reason.startswith(f"the namespace {whose} lets itself be drilled no longer: somebody took its label ")
+    assert [one for one in at.cluster.requests[asked:] if one.status == 403] == []
+    assert at.causes() == []
+    assert at.left_behind() == []
