@@ -141,7 +141,8 @@ class PolicyFile(FileModel, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=10_000)], Meta(description="Hit at once by one experiment.")
     ] = 20
     max_nodes: Annotated[
-        Annotated[int, Meta(ge=1, le=10_000)], Meta(description="Of a cluster, that lose pods, cores or devices at once.")
+        Annotated[int, Meta(ge=1, le=10_000)],
+        Meta(description="Of a cluster, that lose pods, cores or devices at once."),
     ] = 5
     max_pods: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)], Meta(description="Of a cluster, taken away at once.")

@@ -150,9 +150,7 @@ def look_again(by: Changing, cluster: str, nodes: Sequence[str], how: Crowding) 
     willing = opted_in(by, cluster)
     for name in nodes:
         for found in by.items(cluster, "/api/v1/nodes", fieldSelector=f"metadata.name={name}"):
-            node = _read(found, Node)
-            if node.controls:
-                raise Unreachable(f"{name} runs the cluster itself (control plane): nothing was changed")
+            node = to_be_harmed(found)
             if isinstance(how, Beside) and (said := too_many(how.cores, node)):
                 raise Unreachable(f"{name}: {said}: nothing was changed")
         there = (_read(one, Pod) for one in by.items(cluster, "/api/v1/pods", fieldSelector=f"spec.nodeName={name}"))
@@ -160,6 +158,14 @@ def look_again(by: Changing, cluster: str, nodes: Sequence[str], how: Crowding) 
         if strangers := sorted(f"{one.namespace}/{one.name}" for one in met if one.namespace not in willing):
             said = f"{several(strangers)} on {name} would be harmed, too, and their namespaces didn't opt in"
             raise Unreachable(f"{said}: nothing was changed")
+
+
+def to_be_harmed(found: object) -> Node:
+    """A node as it was read just now. Raises Unreachable for one that runs the cluster itself."""
+    node = _read(found, Node)
+    if node.controls:
+        raise Unreachable(f"{node.name} runs the cluster itself (control plane): nothing was changed")
+    return node
 
 
 def needs(cluster: str) -> tuple[Need, ...]:

@@ -36,6 +36,7 @@ kubernetes:
   services:
     web: {select: {app: web}, ready: GET /, devices: [gpu0]}
 """
+CONTROLS = r"eu-1 runs the cluster itself \(control plane\): nothing was changed"
 both = pytest.mark.parametrize("what", ["cores", "devices"])
 
 
@@ -195,7 +196,16 @@ def test_a_node_that_runs_the_cluster_by_now_is_left_alone(cluster: FakeCluster,
     one = target(cluster, tmp_path)
     (first, *_) = asked(one, what)
     cluster.registry.change("nodes", "", "eu-1", controls)
-    with pytest.raises(Unreachable, match=r"eu-1 runs the cluster itself \(control plane\): nothing was changed"):
+    with pytest.raises(Unreachable, match=CONTROLS):
+        one.undo_of(first)
+
+
+def test_nor_is_it_emptied(cluster: FakeCluster, tmp_path: Path) -> None:
+    one = target_of(cluster, system_of(tmp_path), tmp_path)
+    (first, *_) = bound(one, "region-loss", region="eu")
+    assert one.undo_of(first)
+    cluster.registry.change("nodes", "", "eu-1", controls)
+    with pytest.raises(Unreachable, match=CONTROLS):
         one.undo_of(first)
 
 

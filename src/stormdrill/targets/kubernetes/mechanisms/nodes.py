@@ -28,7 +28,7 @@ from stormdrill.targets.kubernetes.mechanism import (
     texts,
 )
 from stormdrill.targets.kubernetes.mechanisms.evicting import Evicting, Pod, Told
-from stormdrill.targets.kubernetes.neighbours import opted_in
+from stormdrill.targets.kubernetes.neighbours import opted_in, to_be_harmed
 from stormdrill.targets.kubernetes.several import several
 
 TAINT = PREFIX + "lost"
@@ -172,6 +172,7 @@ class LosingNodes(Changing):
 
     def _taken(self, injection: Injection, how: Nodes, name: str) -> Change:
         node = self.fresh(injection, _path(name), how.cluster)
+        to_be_harmed(node)
         effect = "NoExecute" if how.empties == "taint" else "NoSchedule"
         held = [taint for taint in objects(at(node, "spec", "taints")) if taint.get("key") == TAINT]
         if held:
