@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.asking import Until, call, read, text, under
-from stormdrill.errors import Refused, Unreachable
+from stormdrill.errors import Refused, StormdrillError, Unreachable
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 LOOK_S = 0.2
@@ -155,7 +155,7 @@ class Lease:
                 if answer.good:
                     return ""
                 until.pause(answer.said, answer.retry_after_s)
-        except Unreachable as error:
+        except StormdrillError as error:  # credentials that can't be renewed, too
             return f"the Lease {self.name} was not released and expires by itself: {error}"
 
     def _write(self, there: dict[str, object] | None, until: Until) -> bool:

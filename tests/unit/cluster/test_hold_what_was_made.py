@@ -317,6 +317,23 @@ def test_a_revert_with_credentials_that_have_run_out_raises_nothing(cluster: Fak
     assert replicas(cluster, WORKER) == 3
 
 
+def test_a_run_that_is_taken_down_without_credentials_says_what_it_leaves(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, told = Expired(cluster.admin), list[str]()
+    held = held_without_watchdog(api)
+    held.tell = told.append
+    turn = Ledger.turn
+
+    def last(ledger: Ledger, *rest: Any) -> None:
+        turn(ledger, *rest)
+        api.over = True
+
+    monkeypatch.setattr(Ledger, "turn", last)
+    assert ["log in" in said for said in held.close()] == [True]
+    assert any("was not released" in said for said in told)
+
+
 def test_what_could_not_be_written_down_stands_in_the_ledger_before_it_is_closed(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
