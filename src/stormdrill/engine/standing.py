@@ -151,6 +151,7 @@ class StandingWatch(Supervised):
         if stood is None:
             return
         seen.settled = True
+        seen.first = {gone: look for gone, look in seen.first.items() if look[0] < revert_ms}  # else it saw the undo
         if True in seen.told:
             return
         if not stood.changed:

@@ -177,6 +177,13 @@ def test_a_part_that_was_told_is_followed_by_all_of_it_where_the_undo_finds_it_g
     assert len(Rig(PART, PART, undone=PART).reverted(1e12)) == 1
 
 
+@pytest.mark.parametrize("look", [GONE, PART, EDITED])
+def test_a_look_that_was_answered_when_the_revert_had_begun_may_have_seen_the_undo_and_blames_nobody(
+    look: Stood,
+) -> None:
+    assert Rig(WELL, look, undone=WELL).reverted(at_ms=1.0) == []
+
+
 def test_an_undo_that_tells_nothing_is_no_reason_to_say_anything() -> None:
     assert Rig(WELL, undone=None).reverted(1e12) == []
     assert Rig(WELL, GONE, undone=None).reverted(1e12) == []
