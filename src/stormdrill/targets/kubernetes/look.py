@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from stormdrill.targets.kubernetes.mechanism import OPTED_IN, at, objects
 from stormdrill.targets.kubernetes.sweeping import look
 
 LIMIT_S = 5.0
+CLEARS = "`stormdrill recover RUN` where it ran closes its record; stormdrill sweep --target kubernetes clears it away"
 
 
 class Seen(NamedTuple):
@@ -81,7 +83,11 @@ def _open_runs(api: Api, suite: str) -> Seen:
         return Seen("runs", "weak", str(error), "what other runs have in force can't be told")
     open_ = [one for one in things if one.owner != "over"]
     if not open_:
-        return Seen("runs", "ok", "none is open")
+        if not things:
+            return Seen("runs", "ok", "none is open")
+        kinds = Counter(one.kind for one in things)
+        left = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        return Seen("runs", "ok", f"none is open; of runs that are over there are left: {left}", CLEARS)
     said = "; ".join(
         f"{one.kind} {one.name}, {one.owner}{f', until {one.expires}' if one.expires else ''}" for one in open_
     )
