@@ -102,7 +102,7 @@ def _silent(pod: dict[str, object]) -> str:
     """Of one that is told to run: the node may only pretend it, or the program doesn't get through."""
     name, suite = text(pod, "metadata", "name"), text(pod, "metadata", "namespace")
     return (
-        f"its pod {name} runs on {text(pod, 'spec', 'nodeName')} and has written nothing: "
-        f"kubectl logs -n {suite} {name}; is that a real node? kubernetes: {{nodes: {{LABEL: VALUE}}}} in the system "
-        "file says which are"
+        f"its pod {name} runs on {text(pod, 'spec', 'nodeName')} and has written nothing; is that a real node? "
+        "kubernetes: {nodes: {LABEL: VALUE}} in the system file says which are. While you try it again, "
+        f"`kubectl logs -n {suite} -l {naming.PART}=watchdog -f` shows what it says"
     )

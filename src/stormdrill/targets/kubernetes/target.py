@@ -135,7 +135,8 @@ class KubernetesTarget:
         )
 
     def aloud(self, bound: Sequence[Injection]) -> tuple[str, ...]:
-        found = [*self.clusters.told(), *self._view.kept_off(), *notes(self._view, bound, self._asked)]
+        found = [*self.clusters.told(), *self._view.kept_off(), *self._view.unlabelled()]
+        found += notes(self._view, bound, self._asked)
         if late := [one for one in bound if one.starts_up]:
             words = ", ".join(dict.fromkeys(one.fault for one in late))
             limit_s = max(one.inject_timeout_s for one in late)

@@ -103,6 +103,16 @@ class View:
                 )
         return tuple(found)
 
+    def unlabelled(self) -> tuple[str, ...]:
+        """Aloud: labels that no node of a cluster carries, though the file says that nodes tell something by them."""
+        found = []
+        for cluster in self.clusters.values():
+            carried = {key for one in cluster.nodes.values() for key in one.metadata.labels}
+            for name, key in self.spec.node_labels.items():
+                if cluster.nodes and key not in carried:
+                    found.append(f"no node carries {key}: {name} is what the pods' own labels and the system file say")
+        return tuple(found)
+
     def nowhere(self) -> list[Problem]:
         """Clusters on whose nodes nothing of the suite's own would run."""
         wanted = self.spec.image.nodes

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from fake_cluster import FakeCluster
-from shop_cluster import shop, system_of, target_of
+from shop_cluster import SYSTEM, shop, system_of, target_of
 from stormdrill.cluster import job
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.hold import READY_S
@@ -156,6 +156,14 @@ def test_simulated_nodes_are_told_aloud(on_shop: FakeCluster, tmp_path: Path) ->
     assert target.aloud(())[0].startswith("no kubelet listens on eu-1, eu-2: ")
 
 
+def test_a_label_that_no_node_carries_is_told_aloud(on_shop: FakeCluster, tmp_path: Path) -> None:
+    text = SYSTEM.replace("topology.kubernetes.io/region", "stormdrill.dev/region")
+    told = target_of(on_shop, system_of(tmp_path, text), tmp_path).aloud(())
+    said = "no node carries stormdrill.dev/region: region is what the pods' own labels and the system file say"
+    assert said in told
+    assert not any("no node carries" in one for one in target_of(on_shop, system_of(tmp_path), tmp_path).aloud(()))
+
+
 @pytest.mark.parametrize(
     ("asked", "names", "said"),
     [
@@ -179,7 +187,8 @@ def test_a_pod_that_is_said_to_run_and_says_nothing_is_named_with_its_node() -> 
         "status": {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]},
     }
     said, hopeless = job.why_waiting([silent])
-    assert "watchdog-x runs on fake-1 and has written nothing: kubectl logs -n suite watchdog-x" in said
+    assert "watchdog-x runs on fake-1 and has written nothing" in said
+    assert "kubectl logs -n suite -l stormdrill.dev/part=watchdog -f" in said
     assert "kubernetes: {nodes: {LABEL: VALUE}}" in said
     assert not hopeless
 
