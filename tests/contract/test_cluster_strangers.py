@@ -13,7 +13,7 @@ import cluster_rig as rig
 from cluster_rig import SUITE, WORKER, patch_of, scaled
 from fake_cluster import FakeCluster, scenes
 from stormdrill.cluster import naming
-from stormdrill.cluster.api import Api
+from stormdrill.cluster.api import MERGE_PATCH, Api
 from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change, NotApplied, Undone
 from stormdrill.cluster.changing import apply, dry_run
@@ -30,18 +30,25 @@ SETTLES = f"kubectl annotate deployments worker-eu -n platform {MARKER}-"
 
 @pytest.fixture
 def cluster() -> Iterator[FakeCluster]:
-    """A marker of r0 stands on an object that is as it is without drills."""
+    """A marker of r0 stands on an object that is as it is without drills, and of which the server tells who wrote
+    what."""
     with FakeCluster(world=False) as made:
         rig.small_world(made)
+        api, by_hand = Api(made.admin), scenes.deployment("worker", "eu", 3, "cpu")
+        assert api.call("DELETE", WORKER).good
+        assert api.call("POST", WORKER.rpartition("/")[0], by_hand, query={"fieldManager": "kubectl-create"}).good
         mark(made, naming.marking("r0", "x"))
         yield made
 
 
-def mark(cluster: FakeCluster, value: str) -> None:
-    def put(there: dict[str, Any]) -> None:
-        there["metadata"].setdefault("annotations", {})[MARKER] = value
+def mark(cluster: FakeCluster, value: str, marker: str = MARKER) -> None:
+    """As `kubectl rollout undo` brings it back."""
+    written(cluster, "kubectl-rollout", {"metadata": {"annotations": {marker: value}}})
 
-    cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", put)
+
+def written(cluster: FakeCluster, manager: str, what: dict[str, Any]) -> None:
+    query = {"fieldManager": manager}
+    assert Api(cluster.admin).call("PATCH", WORKER, what, content_type=MERGE_PATCH, query=query).good
 
 
 def change(cluster: FakeCluster) -> Change:
@@ -137,6 +144,74 @@ def test_a_marker_whose_run_may_not_be_over_is_refused_with_what_settles_it(
         assert why in said
         assert SETTLES in said
     assert (cluster.read(WORKER) or {})["spec"]["replicas"] == 3
+
+
+# --- neither ledger nor watchdog any more: the suite's namespace was deleted while its run was under way --------------
+
+
+@pytest.fixture
+def abandoned(cluster: FakeCluster) -> Change:
+    """What r9 of another suite has in force; nobody is left to put it back."""
+    cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", lambda it: it["metadata"].pop("annotations"))
+    made = patch_of(cluster.read(WORKER) or {}, WORKER, "r9", "x", scaled(0, 3))
+    apply(Api(cluster.admin), made, "r9", "x", lambda: None, Until(10.0), Others(Api(cluster.admin), ELSEWHERE))
+    return made
+
+
+def next_run(cluster: FakeCluster) -> None:
+    """Takes what is there for what is there without drills."""
+    there, api = cluster.read(WORKER) or {}, Api(cluster.admin)
+    wanted = patch_of(there, WORKER, "r1", "a", scaled(5, there["spec"]["replicas"]))
+    dry_run(api, wanted, "r1", "a", others=Others(api, SUITE))
+    apply(api, wanted, "r1", "a", lambda: None, Until(10.0), Others(api, SUITE))
+
+
+def settle(cluster: FakeCluster) -> None:
+    """What the message says: by kubectl annotate."""
+    written(cluster, "kubectl-annotate", {"metadata": {"annotations": {naming.marker("r9", "x"): None}}})
+
+
+def test_what_nobody_is_left_to_revert_is_not_taken_for_how_it_was_before(
+    cluster: FakeCluster, abandoned: Change
+) -> None:
+    with pytest.raises(Refused) as refused:
+        next_run(cluster)
+    said = str(refused.value)
+    assert "neither ledger nor watchdog any more, and spec.replicas is as it wrote it" in said
+    assert f"kubectl annotate deployments worker-eu -n platform {naming.marker('r9', 'x')}-" in said
+    assert (cluster.read(WORKER) or {})["spec"]["replicas"] == 0
+
+
+@pytest.mark.parametrize("replicas", [3, 7, None])
+def test_who_puts_it_right_or_takes_the_marker_off_has_settled_it(
+    cluster: FakeCluster, abandoned: Change, replicas: int | None
+) -> None:
+    """Either is enough, so that no object is lost to drills for ever."""
+    if replicas is None:
+        settle(cluster)
+    else:
+        written(cluster, "kubectl-scale", {"spec": {"replicas": replicas}})
+    next_run(cluster)
+    assert (cluster.read(WORKER) or {})["spec"]["replicas"] == 5
+
+
+def test_a_marker_that_comes_back_after_its_run_was_reverted_keeps_nobody_off(
+    cluster: FakeCluster, abandoned: Change
+) -> None:
+    assert undo(Api(cluster.admin), abandoned.undo).word == "done"
+    mark(cluster, naming.marking("r9", "x", ELSEWHERE), naming.marker("r9", "x"))
+    next_run(cluster)
+    assert (cluster.read(WORKER) or {})["spec"]["replicas"] == 5
+
+
+def test_where_nobody_can_tell_who_wrote_what_the_marker_is_believed_until_it_is_taken_off(
+    cluster: FakeCluster, abandoned: Change
+) -> None:
+    cluster.registry.change("deployments", rig.PLATFORM, "worker-eu", lambda it: it["metadata"].pop("managedFields"))
+    with pytest.raises(Refused, match="no account of who wrote what"):
+        next_run(cluster)
+    settle(cluster)
+    next_run(cluster)
 
 
 def test_nobody_is_asked_about_other_runs_where_no_marker_is_met(cluster: FakeCluster) -> None:

@@ -183,8 +183,8 @@ class _Attempt:
             if run == self.run or name in self.over:
                 continue
             why = "it can't be told whether that run is over"
-            if run and self.others:
-                why = self.others.in_force(run, naming.suite_of(written))
+            if self.others:
+                why = self.others.in_force(there, name)
             if why:
                 raise self.not_made(
                     f"it carries the change of run {run or 'unknown'} (annotation {name}): {why}; "

@@ -40,6 +40,13 @@ def owners(there: Mapping[str, object], path: Sequence[str]) -> set[str]:
     return {manager for manager, fields in _account(there) if _owns(fields, path)}
 
 
+def holds(there: Mapping[str, object], manager: str) -> list[str]:
+    """Where something stands that this manager wrote, outside of the metadata."""
+    mine = [fields for name, fields in _account(there) if name == manager]
+    found = [leaf for own in mine for top in own if top != "f:metadata" for leaf in _leaves(under(own, top), (top,))]
+    return list(dict.fromkeys(".".join(map(_plain, leaf)) for leaf in found))
+
+
 def kept(there: Mapping[str, object]) -> bool:
     """Whether there is an account at all."""
     return any(True for _ in _account(there))
@@ -53,7 +60,7 @@ def beside(there: Mapping[str, object], manager: str, part: str) -> list[tuple[t
         top = f"f:{part}"
         leaves = _leaves(under(fields, top), (top,)) if name != manager and top in fields else ()
         found += [(leaf, name) for leaf in leaves if not any(_has(own, leaf) for own in mine)]
-    return [(tuple(piece.partition(":")[2] for piece in leaf), name) for leaf, name in found]
+    return [(tuple(map(_plain, leaf)), name) for leaf, name in found]
 
 
 def _account(there: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -69,6 +76,10 @@ def _leaves(fields: Mapping[str, object], path: tuple[str, ...]) -> Iterator[tup
         yield path
     for name, inner in below.items():
         yield from _leaves(inner, (*path, name))
+
+
+def _plain(piece: str) -> str:
+    return piece.partition(":")[2]
 
 
 def _has(fields: Mapping[str, object], path: Sequence[str]) -> bool:
