@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from stormdrill.cluster import changing, mended, naming, objects, rights, rivals
+from stormdrill.cluster import changing, leaving, mended, naming, objects, rights, rivals
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until
 from stormdrill.cluster.changes import Change, NotApplied, Undone
@@ -23,7 +23,7 @@ from stormdrill.cluster.exec import Exec
 from stormdrill.cluster.heart import Heart
 from stormdrill.cluster.job import Wanted
 from stormdrill.cluster.lease import Lease
-from stormdrill.cluster.ledger import CLOSED, OPEN, REVERTING, Armed, Closed, Ended, Ledger, now
+from stormdrill.cluster.ledger import CLOSED, OPEN, Armed, Closed, Ended, Ledger, now
 from stormdrill.cluster.reverting import Reverter, at_once, lanes_of
 from stormdrill.cluster.setting import Setting
 from stormdrill.cluster.standing import Found, Met
@@ -268,7 +268,8 @@ class Hold:
         self._heart.give_up(why)
 
     def close(self) -> tuple[str, ...]:
-        """Revert what is left, take everything down. Returns what could not be: that is the watchdog's now."""
+        """Revert what is left, take everything down. Returns what could not be: that is the watchdog's now, unless it
+        says that nobody is left."""
         left = [f"{name}: {undone.detail}" for name, undone in self._rest()]
         if self._unwritten > 1:
             self.tell(f"what became of injections could not be written into the ledger {self._unwritten} times in all")
@@ -278,11 +279,8 @@ class Hold:
             left = reverter.look_again(list(self._armed.values()), self._elsewhere()) or reverter.unsettled()
         if not left:
             return self._take_down("the run has ended; reverted by the runner", refused=False)
-        self._stop_looking()
-        try:
-            self._ledger.turn(REVERTING, f"left to the watchdog: {'; '.join(left)}"[:2000])
-        except StormdrillError as error:
-            left.append(f"the watchdog finds out by itself, after {self.lease_s:g} s: {error}")
+        self._stop_looking()  # from here on it is only made again here
+        left += leaving.to_watchdog(self._setting(), left, self.lease_s)
         self._heart.stop()
         return tuple(left)
 

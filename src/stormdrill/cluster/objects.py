@@ -58,8 +58,20 @@ def being_deleted(path: str, there: dict[str, object]) -> str:
 
 def remove_anchor(api: Api, run: str, namespace: str, until: Until) -> None:
     """What it owns is ended by the cluster only once it is gone, and what comes late as well: somebody's finalizer may
-    keep it. Raises Unreachable."""
-    remove(api, anchor_path(run, namespace), run, until, seen=True)
+    keep it, and whoever takes its labels off has not removed it. Raises Unreachable."""
+    path = anchor_path(run, namespace)
+    while (there := read(api, path, until)) is not None:
+        whose, part = (text(there, "metadata", "labels", label) for label in (naming.LABEL, naming.PART))
+        if text(there, "metadata", "deletionTimestamp"):
+            until.pause(being_deleted(path, there))
+        elif whose == run or (not whose and part == "anchor"):
+            delete(api, path, there, until)
+        else:
+            raise Unreachable(
+                f"{path} does not carry the label {naming.LABEL}={run} of the run's anchor, and what the run has made "
+                f"may belong to it: remove it, or kubectl label --overwrite configmap -n {namespace} "
+                f"{naming.ledger(run)} {naming.LABEL}={run}"
+            )
 
 
 def delete(api: Api, path: str, there: dict[str, object], until: Until, policy: str = "Background") -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from stormdrill.cluster import job, mended, naming, objects
 from stormdrill.cluster.api import Api, Lost
 from stormdrill.cluster.asking import AGAIN, Until, call, read, text, under
-from stormdrill.cluster.ledger import CLOSED, CONFIGMAPS, Book, Ledger, book
+from stormdrill.cluster.ledger import CLOSED, CONFIGMAPS, REVERTING, Book, Ledger, book
 from stormdrill.errors import Refused, Unreachable
 
 LIMIT_S = 10.0
@@ -124,15 +124,26 @@ class Setting:
         known = "everything of it is reverted" if other.armed else "it had armed nothing"
         self.tell(f"clearing away what run {run} left: {known}")
         ledger = Ledger(self.api, suite, run)
-        ledger.turn(CLOSED, f"cleared away by run {self.ledger.run}")
+        why = f"cleared away by run {self.ledger.run}"
+        ledger.turn(REVERTING, why)  # not closed yet: an anchor that stays is its watchdog's, or the next run's
         listed = other.about.get("namespaces")
         for namespace in listed if isinstance(listed, list) else []:
             if namespace != suite:
-                objects.remove_anchor(self.api, run, str(namespace), Until(LIMIT_S))
+                self._unanchor(run, str(namespace))
+        ledger.turn(CLOSED, why)
         objects.remove(self.api, f"{self.jobs}/{naming.watchdog(run)}", run, Until(LIMIT_S))
         if said := mended.keep(self.api, suite, other, f"run {self.ledger.run}", Until(LIMIT_S)):
             self.tell(said)
         ledger.remove()
+
+    def _unanchor(self, run: str, namespace: str) -> None:
+        try:
+            objects.remove_anchor(self.api, run, namespace, Until(LIMIT_S))
+        except Unreachable as error:
+            raise Unreachable(
+                f"run {run} on this system is not over before its anchor is gone: {error}; "
+                f"`stormdrill recover {run}` goes on with it"
+            ) from error
 
 
 def books(api: Api, suite: str, until: Until, system: str = "") -> list[Book]:

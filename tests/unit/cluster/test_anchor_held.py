@@ -1,5 +1,6 @@
-"""An anchor that somebody's finalizer keeps is not gone: the cluster ends nothing that it owns, and what comes late as
-little. Who removes it says so, and nothing is called reverted before it is gone."""
+"""An anchor that somebody's finalizer keeps is not gone, nor one whose labels somebody took off: the cluster ends
+nothing that it owns, and what comes late as little. Who removes it says so, and nothing is called reverted, and no
+ledger closed, before it is gone."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ import cluster_rig as rig
 from cluster_late import Delaying, held_without_watchdog
 from cluster_rig import PLATFORM, POLICY, SUITE
 from fake_cluster import FakeCluster
-from stormdrill.cluster import changing, naming, objects, reverting
-from stormdrill.cluster.api import Api
+from stormdrill.cluster import changing, naming, objects, reverting, setting
+from stormdrill.cluster.api import MERGE_PATCH, Api
 from stormdrill.cluster.asking import Until
-from stormdrill.cluster.ledger import CLOSED, Armed, Ledger
+from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.ledger import CLOSED, REVERTING, Armed, Ledger
 from stormdrill.cluster.watchdog import Watchdog
 from stormdrill.errors import Unreachable
 from stormdrill.targets.kubernetes import leftovers
@@ -50,7 +52,8 @@ def eventually(holds_true: Callable[[], object], limit_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def test_a_watchdog_goes_on_until_it_is_gone_and_with_it_what_came_late(cluster: FakeCluster) -> None:
+def late(cluster: FakeCluster) -> tuple[Ledger, Delaying]:
+    """What a killed run has left: an anchor that is kept, and a request to create something that is still under way."""
     api, ledger = Api(cluster.admin), Ledger(Api(cluster.admin), SUITE, "r1")
     about = {"run": "r1", "system": "platform", "lease": "stormdrill-platform", "lease_s": 1.0}
     ledger.create({**about, "namespaces": [PLATFORM]}, "platform")
@@ -60,19 +63,90 @@ def test_a_watchdog_goes_on_until_it_is_gone_and_with_it_what_came_late(cluster:
     ledger.arm([Armed("a", (change.undo,), 60.0, 1)])
     with contextlib.suppress(Unreachable):
         changing.apply(runner, change, "r1", "a", lambda: None, Until(0.1))
+    return ledger, runner
+
+
+def arrives(runner: Delaying) -> bool:
+    assert runner.arrive is not None
+    return runner.arrive().good
+
+
+def state(ledger: Ledger) -> str:
+    book = ledger.read()
+    return book.state if book else ""
+
+
+def test_a_watchdog_goes_on_until_it_is_gone_and_with_it_what_came_late(cluster: FakeCluster) -> None:
+    ledger, runner = late(cluster)
     told: list[str] = []
-    dog = Watchdog(api, "r1", SUITE, asked="recovered by hand", tell=told.append)
+    dog = Watchdog(ledger.api, "r1", SUITE, asked="recovered by hand", tell=told.append)
     assert not dog.step()
     assert AUDIT in told[-1]
-    assert runner.arrive is not None
-    assert runner.arrive().good, "its owner is there still"
+    assert arrives(runner), "its owner is there still"
     keep(cluster)
     eventually(dog.step)
     eventually(lambda: cluster.read(POLICY) is None)
     assert cluster.read(ANCHOR) is None
-    book = ledger.read()
-    assert book is not None
-    assert book.state == CLOSED
+    assert state(ledger) == CLOSED
+
+
+def test_runs_that_come_after_it_are_kept_out_and_close_nothing_until_it_is_gone(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever came then would find everything closed, and what comes late in force."""
+    monkeypatch.setattr(setting, "LIMIT_S", 0.5)
+    ledger, runner = late(cluster)
+    assert not Watchdog(ledger.api, "r1", SUITE, asked="recovered by hand").step()
+    for run in ("r2", "r3"):
+        with pytest.raises(Unreachable, match=f"{AUDIT}.*`stormdrill recover r1`"):
+            Hold(ledger.api, run, "platform", rig.IMAGE, lease_s=1.0).open()
+        assert state(ledger) == REVERTING
+    assert not Watchdog(ledger.api, "r1", SUITE).step(), "one that is made anew goes on with it"
+    assert arrives(runner), "its owner is there still"
+    keep(cluster)
+    held_by_the_next = Hold(ledger.api, "r4", "platform", rig.IMAGE, lease_s=1.0)
+    held_by_the_next._lease.acquire()
+    held_by_the_next._setting().unfinished()
+    eventually(lambda: cluster.read(POLICY) is None)
+    assert state(ledger) == ""
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_one_whose_run_somebody_took_off_it_is_removed_with_what_comes_late(
+    cluster: FakeCluster, value: str | None
+) -> None:
+    runner = Delaying(cluster, nth=0)
+    held, change = held_without_watchdog(runner), rig.policy("r1")
+    held.arm("a", (change.undo,), 60.0)
+    runner.left = 1
+    with contextlib.suppress(Unreachable):
+        changing.apply(runner, change, "r1", "a", lambda: None, Until(0.1))
+    relabel(cluster, {naming.LABEL: value})
+    assert held.close() == ()
+    assert cluster.read(ANCHOR) is None
+    arrives(runner)
+    eventually(lambda: cluster.read(POLICY) is None)
+
+
+@pytest.mark.parametrize("labels", [{naming.LABEL: None, naming.PART: None}, {naming.LABEL: "r0"}])
+def test_one_that_nobody_can_know_again_stays_and_is_told_of(
+    cluster: FakeCluster, labels: dict[str, str | None]
+) -> None:
+    held = held_without_watchdog(Api(cluster.admin))
+    relabel(cluster, labels)
+    (left,) = held.close()
+    assert f"{ANCHOR} does not carry the label {naming.LABEL}=r1" in left
+    assert cluster.read(ANCHOR) is not None
+    ledger = Ledger(Api(cluster.admin), SUITE, "r1")
+    assert state(ledger) == REVERTING
+    relabel(cluster, {naming.LABEL: "r1"})  # as the message says
+    eventually(Watchdog(ledger.api, "r1", SUITE).step)
+    assert cluster.read(ANCHOR) is None
+
+
+def relabel(cluster: FakeCluster, labels: dict[str, str | None]) -> None:
+    patch = {"metadata": {"labels": labels}}
+    assert Api(cluster.admin).call("PATCH", ANCHOR, patch, content_type=MERGE_PATCH).good
 
 
 def test_a_runner_leaves_it_to_the_watchdog_and_says_who_keeps_it(cluster: FakeCluster) -> None:
@@ -81,9 +155,7 @@ def test_a_runner_leaves_it_to_the_watchdog_and_says_who_keeps_it(cluster: FakeC
     (left,) = held.close()
     assert f"the anchor in namespace {PLATFORM}" in left
     assert f"waiting for ['{AUDIT}']: whoever put them there must take them off" in left
-    book = Ledger(Api(cluster.admin), SUITE, "r1").read()
-    assert book is not None
-    assert book.state == "reverting"
+    assert state(Ledger(Api(cluster.admin), SUITE, "r1")) == REVERTING
 
 
 def test_a_sweep_does_not_tell_that_it_is_removed(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
