@@ -70,6 +70,8 @@ class Looking:
     notes: list[str] = field(default_factory=list)
     whole: bool = True
     """All was seen: the ledgers of other suites, and where markers may stand."""
+    others: bool = True
+    """The ledgers of other suites were seen."""
 
     def found(self, run: str) -> Iterator[tuple[Leftover, str]]:
         """With whose it is. Raises Unreachable."""
@@ -77,16 +79,16 @@ class Looking:
         changed = [one for kind in CHANGED for one in self._all(kind)]
         ledgers = [book(there) for _, there in self._ledgers()]
         open_ = {one.run for one in ledgers if one.state != CLOSED}
-        watched = {text(one, "metadata", "labels", naming.LABEL) for _, one in labelled if _watches(one)}
-        marked = self._marked(changed, open_)
+        marked = self._marked(changed, open_, run)
+        needed = {one for one, _ in _watched(labelled) if one in marked or not _has_failed(labelled, one)}
+        watched = {one: path for one, path in _watched(labelled) if one in needed or not self.whole}
         for path, there in labelled:
             whose = text(there, "metadata", "labels", naming.LABEL)
             mine = RUN.fullmatch(whose) and run in ("", whose) and whose not in open_
             if not mine or text(there, "metadata", "labels", naming.PART) == "ledger" or _made_by_another(there):
                 continue
             if whose in watched:
-                said = f"its watchdog has not ended (kubectl logs -n {self.suite} job/{naming.watchdog(whose)})"
-                self.notes.append(f"{whose}: {path}: {said}; sweep again when it has")
+                self.notes.append(f"{whose}: {path}: {_not_ended(whose, watched[whose])}")
                 yield Leftover(path, whose), LIVING
             elif whose in marked:
                 yield Leftover(path, whose), DIRTY
@@ -106,14 +108,24 @@ class Looking:
                 if _FENCE.fullmatch(name) and name not in living:
                     yield Leftover(path, "", name), OVER if self.whole else UNKNOWN
 
-    def _marked(self, changed: Sequence[tuple[str, dict[str, object]]], open_: set[str]) -> set[str]:
+    def _marked(self, changed: Sequence[tuple[str, dict[str, object]]], open_: set[str], named: str) -> set[str]:
         """Runs without an open ledger whose marker stands somewhere: what they made may be needed until that is put
-        back."""
+        back. Of another suite's, whose ledgers can't be read here, nobody here knows; who names one is kept from
+        removing what it may need."""
         found = set()
         for path, there in changed:
             for name, written in under(there, "metadata", "annotations").items():
                 run = naming.run_of(written) if naming.is_marker(name) else ""
-                if run and run not in open_:
+                if not run or run in open_:
+                    continue
+                suite = naming.suite_of(written)
+                if suite not in ("", self.suite) and not self.others:
+                    found |= {run} & {named}
+                    self.notes.append(
+                        f"{path} carries the marker of run {run} of the suite in namespace {suite}, whose ledgers "
+                        "can't be read here: it may be under way; ask whoever drills from there"
+                    )
+                else:
                     found.add(run)
                     self.notes.append(
                         f"{path} carries the marker of run {run}, which has no open ledger; once nothing of it is in "
@@ -126,7 +138,7 @@ class Looking:
         try:
             return self._listed("api/v1/configmaps", "", selector)
         except _Forbidden:
-            self.whole = False
+            self.whole = self.others = False
             return self._listed("api/v1/configmaps", self.suite, selector)
 
     def _all(self, kind: str, selector: str = "") -> list[tuple[str, dict[str, object]]]:
@@ -237,10 +249,38 @@ def _unfence(api: Api, left: Leftover, until: Until) -> None:
         until.pause(answer.said)
 
 
-def _watches(there: Mapping[str, object]) -> bool:
-    """A watchdog's Job that has not ended."""
-    watchdog = text(there, "metadata", "labels", naming.PART) == "watchdog" and "template" in under(there, "spec")
-    return watchdog and not under(there, "status").get("succeeded")
+def _watched(labelled: Sequence[tuple[str, dict[str, object]]]) -> list[tuple[str, str]]:
+    """Runs with a watchdog's Job that has not ended, and its path."""
+    return [
+        (text(there, "metadata", "labels", naming.LABEL), path)
+        for path, there in labelled
+        if _of_watchdog(path, there, "jobs") and not under(there, "status").get("succeeded")
+    ]
+
+
+def _has_failed(labelled: Sequence[tuple[str, dict[str, object]]], run: str) -> bool:
+    """Whether its watchdog has run, and doesn't now. What it had read went with its process, and there is no ledger to
+    read that again from: started once more, it can but fail in the same way."""
+    pods = [there for path, there in labelled if _of_watchdog(path, there, "pods")]
+    status = [under(one, "status") for one in pods if text(one, "metadata", "labels", naming.LABEL) == run]
+    listed = [one.get("containerStatuses") for one in status]
+    each = [under(one) for found in listed if isinstance(found, list) for one in found]
+    failed = [one for one in each if one.get("restartCount") or "terminated" in under(one, "state")]
+    return bool(failed) and not any("running" in under(one, "state") for one in each)
+
+
+def _of_watchdog(path: str, there: Mapping[str, object], kind: str) -> bool:
+    return path.split("/")[-2] == kind and text(there, "metadata", "labels", naming.PART) == "watchdog"
+
+
+def _not_ended(run: str, job: str) -> str:
+    """Of what a watchdog without a ledger may still need."""
+    namespace, name = job.split("/")[-3], job.split("/")[-1]
+    return (
+        f"its watchdog has not ended (kubectl logs -n {namespace} job/{name}); sweep again when it has. Where it says "
+        f"that there is no ledger: `stormdrill recover {run}` on the machine that has the run's record, or, once "
+        f"nothing carries its marker, kubectl delete job -n {namespace} {name}"
+    )
 
 
 def _made_by_another(there: Mapping[str, object]) -> bool:

@@ -4,6 +4,7 @@ what could not be looked at is said."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +148,87 @@ def test_what_a_marked_object_may_need_is_left_and_the_way_to_settle_it_told(clu
     assert "cut-gone" in left(cluster)
 
 
-def test_a_watchdog_that_still_works_without_its_ledger_keeps_its_things(cluster: FakeCluster) -> None:
+WATCHDOG = f"/apis/batch/v1/namespaces/{SUITE}/jobs/{naming.watchdog(GONE)}"
+WORKS = {"restartCount": 1, "state": {"running": {"startedAt": "2026-01-01T00:02:00Z"}}}
+FAILS = {"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+BEGINS = {"restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}
+EVICTED = {"restartCount": 0, "state": {"terminated": {"exitCode": 137}}}
+
+
+def watchdog(cluster: FakeCluster, *containers: dict[str, Any]) -> None:
+    """Its Job, and a pod for each."""
     labels = {naming.LABEL: GONE, naming.PART: "watchdog"}
-    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "watchdog", "image": rig.IMAGE}]}}
+    spec = {"restartPolicy": "OnFailure", "containers": [{"name": "watchdog", "image": rig.IMAGE}]}
     metadata = {"name": naming.watchdog(GONE), "namespace": SUITE, "labels": labels}
-    cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}})
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": {"spec": spec}}}
+    cluster.apply(job)
+    uid = (cluster.read(WATCHDOG) or {})["metadata"]["uid"]
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": uid, "controller": True}
+    for at, status in enumerate(containers):
+        whose = {"name": f"watchdog-{at}", "namespace": SUITE, "labels": labels, "ownerReferences": [owner]}
+        cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": whose, "spec": spec})
+        cluster.registry.change("pods", SUITE, f"watchdog-{at}", partial(_has, {"name": "watchdog", **status}))
+
+
+def _has(container: dict[str, Any], pod: dict[str, Any]) -> None:
+    pod.setdefault("status", {})["containerStatuses"] = [container]
+
+
+@pytest.mark.parametrize("pods", [[], [BEGINS], [WORKS], [EVICTED, WORKS]])
+def test_a_watchdog_that_may_still_work_without_its_ledger_keeps_its_things(
+    cluster: FakeCluster, pods: list[dict[str, Any]]
+) -> None:
+    watchdog(cluster, *pods)
     things, notes = sweep(Api(cluster.admin), SUITE, GONE)
     assert {one.stale for one in things} == {False}
     assert "its watchdog has not ended" in " ".join(notes)
+    assert f"stormdrill recover {GONE}" in " ".join(notes)
+    assert "cut-gone" in left(cluster)
+    assert cluster.read(WATCHDOG)
+
+
+@pytest.mark.parametrize("pods", [[FAILS], [EVICTED], [EVICTED, BEGINS]])
+def test_a_watchdog_that_has_failed_and_can_know_nothing_any_more_is_removed(
+    cluster: FakeCluster, pods: list[dict[str, Any]]
+) -> None:
+    """Its Job came late: its process is gone with what it may have read, there is no ledger, and no marker stands."""
+    watchdog(cluster, *pods)
+    things, _ = sweep(Api(cluster.admin), SUITE)
+    assert {one.outcome for one in things} == {"removed"}
+    assert cluster.read(WATCHDOG) is None
+    assert left(cluster) == {"cut-open", naming.ledger(OPEN)}
+
+
+def test_one_that_has_failed_stays_while_a_marker_of_its_run_stands(cluster: FakeCluster) -> None:
+    """It keeps drills off what carries that marker."""
+    watchdog(cluster, FAILS)
+    annotate(cluster, "nodes", "eu-cpu-1", {naming.marker(GONE, "b"): naming.marking(GONE, "b")})
+    assert {one.owner for one in sweep(Api(cluster.admin), SUITE)[0] if one.run == GONE} == {"living"}
+    assert cluster.read(WATCHDOG)
+
+
+def test_one_that_has_failed_stays_where_markers_may_stand_that_nobody_sees(cluster: FakeCluster) -> None:
+    watchdog(cluster, FAILS)
+    cluster.trouble(("GET", "^/api/v1/nodes"), "403", times=100)
+    _, notes = sweep(Api(cluster.admin), SUITE, GONE)
+    assert f"kubectl delete job -n {SUITE} {naming.watchdog(GONE)}" in " ".join(notes)
+    assert cluster.read(WATCHDOG)
+
+
+@pytest.mark.parametrize(("run", "owner"), [("", "unknown"), (GONE, "dirty")])
+def test_of_another_suite_whose_ledgers_cannot_be_read_no_run_is_called_over(
+    cluster: FakeCluster, run: str, owner: str
+) -> None:
+    """Its fault may be in force: nobody is told to take the marker off, nor is anything that it may need removed."""
+    marker = naming.marker(GONE, "b")
+    annotate(cluster, "services", "gateway-eu", {marker: naming.marking(GONE, "b", "others")}, PLATFORM)
+    cluster.trouble(("GET", "^/api/v1/configmaps"), "403", times=100)
+    things, notes = sweep(Api(cluster.admin), SUITE, run)
+    said = " ".join(notes)
+    assert f"run {GONE} of the suite in namespace others" in said
+    assert "ask whoever drills from there" in said
+    assert "kubectl annotate" not in said
+    assert {one.owner for one in things if one.name == "platform/cut-gone"} == {owner}
     assert "cut-gone" in left(cluster)
 
 
