@@ -7,13 +7,15 @@ from collections.abc import Callable
 
 from fake_cluster import refusals
 from fake_cluster.matching import Obj
-from fake_cluster.registry import Registry
+from fake_cluster.registry import Admitted, Registry
 
 PATIENCE = [
     {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
     for key in ("not-ready", "unreachable")
 ]
 """Tolerations that admission adds to every Pod."""
+JOB_UID = "batch.kubernetes.io/controller-uid"
+"""The label that a Job finds its Pods by."""
 
 
 def install(registry: Registry) -> None:
@@ -26,6 +28,7 @@ def install(registry: Registry) -> None:
         ("nodes", _node),
     ):  # fmt: skip
         registry.default(resource)(_patiently(fill))
+    registry.admission(_job_selects_its_own)
     refusals.install(registry)
 
 
@@ -184,6 +187,32 @@ def _job(job: Obj) -> None:
     spec.setdefault("podReplacementPolicy", "TerminatingOrFailed")
     job.setdefault("status", {})
     _template(job)
+
+
+def _job_selects_its_own(asked: Admitted) -> None:
+    """A new Job that isn't told what to select takes what carries its uid, and its template says so. Only a new one:
+    a PUT that leaves the selector out changes what can't be changed."""
+    job = asked.obj
+    if asked.kind.resource != "jobs.batch" or asked.operation != "CREATE" or asked.sub or job is None:
+        return
+    spec = job.get("spec") or {}
+    if spec.get("manualSelector") or not isinstance(spec.get("template"), dict):
+        return
+    uid, name = job["metadata"]["uid"], job["metadata"]["name"]
+    labels = _part(_part(spec["template"], "metadata"), "labels")
+    for key in ("job-name", "batch.kubernetes.io/job-name"):
+        labels.setdefault(key, name)
+    for key in ("controller-uid", JOB_UID):
+        labels.setdefault(key, uid)
+    _part(_part(spec, "selector"), "matchLabels").setdefault(JOB_UID, uid)
+
+
+def _part(of: Obj, name: str) -> Obj:
+    """An object's part, made where it is missing or null."""
+    if of.get(name) is None:
+        of[name] = {}
+    part: Obj = of[name]
+    return part
 
 
 def _service(service: Obj) -> None:

@@ -112,16 +112,10 @@ class Jobs:
 
     def _pod(self, job: Obj, index: int | None) -> Obj:
         template = copy.deepcopy(job["spec"]["template"])
-        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-        labels = template.setdefault("metadata", {}).setdefault("labels", {})
-        labels.update({
-            "batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
-            "controller-uid": uid, "job-name": name,
-        })  # fmt: skip
         pod = pod_from(template, job, "Job", "batch/v1")
         if job["spec"].get("completionMode") == "Indexed" and index is not None:
-            pod["metadata"]["generateName"] = f"{name}-{index}-"
-            pod["metadata"]["labels"][INDEX] = str(index)
+            pod["metadata"]["generateName"] = f"{job['metadata']['name']}-{index}-"
+            pod["metadata"].setdefault("labels", {})[INDEX] = str(index)
             pod["metadata"].setdefault("annotations", {})[INDEX] = str(index)
             for container in pod["spec"]["containers"]:
                 container.setdefault("env", []).append({"name": "JOB_COMPLETION_INDEX", "value": str(index)})

@@ -179,6 +179,7 @@ class Registry:
             raise problem(500, "resourceVersion should not be set on objects to be created")
         for name in KEPT:
             meta.pop(name, None)
+        meta["uid"] = new_uid()
         if not meta.get("name") and meta.get("generateName"):
             meta["name"] = meta["generateName"] + "".join(secrets.choice(SUFFIX) for _ in range(5))
         obj["kind"], obj["apiVersion"] = kind.kind, kind.api_version
@@ -199,7 +200,7 @@ class Registry:
             if not meta.get("managedFields"):
                 updated(kind, None, obj, self.writing.manager)
             if dry_run:
-                meta.update(uid=new_uid(), creationTimestamp=now())
+                meta["creationTimestamp"] = now()
                 return obj
             return self.store.put(kind, obj).obj
 

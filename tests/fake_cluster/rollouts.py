@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from fake_cluster.ground import Ground, Refused, now
 from fake_cluster.loop import Change, Key
-from fake_cluster.matching import Obj, condition, deleted_at, put_condition
+from fake_cluster.matching import Obj, condition, controller_of, deleted_at, put_condition
 from fake_cluster.replicas import HASH, digest, owner_reference, owners_key, place_of
 
 REVISION = "deployment.kubernetes.io/revision"
@@ -43,7 +43,19 @@ class Deployments:
             if change.after is None and change.before is not None:
                 self._moved.pop(change.before["metadata"]["uid"], None)
             return [(change.namespace, change.name)]
+        if change.resource == "pods":
+            return self._whose_last_went(change)
         return owners_key(change, "Deployment") if change.resource == "replicasets" else ()
+
+    def _whose_last_went(self, change: Change) -> Iterable[Key]:
+        """With Recreate the new Pods wait until the old ones are over, and a ReplicaSet doesn't say when its ending
+        Pods are: it counts them no longer from the first."""
+        if change.after is not None and not _over(change.after):
+            return
+        for namespace, name in owners_key(change, "ReplicaSet"):
+            owner = controller_of(self.ground.get("replicasets", namespace, name) or {"metadata": {}})
+            if owner and owner["kind"] == "Deployment":
+                yield namespace, owner["name"]
 
     def act(self, namespace: str, name: str) -> float | None:
         d = self.ground.get("deployments", namespace, name)
@@ -74,7 +86,7 @@ class Deployments:
             for one in old:
                 self._set_size(d, one, 0)
             old = [self.ground.get("replicasets", *place_of(one)) or one for one in old]
-        if recreate and any(self.ground.owned(one["metadata"]["uid"], "pods") for one in old):
+        if recreate and any(not _over(pod) for one in old for pod in self.ground.controlled(one, "pods")):
             return new
         if new is None:
             room = max(0, desired + surge - sum(map(self._size, old)))
@@ -266,6 +278,11 @@ class Deployments:
             return None
         put_condition(status, _said("Progressing", True, "ReplicaSetUpdated", f'ReplicaSet "{name}" is progressing.'))
         return left_s
+
+
+def _over(pod: Obj) -> bool:
+    """Nothing of it runs any more, though it may still be there."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _available(rs: Obj) -> int:

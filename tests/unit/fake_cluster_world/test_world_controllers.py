@@ -9,6 +9,8 @@ import pytest
 
 from fake_cluster import FakeCluster
 from fake_cluster.jobs import BACKOFF_S, backoff_s
+from fake_cluster.matching import labels_of, selects
+from fake_cluster.store import Event
 
 Obj = dict[str, Any]
 
@@ -93,6 +95,35 @@ def test_a_rollout_to_an_image_that_is_not_there_keeps_the_old_pods(cluster: Fak
     assert [one["spec"]["containers"][0]["image"] for one in running(cluster)] == ["web:1", "web:1"]
     assert status(cluster)["unavailableReplicas"] == 1
     assert status(cluster)["updatedReplicas"] == 1
+
+
+@pytest.mark.parametrize("left_over", [False, True], ids=["all-run", "one-has-failed"])
+def test_recreate_lets_all_old_pods_end_and_then_makes_the_new_ones_by_itself(
+    cluster: FakeCluster, left_over: bool
+) -> None:
+    body = deployment()
+    body["spec"]["strategy"] = {"type": "Recreate"}
+    cluster.apply(body)
+    old = running(cluster)
+    if left_over:  # a Pod that has failed stays, and runs no more
+        cluster.registry.change("pods", "default", old[0]["metadata"]["name"], _fail)
+        old = running(cluster)
+    most: list[int] = []
+    names = {one["metadata"]["name"] for one in old}
+
+    def look(event: Event) -> None:
+        if event.kind.plural == "pods" and event.type == "ADDED":
+            most.append(len(names & {one["metadata"]["name"] for one in cluster.objects("pods")}))
+
+    cluster.store.subscribe(look)
+    patch_image(cluster, "web:2")
+    assert [one["spec"]["containers"][0]["image"] for one in running(cluster)] == ["web:2", "web:2"]
+    assert most == [0, 0]
+    assert status(cluster)["updatedReplicas"] == 2
+
+
+def _fail(thing: Obj) -> None:
+    thing["status"]["phase"] = "Failed"
 
 
 def test_a_paused_deployment_keeps_its_template_and_can_be_scaled(cluster: FakeCluster) -> None:
@@ -237,3 +268,38 @@ def test_a_job_waits_before_it_replaces_a_pod_that_was_ended_and_twice_as_long_e
         left = cluster.objects("pods")
         assert bool(left) is (first_s == 0.0)
         assert (cluster.read(f"/apis/batch/v1/namespaces/default/jobs/{name}") or {})["status"]["failed"] == 1
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["counted", "indexed"])
+def test_a_jobs_selector_finds_its_own_pods_and_no_others(cluster: FakeCluster, indexed: bool) -> None:
+    spec: Obj = {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "web:1"}]}}}
+    if indexed:
+        spec |= {"completionMode": "Indexed", "completions": 1}
+    for name in ("one", "other"):
+        cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"},
+                       "spec": spec})  # fmt: skip
+    cluster.settle()
+    for name in ("one", "other"):
+        job = cluster.read(f"/apis/batch/v1/namespaces/default/jobs/{name}") or {}
+        uid = job["metadata"]["uid"]
+        assert job["spec"]["selector"] == {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+        (found,) = (one for one in cluster.objects("pods") if selects(job["spec"]["selector"], labels_of(one)))
+        assert [owner["name"] for owner in found["metadata"]["ownerReferences"]] == [name]
+        said = job["spec"]["template"]["metadata"]["labels"]
+        assert said == {
+            "batch.kubernetes.io/controller-uid": uid, "controller-uid": uid,
+            "batch.kubernetes.io/job-name": name, "job-name": name,
+        }  # fmt: skip
+        assert said.items() <= labels_of(found).items()
+
+
+def test_a_job_that_selects_by_hand_is_left_as_it_was_written(cluster: FakeCluster) -> None:
+    template = {"metadata": {"labels": {"app": "own"}},
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "web:1"}]}}  # fmt: skip
+    spec = {"manualSelector": True, "selector": {"matchLabels": {"app": "own"}}, "template": template}
+    cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "own", "namespace": "default"},
+                   "spec": spec})  # fmt: skip
+    cluster.settle()
+    job = cluster.read("/apis/batch/v1/namespaces/default/jobs/own") or {}
+    assert job["spec"]["selector"] == {"matchLabels": {"app": "own"}}
+    assert [labels_of(one) for one in cluster.objects("pods")] == [{"app": "own"}]

@@ -249,3 +249,35 @@ def test_the_server_is_reached_by_the_house_s_own_transport(cluster: FakeCluster
     answer = Api(cluster.admin).call("DELETE", "/api/v1/namespaces/default/pods/p", query={"gracePeriodSeconds": "0"})
     assert answer.status == 200
     eventually(lambda: not marked([answer.read()["metadata"]["uid"]]))  # type: ignore[index]
+
+
+def test_recreate_waits_for_an_old_pod_that_takes_its_time_and_for_nothing_else(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    may_end = tmp_path / "may-end"
+    program = (
+        "import os,signal,sys,time\nsignal.signal(signal.SIGTERM, lambda *_: None)\nprint('ready', flush=True)\n"
+        f"while not os.path.exists({str(may_end)!r}): time.sleep(0.01)"
+    )
+    template = pod("web", program, policy="Always", terminationGracePeriodSeconds=60)
+    cluster.apply({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": template["spec"]},
+        },
+    })  # fmt: skip
+    eventually(lambda: [phase(cluster, one["metadata"]["name"]) for one in cluster.objects("pods")] == ["Running"])
+    (old,) = (one["metadata"]["name"] for one in cluster.objects("pods"))
+    eventually(lambda: log(cluster, old) == "ready\n")
+
+    def put(thing: Obj) -> None:
+        thing["spec"]["template"]["metadata"]["annotations"] = {"x": "1"}
+        thing["spec"]["template"]["spec"]["containers"][0]["command"] = ["sleep", "600"]
+
+    cluster.registry.change("deployments", "default", "web", put)
+    eventually(lambda: "deletionTimestamp" in get(cluster, old)["metadata"])
+    cluster.settle()
+    assert [one["metadata"]["name"] for one in cluster.objects("pods")] == [old]
+    may_end.touch()
+    eventually(lambda: [one["metadata"].get("annotations") for one in cluster.objects("pods")] == [{"x": "1"}])
