@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from stormdrill.core import decide as do
 from stormdrill.core.fold import REVERT_TRIES, fold, start, step
+from stormdrill.core.windows import first_inject, in_force_since
 from stormdrill.model import event as ev
 from stormdrill.model.experiment import Experiment, Phases, RunbookUse
 from stormdrill.model.expression import AlertWithin
@@ -333,6 +334,33 @@ def test_a_fault_lasts_as_long_as_was_asked_for_from_when_it_is_in_force(world: 
             assert revert.mono_ms >= call.mono_ms + item.for_s * 1000
         elif answer is not None:
             assert revert.mono_ms >= answer.mono_ms + item.for_s * 1000
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_who_decides_and_who_judges_count_from_the_same_moment(world: World) -> None:
+    """Once a call was answered before its revert began; while it is being started nobody has anything to answer yet."""
+    world.run()
+    for item in world.plan.injections:
+        now, since = world.state.injections[item.id], in_force_since(item, world.journal)
+        if now.injected_ms is not None or not item.starts_up:
+            assert now.in_force_ms == (None if since is None else since.mono_ms)
+        else:
+            assert now.in_force_ms is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_nothing_starts_the_runbook_before_a_fault_is_in_force(world: World) -> None:
+    world.run()
+    begun = [one.mono_ms for one in world.journal if isinstance(one.event, ev.RunbookStarted)]
+    inject = first_inject(world.plan, world.journal)
+    if not begun or not world.plan.injections:
+        return
+    use = world.plan.experiment.runbook
+    assert use is not None
+    assert inject is not None
+    assert begun[0] >= inject.mono_ms + use.else_after_s * 1000
 
 
 @settings(max_examples=150, deadline=None)

@@ -16,7 +16,7 @@ from stormdrill.core.judge_metrics import RESIDENCY
 from stormdrill.core.reach import TAKING, who
 from stormdrill.core.telling import Ending, Endings
 from stormdrill.core.validity import Validity, clock_errors_ms
-from stormdrill.core.windows import Span, all_of, first_inject, phases
+from stormdrill.core.windows import Span, all_of, call_of, first_call, first_inject, in_force_since, phases
 from stormdrill.model import event as ev
 from stormdrill.model.mechanism import Sever
 from stormdrill.model.plan import Injection, Plan
@@ -68,6 +68,9 @@ class Case:
         self.unsure_ms = max(clock_errors_ms(events, records).values(), default=0.0)
         """By how much a request's time may be off on the journal's clock."""
         self.inject = first_inject(plan, events)
+        """The first fault in force: what answers it counts from there."""
+        self.called = first_call(plan, events)
+        """The first inject call: what was before it, was before all of it."""
         self.hands = hands_of(plan, events)
         """What somebody else did to faults in force."""
         self.validity = Validity(plan, events, records, self.requests, live=live)
@@ -126,16 +129,21 @@ class Case:
         seen = [(recorded, fold.see(recorded)) for recorded in self.events]
         return tuple((recorded, ending) for recorded, ending in seen if ending is not None)
 
+    def since(self, injection: Injection) -> ev.Recorded | None:
+        """From when one is in force; None: it wasn't injected."""
+        return in_force_since(injection, self.events)
+
     def in_force(self, injections: Iterable[Injection]) -> list[tuple[float, float]]:
-        """From each one's inject call to the moment when it was last seen to be gone."""
+        """From each one's inject call, after which it may be in force at any moment, to when it was last seen to be
+        gone."""
         found = []
         for injection in injections:
-            starts = [r.mono_ms for r, e in all_of(self.events, ev.InjectStarted) if e.injection == injection.id]
+            call = call_of(injection, self.events)
             ends = [
                 r.mono_ms for r, e in all_of(self.events, ev.RevertVerified) if e.injection == injection.id and e.gone
             ]
-            if starts:
-                found.append((min(starts), max(ends, default=math.inf)))
+            if call is not None:
+                found.append((call.mono_ms, max(ends, default=math.inf)))
         return found
 
     def halted(self, instance: str) -> list[tuple[float, float]]:

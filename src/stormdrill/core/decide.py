@@ -264,7 +264,8 @@ def _over(now: InjectionState) -> bool:
 
 def _start_runbook(plan: Plan, state: State, now_ms: float) -> list[Command]:
     use = plan.experiment.runbook
-    first_ms = state.first_inject_ms if plan.injections else state.phases.get("fault")  # then the load is the trigger
+    # nobody has anything to answer while what does it is still being started; without faults the load is the trigger
+    first_ms = state.first_inject_ms if plan.injections else state.phases.get("fault")
     if use is None or state.runbook or first_ms is None:
         return []
     if isinstance(use.start, AlertWithin):

@@ -19,6 +19,8 @@ REVERT_TRIES = 2
 
 class InjectionState(Struct, frozen=True):
     stage: Stage = "planned"
+    starts_up: bool = False
+    """As the plan says: what does it has to be started first."""
     inject_ms: float | None = None
     injected_ms: float | None = None
     """When its call was answered, or given up."""
@@ -34,6 +36,14 @@ class InjectionState(Struct, frozen=True):
     verified_ms: float | None = None
     looked_again: bool = False
     """Whether it was seen once more, before the end, that nothing came through late."""
+
+    @property
+    def in_force_ms(self) -> float | None:
+        """From when its time counts, and that of whoever answers it; None: not yet. As `windows.in_force_since` has it
+        for the journal of a run that is over."""
+        if not self.starts_up:
+            return self.inject_ms
+        return self.injected_ms if self.held or self.injected_ms is None else self.inject_ms
 
     @property
     def settled(self) -> bool:
@@ -71,8 +81,14 @@ class State(Struct, frozen=True):
     ended: str = ""
 
     @property
+    def injected(self) -> bool:
+        """Whether any call was made, in force or not."""
+        return any(item.inject_ms is not None for item in self.injections.values())
+
+    @property
     def first_inject_ms(self) -> float | None:
-        times = [item.inject_ms for item in self.injections.values() if item.inject_ms is not None]
+        """Since when the first fault is in force."""
+        times = [item.in_force_ms for item in self.injections.values() if item.in_force_ms is not None]
         return min(times) if times else None
 
 
@@ -81,7 +97,7 @@ def alert_key(alert: str, labels: dict[str, str]) -> str:
 
 
 def start(plan: Plan) -> State:
-    return State(injections={item.id: InjectionState() for item in plan.injections})
+    return State(injections={item.id: InjectionState(starts_up=item.starts_up) for item in plan.injections})
 
 
 def fold(plan: Plan, events: Iterable[ev.Recorded]) -> State:

@@ -10,7 +10,7 @@ from stormdrill.core.case import Case
 from stormdrill.core.judge_bites import unbitten
 from stormdrill.core.sentences import number
 from stormdrill.core.validity import Taint, distrusted
-from stormdrill.core.windows import WHOLE, Span, all_of, anchor_ms
+from stormdrill.core.windows import WHOLE, Span, all_of, anchor_ms, began
 from stormdrill.model.event import AlertChanged, Reading, Recorded
 from stormdrill.model.experiment import Objective
 from stormdrill.model.expression import AlertWithin
@@ -33,8 +33,7 @@ def judge_alert(case: Case, objective: Objective, span: Span) -> ObjectiveVerdic
     due_ms = anchor + asked_s * 1000
     before, fired = firing_from(case.events, expression, anchor)
     name = f"alert({expression.alert}{_chosen(expression)})"
-    came = "after the first inject" if case.plan.injections else "after the fault phase began"
-    since = came if span.name in ("fault", WHOLE) else f"after the {span.name} began"
+    since = f"after {began(case.inject)}" if span.name in ("fault", WHOLE) else f"after the {span.name} began"
     seqs = _seqs(case, span, fired or before)
     if fired is not None:
         took_s = round((fired.mono_ms - anchor) / 1000, 3)

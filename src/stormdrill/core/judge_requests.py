@@ -56,11 +56,11 @@ def _without_the_faults_harm(case: Case, expression: Comparison, window: Span, r
 
     It belongs to the phase of its intended start, and there its outcome is censored; `whole run` counts it.
     """
-    if case.inject is None or window.end_ms > case.inject.mono_ms:
+    if case.called is None or window.end_ms > case.called.mono_ms:
         return requests
     latency = quantile_of(expression.metric) is not None and not expression.relative
     patience_us = expression.limit * 1e6 if latency else requests.deadline_us
-    return requests.decided_by(case.inject.mono_ms, patience_us)
+    return requests.decided_by(case.called.mono_ms, patience_us)
 
 
 class Sample(Struct, frozen=True):

@@ -66,7 +66,7 @@ def _word(case: Case, trigger: str | None) -> tuple[Word, str]:
     detail = f": {last.detail}" if last.detail else ""
     if last.outcome == "done":
         if _held_before(case):
-            why = f"{use.start.text} held before anything was injected: that is no detection"
+            why = f"{use.start.text} held before any fault was in force: that is no detection"
             return "INCONCLUSIVE", f"{name} met its exit, but {why}"
         return "PASS", f"{name} was started by {trigger} and met its exit after {number(last.took_ms / 1000)} s"
     if last.outcome == "cancelled" and aborted:

@@ -44,9 +44,9 @@ def status_of(case: Case, left: Sequence[str]) -> Status:
 def guard_trip(case: Case) -> tuple[Word, str] | None:
     """A harm guard that trips after the injection is a FAIL, unless what it saw is not to be believed."""
     for recorded, event in all_of(case.events, ev.GuardTripped):
-        if case.inject is None or recorded.mono_ms < case.inject.mono_ms:
+        if case.called is None or recorded.mono_ms < case.called.mono_ms:
             continue
-        seen = Span("fault", case.inject.mono_ms, recorded.mono_ms, True, ())
+        seen = Span("fault", case.called.mono_ms, recorded.mono_ms, True, ())
         taints = case.validity.of(seen, from_records=True)
         why = f"a guard tripped: {event.guard}" + (f" ({event.detail})" if event.detail else "")
         if taints:

@@ -1,6 +1,6 @@
 """When users felt a fault: apart from when a witness saw it bite, and never part of the verdict.
 
-The run from a fault's first inject call to its last verified revert is cut into seconds (longer ones, where it takes
+The run from when a fault is in force to its last verified revert is cut into seconds (longer ones, where it takes
 longer to see 20 requests). The first of them is looked for that was surely worse than the baseline: its success, of all
 requests by their intended start, lies below the baseline's whole interval with its own whole interval, and below the
 baseline's worst second; or its p95 is beyond twice the baseline's and beyond that of any second there. The moment is
@@ -23,6 +23,7 @@ from stormdrill.core.intervals import Interval, block_count, block_of, share_int
 from stormdrill.core.sentences import interval_text, quantity
 from stormdrill.core.statistics import clopper_pearson
 from stormdrill.core.windows import Span
+from stormdrill.model import event as ev
 from stormdrill.model.plan import Injection
 from stormdrill.model.units import show_duration
 
@@ -34,7 +35,7 @@ SLOWER = 2.0
 
 class Felt(Struct, frozen=True):
     at_ms: float | None
-    """From the fault's first inject call; None: not felt, or not known."""
+    """From when the fault is in force; None: not felt, or not known."""
     sentence: str
 
 
@@ -91,11 +92,12 @@ def felt(case: Case, group: Sequence[Injection]) -> Felt:
     if usual is None:
         return Felt(None, "not known: too few requests in the baseline to tell what is usual")
     last_ms = max(recorded.mono_ms for recorded in case.events)
-    start_ms, end_ms = min(start for start, _ in spans), min(last_ms, max(end for _, end in spans))
+    first = min((since for one in group if (since := case.since(one))), key=lambda recorded: recorded.mono_ms)
+    start_ms, end_ms = first.mono_ms, min(last_ms, max(end for _, end in spans))
     requests = case.requests.between(start_ms, end_ms)
     if not len(requests):
         return Felt(None, "not known: no request was intended while it lasted")
-    found = _first_worse(_stretch(requests), usual, start_ms, end_ms)
+    found = _first_worse(_stretch(requests), usual, start_ms, end_ms, _after(first))
     taints = case.validity.of(Span("fault", start_ms, end_ms, True, ()), from_records=True)
     doubt = f" (on evidence that can't be believed: {taints[0].reason})" if taints else ""
     return Felt(found.at_ms, found.sentence + doubt)
@@ -108,8 +110,8 @@ def _stretch(requests: Requests) -> Stretch:
 
 def _usual(case: Case, baseline: Span) -> Usual | None:
     requests = case.requests.between(baseline.start_ms, baseline.end_ms)
-    if case.inject is not None:  # what was in flight when the fault came says nothing of the time before
-        requests = requests.decided_by(case.inject.mono_ms, requests.deadline_us)
+    if case.called is not None:  # what was in flight when the fault came says nothing of the time before
+        requests = requests.decided_by(case.called.mono_ms, requests.deadline_us)
     if len(requests) < FEWEST or baseline.length_s <= 0:
         return None
     width_ms = 1000 * max(WINDOW_S, math.ceil(FEWEST * baseline.length_s / len(requests)))
@@ -128,7 +130,11 @@ def _usual(case: Case, baseline: Span) -> Usual | None:
     )
 
 
-def _first_worse(requests: Stretch, usual: Usual, start_ms: float, end_ms: float) -> Felt:
+def _after(since: ev.Recorded) -> str:
+    return "it was in force" if isinstance(since.event, ev.Injected) else "the first inject"
+
+
+def _first_worse(requests: Stretch, usual: Usual, start_ms: float, end_ms: float, after: str) -> Felt:
     success = quantity(usual.success.value * 100, "%") + interval_text(
         usual.success.low * 100, usual.success.high * 100
     )
@@ -148,5 +154,5 @@ def _first_worse(requests: Stretch, usual: Usual, start_ms: float, end_ms: float
         else:
             continue
         after_ms = round(float(piece.at_ms[bad][0]) - start_ms, 3)
-        return Felt(after_ms, f"users felt it {show_duration(after_ms / 1000)} after the first inject: {why}")
+        return Felt(after_ms, f"users felt it {show_duration(after_ms / 1000)} after {after}: {why}")
     return Felt(None, f"users felt nothing: no {span} was worse than before ({success} succeeded, p95 {p95})")

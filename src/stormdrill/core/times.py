@@ -1,4 +1,4 @@
-"""TTD, TTM, TTR by definition: seconds from the first inject call, each with one meaning for every run.
+"""TTD, TTM, TTR by definition: seconds from when the first fault is in force, each with one meaning for every run.
 
 "From which on it held" is looked for in steps: a stretch of `LOOK_S` slides over the run, and the moment is the start
 of the first stretch from which no later one breaks the objective. These are for people to learn from: a point estimate
@@ -44,7 +44,8 @@ def times_of(case: Case) -> Times:
         return None if at_ms is None else round((at_ms - start_ms) / 1000, 3)
 
     return Times(
-        bit_s=since(min(bits, default=None)),
+        # seen before the call was answered: it was in force a moment before anybody said so
+        bit_s=since(max(start_ms, min(bits)) if bits else None),
         detect_s=since(_detected_ms(case, start_ms)),
         mitigate_s=since(mitigated),
         reverted_s=since(max(looks, default=None)),

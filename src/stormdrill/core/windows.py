@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from stormdrill.model import event as ev
 from stormdrill.model.experiment import Objective
 from stormdrill.model.expression import Comparison
-from stormdrill.model.plan import Plan
+from stormdrill.model.plan import Injection, Plan
 
 _E = TypeVar("_E", bound=ev.Event)
 WHOLE = "whole run"
@@ -42,15 +42,51 @@ def all_of(events: Iterable[ev.Recorded], kind: type[_E]) -> list[tuple[ev.Recor
     return [(recorded, recorded.event) for recorded in events if isinstance(recorded.event, kind)]
 
 
+def call_of(injection: Injection, events: Iterable[ev.Recorded]) -> ev.Recorded | None:
+    """Its inject call; None: it wasn't injected."""
+    calls = all_of(events, ev.InjectStarted)
+    return _earliest(recorded for recorded, event in calls if event.injection == injection.id)
+
+
+def in_force_since(injection: Injection, events: Sequence[ev.Recorded]) -> ev.Recorded | None:
+    """From when an injection is in force, which is what its time and everybody's answers count from: its call, or,
+    where what does it has to be started first, the answer that this is done. An answer that says anything else, or that
+    came once its revert had begun, vouches for nothing: then it counts from the call. None: it wasn't injected."""
+    call = call_of(injection, events)
+    if call is None or not injection.starts_up:
+        return call
+    answer = _earliest(r for r, event in all_of(events, ev.Injected) if event.injection == injection.id)
+    revert = _earliest(r for r, event in all_of(events, ev.RevertStarted) if event.injection == injection.id)
+    if answer is None or (revert is not None and (revert.mono_ms, revert.seq) < (answer.mono_ms, answer.seq)):
+        return call
+    return answer if isinstance(answer.event, ev.Injected) and answer.event.outcome == "done" else call
+
+
 def first_inject(plan: Plan, events: Sequence[ev.Recorded]) -> ev.Recorded | None:
-    """The first inject call of the plan's faults; what a runbook did is not one. Where a plan injects nothing its load
-    is the trigger, and comes when the fault phase begins."""
+    """Since when the first of the plan's faults is in force; what a runbook did is none. Where a plan injects nothing
+    its load is the trigger, and comes when the fault phase begins."""
     if not plan.injections:
-        begun = [recorded for recorded, event in all_of(events, ev.PhaseEntered) if event.phase == "fault"]
-        return min(begun, key=lambda recorded: (recorded.mono_ms, recorded.seq), default=None)
-    planned = {item.id for item in plan.injections}
-    calls = [recorded for recorded, event in all_of(events, ev.InjectStarted) if event.injection in planned]
-    return min(calls, key=lambda recorded: (recorded.mono_ms, recorded.seq), default=None)
+        return _earliest(recorded for recorded, event in all_of(events, ev.PhaseEntered) if event.phase == "fault")
+    return _earliest(since for item in plan.injections if (since := in_force_since(item, events)) is not None)
+
+
+def first_call(plan: Plan, events: Sequence[ev.Recorded]) -> ev.Recorded | None:
+    """The first inject call, from which on nothing is as it was before: a pod of ours may be on its way. Where a plan
+    injects nothing, its `first_inject`."""
+    if not plan.injections:
+        return first_inject(plan, events)
+    return _earliest(call for item in plan.injections if (call := call_of(item, events)) is not None)
+
+
+def began(inject: ev.Recorded | None) -> str:
+    """What `first_inject` is, for a sentence: `after …`, `before …`."""
+    if inject is not None and isinstance(inject.event, ev.Injected):
+        return "the first fault was in force"
+    return "the fault phase began" if inject and isinstance(inject.event, ev.PhaseEntered) else "the first inject"
+
+
+def _earliest(found: Iterable[ev.Recorded]) -> ev.Recorded | None:
+    return min(found, key=lambda recorded: (recorded.mono_ms, recorded.seq), default=None)
 
 
 def phases(plan: Plan, events: Sequence[ev.Recorded]) -> dict[str, Span]:
@@ -60,26 +96,34 @@ def phases(plan: Plan, events: Sequence[ev.Recorded]) -> dict[str, Span]:
     aborts = [(recorded.mono_ms, recorded.seq) for recorded, _ in all_of(events, ev.AbortRequested)]
     last_ms = max((recorded.mono_ms for recorded in events), default=0.0)
     found: dict[str, Span] = {}
-    for index, (event, start_ms, seqs) in enumerate(edges):
-        if event.phase == "end":
+    for index, edge in enumerate(edges):
+        if edge.phase == "end":
             continue
         following = edges[index + 1] if index + 1 < len(edges) else None
-        end_ms = following[1] if following else last_ms
-        if following:
-            seqs = (*seqs, following[2][-1])
-        span = Span(event.phase, start_ms, max(end_ms, start_ms), following is not None, seqs)
-        found[event.phase] = _cut(span, aborts, event.planned_s)
+        end_ms = following.until.mono_ms if following else last_ms
+        start_ms, seqs = edge.since.mono_ms, (*edge.events, *([following.until.seq] if following else []))
+        span = Span(edge.phase, start_ms, max(end_ms, start_ms), following is not None, seqs)
+        found[edge.phase] = _cut(span, aborts, edge.planned_s)
     return found | _whole(list(found.values()), stopped=bool(aborts))
 
 
-def _edge(
-    plan: Plan, events: Sequence[ev.Recorded], recorded: ev.Recorded, event: ev.PhaseEntered
-) -> tuple[ev.PhaseEntered, float, tuple[int, ...]]:
-    """The fault phase begins with the first inject call, even where the journal entered it a moment earlier."""
-    first = first_inject(plan, events) if event.phase == "fault" else None
-    if first is None or first is recorded:
-        return event, recorded.mono_ms, (recorded.seq,)
-    return event, first.mono_ms, (recorded.seq, first.seq)
+class _Edge(Struct, frozen=True):
+    phase: str
+    planned_s: float
+    until: ev.Recorded
+    """Where the phase before ends."""
+    since: ev.Recorded
+    events: tuple[int, ...]
+
+
+def _edge(plan: Plan, events: Sequence[ev.Recorded], recorded: ev.Recorded, event: ev.PhaseEntered) -> _Edge:
+    """The baseline ends with the first inject call, even where the journal entered the fault phase a moment earlier,
+    and the fault phase begins when the first fault is in force. What lies between belongs to neither: while pods of
+    ours are pulled there is no harm yet, and a baseline may not hear of the first of it."""
+    until = since = recorded
+    if event.phase == "fault":
+        until, since = first_call(plan, events) or recorded, first_inject(plan, events) or recorded
+    return _Edge(event.phase, event.planned_s, until, since, tuple(sorted({recorded.seq, since.seq})))
 
 
 def _cut(span: Span, aborts: list[tuple[float, int]], planned_s: float) -> Span:
@@ -112,7 +156,8 @@ def narrowed(span: Span, by_ms: float) -> Span:
 
 
 def anchor_ms(span: Span, inject: ev.Recorded | None) -> float | None:
-    """From when `within` counts: the first inject call in the fault phase and the whole run, else the phase's start."""
+    """From when `within` counts: the first fault in force in the fault phase and the whole run, else the phase's
+    start."""
     if span.name in ("fault", WHOLE):
         return inject.mono_ms if inject is not None else None
     return span.start_ms

@@ -423,7 +423,7 @@ class Conductor:
         self.keeper.record(restoring.restored(self.plan, self.target.ready, within_s, over))
 
     def _finish(self, command: do.Finish) -> None:
-        if self.state.first_inject_ms is not None:
+        if self.state.injected:
             self._check_restored(command.status)
         self._unwatch()
         self.target.leave()

@@ -69,7 +69,7 @@ class FaultVerdict(Struct, frozen=True):
     detail: str
     events: tuple[int, ...] = ()
     users_ms: float | None = None
-    """From the fault's first inject call to the first request that was surely worse off than before; None: nothing was
+    """From when the fault is in force to the first request that was surely worse off than before; None: nothing was
     felt, or it is not known. The same for all instances of one fault. Never part of the verdict."""
     users: str = ""
     """The same in a sentence."""
@@ -101,7 +101,7 @@ class RunbookVerdict(Struct, frozen=True):
 
 
 class Times(Struct, frozen=True):
-    """Seconds from the first inject call; None where it did not happen. Unattended, these are machine times."""
+    """Seconds from when the first fault is in force; None where it did not happen. Unattended, these are machine times."""
 
     bit_s: float | None = None
     detect_s: float | None = None

@@ -89,7 +89,7 @@ def _felt(source: Source) -> list[Fact]:
     found = []
     for name, users, at_ms in dict.fromkeys((one.name, one.users, one.users_ms) for one in faults if one.users):
         after = "no" if at_ms is None and users.startswith("users felt nothing") else "not known"
-        text = after if at_ms is None else f"{show_duration(at_ms / 1000)} after its first inject"
+        text = after if at_ms is None else f"{show_duration(at_ms / 1000)} after it came"
         events = next(one.events for one in faults if one.name == name)
         seqs = (*events, *record_events(source))
         found.append(Fact(f"Felt by users, {name}", Figure(text, seqs), f"{users[0].upper()}{users[1:]}."))
@@ -102,7 +102,6 @@ def _requests(source: Source, clock: Clock) -> list[Fact]:
         return [Fact("Requests", Figure("no requests were recorded while a fault lasted"))]
     zero_ms = source.inject.mono_ms
     events = (source.inject.seq, *record_events(source))
-    began = "the first inject" if source.injects else "the fault phase's beginning"
     inside = within(source, zero_ms, np.inf)
     failed = inside & ~requests.good
     n, bad = int(inside.sum()), int(failed.sum())
@@ -110,7 +109,7 @@ def _requests(source: Source, clock: Clock) -> list[Fact]:
         Fact(
             "Requests failed",
             Figure(f"{count(bad)} of {count(n)}", events),
-            f"From {began} to the end; failed is anything but 2xx within its deadline, of all intended.",
+            f"From {source.since} to the end; failed is anything but 2xx within its deadline, of all intended.",
         )
     ]
     if bad:

@@ -11,7 +11,7 @@ from stormdrill.core.evidence import RecordFile, requests_of
 from stormdrill.core.telling import Ending, Endings
 from stormdrill.core.windows import WHOLE, Span, first_inject, phases
 from stormdrill.errors import JournalBroken, Refused
-from stormdrill.model.event import Armed, Event, Recorded, RunStarted
+from stormdrill.model.event import Armed, Event, Injected, PhaseEntered, Recorded, RunStarted
 from stormdrill.model.plan import Plan
 from stormdrill.model.verdict import Verdict
 from stormdrill.review.series import Requests, tiered
@@ -49,9 +49,9 @@ class Source(msgspec.Struct, frozen=True):
     """Sentences: what could not be read, and what that means for this review."""
     by_type: dict[type[Event], tuple[Recorded, ...]]
     spans: tuple[Span, ...]
-    """The phases as they are judged: fault from the first inject call, nothing after an abort."""
+    """The phases as they are judged: fault from when the first is in force, nothing after an abort."""
     inject: Recorded | None
-    """The first inject call of the plan's faults: the trigger, from which times count."""
+    """The first of the plan's faults in force: the trigger, from which times count."""
     endings: dict[int, Ending] = {}
     """What befell instances that stormdrill did not do, by the event that tells it."""
 
@@ -59,6 +59,12 @@ class Source(msgspec.Struct, frozen=True):
     def injects(self) -> bool:
         """False where nothing was to be injected: the load is the trigger, and comes with the fault phase."""
         return self.plan is None or bool(self.plan.injections)
+
+    @property
+    def since(self) -> str:
+        """What times count from, for a sentence: `From …`."""
+        said = {PhaseEntered: "the fault phase's beginning", Injected: "when the first fault was in force"}
+        return said.get(type(self.inject.event), "the first inject") if self.inject else "the first inject"
 
     def all(self, kind: type[_E]) -> tuple[tuple[Recorded, _E], ...]:
         """Events of exactly this type, with their envelopes, as observed."""

@@ -282,7 +282,7 @@ def test_a_runbook_started_by_an_alert_that_fired_before_the_harm_is_no_detectio
     verdict = judged(found)
     assert verdict.runbook is not None
     assert verdict.runbook.verdict == "INCONCLUSIVE"
-    assert "held before anything was injected" in verdict.runbook.sentence
+    assert "held before any fault was in force" in verdict.runbook.sentence
     labels = {"region": "eu", "severity": "page"}
     at_ms = _at(found, "fault")
     again = _added(

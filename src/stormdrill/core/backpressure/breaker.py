@@ -37,8 +37,7 @@ FEWEST = 100
 
 
 class Outage(Struct, frozen=True):
-    """From the first inject call to the last verified revert. A Service that is led through a proxy of ours is as it
-    was until that proxy stands: there from the end of the call."""
+    """From when the first fault is in force to the last verified revert."""
 
     start_ms: float
     end_ms: float
@@ -54,21 +53,10 @@ def outage_of(case: Case) -> Outage | None:
     if not windows or whole is None:
         return None
     planned = {item.id for item in case.plan.injections}
-    seqs = [r.seq for r, e in all_of(case.events, ev.InjectStarted) if e.injection in planned]
+    begun = [since for item in case.plan.injections if (since := case.since(item)) is not None]
+    seqs = [r.seq for r in begun]
     seqs += [r.seq for r, e in all_of(case.events, ev.RevertVerified) if e.injection in planned]
-    start_ms = min(start for item in case.plan.injections for start in _began_ms(case, item))
-    return Outage(start_ms, max(end for _, end in windows), whole.end_ms, tuple(seqs))
-
-
-def _began_ms(case: Case, injection: Injection) -> list[float]:
-    """When it could first be met; empty where it wasn't injected."""
-    called = [start for start, _ in case.in_force([injection])]
-    if not isinstance(injection.how, Toxic) or not injection.how.service:
-        return called
-    done = [
-        r.mono_ms for r, e in all_of(case.events, ev.Injected) if e.injection == injection.id and e.outcome == "done"
-    ]
-    return done[:1] or called
+    return Outage(min(r.mono_ms for r in begun), max(end for _, end in windows), whole.end_ms, tuple(seqs))
 
 
 def judge(case: Case, asked: Breaker) -> CheckVerdict:
@@ -190,7 +178,7 @@ def _opens(case: Case, series: Series, outage: Outage, asked: Breaker) -> Answer
     name = f"time for {series.name} to open"
     before = series.values[series.at_ms < outage.start_ms]
     if len(before) and before[-1] > 0:
-        return unknown(f"the breaker of {series.name} was open before anything was injected", events=outage.events)
+        return unknown(f"the breaker of {series.name} was open before any fault was in force", events=outage.events)
     if place is None:
         return _none_opened(case, [series], outage, asked)
     found = _between(series, place, outage.start_ms)

@@ -133,7 +133,7 @@ def test_without_a_fault_no_breaker_has_a_reason_to_open() -> None:
 def test_a_breaker_that_was_open_before_shows_nothing() -> None:
     found = checked(run(opens_s=-5.0), WORD)
     assert found.verdict == "INCONCLUSIVE"
-    assert "was open before anything was injected" in found.sentence
+    assert "was open before any fault was in force" in found.sentence
 
 
 def test_a_fault_that_was_never_seen_to_be_gone_leaves_closing_open() -> None:
