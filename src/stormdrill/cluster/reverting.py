@@ -44,7 +44,9 @@ class Reverter:
     def look_again(self, armed: Sequence[Armed], namespaces: Sequence[str]) -> list[str]:
         """Remove the anchors, then look once more: what came late is found now or ended by the cluster, and so is an
         object that was being made again while its undo found none of that name. Says what is left."""
-        left = [*at_once(self._anchor, namespaces), *at_once(self._late, armed)]
+        left = at_once(self._anchor, namespaces)
+        for lane in at_once(self._late_of, lanes_of(armed)):
+            left += lane
         return [said for said in left if said]
 
     def unsettled(self) -> list[str]:
@@ -68,6 +70,10 @@ class Reverter:
         except StormdrillError as error:
             return f"the anchor in namespace {namespace}: {error}"
         return ""
+
+    def _late_of(self, lane: Sequence[Armed]) -> list[str]:
+        """One after another, for what was before one of them is what the one before it had left."""
+        return [self._late(entry) for entry in lane]
 
     def _late(self, entry: Armed) -> str:
         """Undo what of it came late; what is left of it, or nothing. Of a patch only the marker tells so: the same

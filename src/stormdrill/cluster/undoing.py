@@ -259,23 +259,39 @@ def _with_edits(met: Sequence[Found]) -> str:
 
 def _end_exec(api: Api, word: KubeEndExec, runs: Runs | None, until: Until) -> Undone:
     pod = f"/api/v1/namespaces/{word.namespace}/pods/{word.pod}"
-    ended = False
+    ended, refused = False, False
     while True:
         there = read(api, pod, until)
         if there is None or text(there, "metadata", "uid") != word.uid:
             return Undone(SUPERSEDED, f"pod {word.namespace}/{word.pod} is gone, and what ran in it", SERVER)
         if (phase := text(there, "status", "phase")) in ("Succeeded", "Failed"):
             return Undone(SUPERSEDED, f"pod {word.namespace}/{word.pod} has ended: {phase}", SERVER)
+        if refused and (why := _down(there, word.container)):
+            said = f"container {word.container} of pod {word.namespace}/{word.pod} doesn't run ({why})"
+            return Undone(SUPERSEDED, f"{said}: what ran in it is gone", SERVER)
         if runs is None:
             return Undone(FAILED, f"{word.kind}: nobody here can run a program in a pod")
         argv = ("sh", "-c", _END_TAGGED, "stormdrill", word.tag)
         try:
             ran = runs.run(word.namespace, word.pod, word.container, argv, limit_s=max(0.05, min(5.0, until.left_s)))
         except (Lost, Refusal) as error:
+            refused = isinstance(error, Refusal)
             until.pause(f"exec in {word.namespace}/{word.pod}: {error}")
             continue
         if ran.code == 0 and ran.out.strip() == b"0":
             detail = "ended" if ended else "not there"
             return Undone(DONE if ended else SUPERSEDED, f"what bears {word.tag} is {detail}", CONTAINER)
-        ended = ended or ran.out.strip() == b"1"
+        ended, refused = ended or ran.out.strip() == b"1", False
         until.pause(f"exec in {word.namespace}/{word.pod}: what bears {word.tag} is still there (exit code {ran.code})")
+
+
+def _down(pod: dict[str, object], container: str) -> str:
+    """Why that container doesn't run, as its status has it; empty where it does, or nobody says. A status comes late:
+    who goes by it has tried to run something there before."""
+    for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        listed = under(pod, "status").get(kind)
+        for one in listed if isinstance(listed, list) else ():
+            for state in ("waiting", "terminated"):
+                if text(one, "name") == container and state in under(one, "state"):
+                    return text(one, "state", state, "reason") or state
+    return ""
