@@ -76,7 +76,7 @@ class JournalTakenOver(Event):
 @dataclass(frozen=True, slots=True)
 class PhaseEntered(Event):
     phase: str
-    """warmup, baseline, fault, recovery, failback, end. `mono_ms` is the edge; `fault` starts with the first
+    """warmup, baseline, fault, recovery, failback, end. `mono_ms` is the edge; `fault` is entered with the first
     inject call, `recovery` with the last verified revert; `end` closes the last phase."""
     planned_s: float
 
