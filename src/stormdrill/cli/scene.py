@@ -262,11 +262,12 @@ class Scene:
         if not fresh:
             return []
         armed, seen = self._armed[injection], [self._gone[name] for name in self._gone if name in fresh]
-        slowest = figures.milliseconds(max(one.after_ms for one in seen))
+        times = [one.after_ms for one in seen if one.after_ms is not None]
+        after = f" after {figures.milliseconds(max(times))}" if times else ""
         whose = f"{armed.fault}: " if self._many else ""
         by = " and ".join(dict.fromkeys(one.witness for one in seen))
         came = dict.fromkeys(one.came_to for one in seen if one.came_to)
-        gone = Line("", telling.undone(armed.mechanism), f"{whose}gone after {slowest}, seen by {by}")
+        gone = Line("", telling.undone(armed.mechanism), f"{whose}gone{after}, seen by {by}")
         return [gone, *(Line("", "", text) for text in came)]
 
     def _fresh(self, injection: str, told: set[str], seen: Mapping[str, object], partly: bool) -> set[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,9 @@ MOST_NAMED = 6
 LONGEST_NAME, LONGEST_WORD, LONGEST_WHY = 80, 24, 200
 """Bytes of what stands in a ledger, where people may have edited it."""
 
+_BECAME = re.compile(r"(?P<word>[\w-]+) by (?:the )?(?P<by>[\w-]+) at (?P<at>[\d:.T-]+Z)")
+"""As `of` writes it, without the injection's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mended:
@@ -50,6 +54,16 @@ class Mended:
         why = f" ({self.why})" if self.why else ""
         return f"run {self.run}{why}: {'; '.join(self.what)}; its ledger was removed by {self.by} at {self.at}"
 
+    def became(self, injection: str) -> tuple[str, str, str] | None:
+        """Of one injection: the word, by whom, and when; None where that isn't told."""
+        if len(injection.encode()) > LONGEST_NAME:
+            return None  # the beginning of its name may be another's, too
+        for said in self.what:
+            told = _BECAME.fullmatch(said.removeprefix(f"{injection}: "))
+            if told is not None and said.startswith(f"{injection}: "):
+                return told["word"], told["by"], told["at"]
+        return None
+
 
 def here(word: str) -> str:
     """Who does it: that command on this machine."""
@@ -67,7 +81,8 @@ def of(book: Book, by: str) -> Mended | None:
         if ended is None:
             told.append(f"{name}: not known to be reverted")
         else:
-            word, whose, at = (_cut(said, LONGEST_WORD) for said in (ended.undone.word, ended.by, ended.at[:19]))
+            at = ended.at.removesuffix("Z")[:23]  # to the millisecond
+            word, whose, at = (_cut(said, LONGEST_WORD) for said in (ended.undone.word, ended.by, at))
             told.append(f"{name}: {word} by {'' if whose == 'recover' else 'the '}{whose} at {at}Z")
     if more := len(book.armed) - len(told):
         told.append(f"{more} more")

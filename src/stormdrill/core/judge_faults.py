@@ -178,7 +178,7 @@ def _judge(case: Case, injection: Injection, exposure: Exposure) -> FaultVerdict
         bit=bitten(case, injection),
         effect_ms=round(effects[0][1].after_ms, 3) if effects else None,
         reverted=reverted,
-        revert_ms=round(looks[-1][1].after_ms, 3) if gone else None,
+        revert_ms=round(after_ms, 3) if gone and (after_ms := looks[-1][1].after_ms) is not None else None,
         detail="; ".join(details),
         events=tuple(sorted(events)),
     )

@@ -16,6 +16,8 @@ class Outcome(NamedTuple):
     """Who saw that the cause is gone, when somebody other than the answer to the call did."""
     at: str = ""
     """UTC, where somebody else had done it before, and wrote down when."""
+    by: str = ""
+    """Who that was: its clock told `at`."""
 
 
 def combine(outcomes: Iterable[Outcome]) -> Outcome:
@@ -24,8 +26,9 @@ def combine(outcomes: Iterable[Outcome]) -> Outcome:
     words = {part.word for part in parts}
     word = FAILED if FAILED in words else SUPERSEDED if words == {SUPERSEDED} else DONE
     seen = ", ".join(dict.fromkeys(part.seen for part in parts)) if all(part.seen for part in parts) else ""
-    at = max((part.at for part in parts), default="") if all(part.at for part in parts) else ""
-    return Outcome(word, "; ".join(dict.fromkeys(part.detail for part in parts)) or "nothing to undo", seen, at)
+    last = max(parts, key=lambda part: part.at) if parts and all(part.at for part in parts) else None
+    at, by = (last.at, last.by) if last else ("", "")
+    return Outcome(word, "; ".join(dict.fromkeys(part.detail for part in parts)) or "nothing to undo", seen, at, by)
 
 
 def disbelieved(outcome: Outcome, moot: str) -> Outcome:

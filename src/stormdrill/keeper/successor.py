@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 CAUSES = {"runner": "keeper-gone", "recover": "recover", "keeper": "abort"}
 """Of its reverts, by who takes over."""
@@ -19,11 +20,28 @@ def reason(by: str, status: str) -> str:
     return "runner and keeper were both killed; recovered"
 
 
-def seen_after_ms(since: str, at: str, otherwise: float) -> float:
-    """From when the revert had first begun (the record had ended, where nobody had begun) to when somebody else wrote
-    down that it was done, by the clocks of both; `otherwise` where nobody else did. Both are UTC."""
+class Ended(NamedTuple):
+    """When a cause was gone that somebody else had ended."""
+
+    mono_ms: float
+    """On the record's own monotonic clock."""
+    at: str
+    """UTC, as they wrote it down."""
+    after_ms: float | None
+    """Since the record's own revert had first begun; None where it hadn't."""
+
+
+def ended_by_others(at: str, called: tuple[float, str] | None, begun: str) -> Ended | None:
+    """What somebody else wrote down of its end, `at`, as a moment of the record: as far from the inject call as the
+    two clocks say, and never before it. So it holds after this machine was started anew, too. `called`: that call,
+    monotonic and UTC; None where there was none. `begun`: when this record's revert first began, UTC. None where
+    nobody else did, or a person has written something else there."""
     try:
-        took = datetime.fromisoformat(at) - datetime.fromisoformat(since)
-    except ValueError:  # nobody did, or a person has written something else there
-        return otherwise
-    return round(max(0.0, took.total_seconds() * 1000), 3)
+        ended = datetime.fromisoformat(at)
+        if called is None or ended.tzinfo is None:
+            return None
+        lasted_ms = max(0.0, (ended - datetime.fromisoformat(called[1])).total_seconds() * 1000)
+        after_ms = (ended - datetime.fromisoformat(begun)).total_seconds() * 1000 if begun else -1.0
+    except (ValueError, TypeError):
+        return None
+    return Ended(called[0] + lasted_ms, at, round(after_ms, 3) if after_ms >= 0 else None)

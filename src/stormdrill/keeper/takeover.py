@@ -22,7 +22,7 @@ from stormdrill.keeper.custody import LATE_WITHIN_S
 from stormdrill.keeper.engine import local_engine
 from stormdrill.keeper.loop import Steps, Wait, run_now, together
 from stormdrill.keeper.outcome import disbelieved
-from stormdrill.keeper.successor import CAUSES, reason, seen_after_ms
+from stormdrill.keeper.successor import CAUSES, ended_by_others, reason
 from stormdrill.keeper.undo import (
     DONE,
     DOUBTFUL_S,
@@ -108,8 +108,8 @@ class _Past:
     """When the last line was written."""
     ways: far.Ways = field(default_factory=far.Ways)
     runner: procfs.Identity | None = None
-    last_at: str = ""
-    """The same, UTC."""
+    called: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """Injection → when its call was first made, monotonic and UTC."""
     begun_at: dict[str, str] = field(default_factory=dict)
     """Injection → when it was first begun to be reverted, UTC."""
     there: set[str] = field(default_factory=set)
@@ -244,10 +244,10 @@ class _Successor:
     by: str
     hands: far.Hands | None = None
 
-    def note(self, event: Event) -> bool:
+    def note(self, event: Event, mono_ms: float | None = None, at: str = "") -> bool:
         """Write; a disk that takes no more must not hinder the revert. False when it could not be written."""
         try:
-            self.journal.write(event)
+            self.journal.write(event, mono_ms, at)
         except JournalUnwritable:
             return False
         return True
@@ -272,10 +272,16 @@ class _Successor:
         took_ms = round((time.monotonic() - started_s) * 1000, 3)
         self.note(Reverted(armed.injection, outcome.word, outcome.detail, took_ms))
         if outcome.word != FAILED and outcome.seen:
-            since = past.begun_at.get(armed.injection, past.last_at)
-            after_ms = seen_after_ms(since, outcome.at, took_ms)
-            self.note(RevertVerified(armed.injection, True, outcome.seen, outcome.detail, after_ms))
+            self._note_gone(armed.injection, outcome, past, took_ms)
         return armed.injection, outcome.word, outcome.detail
+
+    def _note_gone(self, injection: str, outcome: Outcome, past: _Past, took_ms: float) -> None:
+        event = RevertVerified(injection, True, outcome.seen, outcome.detail, took_ms)
+        ended = ended_by_others(outcome.at, past.called.get(injection), past.begun_at.get(injection, ""))
+        if ended is None:
+            self.note(event)
+        else:
+            self.note(replace(event, after_ms=ended.after_ms, clock=outcome.by), ended.mono_ms, ended.at)
 
     def _in_clusters(self, injection: str, words: list[InCluster], past: _Past) -> Sequence[Outcome]:
         if self.hands is None:
@@ -353,9 +359,11 @@ def _fold(events: list[Recorded], run: str, boot_id: str) -> _Past:
     past = _Past(run, boot_id, "", {}, [], None, Claims(run))
     for recorded in events:
         event = recorded.event
-        past.last_ms, past.last_at = recorded.mono_ms, recorded.at
+        past.last_ms = recorded.mono_ms
         past.claims.note(event)
         past.ways.note(event)
+        if isinstance(event, InjectStarted):
+            past.called.setdefault(event.injection, (recorded.mono_ms, recorded.at))
         if isinstance(event, RunStarted):
             past.run = past.claims.run = event.run
             past.boot_id = event.boot_id

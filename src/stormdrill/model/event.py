@@ -282,10 +282,13 @@ class RevertVerified(Event):
     gone: bool
     witness: str
     detail: str
-    after_ms: float
-    """Since the revert started."""
+    after_ms: float | None
+    """Since the revert started; None where it was gone before this record's own revert had begun."""
     came_to: str = ""
     """What the fault had come to by then, where that may be less than was asked for: who stayed on a node."""
+    clock: str = ""
+    """Who else had ended it before, and wrote down when: `mono_ms` is that moment by their clock, and not by this
+    machine's."""
 
 
 # --- seeing ----------------------------------------------------------------------------------------------

@@ -44,10 +44,10 @@ def _fault(
         undone = Figure(f"{reverted[1].outcome} at {clock.time(reverted[0].mono_ms)}", (reverted[0].seq,))
     if checks:
         seen, event = checks[-1]
-        after = show_duration(event.after_ms / 1000)
-        gone = Figure(
-            f"gone after {after}, {event.witness}" if event.gone else f"STILL THERE, {event.witness}", (seen.seq,)
-        )
+        when = "before" if event.after_ms is None else f"after {show_duration(event.after_ms / 1000)}"
+        if event.clock:
+            when = f"at {clock.time(seen.mono_ms)} by the {event.clock}'s clock"
+        gone = Figure(f"gone {when}, {event.witness}" if event.gone else f"STILL THERE, {event.witness}", (seen.seq,))
     return FaultRow(
         name=armed.fault,
         instance=armed.instance,

@@ -27,6 +27,12 @@ OF_FAULTS = ("Bit", "Reverted")
 _TIER = re.compile(r"\{[^}]*?\b(?P<label>\w+)=(?P<value>[\w.-]+)")
 
 
+def _last_gone(source: Source) -> tuple[ev.Recorded, ev.RevertVerified] | None:
+    """The look, or somebody else's word, by which the last cause was gone."""
+    rows = [row for row in source.all(ev.RevertVerified) if row[1].gone]
+    return max(rows, key=lambda row: row[0].mono_ms, default=None)
+
+
 def _injects(source: Source) -> list[ev.Recorded]:
     """Inject calls of the plan's faults; what a runbook did is none."""
     ours = {armed.injection for _, armed in source.all(ev.Armed) if armed.fault != "runbook"}
@@ -100,9 +106,11 @@ def summary(source: Source, clock: Clock) -> str:
         return _load_alone(source, clock.time(start))
     rows = [armed for _, armed in source.all(ev.Armed) if armed.fault != "runbook"]
     what = listed(sorted({f"{armed.fault} ({armed.mechanism})" for armed in rows}))
-    ends = [recorded.mono_ms for recorded, event in source.all(ev.RevertVerified) if event.gone]
+    last = _last_gone(source)
     left = [fault.target for fault in source.verdict.faults if not fault.reverted] if source.verdict else []
-    lasted = f" for {show_duration((max(ends) - start) / 1000)}" if ends and not left else ""
+    lasted = f" for {show_duration((last[0].mono_ms - start) / 1000)}" if last and not left else ""
+    if lasted and last and last[1].clock:
+        lasted += f" (its end by the {last[1].clock}'s clock)"
     text = f"At {clock.time(start)} UTC {what} hit {listed([armed.instance for armed in rows])}{lasted}"
     if left:
         text += f" and was not seen to be gone from {listed(left)}"
@@ -141,7 +149,9 @@ def times(source: Source) -> tuple[Fact, ...]:
     tta = (acknowledged[0].mono_ms - zero.mono_ms) / 1000 if acknowledged and zero else None
     bit = _first_seqs(source.all(ev.EffectObserved), lambda event: event.bit)
     alert = _alert_seqs(source, zero.mono_ms if zero else None)
-    gone = _first_seqs(reversed(source.all(ev.RevertVerified)), lambda event: event.gone)
+    last = _last_gone(source)
+    gone = (last[0].seq,) if last else ()
+    whose = f" Its end is by the {last[1].clock}'s clock." if last and last[1].clock else ""
     started = (acknowledged[0].seq,) if acknowledged else ()
     held = impact.record_events(source)
     found_all = (
@@ -159,7 +169,7 @@ def times(source: Source) -> tuple[Fact, ...]:
             start + held,
             "the fault's objectives held from then on, while the cause was still there.",
         ),
-        _time("Reverted", found.reverted_s, start + gone, "the last cause was seen to be gone."),
+        _time("Reverted", found.reverted_s, start + gone, f"the last cause was seen to be gone.{whose}"),
         _time(
             "TTR, to recover",
             found.recover_s,
@@ -168,8 +178,12 @@ def times(source: Source) -> tuple[Fact, ...]:
         ),
         *_guarded(source),
     )
-    asked = (fact for fact in found_all if source.injects or fact.name not in OF_FAULTS)
-    return tuple(replace(one, note=one.note.replace("From the first inject", f"From {source.since}")) for one in asked)
+    return found_all if source.injects else tuple(_of_load(fact) for fact in found_all if fact.name not in OF_FAULTS)
+
+
+def _of_load(fact: Fact) -> Fact:
+    """The same of a run whose load was the trigger."""
+    return replace(fact, note=fact.note.replace("From the first inject", "From the fault phase's beginning"))
 
 
 def _guarded(source: Source) -> tuple[Fact, ...]:

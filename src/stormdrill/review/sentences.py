@@ -292,12 +292,14 @@ def _(event: ev.Reverted, row: Told) -> str:
 
 @_says(ev.RevertVerified)
 def _(event: ev.RevertVerified, row: Told) -> str:
-    after = _range([item.after_ms for item in row.events if isinstance(item, type(event))])
     how = f" {telling.undone(row.source.mechanism_of(event.injection))}" if event.gone else ""
     verb = "Seen to be gone" if event.gone else "STILL THERE after the revert"
     came = dict.fromkeys(item.came_to for item in row.events if isinstance(item, type(event)) and item.came_to)
     told = "; ".join(text for text in (_shared(row), *came) if text)
-    return f"{verb}: {listed(row.names)}{how}, by {event.witness}, {after} after the revert began{_because(told)}."
+    since = [item.after_ms for item in row.events if isinstance(item, ev.RevertVerified) and item.after_ms is not None]
+    after = f", {_range(since)} after the revert began" if since else ""
+    whose = f", the time is by the {event.clock}'s clock" if event.clock else ""
+    return f"{verb}: {listed(row.names)}{how}, by {event.witness}{after}{whose}{_because(told)}."
 
 
 @_says(ev.AlertChanged)

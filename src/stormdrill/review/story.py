@@ -170,7 +170,8 @@ def _key(event: ev.Event, source: Source) -> tuple[str, ...]:
             return (event.type, source.fault_of(event.injection), str(event.gone), str(event.edited))
         case ev.RevertVerified():
             mechanism = source.mechanism_of(event.injection)
-            return (event.type, source.fault_of(event.injection), mechanism, str(event.gone), event.witness)
+            said = (str(event.gone), event.witness, event.clock)
+            return (event.type, source.fault_of(event.injection), mechanism, *said)
         case ev.ProcessSpawned():
             return (event.type, event.role)
         case ev.ContainerStarted():

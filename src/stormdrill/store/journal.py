@@ -136,15 +136,16 @@ class JournalWriter:
             writer.full = True
         return writer, salvage
 
-    def write(self, event: Event, mono_ms: float | None = None) -> int:
-        """Append one event; durable ones are fsynced on return. Returns its number."""
-        return self.append(event.type, event_to_json(event), mono_ms)
+    def write(self, event: Event, mono_ms: float | None = None, at: str = "") -> int:
+        """Append one event; durable ones are fsynced on return. Returns its number. `at`: UTC, where another clock than
+        this machine's told it."""
+        return self.append(event.type, event_to_json(event), mono_ms, at)
 
-    def append(self, word: str, fields: Mapping[str, object], mono_ms: float | None = None) -> int:
+    def append(self, word: str, fields: Mapping[str, object], mono_ms: float | None = None, at: str = "") -> int:
         """Append an event given as its word and fields. Raises JournalUnwritable, leaving no part of it behind."""
         if self.full and word not in RESERVED:
             raise JournalUnwritable(f"{self.path}: the disk is full; {word} was not recorded, only what reverts is")
-        line = self._line(word, fields, mono_ms)
+        line = self._line(word, fields, mono_ms, at)
         self._put(line)
         self.head = hashlib.sha256(line[:-1]).hexdigest()
         self.seq += 1
@@ -182,10 +183,11 @@ class JournalWriter:
         finally:
             os.close(fd)
 
-    def _line(self, word: str, fields: Mapping[str, object], mono_ms: float | None) -> bytes:
+    def _line(self, word: str, fields: Mapping[str, object], mono_ms: float | None, told: str) -> bytes:
         now_ms = time.monotonic() * 1000
         observed_ms = now_ms if mono_ms is None else mono_ms
-        at = datetime.fromtimestamp(time.time() - (now_ms - observed_ms) / 1000, UTC)
+        here = datetime.fromtimestamp(time.time() - (now_ms - observed_ms) / 1000, UTC)
+        at = datetime.fromisoformat(told).astimezone(UTC) if told else here
         line: dict[str, object] = {
             "seq": self.seq + 1,
             "at": at.isoformat(timespec="milliseconds"),

@@ -93,7 +93,7 @@ def test_what_the_watchdog_mended_is_told_as_its_when_recover_removes_the_ledger
     closed(cluster)
     assert recovering.forget(Api(cluster.admin), "r1", SUITE) == ""
     (one,) = told(cluster)
-    assert one.what == ("quota/shop: done by the watchdog at 2026-11-22T15:14:46Z",)
+    assert one.what == ("quota/shop: done by the watchdog at 2026-11-22T15:14:46.123Z",)
     assert one.why.startswith("the Lease was not renewed")
     assert one.by == mended.here("recover")
 

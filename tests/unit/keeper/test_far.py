@@ -22,7 +22,9 @@ from stormdrill.model.event import (
     AbortRequested,
     Armed,
     ClusterHeld,
+    InjectStarted,
     PodBound,
+    Recorded,
     Reverted,
     RevertStarted,
     RevertVerified,
@@ -168,17 +170,55 @@ def test_recover_takes_over_what_the_cluster_says_and_ends_the_run(run: KeptRun,
     assert holds.hold_of(run.dir.name) is None
 
 
-def test_what_the_watchdog_had_done_before_is_told_with_its_own_time(run: KeptRun) -> None:
-    """And not with that of a look by whoever comes later."""
+def recovered_after(run: KeptRun, lasted_s: float, *, first: SomeHands | None = None) -> tuple[Recorded, Recorded]:
+    """The inject call, and what is told of the end that the watchdog has written down so long after it. `first`: whose
+    recovery comes before."""
     run.keeper.record(ClusterHeld("", "stormdrill", "ledger", "lease", "job", 10.0))
     run.arm("nodes/n1", NODE)
+    run.keeper.record(InjectStarted("nodes/n1"))
     after_both_were_killed(run)
-    last = datetime.fromisoformat(salvage(run.dir / NAME).events[-1].at)
-    at = (last + timedelta(seconds=8.6)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    take_over(run.dir, "recover", hands=SomeHands(Outcome(DONE, "by the watchdog", "the API server", at)))
-    (seen,) = run.events(RevertVerified)
-    assert seen.gone
-    assert round(seen.after_ms) == 8600
+    if first is not None:
+        take_over(run.dir, "recover", hands=first)
+    (call,) = [one for one in salvage(run.dir / NAME).events if isinstance(one.event, InjectStarted)]
+    at = datetime.fromisoformat(call.at) + timedelta(seconds=lasted_s)
+    told = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    hands = SomeHands(Outcome(DONE, "by the watchdog", "the API server", told, "watchdog"))
+    take_over(run.dir, "recover", hands=hands)
+    (seen,) = [one for one in salvage(run.dir / NAME).events if isinstance(one.event, RevertVerified)]
+    assert datetime.fromisoformat(seen.at) == at, "people read it in UTC, as it was written"
+    return call, seen
+
+
+@pytest.mark.parametrize("lasted_s", [0.001, 12.642, 3600.0])
+@pytest.mark.parametrize("again", [False, True], ids=["recovered once", "recovered twice"])
+def test_what_the_watchdog_had_ended_ended_then_and_not_when_it_is_recovered(
+    run: KeptRun, lasted_s: float, again: bool
+) -> None:
+    """However late that is, and by the watchdog's own clock, which is said."""
+    first = SomeHands(Outcome(FAILED, "the cluster did not answer")) if again else None
+    call, seen = recovered_after(run, lasted_s, first=first)
+    assert isinstance(seen.event, RevertVerified)
+    assert seen.mono_ms - call.mono_ms == pytest.approx(lasted_s * 1000, abs=1.0)
+    assert (seen.event.gone, seen.event.clock) == (True, "watchdog")
+
+
+def test_how_long_the_watchdogs_revert_took_is_not_told_where_the_record_has_not_its_beginning(run: KeptRun) -> None:
+    """The revert that the record begins is that of `recover`, which found nothing left."""
+    _, seen = recovered_after(run, 12.642)
+    assert isinstance(seen.event, RevertVerified)
+    assert seen.event.after_ms is None
+
+
+def test_a_revert_that_had_begun_before_the_watchdog_ended_it_is_counted_from(run: KeptRun) -> None:
+    _, seen = recovered_after(run, 3600.0, first=SomeHands(Outcome(FAILED, "the cluster did not answer")))
+    assert isinstance(seen.event, RevertVerified)
+    assert seen.event.after_ms is not None
+    assert 3_500_000 < seen.event.after_ms <= 3_600_000
+
+
+def test_a_clock_that_is_behind_ends_no_fault_before_its_beginning(run: KeptRun) -> None:
+    call, seen = recovered_after(run, -5.0)
+    assert seen.mono_ms == call.mono_ms
 
 
 def test_who_takes_over_what_had_ended_says_nothing_of_killed_keepers(run: KeptRun) -> None:

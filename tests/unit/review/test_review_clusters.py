@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from review_runs import judged
+
 from stormdrill.model import event as ev
 from stormdrill.model.plan import ClusterAt
+from stormdrill.review import render
 from stormdrill.review.facts import reproduce
 from stormdrill.review.sentences import sentence
 from stormdrill.review.story import Told
+from synthetic_run import change_journal, make_run, read_events
 
 
 def said(*events: ev.Event, names: tuple[str, ...] = ()) -> str:
@@ -68,3 +74,33 @@ def test_who_stayed_on_which_of_several_nodes_is_told_whatever_else_they_share()
     told = sentence(Told(ev.Recorded(1, "", 0.0, gone[0]), ("",), [1], ["n1", "n2"], list(gone), source))
     assert told is not None
     assert told.endswith(f": nothing of it is left; {stayed[0]}; {stayed[1]}.")
+
+
+def recovered(run_dir: Path, later_s: float) -> Path:
+    """A run whose runner was killed: its watchdog reverted after 12.6 s, and `recover` came so much later."""
+    make_run(run_dir)
+    events = read_events(run_dir)
+    call_ms = next(at_ms for at_ms, event in events if isinstance(event, ev.InjectStarted))
+    kept = [item for item in events if not isinstance(item[1], ev.RevertStarted | ev.Reverted | ev.RevertVerified)]
+    end_ms = max(at_ms for at_ms, _ in kept) + later_s * 1000
+    for name in dict.fromkeys(event.injection for _, event in events if isinstance(event, ev.InjectStarted)):
+        kept.append((end_ms, ev.RevertStarted(name, "recover", "recover")))
+        kept.append((end_ms, ev.Reverted(name, "done", "by the watchdog", 1.0)))
+        told = ev.RevertVerified(name, True, "the API server", "runs", None, clock="watchdog")
+        kept.append((call_ms + 12_642.0, told))
+    change_journal(run_dir, kept)
+    return judged(run_dir)
+
+
+@pytest.mark.parametrize("later_s", [1.0, 7200.0], ids=["at once", "two hours later"])
+def test_the_later_a_run_is_recovered_the_fault_was_no_longer_for_that(tmp_path: Path, later_s: float) -> None:
+    """Its end is what the watchdog wrote down, by its clock, and how long its revert took nobody here knows."""
+    text = render(recovered(tmp_path / "run", later_s)).markdown.read_text(encoding="utf-8").replace("\\", "")
+    assert " for 12.6 s (its end by the watchdog's clock)" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| Reverted |")]
+    assert "12.6 s" in row
+    assert "by the watchdog's clock" in row
+    seen = [line for line in text.splitlines() if "Seen to be gone" in line]
+    assert seen
+    assert all("by the watchdog's clock" in line and "12.6" in line for line in seen), seen
+    assert "after the revert began" not in text

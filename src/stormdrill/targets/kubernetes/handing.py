@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from stormdrill.cluster import mended, naming, recovering
 from stormdrill.cluster.api import Api
 from stormdrill.cluster.asking import Until
+from stormdrill.cluster.changes import Undone
 from stormdrill.cluster.exec import Exec
+from stormdrill.cluster.mended import Mended
 from stormdrill.cluster.recovering import Account
 from stormdrill.cluster.undoing import DONE, SUPERSEDED, undo
 from stormdrill.errors import StormdrillError, Unreachable
@@ -70,25 +72,36 @@ class ClusterHands:
             for ended in account.ended:
                 if ended.injection == injection and ended.undone.word in (DONE, SUPERSEDED):
                     said = f"by the {ended.by} at {ended.at}: {ended.undone.detail}"
-                    return Outcome(ended.undone.word, said, ended.undone.witness, ended.at)
+                    return Outcome(ended.undone.word, said, ended.undone.witness, ended.at, ended.by)
             # nothing in the cluster tells of it any more: the run's own record does, and an undo looks first
             api = self._clusters.api(word.cluster)
             undone = undo(api, word, Exec(api))
-            told = "" if account.state else f"{self._before(api)}: "
+            if not account.state:
+                return self._as_told(api, injection, undone)
         except StormdrillError as error:
             return Outcome(FAILED, f"{named(word.cluster)}: {error}")
         except Exception as error:  # the undos that follow must still be carried out
             return Outcome(FAILED, f"{named(word.cluster)}: {type(error).__name__}: {error}")
-        return Outcome(undone.word, f"{told}{undone.detail}", undone.witness)
+        return Outcome(undone.word, undone.detail, undone.witness)
 
-    def _before(self, api: Api) -> str:
-        """Who has mended the run whose ledger is gone; the undo doesn't depend on it."""
+    def _as_told(self, api: Api, injection: str, undone: Undone) -> Outcome:
+        """Where the ledger is gone: whoever reverted it has left nothing to undo, and has done so, not a stranger. What
+        is found there all the same was put there after them."""
+        one, why = self._before(api)
+        became = one.became(injection) if one is not None else None
+        if became is None or undone.word != SUPERSEDED or became[0] not in (DONE, SUPERSEDED):
+            return Outcome(undone.word, f"{one or why}: {undone.detail}", undone.witness)
+        word, by, at = became
+        return Outcome(word, f"by the {by} at {at}: {undone.detail} ({one})", undone.witness, at, by)
+
+    def _before(self, api: Api) -> tuple[Mended | None, str]:
+        """Who has mended the run whose ledger is gone, or why nobody knows; the undo doesn't depend on it."""
         lease = naming.lease(self._clusters.system)
         try:
             told = mended.look_at(api, self._clusters.spec.suite, lease, Until(LIMIT_S))
         except StormdrillError as error:
-            return f"{NO_LEDGER}: {error}"
-        return next((str(one) for one in told if one.run == self._clusters.run), NO_LEDGER)
+            return None, f"{NO_LEDGER}: {error}"
+        return next((one for one in told if one.run == self._clusters.run), None), NO_LEDGER
 
     def _account(self, cluster: str) -> Account:
         """Raises what was met the first time, so that a cluster that doesn't answer is waited for once."""

@@ -50,17 +50,60 @@ def mended_by_the_watchdog(cluster: FakeCluster) -> Api:
 def test_what_the_ledger_says_is_told_with_who_and_when(cluster: FakeCluster) -> None:
     mended_by_the_watchdog(cluster)
     (told,) = hands(cluster).undo("quota/shop", [WORD])
-    assert told == ("done", "by the watchdog at 2026-11-22T15:14:46Z: ours is gone", "the API server", told.at)
+    assert told == (
+        "done",
+        "by the watchdog at 2026-11-22T15:14:46Z: ours is gone",
+        "the API server",
+        told.at,
+        "watchdog",
+    )
     assert told.at == "2026-11-22T15:14:46Z"
 
 
 def test_where_the_ledger_was_swept_its_lease_tells_who_and_when(cluster: FakeCluster) -> None:
     sweep(mended_by_the_watchdog(cluster), SUITE)
     (told,) = hands(cluster).undo("quota/shop", [WORD])
-    assert told.word == "superseded"
-    assert told.detail.startswith(f"run {RUN} (over): quota/shop: done by the watchdog at 2026-11-22T15:14:46Z; ")
+    at = "2026-11-22T15:14:46Z"
+    assert (told.word, told.seen, told.at, told.by) == ("done", "the API server", at, "watchdog")
+    assert told.detail.startswith(f"by the watchdog at {at}: {WORD.path} is not there (run {RUN} (over): ")
     assert f"its ledger was removed by {mended.here('sweep')} at " in told.detail
-    assert told.detail.endswith(f": {WORD.path} is not there")
+
+
+def test_only_of_what_the_lease_names_it_is_said_who_did_it(cluster: FakeCluster) -> None:
+    """Its injections are as many as have room there; another's name may begin alike."""
+    sweep(mended_by_the_watchdog(cluster), SUITE)
+    (told,) = hands(cluster).undo("quota/shop-2", [WORD])
+    assert (told.word, told.at, told.by) == ("superseded", "", "")
+    assert told.detail.startswith(f"run {RUN} (over): ")
+
+
+def test_what_is_there_after_the_ledger_was_swept_is_reverted_now_and_told_as_that(cluster: FakeCluster) -> None:
+    api = mended_by_the_watchdog(cluster)
+    sweep(api, SUITE)
+    labels = {naming.LABEL: RUN}
+    metadata = {"name": "ours", "namespace": "shop", "labels": labels}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    (told,) = hands(cluster).undo("quota/shop", [WORD])
+    assert (told.word, told.at, told.by) == ("done", "", "")
+
+
+@pytest.mark.parametrize("word", ["done", "superseded"])
+@pytest.mark.parametrize("by", ["watchdog", "recover", "runner"])
+@pytest.mark.parametrize("at", ["2026-11-22T15:14:46Z", "2026-11-22T15:14:46.657123Z"])
+def test_what_the_lease_keeps_of_an_injection_is_read_as_the_ledger_had_it(
+    cluster: FakeCluster, word: str, by: str, at: str
+) -> None:
+    """To the millisecond."""
+    ledger = Ledger(Api(cluster.admin), SUITE, RUN)
+    ledger.create({"run": RUN, "system": "shop", "lease": naming.lease("shop")}, "shop")
+    ledger.arm([Armed("quota/shop", (WORD,), 10.0)])
+    ledger.end([Ended("quota/shop", Undone(word, "ours is gone"), by, at)])
+    book = ledger.read()
+    assert book is not None
+    one = mended.of(book, "sweep")
+    assert one is not None
+    assert one.became("quota/shop") == (word, by, f"{at.removesuffix('Z')[:23]}Z")
+    assert one.became("quota") is None
 
 
 @pytest.mark.parametrize("trouble", ["", "403"])
