@@ -178,12 +178,8 @@ def times(source: Source) -> tuple[Fact, ...]:
         ),
         *_guarded(source),
     )
-    return found_all if source.injects else tuple(_of_load(fact) for fact in found_all if fact.name not in OF_FAULTS)
-
-
-def _of_load(fact: Fact) -> Fact:
-    """The same of a run whose load was the trigger."""
-    return replace(fact, note=fact.note.replace("From the first inject", "From the fault phase's beginning"))
+    asked = (fact for fact in found_all if source.injects or fact.name not in OF_FAULTS)
+    return tuple(replace(one, note=one.note.replace("From the first inject", f"From {source.since}")) for one in asked)
 
 
 def _guarded(source: Source) -> tuple[Fact, ...]:
