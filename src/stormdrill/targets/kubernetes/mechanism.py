@@ -16,6 +16,7 @@ from stormdrill.cluster.asking import Until, patient, read
 from stormdrill.cluster.changes import Change
 from stormdrill.cluster.changing import dry_run
 from stormdrill.cluster.owning import is_ours, traces
+from stormdrill.cluster.standing import NOTES
 from stormdrill.cluster.strangers import Others
 from stormdrill.errors import Refused, Unreachable
 from stormdrill.model.permission import Need, to_stream
@@ -369,6 +370,8 @@ def _look_at(left: Left, named: str, undo: KubePatch, found: Object) -> None:
         left.marked.append(named)
     for element, state in zip(undo.elements, elements.states(undo.elements, found), strict=True):
         shown = f"{elements.shown(element, found)} on {named}"
+        if element.path[:2] == NOTES:  # no part of the harm
+            continue
         if state == elements.OURS and element.ours != element.before:
             left.standing.append(shown)
         elif state == elements.OTHER:

@@ -10,11 +10,12 @@ import pytest
 from fake_cluster import FakeCluster
 from kube_ground import NODE_LABEL
 from kube_rig import Kube, Rig, injection
+from stormdrill.cluster.api import MERGE_PATCH
 from stormdrill.errors import Unreachable
 from stormdrill.model.mechanism import Nodes
-from stormdrill.targets.kubernetes.mechanism import at
-from stormdrill.targets.kubernetes.mechanisms.evicting import NOT_ASKED, Evicting, Pod, Told
-from stormdrill.targets.kubernetes.mechanisms.nodes import LosingNodes
+from stormdrill.targets.kubernetes.mechanism import Object, at
+from stormdrill.targets.kubernetes.mechanisms.evicting import NOT_ASKED, TAKEN_BACK, Evicting, Pod, Told
+from stormdrill.targets.kubernetes.mechanisms.nodes import KEEPS, LosingNodes
 
 SHORT_S = 0.5
 """An injection's own limit: over long before a replacement stands."""
@@ -22,6 +23,8 @@ SLOW_S = 1.0
 """What a replacement takes."""
 LOST = injection("nodes", Nodes(("test-1",), "evict"), inject_timeout_s=SHORT_S)
 LONG_S = 3600.0
+NODE = "/api/v1/nodes/test-1"
+BACK: Object = {"spec": {"unschedulable": None, "taints": None}}
 
 
 @pytest.fixture
@@ -83,6 +86,45 @@ def test_with_the_revert_nobody_more_is_asked_and_who_stayed_is_told_with_the_re
     assert len(evicted(fake)) == 1
 
 
+def patched(kube: Kube, body: Object) -> None:
+    """As by a person, who knows of no marker of ours."""
+    answer = kube.api.call("PATCH", NODE, body, content_type=MERGE_PATCH, query={"fieldManager": "kubectl"})
+    assert answer.good, answer.said
+
+
+def test_once_a_person_has_put_the_node_back_nobody_more_is_asked(
+    namespace: str, kube: Kube, fake: FakeCluster, rig: Rig
+) -> None:
+    rig.harm(LOST)
+    patched(kube, BACK)
+    assert rig.marked(NODE)
+    assert has_ended(asking(rig))
+    assert len(evicted(fake)) == 1
+    assert set(asking(rig).stay.values()) == {TAKEN_BACK}
+    rig.revert(LOST)
+    assert rig.seen(LOST, lambda effect: effect.gone).came_to.endswith(f" ({TAKEN_BACK})")
+
+
+def test_a_node_that_is_only_uncordoned_goes_on_being_emptied(
+    namespace: str, kube: Kube, fake: FakeCluster, rig: Rig
+) -> None:
+    rig.harm(LOST)
+    patched(kube, {"spec": {"unschedulable": None}})
+    kube.until(lambda: len(set(evicted(fake))) == 2, "the second one was never let go")
+    rig.revert(LOST)
+
+
+def test_what_asks_autoscalers_to_leave_the_node_be_is_no_part_of_the_harm(
+    namespace: str, kube: Kube, rig: Rig
+) -> None:
+    rig.harm(LOST)
+    (mark,) = rig.marked(NODE)
+    patched(kube, {**BACK, "metadata": {"annotations": {mark: None}}})
+    assert rig.mechanisms["nodes"].in_force(LOST).gone
+    patched(kube, {"metadata": {"annotations": dict.fromkeys(KEEPS)}})
+    rig.revert(LOST)
+
+
 def test_what_was_never_injected_came_to_nothing_that_is_worth_a_word(namespace: str, rig: Rig) -> None:
     rig.arm(LOST)
     assert rig.seen(LOST, lambda effect: effect.gone).came_to == ""
@@ -119,12 +161,12 @@ class Budget:
         return "".join(name for name, _ in self.asked)
 
 
-def never() -> bool:
+def never(node: str) -> bool:
     return False
 
 
 def going_on(
-    ask: Budget, *pods: Pod, over: Callable[[], str] = str, taken_back: Callable[[], bool] = never
+    ask: Budget, *pods: Pod, over: Callable[[], str] = str, taken_back: Callable[[str], bool] = never
 ) -> Evicting:
     made = Evicting(pods, ask, over, taken_back, LONG_S)
     made.begin(time.monotonic() + LONG_S)
@@ -171,8 +213,23 @@ def test_an_outage_in_between_ends_nothing_and_a_defect_is_told() -> None:
 
 def test_where_the_nodes_were_taken_back_nobody_is_asked_again() -> None:
     ask = Budget(Told("not now"))
-    assert has_ended(going_on(ask, A, taken_back=lambda: True))
+    made = going_on(ask, A, taken_back=lambda node: True)
+    assert has_ended(made)
     assert ask.names() == "a"
+    assert made.stay == {"shop/a": TAKEN_BACK}
+
+
+def test_of_two_nodes_the_one_that_was_taken_back_alone_is_left_in_peace() -> None:
+    over, ask = "", Budget(Told("not now", LONG_S), Told("not now"), Told())
+    here, there = A._replace(node="test-1"), B._replace(node="test-2")
+    made = going_on(ask, here, there, over=lambda: over, taken_back=lambda node: node == "test-2")
+    deadline_s = time.monotonic() + 10.0
+    while made.stay["shop/b"] != TAKEN_BACK and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert ask.names() == "ab"
+    assert made.stay == {"shop/a": "not now", "shop/b": TAKEN_BACK}
+    over = "its revert has begun"
+    assert has_ended(made)
 
 
 def test_who_may_not_be_asked_from_the_start_is_not_asked_behind_the_call() -> None:

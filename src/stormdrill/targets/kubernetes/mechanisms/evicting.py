@@ -15,6 +15,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 2.0
 """Before a pod is asked again, unless the answer says how long to wait; it doubles."""
 LOOK_S = 0.05
 NOT_ASKED = "nobody had asked it to go yet"
+TAKEN_BACK = "somebody had put its node back into service"
 
 
 class Pod(NamedTuple):
@@ -31,6 +32,8 @@ class Pod(NamedTuple):
     goes: bool
     """At once. A mirror of a static pod never does, nor does one that tolerates the taint; where pods are ended one by
     one, one of a DaemonSet, which would make it anew there."""
+    node: str = ""
+    """On which it was."""
 
     @property
     def path(self) -> str:
@@ -66,7 +69,7 @@ class Evicting:
         pods: Iterable[Pod],
         ask: Callable[[Pod], Told],
         over: Callable[[], str],
-        taken_back: Callable[[], bool],
+        taken_back: Callable[[str], bool],
         lasts_s: float,
     ) -> None:
         """`ask` raises Unreachable where it may not, or can't be asked. `over`: why nobody is asked any more; asks
@@ -97,9 +100,10 @@ class Evicting:
             if not due:
                 time.sleep(LOOK_S)
                 continue
-            if self._taken_back():
-                return
-            for one in due:
+            for one in self._spared(due):
+                self._waiting.remove(one)
+                self.stay[str(one.pod)] = TAKEN_BACK
+            for one in (one for one in due if one in self._waiting):
                 if self._is_over():
                     return
                 try:
@@ -108,6 +112,11 @@ class Evicting:
                     self._later(one, Told(str(error)))
                 except Exception as error:  # the others are asked all the same, and the record tells
                     self._later(one, Told(f"{type(error).__name__}: {error}"))
+
+    def _spared(self, due: list[_Waiting]) -> list[_Waiting]:
+        """Of all that wait, also those whose turn it isn't yet."""
+        back = {node for node in {one.pod.node for one in due} if self._taken_back(node)}
+        return [one for one in self._waiting if one.pod.node in back]
 
     def _is_over(self) -> bool:
         return time.monotonic() >= self._ends_s or bool(self._over())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from stormdrill.cluster import standing
 from stormdrill.cluster.api import Answer
 from stormdrill.cluster.changes import Change
 from stormdrill.errors import Unreachable
@@ -113,7 +114,7 @@ class LosingNodes(Changing):
             return hold.over_for(injection.id)
 
         going = [pod for pod in self._pods(how) if pod.goes]
-        evicting = Evicting(going, ask, over, lambda: self._taken_back(injection), injection.for_s)
+        evicting = Evicting(going, ask, over, lambda node: self._taken_back(injection, node), injection.for_s)
         self._evicting[injection.id] = evicting
         evicting.begin(self.until_s[injection.id])
 
@@ -191,12 +192,14 @@ class LosingNodes(Changing):
         undo = KubePatch(how.cluster, _path(name), uid, self.marker(injection), tuple(elements))
         return Change(undo, why=WHY)
 
-    def _taken_back(self, injection: Injection) -> bool:
-        """Whether somebody took the nodes back meanwhile: then nobody is ended any more."""
+    def _taken_back(self, injection: Injection, node: str) -> bool:
+        """Whether somebody took the node back meanwhile. They need not know of our marker, which stays for the undo."""
+        undos = [change.undo for change in self.applied(injection) if change.undo.path == _path(node)]
         try:
-            return self.in_force(injection).gone
+            looks = [(undo, self.get(undo.cluster, undo.path)) for undo in undos]
         except Unreachable:
             return False
+        return all(there is None or not standing.of(undo, there).stood for undo, there in looks)
 
     def _end(self, how: Nodes, pod: Pod, *, dry: bool = False) -> Told:
         """Evict or delete exactly this pod."""
@@ -228,7 +231,7 @@ class LosingNodes(Changing):
                 meant, leaves = namespace in willing, _leaves(pod, how)
                 goes = meant and leaves and (how.empties != "taint" or not _tolerates(pod))
                 if at(pod, "status", "phase") not in ("Succeeded", "Failed"):
-                    yield Pod(namespace, name, uid, says_ready(pod), meant, leaves, goes)
+                    yield Pod(namespace, name, uid, says_ready(pod), meant, leaves, goes, node)
 
     def _on(self, cluster: str, node: str) -> Iterator[tuple[str, Object]]:
         """Uid and object of each pod of a node."""
