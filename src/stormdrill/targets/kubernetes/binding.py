@@ -11,7 +11,7 @@ from stormdrill.errors import Problem, Refused, Unreachable
 from stormdrill.model.mechanism import Capacity, Device, Isolate, Nodes, Rollout, Scale, Sever, Toxic
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes import neighbours
-from stormdrill.targets.kubernetes.emptying import Emptied, emptied
+from stormdrill.targets.kubernetes.emptying import Emptied, crowded_out, emptied
 from stormdrill.targets.kubernetes.losing import Refusing, lost, made, placed
 from stormdrill.targets.kubernetes.objects import Service
 from stormdrill.targets.kubernetes.view import View
@@ -40,7 +40,7 @@ def bind(view: View, asked: Sequence[Injection]) -> tuple[Injection, ...]:
             problems += one.problems(view.where)
             found = [one.told(item) if _on(one, item) else item for item in found]
         found = [neighbours.placed(view, one) for one in found]
-        problems += neighbours.problems(view, found)
+        problems += [*neighbours.problems(view, found), *crowded_out(view, found)]
         found = [neighbours.told(view, one) for one in found]
     except Unreachable as error:
         raise Refused(f"target kubernetes: {error}") from error

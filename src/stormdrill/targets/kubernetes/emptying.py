@@ -1,4 +1,5 @@
-"""What must hold before nodes are taken: whose pods are on them, which budgets they count in, where they find room."""
+"""What must hold before nodes are taken: whose pods are on them, which budgets they count in, where they find room. And
+that a node is left for the watchdog, beside burnt cores as well."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from msgspec.structs import replace
 
 from stormdrill.cluster.confined import away_from
 from stormdrill.cluster.job import REQUESTS
+from stormdrill.core.reach import on_nodes
 from stormdrill.errors import Problem
-from stormdrill.model.mechanism import Nodes
+from stormdrill.model.mechanism import Beside, Nodes
 from stormdrill.model.plan import Injection
 from stormdrill.targets.kubernetes.mechanisms.nodes import TAINT
 from stormdrill.targets.kubernetes.objects import Affinity, Amounts, Budget, Container, Meta, Pod, PodSpec, Toleration
@@ -85,17 +87,12 @@ class Emptied:
         without, away = self._room().without, self._room().stay_away
         if any(pod.controller is None for pod in away):
             what = f"no node is left on which a {WATCHDOG} may stand, and nobody would revert if this machine vanished"
-            yield Problem(where, 0, 0, what, f"take fewer nodes{self._allowed()}")
+            yield Problem(where, 0, 0, what, f"take fewer nodes{_allowed(self.cluster)}")
         if without:
             count = sum(pod.controller is not None for pod in without)
             who = f"{count} of the pods that go" if count else f"all that goes and a {WATCHDOG}"
             what = f"{who} would find no room elsewhere: {_pods(without)}"
             yield Problem(where, 0, 0, what, "take fewer nodes, or make room on those that are left")
-
-    def _allowed(self) -> str:
-        """What would help where the system file says on which nodes the suite's own stand."""
-        named = ", ".join(f"{name}={value}" for name, value in self.cluster.spec.image.nodes.items())
-        return f", or name others than {named} with nodes: in the kubernetes section" if named else ""
 
     def _autoscaled(self) -> Iterator[str]:
         """Nodes that come and go by themselves."""
@@ -142,6 +139,24 @@ def emptied(view: View, injections: Iterable[Injection]) -> list[Emptied]:
         if isinstance(one.how, Nodes):
             taken.setdefault(one.how.cluster, []).append(one.how)
     return [Emptied(view.clusters[name], hows) for name, hows in taken.items()]
+
+
+def crowded_out(view: View, injections: Sequence[Injection]) -> Iterator[Problem]:
+    """Where cores are burnt: the watchdog stands there no more than on a node that is lost, whichever comes when."""
+    off = on_nodes(injections, crowded=True)
+    for name in sorted({one.how.cluster for one in injections if isinstance(one.how, Beside) and one.how.nodes}):
+        cluster = view.clusters[name]
+        found = room([_watchdog(cluster)], cluster.nodes, cluster.all_pods, [node for of, node in off if of == name])
+        if found.stay_away or found.without:
+            left = "no other node is left for one" if found.stay_away else "no other node has room for one"
+            what = f"a {WATCHDOG} keeps off burnt cores, and {left}: nobody would revert if this machine vanished"
+            yield Problem(view.where, 0, 0, what, f"burn cores of fewer nodes{_allowed(cluster)}")
+
+
+def _allowed(cluster: Cluster) -> str:
+    """What would help where the system file says on which nodes the suite's own stand."""
+    named = ", ".join(f"{name}={value}" for name, value in cluster.spec.image.nodes.items())
+    return f", or name others than {named} with nodes: in the kubernetes section" if named else ""
 
 
 def _watchdog(cluster: Cluster) -> Pod:

@@ -165,6 +165,43 @@ def test_the_suites_own_pods_keep_off_burnt_cores_alone(cluster: FakeCluster, tm
     assert held(one, asked(one, "devices")).wanted.keep_off == []
 
 
+def windows(node: dict[str, Any]) -> None:
+    """Nothing of the suite's own runs there."""
+    node["metadata"]["labels"]["kubernetes.io/os"] = "windows"
+
+
+def full(node: dict[str, Any]) -> None:
+    has("memory", "1Mi")(node)
+
+
+@pytest.mark.parametrize(
+    ("others", "why"), [(windows, "no other node is left for one"), (full, "no other node has room for one")]
+)
+def test_where_no_node_is_left_for_the_watchdog_but_the_burnt_one_the_plan_is_refused(
+    cluster: FakeCluster, tmp_path: Path, others: Callable[[dict[str, Any]], None], why: str
+) -> None:
+    for name in ("eu-2", "us-2"):
+        cluster.registry.change("nodes", "", name, others)
+    assert asked(target(cluster, tmp_path), "cores")
+    cluster.registry.change("nodes", "", "us-1", others)
+    said = refused(target(cluster, tmp_path), "cores")
+    assert f"a watchdog of the run keeps off burnt cores, and {why}" in said
+    assert asked(target(cluster, tmp_path), "devices")
+
+
+def test_nodes_that_are_lost_count_with_the_burnt_ones(cluster: FakeCluster, tmp_path: Path) -> None:
+    one = target_of(cluster, system_of(tmp_path), tmp_path)
+    burnt = replace(asked(one, "cores")[0], id="burnt/1", use=1)
+    lost = bound(one, "region-loss", region="us")
+    assert one.bind([burnt, *lost])
+    cluster.registry.change("nodes", "", "eu-2", windows)
+    one = target_of(cluster, system_of(tmp_path), tmp_path)
+    assert one.bind([burnt])
+    assert one.bind(lost)
+    with pytest.raises(Refused, match="keeps off burnt cores, and no other node is left for one"):
+        one.bind([burnt, *lost])
+
+
 # --- when it is armed ------------------------------------------------------------------------------------------
 
 
