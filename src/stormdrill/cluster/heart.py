@@ -107,6 +107,11 @@ class Heart:
                 self._why = self._why or f"the watchdog may no longer {told}: {NOBODY}"
 
     @property
+    def turned(self) -> bool:
+        """Somebody is reverting, or has: as the ledger said last."""
+        return self._book is not None and self._book.state != OPEN
+
+    @property
     def stopped(self) -> bool:
         return self._over.is_set()
 

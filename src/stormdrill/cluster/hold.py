@@ -228,7 +228,10 @@ class Hold:
                 time.sleep(LOOK_S)
             undone = together([undone, self._undo(entry)])
         known = known or self._heart.ended(injection)
-        if known is not None and known.by != "runner":
+        found = self.met(injection)
+        # a watchdog turns the ledger before it reverts everything, and writes down what became of each only after it
+        unsaid = known is None and self._heart.turned and found is not None and bool(found.changed)
+        if unsaid or (known is not None and known.by != "runner"):
             self._met.forget(injection)
         if undone.word == SUPERSEDED and known is not None and known.by != "runner" and known.undone.word == DONE:
             undone = Undone(DONE, f"by the {known.by}: {known.undone.detail}", known.undone.witness)

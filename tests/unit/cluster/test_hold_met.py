@@ -9,11 +9,13 @@ from dataclasses import replace
 import pytest
 
 import cluster_rig as rig
+from cluster_late import held_without_watchdog
 from cluster_rig import SUITE, WORKER, patch_of, scaled
 from fake_cluster import FakeCluster
 from stormdrill.cluster import naming
 from stormdrill.cluster.api import MERGE_PATCH, Answer, Api, Lost
 from stormdrill.cluster.hold import Hold
+from stormdrill.cluster.ledger import REVERTING, Ledger
 from stormdrill.cluster.standing import Found
 from waiting import eventually
 
@@ -68,6 +70,22 @@ def test_what_the_watchdog_has_reverted_nobody_took_away(cluster: FakeCluster, h
     eventually(lambda: (cluster.read(WORKER) or {})["spec"]["replicas"] == 3, what="the watchdog has reverted it")
     assert held.revert("a").word in ("done", "superseded")
     assert held.met("a") is None
+
+
+@pytest.mark.parametrize(("replicas", "found"), [(3, None), (0, Found(True))])
+def test_what_may_be_the_watchdogs_and_is_not_written_down_yet_is_nobodys(
+    cluster: FakeCluster, replicas: int, found: Found | None
+) -> None:
+    """It reverts everything once it has turned the ledger; what still stands was taken away by nobody."""
+    held = held_without_watchdog(Api(cluster.admin))
+    change = patch_of(cluster.read(WORKER) or {}, WORKER, "r1", "a", scaled(0, 3))
+    held.arm("a", (change.undo,), 60.0)
+    held.apply("a", change)
+    Ledger(held.api, SUITE, "r1").turn(REVERTING, "the Lease was not renewed")
+    patch(cluster, WORKER, {"spec": {"replicas": replicas}})
+    assert held.revert("a").word in ("done", "superseded")
+    assert held.met("a") == found
+    assert held.close() == ()
 
 
 def test_an_outage_before_the_first_look_leaves_it_to_the_next(cluster: FakeCluster, held: Hold) -> None:
