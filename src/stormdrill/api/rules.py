@@ -88,7 +88,7 @@ def scheduled(
         avoid=tuple(sorted({*harmed(made, ""), *unfit})),
         suite=spec.suite,
         account=spec.account,
-        lasts_s=made.duration_s + made.system.ready_timeout_s,
+        lasts_s=made.longest_s + made.system.ready_timeout_s,
         settings=settings,
         claim=claim,
         secrets=sources,

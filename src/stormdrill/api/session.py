@@ -90,7 +90,7 @@ def conduct(inputs: Inputs, observer: Observer) -> Ended:
             plan.system,
             run_dir,
             injections=plan.injections,
-            lasts_s=plan.duration_s + plan.system.ready_timeout_s,
+            lasts_s=plan.longest_s + plan.system.ready_timeout_s,
             secrets=found,
             load=plan.experiment.load,
         )
@@ -369,7 +369,7 @@ class _Session:
             caller=Calls(),
             sight=sight,
             admin=self.target.admin,
-            horizon_s=self.plan.duration_s + self.plan.system.ready_timeout_s,
+            horizon_s=self.plan.longest_s + self.plan.system.ready_timeout_s,
             redactor=self.redactor,
         )
 

@@ -37,6 +37,10 @@ def violations(policy: Policy, plan: Plan, now: datetime) -> tuple[Violation, ..
     return (*_what(policy, plan), *_reach(policy, plan), *_time(policy, plan, now))
 
 
+def _besides(starts_s: float) -> str:
+    return f" and up to {show_duration(starts_s)} in which what does it is started" if starts_s > 0 else ""
+
+
 def _not_listed(key: str, word: str, listed: Iterable[str]) -> Violation:
     what = f"the {key.removesuffix('s')} {word} is not allowed here, only {', '.join(listed)}"
     return Violation(key, what, f"{_OWNER} add it under {key}")
@@ -53,8 +57,10 @@ def _what(policy: Policy, plan: Plan) -> Iterable[Violation]:
         if policy.faults and word not in policy.faults:
             yield _not_listed("faults", word, policy.faults)
     longest_s = max((plan.experiment.phases.fault_s, *(one.start_s + one.for_s for one in plan.injections)))
-    if longest_s > policy.max_fault_s:
-        said = f"the fault lasts {show_duration(longest_s)}, {show_duration(policy.max_fault_s)} is the most"
+    starts_s = plan.longest_fault_s - plan.fault_s
+    if longest_s + starts_s > policy.max_fault_s:
+        most = f"{show_duration(policy.max_fault_s)} is the most"
+        said = f"the fault lasts {show_duration(longest_s)}{_besides(starts_s)}, {most}"
         yield _beyond("max_fault", said, "shorten the fault phase")
     highest = _peak_per_s(plan)
     if highest > policy.max_rate_per_s:
@@ -120,10 +126,11 @@ def _most_memory_mb(plan: Plan) -> float:
 
 
 def _time(policy: Policy, plan: Plan, now: datetime) -> Iterable[Violation]:
-    until = datetime.fromtimestamp(now.timestamp() + plan.duration_s, UTC)
+    until = datetime.fromtimestamp(now.timestamp() + plan.longest_s, UTC)
     shown = now.astimezone(UTC).isoformat(timespec="seconds")
     if policy.windows and not any(_inside(window, now, until) for window in policy.windows):
-        said = f"a run of {show_duration(plan.duration_s)} from {shown} is in no window"
+        takes = show_duration(plan.duration_s) + _besides(plan.longest_s - plan.duration_s)
+        said = f"a run of {takes} from {shown} is in no window"
         yield Violation("windows", said, f"run it in one: {', '.join(policy.windows)}")
     for freeze in policy.freeze:
         first, last = (date.fromisoformat(day) for day in freeze.split("/"))

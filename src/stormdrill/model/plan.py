@@ -95,6 +95,24 @@ class Plan(Struct, frozen=True):
         starts = [item.start_s for item in self.injections]
         return max(item.start_s + item.for_s for item in self.injections) - min(starts)
 
+    @property
+    def longest_fault_s(self) -> float:
+        """How long the fault phase may last if all that has to be started first takes the time that it is given: what
+        was to follow such a one waits until that has ended."""
+        if not any(item.starts_up for item in self.injections):
+            return self.fault_s
+        ends: list[tuple[float, float]] = []
+        for item in sorted(self.injections, key=lambda one: one.start_s):
+            begins_s = max([item.start_s, *(late for planned, late in ends if planned <= item.start_s)])
+            ends.append((item.start_s + item.for_s, begins_s + item.longest_s))
+        return max(late for _, late in ends) - min(item.start_s for item in self.injections)
+
+    @property
+    def longest_s(self) -> float:
+        """How long the run may take, the system's start and stop aside; `duration_s` where nothing has to be started
+        first."""
+        return self.duration_s + self.longest_fault_s - self.fault_s
+
     def length_s(self, phase: str) -> float:
         """The planned length of a phase; 0 for a name that is none."""
         if phase == "fault":

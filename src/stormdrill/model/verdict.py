@@ -101,7 +101,8 @@ class RunbookVerdict(Struct, frozen=True):
 
 
 class Times(Struct, frozen=True):
-    """Seconds from when the first fault is in force; None where it did not happen. Unattended, these are machine times."""
+    """Seconds from when the first fault is in force; None where it did not happen. Unattended, these are machine
+    times."""
 
     bit_s: float | None = None
     detect_s: float | None = None

@@ -110,6 +110,41 @@ def test_the_fault_may_not_last_longer_than_allowed() -> None:
     assert said(Policy(max_fault_s=29.0), plan_of()) == ["the fault lasts 30 s, 29 s is the most"]
 
 
+def starting(instance: str, start_s: float = 0.0, for_s: float = 30.0) -> Injection:
+    return replace(injection(instance, start_s, for_s), starts_up=True, inject_timeout_s=120.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "more_s"),
+    [
+        ((injection("i-0"), injection("i-1", 10.0, 20.0)), 0.0),
+        ((starting("i-0"),), 120.0),
+        ((starting("i-0"), starting("i-1")), 120.0),
+        ((starting("i-0", 0.0, 10.0), starting("i-1", 10.0, 10.0), starting("i-2", 20.0, 10.0)), 360.0),
+        ((starting("i-0", 0.0, 10.0), injection("i-1", 10.0, 20.0)), 120.0),
+        ((injection("i-0", 0.0, 10.0), starting("i-1", 10.0, 20.0)), 120.0),
+    ],
+)
+def test_what_has_to_be_started_first_may_take_its_time_once_for_each_that_waits_for_it(
+    asked: tuple[Injection, ...], more_s: float
+) -> None:
+    plan = plan_of(*asked)
+    assert plan.longest_fault_s == plan.fault_s + more_s
+    assert plan.longest_s == plan.duration_s + more_s
+
+
+def test_a_policy_counts_the_time_in_which_what_does_it_is_started() -> None:
+    plan = plan_of(starting("i-0"))
+    assert said(Policy(max_fault_s=150.0), plan) == []
+    (long,) = said(Policy(max_fault_s=149.0), plan)
+    assert long.startswith("the fault lasts 30 s and up to 2 min in which what does it is started")
+    window = "mon-fri 09:00-17:00 UTC"
+    late = NOON.replace(hour=16, minute=58)
+    assert said(Policy(windows=(window,)), plan_of(injection("i-0")), late) == []
+    (outside,) = said(Policy(windows=(window,)), plan, late)
+    assert "up to 2 min in which what does it is started" in outside
+
+
 @pytest.mark.parametrize(
     ("window", "now", "allowed"),
     [
