@@ -377,7 +377,8 @@ class _Reading:
             document.problem(node.place, f"the {window.phase} is not compared with the baseline", "write the limit out")
 
     def check_within(self, node: Scalar, window: Window, found: Expression, within_s: float) -> None:
-        """`within` counts from the first fault in force, else from the phase's beginning, whatever `after` leaves out."""
+        """`within` counts from the first fault in force, else from the phase's beginning, whatever `after` leaves
+        out."""
         anchor_s, lasts_s = 0.0, self.length(window.phase)
         if window.phase == "whole run":
             anchor_s = self.phases.baseline_s
