@@ -31,6 +31,10 @@ class Undone:
     """Who has seen that it is gone: `the API server`; empty when nobody has."""
     found: Found | None = field(default=None, compare=False)
     """How it stood when the undo first looked; None where it didn't, or where that tells nothing."""
+    by: str = field(default="", compare=False)
+    """Who else had done it before."""
+    at: str = field(default="", compare=False)
+    """When they had, as the ledger says; UTC."""
 
 
 class NotApplied(Unreachable):

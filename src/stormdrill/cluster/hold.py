@@ -234,7 +234,8 @@ class Hold:
         if unsaid or (known is not None and known.by != "runner"):
             self._met.forget(injection)
         if undone.word == SUPERSEDED and known is not None and known.by != "runner" and known.undone.word == DONE:
-            undone = Undone(DONE, f"by the {known.by}: {known.undone.detail}", known.undone.witness)
+            told = f"by the {known.by} at {known.at}: {known.undone.detail}"
+            undone = Undone(DONE, told, known.undone.witness, by=known.by, at=known.at)
             self._ended[injection] = known
         elif injection not in self._settled:
             self._note(Ended(injection, undone, "runner"))

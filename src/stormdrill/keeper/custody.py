@@ -218,7 +218,7 @@ class Custody:
         held.state = "failed" if outcome.word == FAILED else "reverted"
         held.there = held.there and (held.state == "failed" or not ending)
         took_ms = round((time.monotonic() - started_s) * 1000, 3)
-        self.scribe.note(Reverted(held.injection, outcome.word, outcome.detail, took_ms))
+        self.scribe.note(Reverted(held.injection, outcome.word, outcome.detail, took_ms, outcome.by, outcome.at))
         if by == "keeper" and outcome.seen:
             gone = outcome.word != FAILED
             held.there = held.there and not gone

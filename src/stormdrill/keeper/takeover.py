@@ -270,7 +270,7 @@ class _Successor:
         if outcome.word == FAILED and accept_left:
             outcome = Outcome(SUPERSEDED, f"a person vouches that it is mended; {outcome.detail}")
         took_ms = round((time.monotonic() - started_s) * 1000, 3)
-        self.note(Reverted(armed.injection, outcome.word, outcome.detail, took_ms))
+        self.note(Reverted(armed.injection, outcome.word, outcome.detail, took_ms, outcome.by, outcome.at))
         if outcome.word != FAILED and outcome.seen:
             self._note_gone(armed.injection, outcome, past, took_ms)
         return armed.injection, outcome.word, outcome.detail

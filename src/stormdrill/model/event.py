@@ -273,6 +273,10 @@ class Reverted(Event):
     """done, failed, superseded (a person changed it meanwhile)"""
     detail: str
     took_ms: float
+    by: str = ""
+    """Who else had done it before."""
+    undone_at: str = ""
+    """When they had, UTC, by their clock."""
 
 
 @_event("revert-verified", durable=True)

@@ -33,6 +33,17 @@ def _last_gone(source: Source) -> tuple[ev.Recorded, ev.RevertVerified] | None:
     return max(rows, key=lambda row: row[0].mono_ms, default=None)
 
 
+def _whose_end(source: Source, last: ev.RevertVerified, lasted: str) -> str:
+    """Where somebody else had ended it: by whose clock, or how late this machine can only have seen that."""
+    if last.clock:
+        return f"{lasted} (its end by the {last.clock}'s clock)"
+    undone = [event for _, event in source.all(ev.Reverted) if event.injection == last.injection and event.by]
+    if not undone:
+        return lasted
+    when = f"{undone[-1].undone_at[11:23]} by its clock"
+    return f"{lasted.replace(' for ', ' for at most ')} (the {undone[-1].by} had undone it at {when}, seen later)"
+
+
 def _injects(source: Source) -> list[ev.Recorded]:
     """Inject calls of the plan's faults; what a runbook did is none."""
     ours = {armed.injection for _, armed in source.all(ev.Armed) if armed.fault != "runbook"}
@@ -109,8 +120,7 @@ def summary(source: Source, clock: Clock) -> str:
     last = _last_gone(source)
     left = [fault.target for fault in source.verdict.faults if not fault.reverted] if source.verdict else []
     lasted = f" for {show_duration((last[0].mono_ms - start) / 1000)}" if last and not left else ""
-    if lasted and last and last[1].clock:
-        lasted += f" (its end by the {last[1].clock}'s clock)"
+    lasted = _whose_end(source, last[1], lasted) if last and lasted else lasted
     text = f"At {clock.time(start)} UTC {what} hit {listed([armed.instance for armed in rows])}{lasted}"
     if left:
         text += f" and was not seen to be gone from {listed(left)}"

@@ -342,6 +342,7 @@ def test_a_person_stops_the_run_with_an_annotation_and_the_reason_reaches_the_ru
         held.arm("b", (change.undo,), 60.0)
     undone = held.revert("a")
     assert (undone.word, undone.detail.startswith("by the watchdog")) == ("done", True)
+    assert (undone.by, undone.at != "") == ("watchdog", True), "with when that was, by its own clock"
     assert held.close() == ()
     (told,) = mended.look(held.api, SUITE, Until(5.0))
     assert (told.run, told.by) == ("r1", "its own runner")

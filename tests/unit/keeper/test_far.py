@@ -82,6 +82,18 @@ def test_the_runner_carries_it_out_and_the_keeper_writes_down_what_became_of_it(
     assert run.keeper.teardown() == []
 
 
+def test_what_the_watchdog_had_undone_before_the_runner_is_written_down_with_who_and_when(run: KeptRun) -> None:
+    """Of all words of it, or of none: where the runner has put back a part, that was the end."""
+    at = "2026-11-22T17:47:26.657123Z"
+    told = Outcome(DONE, "taken out", "the API server", at, "watchdog")
+    for name, outcomes in {"nodes/n1": [told, told], "nodes/n2": [told, Outcome(DONE, "put back")]}.items():
+        run.arm(name, NODE, POLICY)
+        run.keeper.begin_revert(name, "abort")
+        run.keeper.tell_reverted(name, outcomes)
+    said = {item.injection: (item.by, item.undone_at) for item in run.events(Reverted)}
+    assert said == {"nodes/n1": ("watchdog", at), "nodes/n2": ("", "")}
+
+
 def test_a_look_that_finds_it_still_there_has_it_carried_out_again(run: KeptRun) -> None:
     run.arm("nodes/n1", NODE)
     run.keeper.begin_revert("nodes/n1", "planned")

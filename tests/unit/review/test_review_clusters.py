@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from review_runs import judged
+from review_runs import judged, make
 
 from stormdrill.model import event as ev
 from stormdrill.model.plan import ClusterAt
@@ -104,3 +105,19 @@ def test_the_later_a_run_is_recovered_the_fault_was_no_longer_for_that(tmp_path:
     assert seen
     assert all("by the watchdog's clock" in line and "12.6" in line for line in seen), seen
     assert "after the revert began" not in text
+
+
+def test_what_the_watchdog_ended_while_the_runner_lived_lasted_at_most_until_that_saw_it(tmp_path: Path) -> None:
+    """A run that is stopped through its ledger: the runner finds nothing left, and when that was it has from there."""
+    make_run(tmp_path / "run")
+    events = [
+        (at_ms, replace(event, by="watchdog", undone_at="2026-11-22T17:47:26.657123Z"))
+        if isinstance(event, ev.Reverted)
+        else (at_ms, event)
+        for at_ms, event in read_events(tmp_path / "run")
+    ]
+    change_journal(tmp_path / "run", events)
+    text = render(judged(tmp_path / "run")).markdown.read_text(encoding="utf-8").replace("\\", "")
+    assert " for at most " in text
+    assert "(the watchdog had undone it at 17:47:26.657 by its clock, seen later)" in text
+    assert " for at most " not in render(make(tmp_path / "other")).markdown.read_text(encoding="utf-8")

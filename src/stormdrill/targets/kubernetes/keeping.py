@@ -107,7 +107,7 @@ class Carrying:
             return Outcome(FAILED, str(error))
         except Exception as error:  # whatever it was, the other undos must still be carried out, and it be written down
             return Outcome(FAILED, f"{type(error).__name__}: {error}")
-        return Outcome(undone.word, undone.detail, undone.witness)
+        return Outcome(undone.word, undone.detail, undone.witness, undone.at, undone.by)
 
 
 class ClusterKeeper:
