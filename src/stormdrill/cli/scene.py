@@ -78,6 +78,7 @@ class Scene:
         self._through: set[str] = set()
         """Whoever was seen to reach what policy forbids."""
         self._gone: dict[str, e.RevertVerified] = {}
+        self._last_gone_ms = 0.0
         self._told: tuple[set[str], set[str]] = (set(), set())
         """The injections of whose bite, and of whose end, a line has spoken."""
         self._in_vain: Counter[tuple[str, str]] = Counter()
@@ -264,6 +265,9 @@ class Scene:
         armed, seen = self._armed[injection], [self._gone[name] for name in self._gone if name in fresh]
         times = [one.after_ms for one in seen if one.after_ms is not None]
         after = f" after {figures.milliseconds(max(times))}" if times else ""
+        if clock := next((one.clock for one in seen if one.clock), ""):
+            since = self._since_fault(self._last_gone_ms)
+            after = f"{f'{since} of the fault' if since else ''}, by the {clock}'s clock"
         whose = f"{armed.fault}: " if self._many else ""
         by = " and ".join(dict.fromkeys(one.witness for one in seen))
         came = dict.fromkeys(one.came_to for one in seen if one.came_to)
@@ -310,6 +314,7 @@ class Scene:
         if not event.gone:
             return [Line("", "NOT GONE", f"{event.injection}, says {event.witness}: {event.detail}")]
         self._gone[event.injection] = event
+        self._last_gone_ms = max(self._last_gone_ms, at_ms)
         return self._ends(event.injection)
 
     @_tell.register

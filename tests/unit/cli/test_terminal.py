@@ -273,6 +273,15 @@ def test_what_bit_is_told_before_it_is_reverted_though_another_of_it_never_did()
     ]
 
 
+def test_what_the_watchdog_had_ended_is_told_with_how_long_the_fault_was_by_its_clock() -> None:
+    scene = Scene()
+    armed = ev.Armed("region-loss/n1", "region-loss", "n1", "nodes", [], 0.0, "")
+    gone = ev.RevertVerified("region-loss/n1", True, "the API server", "", None, clock="watchdog")
+    happened = [(0.0, armed), (1_000.0, ev.PhaseEntered("fault", 20.0)), (13_642.0, gone)]
+    told = [line for at_ms, event in happened for line in scene.tell(ev.Recorded(1, "", at_ms, event))]
+    assert told[-1].text == "gone after 12.6 s of the fault, by the watchdog's clock, seen by the API server"
+
+
 def test_who_stayed_on_a_node_until_the_end_is_told_where_its_fault_is_gone() -> None:
     came_to = "1 of 2 pods stayed on n1 until the end: shop/web-1"
     gone = [
