@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import kube_ground
-from fake_cluster import scenes
+from fake_cluster import FakeCluster, scenes
 from kube_ground import NODE_LABEL, RESOURCE, SESSION_LABEL, stranger
 from kube_held import strictly
 from kube_rig import IMAGE, REAL, VARIABLE, Kube, Rig, a_cluster, injection
@@ -197,20 +197,26 @@ def roles(kube: Kube) -> set[tuple[str, str]]:
     return {one for one in named if one[1].startswith("stormdrill-test-")}
 
 
-def test_no_rule_of_the_tests_stays_in_anybodys_namespace(kube: Kube) -> None:
-    kube.fake.apply(scenes.namespace("platform"))  # type: ignore[union-attr]
-    with contextlib.closing(Kube(Api(kube.fake.admin), kube.fake, kube.image)) as other:  # type: ignore[union-attr]
+@pytest.fixture
+def fake(kube: Kube) -> FakeCluster:
+    assert kube.fake is not None
+    return kube.fake
+
+
+def test_no_rule_of_the_tests_stays_in_anybodys_namespace(kube: Kube, fake: FakeCluster) -> None:
+    fake.apply(scenes.namespace("platform"))
+    with contextlib.closing(Kube(Api(fake.admin), fake, kube.image)) as other:
         strictly(other, [role("platform"), role(other.namespace()), role("")])
         assert len(roles(kube)) == 3
     assert roles(kube) == set()
 
 
-def test_nor_one_that_a_killed_session_left_there(kube: Kube) -> None:
-    kube.fake.apply(scenes.namespace("platform"))  # type: ignore[union-attr]
+def test_nor_one_that_a_killed_session_left_there(kube: Kube, fake: FakeCluster) -> None:
+    fake.apply(scenes.namespace("platform"))
     strictly(kube, [role("platform", "stormdrill-test-now")])
     for name, labels in (("killed", {SESSION_LABEL: "killed"}), ("theirs", {})):
         for made in (role("platform", f"stormdrill-test-{name}"), role("", f"stormdrill-test-{name}")):
-            kube.fake.apply({**made, "metadata": {**made["metadata"], "labels": labels}})  # type: ignore[union-attr,dict-item]
+            fake.apply({**made, "metadata": {**made["metadata"], "labels": labels}})  # type: ignore[dict-item]  # a map
     kube_ground.clear(kube.api)
     assert {name for _, name in roles(kube)} == {"stormdrill-test-now", "stormdrill-test-theirs"}
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from drill import Repository
 
 from fake_cluster import FakeCluster
@@ -261,3 +262,10 @@ def _use(found: Shop, over: threading.Event) -> None:
 
 def outcome(text: str) -> dict[str, Any]:
     return json.loads(text or "{}")  # type: ignore[no-any-return]  # an object
+
+
+def printed_rules(at: Shop) -> list[Any]:
+    """What `plan --rbac` prints."""
+    printed = at.repository.command("plan", "experiments/shop.yaml", "--rbac")
+    assert printed.returncode == 0, printed.stderr
+    return list(yaml.safe_load_all(printed.stdout))

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from cluster_shop import PODS, SHOP, SUITE, Shop, outcome, shop
+from cluster_shop import PODS, SHOP, SUITE, Shop, outcome, printed_rules, shop
 
 from stormdrill.model.event import (
     CauseChanged,
@@ -86,9 +85,7 @@ def at(tmp_path: Path) -> Iterator[Shop]:
 
 def allow(at: Shop) -> None:
     """What `plan --rbac` prints, applied."""
-    printed = at.repository.command("plan", "experiments/shop.yaml", "--rbac")
-    assert printed.returncode == 0, printed.stderr
-    at.cluster.apply(list(yaml.safe_load_all(printed.stdout)))
+    at.cluster.apply(printed_rules(at))
 
 
 def rewrite(at: Shop, name: str, old: str, new: str) -> None:

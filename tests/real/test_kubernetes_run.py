@@ -10,11 +10,10 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from cluster_shop import NODES, PODS, STOP, SUITE, Shop, outcome, shop
+from cluster_shop import NODES, PODS, STOP, SUITE, Shop, outcome, printed_rules, shop
 from drill import PROFILE, Repository
 
 from stormdrill import api
@@ -188,12 +187,6 @@ def test_an_outage_longer_than_the_lease_ends_the_run_and_says_so(at: Shop) -> N
     assert "the cluster no longer was the run's" in outcome(out).get("verdict", "") + err
     at.eventually(lambda: at.causes() == [])
     assert at.of(RunEnded)[-1].status == "aborted"
-
-
-def printed_rules(at: Shop) -> list[Any]:
-    printed = at.repository.command("plan", "experiments/shop.yaml", "--rbac")
-    assert printed.returncode == 0, printed.stderr
-    return list(yaml.safe_load_all(printed.stdout))
 
 
 def refusal(at: Shop, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -34,15 +33,6 @@ LEASE_S = 1.0
 LEDGER = f"/api/v1/namespaces/{SUITE}/configmaps/stormdrill-r1"
 JOB = f"/apis/batch/v1/namespaces/{SUITE}/jobs/stormdrill-r1-watchdog"
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SUITE}/leases/stormdrill-platform"
-
-
-@pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    """Watchdogs run as processes of this machine."""
-    with FakeCluster(run_images={rig.IMAGE: []}) as made:
-        rig.small_world(made)
-        made.settle()
-        yield made
 
 
 def hold(cluster: FakeCluster, run: str = "r1", **more: object) -> Hold:

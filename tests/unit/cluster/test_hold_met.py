@@ -23,15 +23,6 @@ LEDGER = f"/api/v1/namespaces/{SUITE}/configmaps/stormdrill-r1"
 
 
 @pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    """Watchdogs run as processes of this machine."""
-    with FakeCluster(run_images={rig.IMAGE: []}) as made:
-        rig.small_world(made)
-        made.settle()
-        yield made
-
-
-@pytest.fixture
 def held(cluster: FakeCluster) -> Iterator[Hold]:
     """With one change in force, whose undo gives up soon."""
     made = Hold(Api(cluster.admin), "r1", "platform", rig.IMAGE, lease_s=2.0, namespaces=(rig.PLATFORM,), ready_s=20.0)

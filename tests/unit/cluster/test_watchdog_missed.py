@@ -30,15 +30,6 @@ BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/stormdrill"
 
 
 @pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    """Watchdogs run as processes of this machine."""
-    with FakeCluster(run_images={rig.IMAGE: []}) as made:
-        rig.small_world(made)
-        made.settle()
-        yield made
-
-
-@pytest.fixture
 def told() -> list[str]:
     return []
 
